@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq: a durable background-task queue in the database the program already has. */
+#ifndef NANOQ_H
+#define NANOQ_H
+
+/*
+ * CONTRACT, stated once; a function's own comment names its exceptions.
+ *
+ * Results     0 (NQ_OK) or a negative code of enum nq_code. Outputs are written only on success.
+ * Errors      `err` is the caller's and may be NULL; it is filled on failure and left alone on success.
+ * Ownership   The library copies what it is given and keeps no pointer past the call, except handlers,
+ *             middleware and their udata, which must live until nq_proc_free. What it hands out through
+ *             a `**out` is released by the function of the same family (nq_close, nq_proc_free, ...);
+ *             these accept NULL.
+ * Strings     NUL-terminated UTF-8. Payloads and unique data are bytes with a size, and may hold NULs.
+ * Times       int64_t microseconds. Points in time are UTC since 1970 by the clock of the database.
+ * Defaults    In every options struct zero means the documented default, and `size` comes first and is
+ *             sizeof the struct, so that a program built against an older header keeps working.
+ * Threads     An `nq` may be used by any number of threads at once. An `nq_err` or an `nq_tx` belongs to
+ *             one thread at a time.
+ * fork        Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees
+ *             nothing, and the parent goes on unharmed. Open a new handle in the child.
+ * Manners     The library never prints, never exits, installs no signal handler unless asked
+ *             (nq_proc_options.handle_signals), and every network call has a time limit.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NQ_VERSION_MAJOR 0
+#define NQ_VERSION_MINOR 1
+#define NQ_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define NQ_API               __attribute__((visibility("default")))
+#define NQ_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define NQ_API
+#define NQ_PRINTF(fmt, args)
+#endif
+
+/* "0.1.0": the version of the library that is linked. */
+NQ_API const char *nq_version(void);
+
+/* ---- Units -------------------------------------------------------------------------------- */
+
+#define NQ_MS(n)      ((int64_t)(n)*1000)
+#define NQ_SECONDS(n) ((int64_t)(n)*1000000)
+#define NQ_MINUTES(n) NQ_SECONDS((int64_t)(n)*60)
+#define NQ_HOURS(n)   NQ_MINUTES((int64_t)(n)*60)
+#define NQ_DAYS(n)    NQ_HOURS((int64_t)(n)*24)
+
+/* Limits. A delay, timeout or retention is refused above NQ_MAX_DURATION (ten years). */
+#define NQ_MAX_DURATION        NQ_DAYS(3650)
+#define NQ_MAX_QUEUE           64   /* bytes of a queue name: A-Z a-z 0-9 _ . : / - */
+#define NQ_MAX_TYPE            255  /* bytes of a task type: UTF-8 without control characters */
+#define NQ_MAX_ERROR           4096 /* bytes kept of a task's last error; longer ones keep their end */
+#define NQ_MAX_RETRIES         1000 /* highest max_retries */
+#define NQ_MIN_PRIORITY        (-100)
+#define NQ_MAX_PRIORITY        100
+#define NQ_DEFAULT_MAX_PAYLOAD ((size_t)1 << 20)
+
+/* ---- Errors ------------------------------------------------------------------------------- */
+
+/* X(name, number, text). Numbers are never reused. */
+#define NQ_CODES(X)                                                                                          \
+    X(NQ_EINVAL, -1, "invalid argument")                                                                     \
+    X(NQ_ENOMEM, -2, "out of memory")                                                                        \
+    X(NQ_EURL, -3, "malformed database URL")                                                                 \
+    X(NQ_ETOOBIG, -4, "over a size limit")                                                                   \
+    X(NQ_EDUPLICATE, -5, "a live task has the same unique key")                                              \
+    X(NQ_ENOTFOUND, -6, "no such task")                                                                      \
+    X(NQ_ESTATE, -7, "not possible in the task's state")                                                     \
+    X(NQ_ELEASE, -8, "lease lost: the task belongs to another claim or is gone")                             \
+    X(NQ_EUNAVAILABLE, -9, "database unavailable")                                                           \
+    X(NQ_EUNKNOWN, -10, "connection lost during commit: the outcome is unknown")                             \
+    X(NQ_EDENIED, -11, "permission denied by the database")                                                  \
+    X(NQ_ENODB, -12, "no such database")                                                                     \
+    X(NQ_ENOTMIGRATED, -13, "the nanoq tables do not exist: run nanoq migrate")                              \
+    X(NQ_ESCHEMA, -14, "the nanoq tables are of another version than this library")                          \
+    X(NQ_EUNSUPPORTED, -15, "unsupported database server, version or feature")                               \
+    X(NQ_ECONFLICT, -16, "deadlock, lock timeout or busy: the transaction was given up")                     \
+    X(NQ_EFULL, -17, "disk or table full")                                                                   \
+    X(NQ_ECORRUPT, -18, "database corrupt")                                                                  \
+    X(NQ_EDB, -19, "database error")                                                                         \
+    X(NQ_EFORK, -20, "handle used after fork")                                                               \
+    X(NQ_ESTUCK, -21, "handlers ignored their cancellation and still run")                                   \
+    X(NQ_ESYSTEM, -22, "operating system error")                                                             \
+    X(NQ_EREADONLY, -23, "database is read-only")
+
+enum nq_code {
+    NQ_OK = 0,
+#define NQ_X(name, number, text) name = number,
+    NQ_CODES(NQ_X)
+#undef NQ_X
+};
+
+/* What went wrong. Initialise with {0} or leave it to the failing call; holds no resources. */
+typedef struct nq_err {
+    int code;              /* enum nq_code */
+    int db_code;           /* the database's own number (MySQL errno, SQLite extended code) or 0 */
+    char sqlstate[6];      /* MySQL's SQLSTATE or "" */
+    bool transaction_lost; /* a caller's transaction was rolled back by the database: begin anew */
+    char message[512];     /* one line that says what was wrong and what is allowed; no secrets */
+} nq_err;
+
+/* The fixed text / the name ("NQ_EURL") of a code; never NULL. Thread-safe. */
+NQ_API const char *nq_strerror(int code);
+NQ_API const char *nq_code_name(int code);
+
+/* ---- Opening ------------------------------------------------------------------------------ */
+
+typedef struct nq nq;
+typedef int64_t nq_id; /* of a task: positive, unique for the life of the table */
+
+enum nq_log_level { NQ_LOG_DEBUG, NQ_LOG_INFO, NQ_LOG_WARN, NQ_LOG_ERROR };
+/* Called from any thread, never with a lock held that the callee could need. */
+typedef void (*nq_log_fn)(void *udata, enum nq_log_level level, const char *message);
+
+typedef struct nq_options {
+    size_t size;
+    const char *password; /* MySQL: overrides the URL's; see below */
+    size_t max_payload;   /* bytes; default NQ_DEFAULT_MAX_PAYLOAD */
+    unsigned connections; /* most connections open at once, MySQL; default 10, at least 4 */
+    nq_log_fn log;        /* default none */
+    void *log_udata;
+} nq_options;
+
+/*
+ * Open a queue. Connects once to check the server, so a bad URL, password or server fails here.
+ *
+ *   mysql://user[:password]@host[:port]/database[?option=value&...]
+ *   mysql://user@/database?socket=/run/mysqld/mysqld.sock
+ *   sqlite:path      sqlite:/absolute/path      sqlite::memory: (this handle only; lost at nq_close)
+ *
+ * Parts are percent-decoded. Options of both:
+ *   prefix=nanoq_            of the table names: ^[A-Za-z_][A-Za-z0-9_]{0,47}$
+ *   hints=all|local|server|none   how processors are woken when a task is committed; default all. local:
+ *                            between processes of one host (datagram sockets; SQLite: also a watch on its
+ *                            files); server: between hosts, through MySQL or MariaDB (an idle processor
+ *                            sleeps in a statement on a connection of its own, which the enqueuer kills).
+ *                            Handles of one process always tell their own processors. A hint may be lost,
+ *                            and then the task waits for the next look (nq_proc_options.poll_us)
+ * Options of mysql:
+ *   socket=PATH              unix socket instead of host and port
+ *   password_file=PATH       first line is the password
+ *   password_env=NAME        environment variable that holds the password (default NANOQ_PASSWORD if set)
+ *   tls=off|preferred|required|verify-full    default: required, but off on loopback and unix sockets
+ *   tls_ca=PATH              CA certificates for verify-full
+ *   connect_timeout=5s  read_timeout=30s  write_timeout=30s      per network call
+ * Options of sqlite:
+ *   busy_timeout=5s          how long to wait for another process's write
+ *   synchronous=full|normal  default full: a commit survives a power cut
+ *
+ * Errors: NQ_EURL, NQ_EINVAL (an option), NQ_EUNAVAILABLE, NQ_EDENIED, NQ_ENODB, NQ_EUNSUPPORTED (TiDB,
+ * MySQL < 8.0.13, MariaDB < 10.6, no working SKIP LOCKED, SQLite < 3.35 or not UTF-8), NQ_ENOMEM.
+ * Tables need not exist yet: see nq_migrate.
+ */
+NQ_API int nq_open(nq **out, const char *url, const nq_options *opts, nq_err *err);
+
+/* Close. No other call may be running; every nq_proc of it must have been freed. Accepts NULL. */
+NQ_API void nq_close(nq *q);
+
+/*
+ * Create or upgrade the tables. Idempotent, and safe from several processes at once.
+ * Errors: NQ_ESCHEMA (tables newer than the library), NQ_EDENIED, those of a connection.
+ */
+NQ_API int nq_migrate(nq *q, nq_err *err);
+
+/* ---- Transactions ------------------------------------------------------------------------- */
+
+/*
+ * Where an enqueue takes place: NQ_OWN_TX, a transaction of its own, committed when the call returns; or
+ * the caller's open transaction, from nq_tx_mysql(conn) in nanoq_mysql.h or nq_tx_sqlite(db) in
+ * nanoq_sqlite.h. The caller's connection must be on the database that the queue was opened on.
+ */
+struct nq_tx_ops;
+typedef struct nq_tx {
+    void *conn;
+    const struct nq_tx_ops *ops;
+} nq_tx;
+
+static inline nq_tx nq_own_tx(void)
+{
+    nq_tx tx;
+    tx.conn = NULL;
+    tx.ops = NULL;
+    return tx;
+}
+#define NQ_OWN_TX nq_own_tx()
+
+/* ---- Enqueue ------------------------------------------------------------------------------ */
+
+/* What nq_enqueue refuses as a duplicate; it tells there what follows a live task that may have begun. */
+enum nq_unique {
+    NQ_UNIQUE_PAYLOAD = 0, /* at most one live task with this type and payload (the default) */
+    NQ_UNIQUE_DATA,        /* at most one live task with this type and unique_data */
+    NQ_UNIQUE_NONE         /* any number */
+};
+
+#define NQ_NO_RETRY (-1)
+
+typedef struct nq_task_spec {
+    size_t size;
+    const char *type;    /* required */
+    const void *payload; /* may be NULL when payload_size is 0 */
+    size_t payload_size;
+    const char *queue;  /* default "default" */
+    int priority;       /* NQ_MIN_PRIORITY..NQ_MAX_PRIORITY, lower runs first; default 0. Each
+                           priority in use costs a claim one index probe: use few. */
+    int64_t delay_us;   /* run no earlier than now + this; default 0 */
+    int64_t run_at_us;  /* or no earlier than this point in time; not both */
+    int64_t timeout_us; /* of one attempt; default 60 s, at least 1 s; rounded up to ms */
+    int max_retries;    /* default 10; NQ_NO_RETRY forbids; at most NQ_MAX_RETRIES */
+    enum nq_unique unique;
+    const void *unique_data; /* for NQ_UNIQUE_DATA; at least one byte */
+    size_t unique_size;
+} nq_task_spec;
+
+/* NQ_TASK(.type = "email", .payload = p, .payload_size = n): a task for one call (C only). */
+#define NQ_TASK(...) (&(nq_task_spec){.size = sizeof(nq_task_spec), __VA_ARGS__})
+/* NQ_BYTES("literal"): a payload and its size, for use inside NQ_TASK. */
+#define NQ_BYTES(literal) .payload = "" literal, .payload_size = sizeof(literal) - 1
+
+/*
+ * Add a task. *id (may be NULL) is its id.
+ *
+ * NQ_EDUPLICATE: a live task (waiting or running) has the same key; *id is that task's id, and a caller's
+ * transaction stays usable and holds no lock on it. If that task may already have started, a task with your
+ * spec follows when it ends: so after each enqueue that is committed, duplicate or not, a run begins that
+ * sees what was committed with it. Several duplicates of one key make one such task, with the first's spec.
+ * NQ_EUNKNOWN (NQ_OWN_TX only): the connection broke during COMMIT. Enqueue again with the same unique
+ * key: NQ_EDUPLICATE then means that it was there (and, if it has started, that it runs once more).
+ * Others: NQ_EINVAL, NQ_ETOOBIG (checked before anything is sent), NQ_ENOTMIGRATED, those of a
+ * connection. After an error with err->transaction_lost the caller's transaction is gone.
+ */
+NQ_API int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_err *err);
+
+/*
+ * Add n tasks with few statements, all in one transaction. results[i] (may be NULL) is NQ_OK or
+ * NQ_EDUPLICATE (also for a repetition within the call), and ids[i] (may be NULL) the id of the new or the
+ * live task; both are written when the call answers NQ_OK. Duplicates do not fail the call, and are followed
+ * as with nq_enqueue; any other fault does, and then nothing is enqueued (NQ_OWN_TX) or the caller should
+ * roll back.
+ */
+NQ_API int nq_enqueue_many(nq *q, nq_tx tx, const nq_task_spec tasks[], size_t n, nq_id ids[], int results[],
+                           nq_err *err);
+
+/*
+ * Wake the processors of a queue (NULL: "default"). Call it after committing a transaction of your own in
+ * which tasks were enqueued: nq_enqueue cannot know when that is, and without the hint the tasks wait for the
+ * next look of a processor. With NQ_OWN_TX nothing need be called. Never waits for anything; a hint that gets
+ * lost is harmless; in a child of fork it does nothing.
+ */
+NQ_API void nq_hint(nq *q, const char *queue);
+
+/* ---- Running tasks ------------------------------------------------------------------------ */
+
+typedef struct nq_proc nq_proc;
+typedef struct nq_ctx nq_ctx;
+typedef struct nq_next nq_next;
+
+/* What a handler is given; valid until it returns. */
+typedef struct nq_task {
+    nq_id id;
+    const char *queue;
+    const char *type;
+    const void *payload; /* followed by a NUL that is not counted */
+    size_t payload_size;
+    int priority;
+    unsigned attempt; /* 1 for the first */
+    unsigned max_retries;
+    unsigned crashes;    /* earlier attempts that ended with the death of their process */
+    unsigned generation; /* how often the task was claimed, this time included */
+    int64_t timeout_us;
+    int64_t created_at_us;
+    int64_t run_at_us;
+    const char *last_error; /* of the attempt before, or NULL */
+} nq_task;
+
+typedef enum nq_verdict {
+    NQ_DONE = 0, /* finished */
+    NQ_RETRY,    /* failed: again after the retry policy's delay, dead when out of attempts */
+    NQ_DISCARD,  /* failed for good: dead at once, whatever attempts are left ("skip retry") */
+    NQ_SNOOZE    /* not now: again after nq_ctx_set_delay's delay (default 60 s), no attempt consumed */
+} nq_verdict;
+
+typedef nq_verdict (*nq_handler)(nq_ctx *ctx, const nq_task *task, void *udata);
+/* Middleware calls nq_next_run to go on, or does not, and answers in the handler's place. */
+typedef nq_verdict (*nq_middleware)(nq_ctx *ctx, const nq_task *task, nq_next *next, void *udata);
+NQ_API nq_verdict nq_next_run(nq_next *next, nq_ctx *ctx, const nq_task *task);
+
+/* -- The context: of one attempt, for the thread that runs it. -- */
+
+enum nq_cause {
+    NQ_CAUSE_NONE = 0,
+    NQ_CAUSE_TIMEOUT,   /* the task's timeout passed */
+    NQ_CAUSE_SHUTDOWN,  /* the processor's shutdown timeout passed: the task will be released */
+    NQ_CAUSE_LEASE_LOST /* the task is another's now: what this attempt does has no effect here */
+};
+
+/* Why the attempt should stop, or NQ_CAUSE_NONE. Cheap; callable from any thread. */
+NQ_API enum nq_cause nq_ctx_cause(const nq_ctx *ctx);
+/* Becomes readable when the attempt is cancelled; for poll only: do not read or close it. Made at the
+ * first call; -1 when no descriptor is to be had. */
+NQ_API int nq_ctx_fd(nq_ctx *ctx);
+/* The moment the attempt times out, in microseconds of CLOCK_MONOTONIC. */
+NQ_API int64_t nq_ctx_deadline_us(const nq_ctx *ctx);
+/* Microseconds left until then; 0 when it passed. */
+NQ_API int64_t nq_ctx_remaining_us(const nq_ctx *ctx);
+/* Delay for a NQ_RETRY or NQ_SNOOZE verdict in place of the policy's; clamped to 0..NQ_MAX_DURATION. */
+NQ_API void nq_ctx_set_delay(nq_ctx *ctx, int64_t delay_us);
+/* Record a message with a verdict and return the verdict: `return nq_fail(ctx, NQ_RETRY, "...");`.
+ * Cut to its last NQ_MAX_ERROR bytes. */
+NQ_API nq_verdict nq_fail(nq_ctx *ctx, nq_verdict verdict, const char *fmt, ...) NQ_PRINTF(3, 4);
+NQ_API const char *nq_ctx_message(const nq_ctx *ctx); /* what nq_fail recorded, or "" */
+
+/* -- The processor -- */
+
+/* Delay before the next attempt, in microseconds; negative means "no more retries". attempt: the number
+ * of the attempt that failed, from 1. Called from any thread. */
+typedef int64_t (*nq_retry_policy)(unsigned attempt, const nq_task *task, void *udata);
+
+/* The default: 5 s + attempt^5 s, plus a uniform 0..50 % of it, never above NQ_MAX_DURATION. The figures
+ * are NanoQ's: about 7 s, 50 s, 5 min, 20 min, 50 min, 2 h, 4 h, 9 h, 16 h, 27 h. Thread-safe. */
+NQ_API int64_t nq_default_retry_delay(unsigned attempt);
+
+/* Called after a failed attempt was recorded: error is the message, final says that the task is dead. Also
+ * for crashes found when a dead processor's tasks are reclaimed. Called from library threads; be brief. */
+typedef void (*nq_error_hook)(const nq_task *task, const char *error, bool final, void *udata);
+
+enum nq_drain {
+    NQ_DRAIN_NEVER = 0,
+    NQ_DRAIN_DUE, /* return once no task is due, nor follows one that ended, and none runs here; delayed
+                     ones stay for later */
+    NQ_DRAIN_ALL  /* wait for delayed tasks and retries too, however far off */
+};
+
+typedef struct nq_proc_options {
+    size_t size;
+    const char *const *queues; /* default {"default"}; served in turn, none starves */
+    size_t nqueues;
+    unsigned concurrency;        /* handler threads; default 10, at most 1024 */
+    unsigned batch;              /* most tasks of one claim; default 500; 1 also means no
+                                    prefetch. Slow handlers are never given more than they
+                                    can start: prefetch is what they finish in 20 ms */
+    bool known_types_only;       /* claim only types that have a handler; default: claim all, and a
+                                    type without one is a failed attempt */
+    enum nq_drain drain;         /* return by itself when there is nothing left; default: go on */
+    bool handle_signals;         /* SIGINT and SIGTERM stop it while nq_proc_run runs */
+    int64_t shutdown_timeout_us; /* after a stop, how long running tasks may go on; default 30 s */
+    int64_t cancel_grace_us;     /* and after their cancellation; default 5 s */
+    int64_t lease_us;            /* silent this long: dead; default 30 s, at least 3 s */
+    int64_t poll_us;             /* longest sleep between looks at an idle queue; default 1 s */
+    unsigned max_crashes;        /* a task that crashed more often is dead; default 3 */
+    int64_t keep_done_us;        /* completed tasks are kept this long; default 0: deleted at once;
+                                    -1: for ever */
+    int64_t keep_dead_us;        /* dead and cancelled tasks; default 7 days; -1: for ever */
+    nq_retry_policy retry_policy;
+    void *retry_udata;
+    nq_error_hook on_error;
+    void *error_udata;
+} nq_proc_options;
+
+typedef struct nq_layer { /* one middleware */
+    nq_middleware fn;
+    void *udata;
+} nq_layer;
+
+typedef struct nq_handle_options {
+    size_t size;
+    const nq_layer *middleware; /* around this handler, inside the global ones; first is outermost */
+    size_t nmiddleware;
+} nq_handle_options;
+
+/* Make a processor; nothing runs yet. opts may be NULL. Errors: NQ_EINVAL, NQ_ENOMEM. */
+NQ_API int nq_proc_new(nq_proc **out, nq *q, const nq_proc_options *opts, nq_err *err);
+/* Register the handler of a type; type NULL: of every type without one of its own. Before nq_proc_run
+ * only. A second one for the same type is NQ_EINVAL. opts may be NULL. */
+NQ_API int nq_proc_handle(nq_proc *p, const char *type, nq_handler handler, void *udata,
+                          const nq_handle_options *opts, nq_err *err);
+/* Register middleware around every handler; first registered is outermost. Before nq_proc_run only. */
+NQ_API int nq_proc_use(nq_proc *p, nq_middleware middleware, void *udata, nq_err *err);
+
+/*
+ * Claim and run tasks until stopped: by nq_proc_stop, by a signal (handle_signals) or, with drain, by an
+ * empty queue. Blocks. On a stop: nothing more is claimed, tasks not yet started are given back at once,
+ * running ones get shutdown_timeout, then their contexts are cancelled (NQ_CAUSE_SHUTDOWN) and after
+ * cancel_grace what still runs is released, attempts and schedule as they were.
+ * A database that is away is waited for, at the start too (NQ_ENOTMIGRATED, NQ_ESCHEMA, NQ_EDENIED at the
+ * start are answered instead).
+ * NQ_ESTUCK: some handlers ignored their cancellation; their tasks were released, their threads still
+ * run: exit the process. May be called once for a processor.
+ */
+NQ_API int nq_proc_run(nq_proc *p, nq_err *err);
+
+/* Ask nq_proc_run to stop; a second call also skips shutdown_timeout. Any thread, and async-signal-safe. */
+NQ_API void nq_proc_stop(nq_proc *p);
+
+/* What a processor has done since it started; callable while it runs, from any thread. */
+typedef struct nq_proc_counts {
+    uint64_t claimed, done, retried, dead, snoozed, released, lease_lost;
+    unsigned running; /* handlers in progress */
+} nq_proc_counts;
+NQ_API void nq_proc_count(const nq_proc *p, nq_proc_counts *out);
+
+/* Free. nq_proc_run must have returned (after NQ_ESTUCK what its threads still use is kept). NULL is fine. */
+NQ_API void nq_proc_free(nq_proc *p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

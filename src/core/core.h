@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/* The small things everything else stands on: errors, bytes, hash, clock, URL, states. */
+#ifndef NQ_CORE_H
+#define NQ_CORE_H
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nanoq.h"
+#include "nanoq_admin.h"
+
+/* Internal names that are not file-static: hidden in the library, static in the amalgamation. */
+#ifdef NQ_AMALGAMATION
+#define NQ_PRIVATE static
+#else
+#define NQ_PRIVATE __attribute__((visibility("hidden")))
+#endif
+
+/* ---- err.c -- Fill err (which may be NULL) and return code: `return nq_err_set(err, NQ_EURL, ...)`. */
+NQ_PRIVATE int nq_err_set(nq_err *err, int code, const char *fmt, ...) NQ_PRINTF(3, 4);
+NQ_PRIVATE int nq_err_nomem(nq_err *err);
+/* Like nq_err_set, with ": strerror(errnum)" behind. */
+NQ_PRIVATE int nq_err_sys(nq_err *err, int code, int errnum, const char *fmt, ...) NQ_PRINTF(4, 5);
+#ifdef __clang_analyzer__ /* it sees one file at a time, and would take a failure's answer for a possible 0  \
+                           */
+#define nq_err_set(err, code, ...)         ((void)nq_err_set(err, code, __VA_ARGS__), (code))
+#define nq_err_nomem(err)                  ((void)nq_err_nomem(err), NQ_ENOMEM)
+#define nq_err_sys(err, code, errnum, ...) ((void)nq_err_sys(err, code, errnum, __VA_ARGS__), (code))
+#endif
+/* Copy text into out (size bytes) as one safe line: control bytes and invalid UTF-8 as \xNN, cut to fit. */
+NQ_PRIVATE void nq_printable(char *out, size_t size, const char *text, size_t n);
+
+/* ---- buf.c -- A growing byte string. {0} is empty; after a failed allocation `failed` stays set and appends
+ * do nothing, so that only the end needs a check. p is NUL-terminated once anything was appended. */
+typedef struct nq_buf {
+    char *p;
+    size_t n, cap;
+    bool failed;
+} nq_buf;
+NQ_PRIVATE void nq_buf_add(nq_buf *b, const void *p, size_t n);
+NQ_PRIVATE void nq_buf_str(nq_buf *b, const char *s);
+NQ_PRIVATE void nq_buf_fmt(nq_buf *b, const char *fmt, ...) NQ_PRINTF(2, 3);
+NQ_PRIVATE void nq_buf_u64(nq_buf *b, uint64_t v); /* decimal; for long id lists */
+NQ_PRIVATE void nq_buf_clear(nq_buf *b);           /* empty, memory kept */
+NQ_PRIVATE void nq_buf_free(nq_buf *b);
+
+/* ---- sha256.c -- FIPS 180-4 */
+typedef struct nq_sha256 {
+    uint32_t h[8];
+    uint64_t total;
+    uint8_t block[64];
+} nq_sha256;
+NQ_PRIVATE void nq_sha256_init(nq_sha256 *s);
+NQ_PRIVATE void nq_sha256_add(nq_sha256 *s, const void *p, size_t n);
+NQ_PRIVATE void nq_sha256_end(nq_sha256 *s, uint8_t out[32]);
+/* The unique key: SHA-256 over type, one NUL, data. A type holds no NUL, so no two pairs share an input;
+ * the tables' SQL default computes the same. */
+NQ_PRIVATE void nq_unique_hash(uint8_t out[32], const char *type, const void *data, size_t n);
+
+/* ---- clock.c */
+NQ_PRIVATE int64_t nq_mono_us(void); /* CLOCK_MONOTONIC */
+NQ_PRIVATE int64_t nq_real_us(void); /* CLOCK_REALTIME: only where this host's clock is the database's */
+NQ_PRIVATE void nq_sleep_us(int64_t us);
+/* A condition variable on CLOCK_MONOTONIC; wait until a nq_mono_us() time, false when it passed. */
+NQ_PRIVATE int nq_cond_init(pthread_cond_t *cond);
+NQ_PRIVATE bool nq_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t mono_us);
+
+/* ---- thread.c -- Start a thread of the library's, with the application's signals blocked. */
+NQ_PRIVATE int nq_thread_start(pthread_t *thread, void *(*fn)(void *), void *arg, nq_err *err);
+
+/* ---- random.c -- Not for secrets. Thread-safe. Uniform in 0..bound (inclusive). */
+NQ_PRIVATE uint64_t nq_random(uint64_t bound);
+
+/* ---- url.c */
+typedef struct nq_url_option {
+    char *name, *value;
+} nq_url_option;
+typedef struct nq_url {
+    char *scheme;                 /* "mysql", "sqlite" */
+    char *user, *password, *host; /* NULL where not given */
+    char *path;                   /* mysql: the database; sqlite: the file or ":memory:" */
+    unsigned port;                /* 0: not given */
+    nq_url_option *options;
+    size_t noptions;
+} nq_url;
+/* Error texts never repeat the password. */
+NQ_PRIVATE int nq_url_parse(nq_url *out, const char *text, nq_err *err);
+NQ_PRIVATE void nq_url_free(nq_url *u); /* wipes the password */
+NQ_PRIVATE const char *nq_url_option_get(const nq_url *u, const char *name, const char *fallback);
+
+/* ---- validate.c -- names and options as the public header allows them */
+/* Bytes of the valid UTF-8 character at the start of p[0..n), its code point in *cp; 0 when there is none. */
+NQ_PRIVATE size_t nq_utf8(const char *p, size_t n, uint32_t *cp);
+NQ_PRIVATE int nq_check_queue(const char *queue, nq_err *err);
+NQ_PRIVATE int nq_check_type(const char *type, nq_err *err);
+NQ_PRIVATE int nq_check_prefix(const char *prefix, nq_err *err);
+/* A copy of an options struct of the caller's, which may be older (smaller) than ours, or NULL. Refuses
+ * size 0 and a bigger one whose extra bytes are not zero. */
+NQ_PRIVATE int nq_options_copy(void *out, size_t ours, const void *theirs, const char *what, nq_err *err);
+
+/* ---- state.c -- states and legal moves as one table */
+enum nq_move {
+    NQ_MOVE_CLAIM,
+    NQ_MOVE_COMPLETE,
+    NQ_MOVE_FAIL,
+    NQ_MOVE_SNOOZE,
+    NQ_MOVE_RELEASE,
+    NQ_MOVE_BURY,
+    NQ_MOVE_RETRY,
+    NQ_MOVE_CANCEL,
+    NQ_MOVE_DELETE
+};
+/* Where a move leads from a state: an nq_state, -1 not allowed, -2 the row goes. */
+NQ_PRIVATE int nq_state_move(enum nq_state from, enum nq_move move);
+
+#endif
