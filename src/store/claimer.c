@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* One queue's view of one claiming thread: which priorities have due tasks, and where to go on. */
+#include "store.h"
+
+#define CLAIMER_LEVELS (NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 1)
+/* How long levels and cursors may go without a fresh look: what was committed late, behind a cursor, and a
+ * more urgent priority that came into use wait no longer than this. */
+#define CLAIMER_FRESH_US NQ_MS(100)
+
+struct claimer_level {
+    nq_level known;
+    int64_t cursor;  /* no waiting task that was there at the last look is due before it, */
+    nq_id cursor_id; /* or just then with an id up to this */
+};
+
+struct nq_claimer {
+    nq_store *store;
+    char *queue;
+    const char *const *types;
+    size_t ntypes;
+    struct claimer_level levels[CLAIMER_LEVELS];
+    size_t nlevels;
+    bool stale;         /* look before the next claim */
+    bool hinted;        /* or, once, look and claim together, */
+    int guess;          /* at the priority of the last task that was claimed, */
+    int64_t guess_from; /* from where it was due */
+    int64_t looked_us;  /* our clock at the last look */
+    int64_t now_us;     /* and the database's */
+};
+
+NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
+                              size_t ntypes, nq_err *err)
+{
+    nq_claimer *c = calloc(1, sizeof(*c));
+    if (!c || !(c->queue = strdup(queue))) {
+        free(c);
+        return nq_err_nomem(err);
+    }
+    c->store = s;
+    c->types = types;
+    c->ntypes = types ? ntypes : 0;
+    c->stale = true;
+    c->guess_from = INT64_MIN;
+    *out = c;
+    return NQ_OK;
+}
+
+NQ_PRIVATE void nq_claimer_free(nq_claimer *c)
+{
+    if (!c)
+        return;
+    free(c->queue);
+    free(c);
+}
+
+/* ---- Looking ---- */
+
+struct claimer_look {
+    const char *queue;
+    nq_level levels[CLAIMER_LEVELS];
+    size_t n;
+    int64_t now_us;
+};
+
+static int claimer_levels(nq_conn *conn, void *arg, nq_err *err)
+{
+    struct claimer_look *l = arg;
+    return conn->store->driver->levels(conn, l->queue, l->levels, CLAIMER_LEVELS, &l->n, &l->now_us, err);
+}
+
+static void claimer_looked(nq_claimer *c, const nq_level levels[], size_t n, int64_t now_us)
+{
+    for (size_t i = 0; i < n; i++)
+        c->levels[i] = (struct claimer_level){levels[i], levels[i].first_run_at, 0};
+    c->nlevels = n;
+    c->now_us = now_us;
+    c->looked_us = nq_mono_us();
+    c->stale = false;
+}
+
+/* Read the levels anew. A cursor starts at the earliest task: that is the head, without the deleted entries
+ * before it. */
+static int claimer_look(nq_claimer *c, nq_err *err)
+{
+    struct claimer_look l = {.queue = c->queue};
+    int code = nq_store_do(c->store, claimer_levels, &l, err);
+    if (!code)
+        claimer_looked(c, l.levels, l.n, l.now_us);
+    return code;
+}
+
+/* The database's clock by ours; only to decide whom to ask. */
+static int64_t claimer_now(const nq_claimer *c)
+{
+    return c->now_us + (nq_mono_us() - c->looked_us);
+}
+
+/* ---- Claiming ---- */
+
+struct claimer_batch {
+    nq_claim_args args;
+    nq_claimed *head, *tail;
+    size_t n;
+    nq_claimed *got; /* by the last claim */
+    size_t ngot;
+};
+
+static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
+{
+    struct claimer_batch *b = arg;
+    b->got = NULL;
+    b->ngot = 0;
+    return conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
+}
+
+static void claimer_append(struct claimer_batch *b)
+{
+    if (b->tail)
+        b->tail->next = b->got;
+    else
+        b->head = b->got;
+    for (b->tail = b->got; b->tail->next;)
+        b->tail = b->tail->next;
+    b->n += b->ngot;
+}
+
+/* Take what is due at one priority. */
+static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limit, struct claimer_batch *b,
+                         nq_err *err)
+{
+    b->args.priority = level->known.priority;
+    b->args.from_run_at = level->cursor;
+    b->args.from_id = level->cursor_id;
+    b->args.limit = limit - b->n;
+    int code = nq_store_do(c->store, claimer_claim_one, b, err);
+    if (code)
+        return code;
+    if (b->ngot < b->args.limit)
+        c->stale = true; /* the end was reached: something earlier may have been committed meanwhile */
+    if (!b->got)
+        return NQ_OK;
+    claimer_append(b);
+    level->cursor = b->tail->task.run_at_us;
+    level->cursor_id = b->tail->task.id;
+    c->guess = level->known.priority;
+    c->guess_from = level->cursor;
+    return NQ_OK;
+}
+
+/* The due priorities in turn until the limit is reached. */
+static int claimer_levels_claim(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
+{
+    int code = NQ_OK;
+    for (size_t i = 0; i < c->nlevels && b->n < limit && !code; i++) {
+        if (c->levels[i].known.first_run_at <= claimer_now(c))
+            code = claimer_level(c, &c->levels[i], limit, b, err);
+    }
+    return code;
+}
+
+NQ_PRIVATE void nq_claimer_hint(nq_claimer *c)
+{
+    c->hinted = c->store->driver->looks && !c->types;
+}
+
+/* Look and claim in one: what was just committed is most likely of the priority and the time of what was
+ * claimed last. The driver claims only what a look before would have led to. */
+static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
+{
+    nq_level levels[CLAIMER_LEVELS];
+    nq_look look = {.levels = levels, .max = CLAIMER_LEVELS};
+    c->hinted = false;
+    b->args.priority = c->guess;
+    b->args.from_run_at = c->guess_from;
+    b->args.from_id = 0;
+    b->args.limit = limit;
+    b->args.look = &look;
+    const int code = nq_store_do(c->store, claimer_claim_one, b, err);
+    b->args.look = NULL;
+    if (code)
+        return code;
+    claimer_looked(c, levels, look.n, look.now_us);
+    if (b->got) {
+        claimer_append(b);
+        c->guess_from = b->tail->task.run_at_us;
+    }
+    for (size_t i = 0; i < c->nlevels && b->got; i++)
+        if (c->levels[i].known.priority == c->guess) {
+            c->levels[i].cursor = c->guess_from;
+            c->levels[i].cursor_id = b->tail->task.id;
+        }
+    c->stale = b->n < limit;
+    return NQ_OK;
+}
+
+/* ---- How long until the next one ---- */
+
+struct claimer_next {
+    const nq_claimer *claimer;
+    int64_t run_at, now_us; /* run_at INT64_MAX: none waits */
+};
+
+static int claimer_next_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct claimer_next *next = arg;
+    (void)ncols;
+    if (cols[0].i < next->run_at)
+        next->run_at = cols[0].i;
+    next->now_us = cols[1].i;
+    return 0;
+}
+
+/* With a filter the levels, which know no types, do not say it: read on to the first task of ours. */
+static int claimer_next_typed(nq_conn *conn, void *arg, nq_err *err)
+{
+    struct claimer_next *next = arg;
+    const nq_claimer *c = next->claimer;
+    nq_val *args = calloc(c->ntypes + 2, sizeof(*args));
+    nq_buf sql = {0};
+    int code = NQ_OK;
+    if (!args)
+        return nq_err_nomem(err);
+    next->run_at = INT64_MAX;
+    nq_buf_str(
+        &sql,
+        "SELECT {us:run_at}, {us:now} FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND priority = ? "
+        "AND type IN (");
+    for (size_t i = 0; i < c->ntypes; i++) {
+        nq_buf_str(&sql, i ? ",?" : "?");
+        args[i + 2] = nq_text(c->types[i]);
+    }
+    nq_buf_str(&sql, ") ORDER BY run_at, id LIMIT 1");
+    args[0] = nq_text(c->queue);
+    for (size_t i = 0; i < c->nlevels && !code; i++) {
+        args[1] = nq_int(c->levels[i].known.priority);
+        code = sql.failed ? nq_err_nomem(err)
+                          : nq_sql(conn, sql.p, args, c->ntypes + 2, claimer_next_row, next, NULL, err);
+    }
+    nq_buf_free(&sql);
+    free(args);
+    return code;
+}
+
+/* 0: one is due, but others hold it just now. */
+static int claimer_wait(nq_claimer *c, int64_t *wait_us, nq_err *err)
+{
+    struct claimer_next next = {.claimer = c, .run_at = INT64_MAX, .now_us = c->now_us};
+    int code = NQ_OK;
+    for (size_t i = 0; i < c->nlevels; i++) {
+        if (c->levels[i].known.first_run_at < next.run_at)
+            next.run_at = c->levels[i].known.first_run_at;
+    }
+    if (c->types && c->nlevels)
+        code = nq_store_do(c->store, claimer_next_typed, &next, err);
+    if (!code)
+        *wait_us = next.run_at == INT64_MAX ? -1 : next.run_at > next.now_us ? next.run_at - next.now_us : 0;
+    return code;
+}
+
+NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_claimed **out, size_t *n,
+                                int64_t *wait_us, nq_err *err)
+{
+    struct claimer_batch b = {
+        .args = {.queue = c->queue, .types = c->types, .ntypes = c->ntypes, .lease = lease}};
+    const bool guessed = c->hinted;
+    int64_t wait = 0;
+    int code = guessed ? claimer_guess(c, limit, &b, err) : NQ_OK;
+    /* The first round may go by what is known; an empty one by a fresh look, so that "nothing" is true. */
+    for (bool looked = false, fresh = guessed; !code && !looked && b.n == 0;
+         c->stale = c->stale || b.n == 0) {
+        looked = fresh || c->stale || nq_mono_us() - c->looked_us >= CLAIMER_FRESH_US;
+        if ((looked && !fresh && (code = claimer_look(c, err))) ||
+            (code = claimer_levels_claim(c, limit, &b, err)))
+            break;
+    }
+    if (code)
+        c->stale = true;
+    if (code && b.n == 0)
+        return code;
+    /* Some and then an error: they are ours, and the error comes again with the next call. A short batch
+     * says nothing of what comes next: look again at once. */
+    if (b.n == 0 && (code = claimer_wait(c, &wait, err)))
+        return code;
+    *out = b.head;
+    *n = b.n;
+    *wait_us = wait;
+    return NQ_OK;
+}

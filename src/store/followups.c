@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* Follow-ups: duplicates refused while the live task may have begun become tasks when it has ended. */
+#include "store.h"
+
+/*
+ * What must hold: after the commit that made a follow-up, a task of its key begins. So it may be dropped
+ * where a live task waits: that one was not claimed when we read it, which is after that commit. It stays
+ * where one runs. Where none lives, a task is made of it, in the transaction that deletes it.
+ *
+ * Nothing here waits for a producer's open transaction: follow-ups that are locked are somebody else's, or
+ * not committed, and a key that a READ UNCOMMITTED look finds taken is left alone until that is decided.
+ */
+
+struct followups_one {
+    int64_t id;
+    bool locked; /* by us, in this transaction */
+    bool taken;  /* some task has its key, committed or not */
+    int state;   /* of the live task; -1: there is none */
+};
+
+struct followups {
+    struct followups_one *all; /* in order of id */
+    size_t n, limit, made;
+    bool more;
+    nq_buf sql, gone;
+};
+
+static int followups_add(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct followups *f = arg;
+    (void)ncols;
+    if (f->n < f->limit)
+        f->all[f->n++] = (struct followups_one){.id = cols[0].i, .state = -1};
+    return 0;
+}
+
+static struct followups_one *followups_of(struct followups *f, int64_t id)
+{
+    size_t low = 0, high = f->n;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (f->all[middle].id == id)
+            return &f->all[middle];
+        if (f->all[middle].id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+static int followups_locked(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct followups_one *one = followups_of(arg, cols[0].i);
+    (void)ncols;
+    if (one)
+        one->locked = true;
+    return 0;
+}
+
+static int followups_taken(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct followups_one *one = followups_of(arg, cols[0].i);
+    (void)ncols;
+    if (one)
+        one->taken = true;
+    return 0;
+}
+
+static int followups_state(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct followups_one *one = followups_of(arg, cols[0].i);
+    (void)ncols;
+    if (one)
+        one->state = cols[1].type == NQ_VAL_NULL ? -1 : (int)cols[1].i;
+    return 0;
+}
+
+/* head, the ids of all, tail. */
+static int followups_in(nq_conn *c, struct followups *f, const char *head, const char *tail, nq_row_fn row,
+                        nq_err *err)
+{
+    nq_buf_clear(&f->sql);
+    nq_buf_str(&f->sql, head);
+    for (size_t i = 0; i < f->n; i++) {
+        nq_buf_str(&f->sql, i ? "," : "(");
+        nq_buf_u64(&f->sql, (uint64_t)f->all[i].id);
+    }
+    nq_buf_str(&f->sql, ")");
+    nq_buf_str(&f->sql, tail);
+    return f->sql.failed ? nq_err_nomem(err) : nq_sql(c, f->sql.p, NULL, 0, row, f, NULL, err);
+}
+
+#define FOLLOWUPS_STATE "(SELECT t.state FROM {tasks} t WHERE {same_key})"
+
+/* Which keys has some task, committed or not? The level holds for one transaction, so that there has to be
+ * one: preparing the statement could otherwise use it up. */
+static int followups_look_dirty(nq_conn *c, struct followups *f, nq_err *err)
+{
+    int code = nq_sql(c, "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", NULL, 0, NULL, NULL, NULL, err);
+    if (code || (code = c->store->driver->begin(c, err)))
+        return code;
+    code = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ",
+                        " AND EXISTS (SELECT 1 FROM {tasks} t WHERE {same_key})", followups_taken, err);
+    if (!c->broken)
+        c->store->driver->rollback(c);
+    return code;
+}
+
+/* The committed ones whose key no running task has. Locks nothing; one cheap statement when there are none.
+ */
+static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
+{
+    const nq_val limit = nq_int((int64_t)f->limit);
+    int code;
+    f->n = f->made = 0;
+    f->more = false;
+    code = nq_sql(c,
+                  "SELECT f.id FROM {followups} f WHERE COALESCE(" FOLLOWUPS_STATE ", 0) = 0 "
+                  "ORDER BY f.id LIMIT ?",
+                  &limit, 1, followups_add, f, NULL, err);
+    if (code || f->n == 0 || c->store->driver->tx_kind != NQ_TX_MYSQL)
+        return code;
+    return followups_look_dirty(c, f, err);
+}
+
+/* The state of the key's live task as it is now, of all or of one. */
+static int followups_states(nq_conn *c, struct followups *f, const struct followups_one *only, nq_err *err)
+{
+    const nq_val id = nq_int(only ? only->id : 0);
+    if (only)
+        return nq_sql(c, "SELECT f.id, " FOLLOWUPS_STATE " FROM {followups} f WHERE f.id = ?", &id, 1,
+                      followups_state, f, NULL, err);
+    return followups_in(c, f, "SELECT f.id, " FOLLOWUPS_STATE " FROM {followups} f WHERE f.id IN ", "",
+                        followups_state, err);
+}
+
+/* Make a task; where another one with the key is there meanwhile, one of ours included, read its state. */
+static int followups_make(nq_conn *c, struct followups *f, struct followups_one *one, bool *made, nq_err *err)
+{
+    const nq_val id = nq_int(one->id);
+    nq_err why = {0};
+    int code =
+        nq_sql(c,
+               "INSERT INTO {tasks} (queue, priority, run_at, max_retries, timeout_ms, created_at, type, "
+               "payload, unique_key) SELECT queue, priority, CASE WHEN run_at > {now} THEN run_at ELSE {now} "
+               "END, max_retries, timeout_ms, created_at, type, payload, unique_key FROM {followups} "
+               "WHERE id = ?",
+               &id, 1, NULL, NULL, NULL, &why);
+    *made = code == NQ_OK;
+    if (code == NQ_EDUPLICATE) {
+        f->more = true;
+        return followups_states(c, f, one, err);
+    }
+    if (code && err)
+        *err = why;
+    return code;
+}
+
+static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
+{
+    int code = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ", " {lock_free}",
+                            followups_locked, err);
+    if (!code)
+        code = followups_states(c, f, NULL, err);
+    for (size_t i = 0; i < f->n && !code; i++) {
+        struct followups_one *one = &f->all[i];
+        bool made = false;
+        if (!one->locked) { /* gone, or another promoter is at it */
+            f->more = true;
+            continue;
+        }
+        if (one->state < 0 && !one->taken)
+            code = followups_make(c, f, one, &made, err);
+        f->made += made;
+        if (!made && one->state != 0)
+            continue;
+        nq_buf_str(&f->gone, f->gone.n ? "," : "DELETE FROM {followups} WHERE id IN (");
+        nq_buf_u64(&f->gone, (uint64_t)one->id);
+    }
+    if (code || (f->gone.n == 0 && !f->gone.failed))
+        return code;
+    nq_buf_str(&f->gone, ")");
+    return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
+}
+
+/* nq_tx_fn for nq_store_do: the look is no part of the transaction, but has to be repeated with it. */
+static int followups_promote(nq_conn *c, void *arg, nq_err *err)
+{
+    const nq_driver *d = c->store->driver;
+    struct followups *f = arg;
+    int code = followups_look(c, f, err);
+    if (code || f->n == 0)
+        return code;
+    f->more = f->n == f->limit;
+    nq_buf_clear(&f->gone);
+    if ((code = d->begin(c, err)))
+        return code;
+    code = followups_decide(c, f, err);
+    if (!code)
+        return d->commit(c, err);
+    if (!c->broken)
+        d->rollback(c);
+    return code;
+}
+
+NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err)
+{
+    struct followups f = {.limit = limit ? limit : 1};
+    int code;
+    if (!(f.all = calloc(f.limit, sizeof(*f.all))))
+        return nq_err_nomem(err);
+    code = nq_store_do(s, followups_promote, &f, err);
+    if (!code) {
+        *n = f.made;
+        *more = f.more;
+    }
+    free(f.all);
+    nq_buf_free(&f.sql);
+    nq_buf_free(&f.gone);
+    return code;
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/* Which processors are alive: heartbeats, and locks that die with their holder. */
+#include "store.h"
+
+/*
+ * How death is told. Each processor has a row with a counter that it increments (its beat) and holds a lock
+ * that the database or the kernel takes from a process that ends. Another process declares it dead when
+ *   - its lock was seen free at MEMBERS_FREE_LOOKS looks over at least MEMBERS_FREE_US, while its beat stood
+ *     still: an owner that merely lost its connection takes the lock again and beats within that time; or
+ *   - its beat stood still for the whole lease.
+ * Both are measured on the watcher's own monotonic clock, and a gap between two looks counts at most
+ * MEMBERS_GAP_US, so that a watcher which was itself stopped condemns nobody. Declaring is deleting the row
+ * as it was observed; a declared processor learns it at its next beat.
+ */
+#define MEMBERS_FREE_US    NQ_MS(500)
+#define MEMBERS_FREE_LOOKS 3
+#define MEMBERS_GAP_US     NQ_SECONDS(2)
+/* After our own connection broke others may have lost theirs too: no verdict by lock for this long. */
+#define MEMBERS_GRACE_US NQ_SECONDS(10)
+#define MEMBERS_TRIES    3
+/* Of an id: NQ_LEASE must fit a signed 64-bit column. */
+#define MEMBERS_MAX_ID (((uint64_t)1 << (63 - NQ_LEASE_SEQ_BITS)) - 1)
+
+/* Another processor as this one has observed it. */
+struct members_other {
+    uint64_t id;
+    int64_t beat;
+    int64_t still_us; /* how long the beat has stood still */
+    int64_t free_us;  /* and how long the lock was free meanwhile */
+    unsigned free_looks;
+};
+
+/* One thread at a time. The connection is its own, outside the pool: it carries the lock. */
+struct nq_member {
+    nq_store *store;
+    nq_conn *conn; /* NULL after it broke */
+    uint64_t id;
+    bool locked;
+    int64_t looked_us, grace_us;
+    struct members_other *others; /* by id */
+    size_t nothers;
+    unsigned suspects; /* of them: lock free, verdict not yet due */
+};
+
+static const char members_beat_sql[] =
+    "UPDATE {processors} SET beat = beat + 1, beat_at = {now} WHERE id = ?";
+
+/* ---- The connection ---- */
+
+static void members_hang_up(nq_member *m)
+{
+    if (m->conn)
+        m->store->driver->disconnect(m->conn);
+    m->conn = NULL;
+    m->locked = false;
+}
+
+static int members_beat_once(nq_member *m, nq_err *err)
+{
+    const nq_val id = nq_int((int64_t)m->id);
+    nq_exec_result res = {0};
+    int code = nq_sql(m->conn, members_beat_sql, &id, 1, NULL, NULL, &res, err);
+    if (!code && res.affected == 0)
+        code = nq_err_set(err, NQ_ELEASE, "this processor was declared dead by another one");
+    return code;
+}
+
+/* A connection that holds our lock. A new one beats at once, so that whoever saw the lock free starts anew.
+ */
+static int members_ready(nq_member *m, nq_err *err)
+{
+    const nq_driver *d = m->store->driver;
+    nq_err why;
+    int code;
+    if (m->conn && (m->conn->broken || !d->usable(m->conn)))
+        members_hang_up(m);
+    if (!m->conn) {
+        if ((code = d->connect(m->store, &m->conn, err)))
+            return code;
+        m->grace_us = nq_mono_us() + MEMBERS_GRACE_US;
+    }
+    if (m->locked)
+        return NQ_OK;
+    /* The server may not yet have noticed that our old connection, which holds the lock, is gone. */
+    if (d->lock_hold(m->conn, m->id, &why) == NQ_OK)
+        m->locked = true;
+    if (m->conn->broken)
+        return nq_err_set(err, NQ_EUNAVAILABLE, "%s", why.message);
+    return members_beat_once(m, err);
+}
+
+/* ---- Entering and leaving ---- */
+
+static int members_enter(nq_member *m, const char *name, nq_err *err)
+{
+    const nq_val arg = nq_text(name);
+    nq_exec_result res = {0};
+    int code = m->store->driver->connect(m->store, &m->conn, err);
+    if (code)
+        return code;
+    if ((code =
+             nq_sql(m->conn, "INSERT INTO {processors} (name, started_at, beat_at) VALUES (?, {now}, {now})",
+                    &arg, 1, NULL, NULL, &res, err)))
+        return code;
+    if (res.insert_id <= 0 || (uint64_t)res.insert_id > MEMBERS_MAX_ID)
+        return nq_err_set(err, NQ_EFULL, "the ids of processors are used up");
+    m->id = (uint64_t)res.insert_id;
+    if ((code = m->store->driver->lock_hold(m->conn, m->id, err)))
+        return code;
+    m->locked = true;
+    return NQ_OK;
+}
+
+NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq_err *err)
+{
+    nq_member *m = calloc(1, sizeof(*m));
+    nq_err why = {0};
+    int code;
+    if (!m)
+        return nq_err_nomem(err);
+    m->store = s;
+    /* A row that a failed try leaves behind has no lock: the others take it for what it is. */
+    for (int i = 0; i < MEMBERS_TRIES; i++) {
+        code = members_enter(m, name, &why);
+        if (!code) {
+            m->looked_us = nq_mono_us();
+            *out = m;
+            return NQ_OK;
+        }
+        members_hang_up(m);
+        if (code != NQ_ECONFLICT && code != NQ_EUNKNOWN)
+            break;
+        nq_sleep_us(NQ_MS(5) + (int64_t)nq_random((uint64_t)NQ_MS(20)));
+    }
+    nq_member_free(m);
+    if (err)
+        *err = why;
+    return code;
+}
+
+NQ_PRIVATE uint64_t nq_member_id(const nq_member *m)
+{
+    return m->id;
+}
+
+NQ_PRIVATE void nq_member_free(nq_member *m)
+{
+    if (!m)
+        return;
+    members_hang_up(m);
+    free(m->others);
+    free(m);
+}
+
+static int members_delete(nq_member *m, nq_err *err)
+{
+    const nq_val id = nq_int((int64_t)m->id);
+    return nq_sql(m->conn, "DELETE FROM {processors} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
+}
+
+/* Try fn, again after a conflict and on a new connection after a loss. */
+static int members_do(nq_member *m, int (*fn)(nq_member *m, nq_err *err), nq_err *err)
+{
+    nq_err why = {0};
+    int code = NQ_OK;
+    for (int i = 0; i < MEMBERS_TRIES; i++) {
+        if (i)
+            nq_sleep_us(NQ_MS(1) + (int64_t)nq_random((uint64_t)NQ_MS(10)));
+        const bool had = m->conn != NULL;
+        code = members_ready(m, &why);
+        if (!code)
+            code = fn(m, &why);
+        else if (!had && !m->conn)
+            break; /* nobody answers */
+        if (code != NQ_ECONFLICT && code != NQ_EUNAVAILABLE && code != NQ_EUNKNOWN)
+            break;
+    }
+    if (code && err)
+        *err = why;
+    return code;
+}
+
+NQ_PRIVATE int nq_member_leave(nq_member *m, nq_err *err)
+{
+    int code;
+    if (!m)
+        return NQ_OK;
+    code = members_do(m, members_delete, err);
+    if (code == NQ_ELEASE)
+        code = NQ_OK; /* gone already */
+    if (m->conn && !m->conn->broken && m->locked)
+        m->store->driver->lock_drop(m->conn, m->id);
+    nq_member_free(m);
+    return code;
+}
+
+NQ_PRIVATE int nq_member_beat(nq_member *m, nq_err *err)
+{
+    return members_do(m, members_beat_once, err);
+}
+
+/* ---- Watching the others ---- */
+
+struct members_look {
+    uint64_t self;
+    struct members_other *seen;
+    size_t n, cap;
+};
+
+static int members_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct members_look *l = arg;
+    (void)ncols;
+    if ((uint64_t)cols[0].i == l->self)
+        return 0;
+    if (l->n == l->cap) {
+        const size_t cap = l->cap ? 2 * l->cap : 16;
+        struct members_other *more = realloc(l->seen, cap * sizeof(*more));
+        if (!more)
+            return NQ_ENOMEM;
+        l->seen = more;
+        l->cap = cap;
+    }
+    l->seen[l->n++] = (struct members_other){.id = (uint64_t)cols[0].i, .beat = cols[1].i};
+    return 0;
+}
+
+/* Is each one's lock free? Where our own seems to be, locks say nothing here: a proxy that changes server
+ * connections under its clients drops them. Then only heartbeats count. */
+static int members_probe(nq_member *m, struct members_look *l, int8_t **out, nq_err *err)
+{
+    const size_t n = l->n + 1;
+    uint64_t *ids = malloc(n * (sizeof(*ids) + 1));
+    int code;
+    if (!ids)
+        return nq_err_nomem(err);
+    int8_t *free_out = (int8_t *)(ids + n);
+    for (size_t i = 0; i < l->n; i++)
+        ids[i] = l->seen[i].id;
+    ids[l->n] = m->id;
+    if (!(code = m->store->driver->lock_probe(m->conn, ids, n, free_out, err))) {
+        if (free_out[l->n] == 1)
+            memset(free_out, -1, n);
+        memmove(ids, free_out, n); /* the caller frees one block */
+        *out = (int8_t *)ids;
+        return NQ_OK;
+    }
+    free(ids);
+    return code;
+}
+
+/* Carry on what was observed of the same ones before. Both lists are in order of id. */
+static void members_compare(nq_member *m, struct members_look *l, const int8_t free_now[], int64_t now)
+{
+    int64_t gap = now - m->looked_us;
+    size_t j = 0;
+    if (gap > MEMBERS_GAP_US)
+        gap = MEMBERS_GAP_US;
+    m->suspects = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        struct members_other *o = &l->seen[i];
+        while (j < m->nothers && m->others[j].id < o->id)
+            j++;
+        const struct members_other *was =
+            j < m->nothers && m->others[j].id == o->id && m->others[j].beat == o->beat ? &m->others[j] : NULL;
+        o->still_us = was ? was->still_us + gap : 0;
+        if (free_now[i] != 1 || now < m->grace_us)
+            continue;
+        m->suspects++;
+        o->free_looks = was ? was->free_looks + 1 : 1;
+        o->free_us = was && was->free_looks ? was->free_us + gap : 0;
+    }
+}
+
+static bool members_is_dead(const struct members_other *o, int64_t lease_us)
+{
+    return o->still_us >= lease_us || (o->free_looks >= MEMBERS_FREE_LOOKS && o->free_us >= MEMBERS_FREE_US);
+}
+
+static int members_declare(nq_member *m, const struct members_other *o, unsigned *died, nq_err *err)
+{
+    const nq_val args[] = {nq_int((int64_t)o->id), nq_int(o->beat)};
+    nq_exec_result res = {0};
+    int code =
+        nq_sql(m->conn, "DELETE FROM {processors} WHERE id = ? AND beat = ?", args, 2, NULL, NULL, &res, err);
+    if (!code)
+        *died += res.affected ? 1 : 0;
+    return code;
+}
+
+/* Look once: the rows, then the locks. */
+static int members_look(nq_member *m, struct members_look *l, int8_t **free_now, nq_err *err)
+{
+    int code = members_ready(m, err);
+    if (code)
+        return code;
+    code =
+        nq_sql(m->conn, "SELECT id, beat FROM {processors} ORDER BY id", NULL, 0, members_row, l, NULL, err);
+    if (code == NQ_ENOMEM)
+        return nq_err_nomem(err);
+    return code || l->n == 0 ? code : members_probe(m, l, free_now, err);
+}
+
+NQ_PRIVATE unsigned nq_member_suspects(const nq_member *m)
+{
+    return m->suspects;
+}
+
+NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, nq_err *err)
+{
+    struct members_look l = {.self = m->id};
+    int8_t *free_now = NULL;
+    unsigned count = 0;
+    int code = members_look(m, &l, &free_now, err);
+    if (code)
+        goto out;
+    const int64_t now = nq_mono_us();
+    members_compare(m, &l, free_now, now);
+    free(m->others);
+    m->others = l.seen;
+    m->nothers = l.n;
+    m->looked_us = now;
+    l.seen = NULL;
+    for (size_t i = 0; i < m->nothers && !code; i++) {
+        if (members_is_dead(&m->others[i], lease_us))
+            code = members_declare(m, &m->others[i], &count, err);
+    }
+    /* One that failed is tried again at the next look. */
+    if (!code || count)
+        *died = count;
+    m->suspects -= count < m->suspects ? count : m->suspects;
+    if (count)
+        code = NQ_OK;
+out:
+    free(free_now);
+    free(l.seen);
+    return code;
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/* MySQL and MariaDB: running statements, and what their errors mean. */
+#include <stdio.h>
+
+#include "mysql_driver.h"
+
+/* ---- Errors --------------------------------------------------------------------------------- */
+
+/* Numbers of the servers and, from 2000 and 5000, of the client libraries. What is not here is NQ_EDB. */
+static const struct {
+    int code;
+    uint16_t numbers[40]; /* ends at 0 */
+} mysql_sql_codes[] = {
+    {NQ_EDUPLICATE, {1062, 1586}},
+    {NQ_ECONFLICT, {1020, 1205, 1213, 1317}},
+    {NQ_ENODB, {1049}},
+    {NQ_EDENIED, {1044, 1045, 1130, 1142, 1143, 1227, 1251, 1370, 1396, 1410, 1698, 1820, 3118, 3159, 4151}},
+    {NQ_ENOTMIGRATED, {1146}},
+    {NQ_EFULL, {1021, 1114}},
+    {NQ_EREADONLY, {1290, 1792, 1836}},
+    {NQ_ECORRUPT, {1034, 1035, 1194, 1195, 1712, 1877, 3166}},
+    {NQ_ETOOBIG, {1153, 2020}},
+    {NQ_ENOMEM, {1037, 1038, 2008}},
+    {NQ_EUNAVAILABLE, {1040, 1043, 1047, 1053, 1077, 1079, 1129, 1158, 1159, 1160, 1161, 1184, 1203,
+                       1226, 1927, 3169, 4031, 2000, 2001, 2002, 2003, 2004, 2005, 2006, 2009, 2011,
+                       2012, 2013, 2026, 2027, 2048, 2055, 2059, 2061, 5012, 5013, 5014}},
+};
+
+int nq_mysql_code(unsigned number)
+{
+    for (size_t i = 0; i < sizeof mysql_sql_codes / sizeof *mysql_sql_codes; i++)
+        for (const uint16_t *n = mysql_sql_codes[i].numbers; *n; n++)
+            if (*n == number)
+                return mysql_sql_codes[i].code;
+    return NQ_EDB;
+}
+
+bool nq_mysql_client_error(unsigned code)
+{
+    return (code >= 2000 && code < 3000) || (code >= 5000 && code < 6000);
+}
+
+bool nq_mysql_unanswered(unsigned code)
+{
+    /* 2006: could not be sent whole. 2008, 2030, 2031: refused by the client before sending. A server's own
+     * error is an answer. */
+    return nq_mysql_client_error(code) && code != 2006 && code != 2008 && code != 2014 && code != 2030 &&
+           code != 2031;
+}
+
+/* No password in a text that a person may see, whatever wrote it there. */
+static void mysql_sql_scrub(char *text, const char *secret)
+{
+    const size_t n = secret ? strlen(secret) : 0;
+    if (n < 4)
+        return;
+    for (char *p = text; (p = strstr(p, secret)) != NULL;) {
+        memset(p, '*', 3);
+        memmove(p + 3, p + n, strlen(p + n) + 1);
+        p += 3;
+    }
+}
+
+int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err)
+{
+    const unsigned number = (unsigned)res->db_code;
+    const int code = nq_mysql_code(number);
+    char text[sizeof res->message], safe[sizeof err->message];
+    memcpy(text, res->message, sizeof text);
+    text[sizeof text - 1] = '\0';
+    mysql_sql_scrub(text, nq_mysql_data_of(s)->password);
+    nq_printable(safe, sizeof safe, text, strlen(text));
+    nq_err_set(err, code, "%s%s (error %u)",
+               code == NQ_ENOTMIGRATED ? "the nanoq tables do not exist, run nanoq migrate: " : "", safe,
+               number);
+    if (err) {
+        err->db_code = res->db_code;
+        memcpy(err->sqlstate, res->sqlstate, sizeof err->sqlstate);
+        err->transaction_lost = res->lost;
+    }
+    return code;
+}
+
+/* A conflict ends the transaction by an explicit ROLLBACK, whatever the server made of it, so that the state
+ * is known; a lost connection is not used again. */
+int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
+{
+    const int code = nq_mysql_code((unsigned)res->db_code);
+    if (code == NQ_ECONFLICT) {
+        res->lost = true;
+        nq_mysql_rollback(&c->base);
+    } else if (nq_mysql_lost_((unsigned)res->db_code) || nq_mysql_client_error((unsigned)res->db_code)) {
+        res->lost = true;
+        c->base.broken = true;
+    }
+    return nq_mysql_fail(c->base.store, res, err);
+}
+
+int nq_mysql_commit_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
+{
+    const unsigned number = (unsigned)res->db_code;
+    if (!nq_mysql_unanswered(number) && number != 1053 && number != 1927)
+        return nq_mysql_own_failed(c, res, err);
+    c->base.broken = true;
+    nq_mysql_fail(c->base.store, res, err);
+    if (err)
+        err->code = NQ_EUNKNOWN;
+    return NQ_EUNKNOWN;
+}
+
+static int mysql_sql_failed_here(nq_mysql_conn *c, nq_err *err)
+{
+    nq_exec_result res;
+    nq_mysql_failed_(&res, mysql_errno(c->my), mysql_sqlstate(c->my), mysql_error(c->my));
+    return nq_mysql_own_failed(c, &res, err);
+}
+
+/* ---- Text statements ------------------------------------------------------------------------ */
+
+int nq_mysql_query(nq_mysql_conn *c, const char *sql, size_t n, nq_err *err)
+{
+    c->sent = true;
+    return mysql_real_query(c->my, sql, (unsigned long)n) ? mysql_sql_failed_here(c, err) : NQ_OK;
+}
+
+int nq_mysql_next(nq_mysql_conn *c, nq_err *err)
+{
+    const int rc = mysql_next_result(c->my);
+    return rc < 0 ? 0 : rc == 0 ? 1 : mysql_sql_failed_here(c, err);
+}
+
+int nq_mysql_result(nq_mysql_conn *c, MYSQL_RES **out, nq_err *err)
+{
+    MYSQL_RES *r = mysql_store_result(c->my);
+    if (!r && mysql_field_count(c->my))
+        return mysql_sql_failed_here(c, err);
+    *out = r;
+    return NQ_OK;
+}
+
+void nq_mysql_drain(nq_mysql_conn *c)
+{
+    do {
+        MYSQL_RES *r = mysql_store_result(c->my);
+        if (r)
+            mysql_free_result(r);
+    } while (mysql_next_result(c->my) == 0);
+}
+
+int nq_mysql_query_buf(nq_mysql_conn *c, const nq_buf *b, nq_err *err)
+{
+    return b->failed ? nq_err_nomem(err) : nq_mysql_query(c, b->p, b->n, err);
+}
+
+int nq_mysql_run(nq_mysql_conn *c, const nq_buf *b, nq_err *err)
+{
+    int rc = nq_mysql_query_buf(c, b, err);
+    while (rc == NQ_OK) {
+        MYSQL_RES *r = NULL;
+        rc = nq_mysql_result(c, &r, err);
+        if (r)
+            mysql_free_result(r);
+        if (rc != NQ_OK)
+            break;
+        rc = nq_mysql_next(c, err);
+        if (rc != 1)
+            return rc;
+        rc = NQ_OK;
+    }
+    return rc;
+}
+
+void nq_mysql_rollback(nq_conn *c)
+{
+    const bool begun = !nq_mysql_of(c)->begin_due;
+    nq_mysql_of(c)->begin_due = false;
+    if (begun && !c->broken && mysql_query(nq_mysql_of(c)->my, "ROLLBACK"))
+        c->broken = true;
+}
+
+void nq_mysql_hex(nq_buf *b, const char *charset, const void *p, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *bytes = p;
+    nq_buf_fmt(b, "%s X'", charset);
+    for (size_t i = 0; i < n; i++) {
+        const char pair[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
+        nq_buf_add(b, pair, 2);
+    }
+    nq_buf_str(b, "'");
+}
+
+/* ---- Prepared statements -------------------------------------------------------------------- */
+
+void nq_mysql_forget(nq_mysql_stmt *e)
+{
+    if (e->stmt)
+        mysql_stmt_close(e->stmt);
+    free(e->sql);
+    memset(e, 0, sizeof *e);
+}
+
+/* The cached statement of this text, prepared now if need be; NULL with res filled. */
+static nq_mysql_stmt *mysql_sql_prepare(nq_mysql_conn *c, const char *sql, nq_exec_result *res)
+{
+    const size_t n = strlen(sql);
+    nq_mysql_stmt *oldest = &c->stmts[0];
+    c->ticks++;
+    for (size_t i = 0; i < NQ_MYSQL_STMTS; i++) {
+        nq_mysql_stmt *e = &c->stmts[i];
+        if (e->stmt && e->n == n && memcmp(e->sql, sql, n) == 0) {
+            e->used = c->ticks;
+            return e;
+        }
+        if (e->used < oldest->used)
+            oldest = e;
+    }
+    nq_mysql_forget(oldest);
+    char *copy = strdup(sql);
+    if (!copy) {
+        nq_mysql_nomem_(res);
+        return NULL;
+    }
+    MYSQL_STMT *stmt = nq_mysql_prepare_(c->my, sql, n, res);
+    if (!stmt) {
+        free(copy);
+        return NULL;
+    }
+    *oldest = (nq_mysql_stmt){stmt, copy, n, c->ticks};
+    return oldest;
+}
+
+/* Statements without parameters or rows (DDL, SET, BEGIN) are not worth a place in the cache. */
+static int mysql_sql_exec_text(nq_mysql_conn *c, const char *sql, nq_exec_result *res)
+{
+    c->sent = true;
+    if (mysql_real_query(c->my, sql, (unsigned long)strlen(sql)))
+        return nq_mysql_failed_(res, mysql_errno(c->my), mysql_sqlstate(c->my), mysql_error(c->my));
+    memset(res, 0, sizeof *res);
+    if (mysql_field_count(c->my) == 0) {
+        res->affected = (uint64_t)mysql_affected_rows(c->my);
+        res->insert_id = (int64_t)mysql_insert_id(c->my);
+    }
+    nq_mysql_drain(c);
+    return 0;
+}
+
+int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
+                  nq_exec_result *out, nq_err *err)
+{
+    nq_mysql_conn *c = nq_mysql_of(conn);
+    nq_exec_result res;
+    int rc = -1;
+    memset(&res, 0, sizeof res);
+    c->sent = false;
+    if (c->begin_due) {
+        c->begin_due = false;
+        if ((rc = nq_mysql_query(c, "START TRANSACTION", 17, err)))
+            return rc;
+        rc = -1;
+    }
+    if (!row && nargs == 0) {
+        rc = mysql_sql_exec_text(c, sql, &res);
+    } else {
+        /* A statement that the server forgot (1243) or that a change of the table outdated (1615): once more.
+         */
+        for (int tries = 0; tries < 2; tries++) {
+            memset(&res, 0, sizeof res);
+            c->sent = false;
+            nq_mysql_stmt *e = mysql_sql_prepare(c, sql, &res);
+            if (!e)
+                break;
+            c->sent = true;
+            rc = nq_mysql_run_(e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, &res);
+            mysql_stmt_free_result(e->stmt);
+            if (res.db_code != 1243 && res.db_code != 1615)
+                break;
+            nq_mysql_forget(e);
+        }
+    }
+    if (res.db_code != 0)
+        rc = nq_mysql_own_failed(c, &res, err);
+    if (out)
+        *out = res;
+    return rc;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* SQL templates: one text for both databases. */
+#include "store.h"
+
+static bool sql_is(const char *token, size_t n, const char *word)
+{
+    return n == strlen(word) && memcmp(token, word, n) == 0;
+}
+
+static void sql_table(const nq_store *s, const char *token, size_t n, nq_buf *out)
+{
+    const char *quote = s->driver->tx_kind == NQ_TX_MYSQL ? "`" : "\"";
+    nq_buf_str(out, quote);
+    nq_buf_str(out, s->prefix);
+    nq_buf_add(out, token, n);
+    nq_buf_str(out, quote);
+}
+
+static int sql_text(const nq_store *s, const char *text, size_t n, nq_buf *out);
+
+/* {us:COLUMN}: the driver's expression with the column in place of its %s; {us:now} is the clock. */
+static void sql_us(const nq_store *s, const char *column, size_t n, nq_buf *out)
+{
+    const char *form = s->driver->us_of, *hole = strstr(form, "%s");
+    if (!hole) {
+        out->failed = true;
+        return;
+    }
+    nq_buf_add(out, form, (size_t)(hole - form));
+    if (sql_is(column, n, "now"))
+        nq_buf_str(out, s->driver->now);
+    else if (sql_text(s, column, n, out))
+        out->failed = true;
+    nq_buf_str(out, hole + 2);
+}
+
+/* {bytes:COLUMN}: SQLite measures and cuts text in characters unless told that it is bytes. */
+static void sql_bytes(const nq_store *s, const char *column, size_t n, nq_buf *out)
+{
+    const bool cast = s->driver->tx_kind == NQ_TX_SQLITE;
+    nq_buf_str(out, cast ? "CAST(" : "");
+    nq_buf_add(out, column, n);
+    nq_buf_str(out, cast ? " AS BLOB)" : "");
+}
+
+/* {same_key}: of tables t (the tasks) and f (the follow-ups). SQLite's is made of its indexes' expressions.
+ */
+static void sql_same_key(bool server, nq_buf *out)
+{
+    static const char key[] = "CASE typeof(%c.unique_key) WHEN 'integer' THEN CAST(%c.payload AS BLOB) "
+                              "ELSE CAST(%c.unique_key AS BLOB) END";
+    if (server) {
+        nq_buf_str(out, "t.unique_key = f.unique_key");
+        return;
+    }
+    nq_buf_str(out, "t.unique_key IS NOT NULL AND t.type = f.type AND ");
+    nq_buf_fmt(out, key, 't', 't', 't');
+    nq_buf_str(out, " = ");
+    nq_buf_fmt(out, key, 'f', 'f', 'f');
+}
+
+static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *out)
+{
+    const bool server = s->driver->tx_kind == NQ_TX_MYSQL;
+    if (sql_is(token, n, "tasks") || sql_is(token, n, "finished") || sql_is(token, n, "processors") ||
+        sql_is(token, n, "followups") || sql_is(token, n, "schema"))
+        sql_table(s, token, n, out);
+    else if (sql_is(token, n, "prefix"))
+        nq_buf_str(out, s->prefix);
+    else if (sql_is(token, n, "now"))
+        nq_buf_str(out, s->driver->now);
+    else if (sql_is(token, n, "after"))
+        nq_buf_str(out, s->driver->after);
+    else if (sql_is(token, n, "at"))
+        nq_buf_str(out, s->driver->at);
+    else if (sql_is(token, n, "lock"))
+        nq_buf_str(out, server ? "FOR UPDATE" : "");
+    else if (sql_is(token, n, "lock_free"))
+        nq_buf_str(out, server ? "FOR UPDATE SKIP LOCKED" : "");
+    else if (sql_is(token, n, "same_key"))
+        sql_same_key(server, out);
+    else if (sql_is(token, n, "by_id"))
+        nq_buf_str(out, server ? "FORCE INDEX (PRIMARY)" : "");
+    else if (sql_is(token, n, "claim"))
+        nq_buf_str(out, server ? "FORCE INDEX (claim)" : "");
+    else if (n > 3 && memcmp(token, "us:", 3) == 0)
+        sql_us(s, token + 3, n - 3, out);
+    else if (n > 6 && memcmp(token, "bytes:", 6) == 0)
+        sql_bytes(s, token + 6, n - 6, out);
+    else
+        return false;
+    return true;
+}
+
+/* The brace that closes the one at p, or NULL: {us:...} may hold tokens itself. */
+static const char *sql_close(const char *p, const char *end)
+{
+    for (int depth = 0; p < end; p++) {
+        depth += (*p == '{') - (*p == '}');
+        if (depth == 0)
+            return p;
+    }
+    return NULL;
+}
+
+static int sql_text(const nq_store *s, const char *text, size_t n, nq_buf *out)
+{
+    const char *p = text, *const end = text + n;
+    while (p < end) {
+        const char *open = memchr(p, '{', (size_t)(end - p)), *close;
+        nq_buf_add(out, p, (size_t)((open ? open : end) - p));
+        if (!open)
+            break;
+        if (!(close = sql_close(open, end)) || !sql_token(s, open + 1, (size_t)(close - open) - 1, out))
+            return NQ_EINVAL;
+        p = close + 1;
+    }
+    return out->failed ? NQ_ENOMEM : NQ_OK;
+}
+
+NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out)
+{
+    return sql_text(s, template_sql, strlen(template_sql), out);
+}
+
+NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
+                      void *arg, nq_exec_result *res, nq_err *err)
+{
+    nq_buf sql = {0};
+    nq_exec_result own;
+    int code = nq_sql_expand(c->store, template_sql, &sql);
+    if (code == NQ_ENOMEM)
+        code = nq_err_nomem(err);
+    else if (code)
+        code = nq_err_set(err, code, "bad SQL template: %.100s", template_sql);
+    else
+        code = c->store->driver->exec(c, sql.p, args, nargs, row, arg, res ? res : &own, err);
+    nq_buf_free(&sql);
+    return code;
+}

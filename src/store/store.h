@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+/* What the processor and the public calls see of a store, and what a driver must provide. */
+#ifndef NQ_STORE_H
+#define NQ_STORE_H
+
+#include "../core/core.h"
+#include "nanoq_admin.h"
+#include "nanoq_tx.h"
+
+/*
+ * Three layers, each seeing only the one below:
+ *   queue.c, processor        call nq_store_*: transactions, retries of transient faults, pooling
+ *   tasks.c members.c ...     SQL that both databases share, over nq_driver.exec
+ *   mysql*.c, sqlite*.c       nq_driver: connecting, error mapping, and the few hot statements that differ
+ */
+
+#define NQ_SCHEMA_VERSION 1
+
+typedef struct nq_store nq_store;
+typedef struct nq_conn nq_conn;
+typedef struct nq_driver nq_driver;
+
+/* A lease names one committed claim: the processor's id in the high bits, its claim counter in the low 36.
+ * It fits a signed 64-bit column, and no two claims ever share one, so it is the fencing token. */
+#define NQ_LEASE_SEQ_BITS         36
+#define NQ_LEASE_SEQ_MAX          (((uint64_t)1 << NQ_LEASE_SEQ_BITS) - 1)
+#define NQ_LEASE(processor, seq)  (((uint64_t)(processor) << NQ_LEASE_SEQ_BITS) | (uint64_t)(seq))
+#define NQ_LEASE_PROCESSOR(lease) ((lease) >> NQ_LEASE_SEQ_BITS)
+
+/* ---- Values that cross the layers ---------------------------------------------------------- */
+
+/* A task to insert: validated, defaults filled in. Points into the caller's spec. */
+typedef struct nq_new {
+    const char *queue, *type;
+    const void *payload;
+    size_t payload_size;
+    int priority;
+    int64_t delay_us; /* used when run_at_us is 0 */
+    int64_t run_at_us;
+    int64_t timeout_ms;
+    int max_retries; /* 0 forbids */
+    enum nq_unique unique;
+    const void *data; /* the unique data: the payload or the caller's */
+    size_t data_size;
+} nq_new;
+
+/* A task that was claimed: one allocation, freed with free(). */
+typedef struct nq_claimed {
+    struct nq_claimed *next;
+    uint64_t lease;
+    nq_task task; /* its pointers lead into this allocation */
+} nq_claimed;
+
+enum nq_outcome_kind {
+    NQ_OUT_DONE,    /* delete, or keep as done */
+    NQ_OUT_RETRY,   /* attempts + 1, waiting again after delay_us */
+    NQ_OUT_SNOOZE,  /* waiting again after delay_us, nothing consumed */
+    NQ_OUT_RELEASE, /* waiting again as before the claim */
+    NQ_OUT_DEAD     /* attempts + 1, moved to the finished tasks */
+};
+
+/* What became of a claim. Takes effect only where (id, lease) is still the current claim. */
+typedef struct nq_outcome {
+    nq_id id;
+    uint64_t lease;
+    enum nq_outcome_kind kind;
+    bool keep;    /* NQ_OUT_DONE: keep a record */
+    bool crashed; /* NQ_OUT_RETRY, NQ_OUT_DEAD: crashes + 1 too */
+    int64_t delay_us;
+    const char *error; /* NQ_OUT_RETRY, NQ_OUT_DEAD */
+    size_t error_size;
+    int result; /* out: NQ_OK or NQ_ELEASE */
+} nq_outcome;
+
+/* ---- For the processor: nq_store_* ---------------------------------------------------------- */
+/* All are thread-safe, retry what is transient a bounded number of times, and reconnect. */
+
+NQ_PRIVATE int nq_store_open(nq_store **out, const char *url, const nq_options *opts, nq_err *err);
+NQ_PRIVATE void nq_store_close(nq_store *s);
+/* NQ_OK when the tables are there at NQ_SCHEMA_VERSION, else NQ_ENOTMIGRATED, NQ_ESCHEMA. */
+NQ_PRIVATE int nq_store_check(nq_store *s, nq_err *err);
+NQ_PRIVATE int nq_store_migrate(nq_store *s, nq_err *err);
+NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
+                                int results[], nq_err *err);
+/* How much a payload may have so that one statement fits the server's packet. */
+NQ_PRIVATE size_t nq_store_max_payload(const nq_store *s);
+/* The database's clock. */
+NQ_PRIVATE int nq_store_now(nq_store *s, int64_t *us, nq_err *err);
+
+/* -- Claiming. A claimer is one thread's view of one queue: priorities in use and the scan cursor. -- */
+
+typedef struct nq_claimer nq_claimer;
+/* types NULL: any type. The strings must outlive the claimer. */
+NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
+                              size_t ntypes, nq_err *err);
+NQ_PRIVATE void nq_claimer_free(nq_claimer *c);
+/* A task was just committed, it is said: the next claim may try to save a round trip. */
+NQ_PRIVATE void nq_claimer_hint(nq_claimer *c);
+/*
+ * Claim up to limit due tasks in order of (priority, run_at, id) under the given lease, in one committed
+ * transaction each priority. *out is their list (NULL when none is due), *n their number. When *n is 0,
+ * *wait_us says how long until the next waiting task is due, -1 when none waits; 0 when others hold what
+ * is due. After a batch it is 0: look again. A lease value is used for one call only. After an error nothing
+ * is held; a claim whose commit was lost is looked up and either returned or known not to have happened.
+ */
+NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_claimed **out, size_t *n,
+                                int64_t *wait_us, nq_err *err);
+
+/* Apply outcomes in one transaction; outcomes[i]->result is set on NQ_OK. On an error none took effect,
+ * or (NQ_EUNKNOWN) all or none did; calling again is safe: what did take effect answers NQ_ELEASE. */
+NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t n, nq_err *err);
+
+/* -- Membership and liveness: members.c says how death is told. -- */
+
+typedef struct nq_member nq_member;
+/* Enter this process as a processor. name: host:pid, for people. */
+NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq_err *err);
+NQ_PRIVATE uint64_t nq_member_id(const nq_member *m);
+/* Say that we live. NQ_ELEASE: we were declared dead; every lease of this member is lost. */
+NQ_PRIVATE int nq_member_beat(nq_member *m, nq_err *err);
+/* Look at the others, declare the dead ones dead. *died is their number. Call a few times a second. */
+NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, nq_err *err);
+/* How many of them may be dead, by the last look: look again soon. */
+NQ_PRIVATE unsigned nq_member_suspects(const nq_member *m);
+/* Leave: the row goes, so does the lock. Tasks must have been finished or released. Frees m. */
+NQ_PRIVATE int nq_member_leave(nq_member *m, nq_err *err);
+/* Forget without touching the database (after NQ_ELEASE). Accepts NULL. */
+NQ_PRIVATE void nq_member_free(nq_member *m);
+
+/* tasks.c: the columns, of table alias t, that nq_claimed_add reads: FROM {tasks} t is the caller's. */
+#define NQ_CLAIMED_COLUMNS                                                                                   \
+    "t.id, t.lease, t.queue, t.type, t.payload, t.error, t.priority, t.attempts, t.crashes, t.max_retries, " \
+    "t.generation, t.timeout_ms, {us:t.created_at}, {us:t.run_at}"
+/* Claimed tasks being collected; {0} is empty. nq_claimed_add is a nq_row_fn with this as its arg. */
+typedef struct nq_claimed_list {
+    nq_claimed *head, *tail;
+    size_t n;
+} nq_claimed_list;
+NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg);
+NQ_PRIVATE void nq_claimed_free(nq_claimed *list);
+
+/* Running tasks whose processor is no longer a member: up to limit, as claimed tasks under the dead lease,
+ * so that the caller decides (retry, dead) and finishes them. */
+NQ_PRIVATE int nq_store_orphans(nq_store *s, size_t limit, nq_claimed **out, size_t *n, nq_err *err);
+
+/*
+ * followups.c: make tasks of the follow-ups whose live task has ended, up to limit of them, oldest first;
+ * drop those whose live task waits and so will see what they are about. *n: tasks made. *more: there may be
+ * more to do now: the limit was reached, or somebody else is at some of them.
+ */
+NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err);
+
+/* Delete up to limit finished tasks past their retention (< 0: for ever). *n: how many went. */
+NQ_PRIVATE int nq_store_purge(nq_store *s, int64_t keep_done_us, int64_t keep_dead_us, size_t limit,
+                              uint64_t *n, nq_err *err);
+
+/* ---- Hints between processes: hints.c, bell.c ---------------------------------------------- */
+
+enum nq_hints_kind {
+    NQ_HINTS_LOCAL = 1, /* between processes of one host */
+    NQ_HINTS_SERVER = 2 /* through the database server */
+};
+
+/* A queue in a hint, or NQ_HINT_ANY. */
+#define NQ_HINT_ANY    ((uint64_t)0)
+#define NQ_HINT_QUEUES 8 /* of one hint; more of them are NQ_HINT_ANY */
+NQ_PRIVATE uint64_t nq_hint_queue(const char *name);
+
+/* bell.c: a bell of a processor, which others ring through the server. One thread at a time but for
+ * interrupt. */
+typedef struct nq_bell nq_bell;
+/* NQ_EUNSUPPORTED where there is none, or it is not wanted. Connects to nothing yet. */
+NQ_PRIVATE int nq_bell_new(nq_bell **out, nq_store *s, const uint64_t queues[], size_t n, bool told,
+                           nq_err *err); /* told: by local hints too, so that nobody on this host need ring */
+NQ_PRIVATE void nq_bell_free(nq_bell *b); /* accepts NULL */
+/* Hang it out, on a connection of its own; then wait until it was rung, or (*rung false) some seconds went
+ * by. */
+NQ_PRIVATE int nq_bell_hang(nq_bell *b, nq_err *err);
+NQ_PRIVATE int nq_bell_wait(nq_bell *b, bool *rung, nq_err *err);
+/* Make both fail, now and from now on. Any thread. */
+NQ_PRIVATE void nq_bell_interrupt(nq_bell *b);
+
+/* Rings the bells of others, from a thread of its own that is started at the first ring. */
+typedef struct nq_ringer nq_ringer;
+NQ_PRIVATE int nq_ringer_new(nq_ringer **out, nq_store *s, nq_err *err);
+NQ_PRIVATE void nq_ringer_free(nq_ringer *r); /* what was asked for is rung, if the server answers at once */
+/* Does not wait. told: somebody got a local hint; what is left to do is not urgent. */
+NQ_PRIVATE void nq_ringer_ring(nq_ringer *r, const uint64_t queues[], size_t n, bool told);
+/* This host, as datagrams see it; 0: cannot tell. */
+NQ_PRIVATE uint64_t nq_hint_host(void);
+
+/* The absolute name of a file that is written to when anything is committed, to be freed, or NULL. */
+NQ_PRIVATE char *nq_store_watched(const nq_store *s);
+
+/* ---- For the shared SQL: connections, statements ------------------------------------------- */
+
+struct nq_store {
+    const nq_driver *driver;
+    nq_url url;
+    char prefix[49]; /* 48 and a NUL */
+    size_t max_payload;
+    nq_log_fn log;
+    void *log_udata;
+    struct nq_pool *pool;
+    void *data;     /* the driver's own */
+    unsigned hints; /* enum nq_hints_kind, of the URL's option hints */
+};
+
+/* Drivers embed this as the first member of their connection. Used by one thread at a time. */
+struct nq_conn {
+    nq_store *store;
+    nq_conn *next;   /* in the pool */
+    bool broken;     /* to be closed, not pooled */
+    int64_t used_us; /* monotonic time of the last use */
+};
+
+/* store.c: read the URL into s->url, s->driver and s->prefix; nothing is connected. */
+NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err);
+
+/* pool.c: take a connection (wait for one to be free, at most 30 s), give it back. A thread holds one at a
+ * time: SQLite's pool has no second one. */
+NQ_PRIVATE int nq_pool_open(nq_store *s, unsigned max, nq_err *err);
+NQ_PRIVATE void nq_pool_close(nq_store *s); /* all must have been given back */
+NQ_PRIVATE int nq_pool_get(nq_store *s, nq_conn **out, nq_err *err);
+NQ_PRIVATE void nq_pool_put(nq_conn *c);
+
+/*
+ * sql.c: expand a template into out. Tokens:
+ *   {tasks} {finished} {followups} {processors} {schema}  the quoted table names   {prefix}  the bare prefix
+ *   {now}        the database's time, as stored
+ *   {after}      that time plus a bound number of microseconds
+ *   {at}         a bound number of microseconds since 1970, as stored
+ *   {us:COLUMN}  a stored time as microseconds since 1970; {us:now} the database's time so
+ *   {bytes:COLUMN}  a column that LENGTH and SUBSTR take as bytes
+ *   {lock}       FOR UPDATE, where the database needs it     {by_id} {claim}  after a table: the index to use
+ *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
+ *   {same_key}   a task t and a follow-up f have the same unique key
+ */
+NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);
+/* Expand and run one statement on c. NQ_EDUPLICATE for a unique violation; see nq_driver.exec. */
+NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
+                      void *arg, nq_exec_result *res, nq_err *err);
+/*
+ * Run fn in a transaction on a pooled connection and commit; roll back when it fails. A conflict
+ * (NQ_ECONFLICT) or a connection lost before COMMIT (NQ_EUNAVAILABLE) runs it again, at most
+ * NQ_TX_TRIES times with growing pauses; so fn must be repeatable. NQ_EUNKNOWN is never retried here.
+ */
+#define NQ_TX_TRIES 8
+typedef int (*nq_tx_fn)(nq_conn *c, void *arg, nq_err *err);
+NQ_PRIVATE int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
+/* The same without BEGIN and COMMIT: for readings and single statements that may be repeated. */
+NQ_PRIVATE int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
+
+static inline nq_val nq_int(int64_t i)
+{
+    nq_val v = {NQ_VAL_INT, i, NULL, 0};
+    return v;
+}
+static inline nq_val nq_text(const char *p)
+{
+    nq_val v = {NQ_VAL_TEXT, 0, p, p ? strlen(p) : 0};
+    return v;
+}
+static inline nq_val nq_blob(const void *p, size_t n)
+{
+    nq_val v = {NQ_VAL_BLOB, 0, p, n};
+    return v;
+}
+static inline nq_val nq_null(void)
+{
+    nq_val v = {NQ_VAL_NULL, 0, NULL, 0};
+    return v;
+}
+
+/* ---- What a driver provides ----------------------------------------------------------------- */
+
+/* One priority of a queue that has waiting tasks. */
+typedef struct nq_level {
+    int priority;
+    int64_t first_run_at; /* us since 1970 */
+} nq_level;
+
+/* What levels found. */
+typedef struct nq_look {
+    nq_level *levels;
+    size_t n, max;
+    int64_t now_us;
+} nq_look;
+
+typedef struct nq_claim_args {
+    const char *queue;
+    int priority;
+    int64_t from_run_at;      /* the cursor: look at run_at >= this; INT64_MIN: from the head */
+    nq_id from_id;            /* and of these at from_run_at itself only ids above this (may be ignored) */
+    const char *const *types; /* NULL: any */
+    size_t ntypes;
+    uint64_t lease;
+    size_t limit;
+    nq_look *look; /* not NULL: read the levels in the same round trip, and claim nothing if they say
+                      that a more urgent task, or one before the cursor, is due; drivers with looks */
+} nq_claim_args;
+
+struct nq_driver {
+    const char *scheme; /* "mysql", "sqlite" */
+    enum nq_tx_kind tx_kind;
+    /* SQL fragments for sql.c; %s in us_of is the column */
+    const char *now, *after, *at, *us_of;
+    const char *schema_sql;           /* the embedded src/store/schema/<scheme>.sql, templated */
+    bool (*option)(const char *name); /* is this a URL option of the driver's? */
+
+    /* Read the URL's options into s->data; no connection yet. close frees s->data. */
+    int (*open)(nq_store *s, nq_err *err);
+    void (*close)(nq_store *s);
+    unsigned (*max_connections)(const nq_store *s, unsigned wanted);
+
+    /* Connect, check the server, set up the session; fills s->max_payload's bound where the server has one.
+     */
+    int (*connect)(nq_store *s, nq_conn **out, nq_err *err);
+    void (*disconnect)(nq_conn *c);
+    bool (*usable)(nq_conn *c); /* a pooled connection that was idle: not closed by the server? No wait. */
+
+    /* One statement, ?-parameters bound, `sql` already expanded. Codes: NQ_EDUPLICATE (unique violation),
+     * NQ_ECONFLICT (deadlock, lock timeout, busy: the transaction is gone), NQ_EUNAVAILABLE (connection
+     * lost; c->broken), NQ_ENOTMIGRATED (no such table), NQ_EDENIED, NQ_EFULL, NQ_ECORRUPT, NQ_EREADONLY,
+     * NQ_EDB; or row's own non-zero answer. */
+    int (*exec)(nq_conn *c, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
+                nq_exec_result *res, nq_err *err);
+    int (*begin)(nq_conn *c, nq_err *err);  /* READ COMMITTED / BEGIN IMMEDIATE */
+    int (*commit)(nq_conn *c, nq_err *err); /* NQ_EUNKNOWN when the connection broke in it */
+    void (*rollback)(nq_conn *c);
+
+    /* Insert. tx.ops NULL: own transactions on pooled connections. See nq_enqueue_many for what is due. */
+    int (*enqueue)(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[], int results[],
+                   nq_err *err);
+    /* The priorities with waiting tasks, ascending, each with its earliest run_at, and the database's now.
+     * Index-only. Writes at most max levels. */
+    int (*levels)(nq_conn *c, const char *queue, nq_level levels[], size_t max, size_t *n, int64_t *now_us,
+                  nq_err *err);
+    bool looks; /* is nq_claim_args.look heeded? Only where a round trip costs something. */
+    /* Claim at one priority in one committed transaction; list in (run_at, id) order. */
+    int (*claim)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);
+    /* Delete the rows of these done outcomes (keep == false) inside the open transaction, fenced, and set
+     * each result; in as few statements as the database allows. */
+    int (*delete_done)(nq_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err);
+
+    /* A lock that dies with this process (GET_LOCK on c, or a file lock): hold processor `id`'s; and is
+     * each of these free? free_out[i] is 1 free, 0 held (one held on c too), -1 cannot tell. */
+    int (*lock_hold)(nq_conn *c, uint64_t id, nq_err *err);
+    void (*lock_drop)(nq_conn *c, uint64_t id);
+    int (*lock_probe)(nq_conn *c, const uint64_t ids[], size_t n, int8_t free_out[], nq_err *err);
+
+    /* One migration at a time over all processes. */
+    int (*migrate_lock)(nq_conn *c, nq_err *err);
+    void (*migrate_unlock)(nq_conn *c);
+
+    /* Hints. identity: append bytes that tell this database from others, the same in each process of this
+     * host; none when no other process can open it. watched (may be NULL): see nq_store_watched. */
+    void (*identity)(const nq_store *s, nq_buf *out);
+    char *(*watched)(const nq_store *s);
+    /* The descriptor behind a connection; NULL or -1: none. */
+    int (*socket)(nq_conn *c);
+    /* Bells; NULL where the database has none. Rings those of any of these queues, *rung of them, but none of
+     * this host (0: any host's). */
+    int (*bell_hang)(nq_conn *c, uint64_t host, const uint64_t queues[], size_t n, nq_err *err);
+    int (*bell_wait)(nq_conn *c, bool *rung, nq_err *err);
+    int (*bell_ring)(nq_conn *c, uint64_t host, const uint64_t queues[], size_t n, unsigned *rung,
+                     nq_err *err);
+};
+
+extern NQ_PRIVATE const nq_driver nq_driver_mysql;
+extern NQ_PRIVATE const nq_driver nq_driver_sqlite;
+
+#endif

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/* Claimed tasks: from rows, and what becomes of them: finished, retried, released. */
+#include <limits.h>
+
+#include "store.h"
+
+#define TASKS_CHUNK 200 /* ids of one statement */
+
+/* ---- Claimed tasks from rows ---- */
+
+static char *tasks_put(char **at, const nq_val *v)
+{
+    char *start = *at;
+    if (v->n)
+        memcpy(start, v->p, v->n);
+    start[v->n] = '\0';
+    *at = start + v->n + 1;
+    return start;
+}
+
+static unsigned tasks_count(const nq_val *v)
+{
+    return v->i < 0 ? 0 : v->i > INT_MAX ? INT_MAX : (unsigned)v->i;
+}
+
+NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg)
+{
+    nq_claimed_list *list = arg;
+    nq_claimed *made = malloc(sizeof(*made) + cols[2].n + cols[3].n + cols[4].n + cols[5].n + 4);
+    char *at = (char *)(made + 1);
+    (void)ncols;
+    if (!made)
+        return NQ_ENOMEM;
+    made->next = NULL;
+    made->lease = (uint64_t)cols[1].i;
+    made->task = (nq_task){
+        .id = cols[0].i,
+        .queue = tasks_put(&at, &cols[2]),
+        .type = tasks_put(&at, &cols[3]),
+        .payload = tasks_put(&at, &cols[4]),
+        .payload_size = cols[4].n,
+        .last_error = cols[5].type == NQ_VAL_NULL ? NULL : tasks_put(&at, &cols[5]),
+        .priority = (int)cols[6].i,
+        .attempt = tasks_count(&cols[7]) + 1,
+        .crashes = tasks_count(&cols[8]),
+        .max_retries = tasks_count(&cols[9]),
+        .generation = tasks_count(&cols[10]),
+        .timeout_us = cols[11].i * 1000,
+        .created_at_us = cols[12].i,
+        .run_at_us = cols[13].i,
+    };
+    if (list->tail)
+        list->tail->next = made;
+    else
+        list->head = made;
+    list->tail = made;
+    list->n++;
+    return 0;
+}
+
+NQ_PRIVATE void nq_claimed_free(nq_claimed *list)
+{
+    while (list) {
+        nq_claimed *next = list->next;
+        free(list);
+        list = next;
+    }
+}
+
+/* ---- Finishing ---- */
+
+/* The outcomes of one call, sorted by id so that two finishers take rows in the same order. */
+struct tasks_batch {
+    nq_outcome **all;  /* n of them */
+    nq_outcome **some; /* room for n: the ones of one statement */
+    size_t n;
+};
+
+static int tasks_by_id(const void *a, const void *b)
+{
+    const nq_outcome *x = *(nq_outcome *const *)a, *y = *(nq_outcome *const *)b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static void tasks_ids(nq_buf *sql, nq_outcome *const outcomes[], size_t n)
+{
+    nq_buf_str(sql, "(");
+    for (size_t i = 0; i < n; i++) {
+        nq_buf_str(sql, i ? "," : "");
+        nq_buf_u64(sql, (uint64_t)outcomes[i]->id);
+    }
+    nq_buf_str(sql, ")");
+}
+
+/* Run head, the ids, tail for some[0..n) in chunks. */
+static int tasks_in(nq_conn *c, const char *head, const char *tail, nq_outcome *const some[], size_t n,
+                    const nq_val args[], size_t nargs, nq_row_fn row, void *arg, nq_err *err)
+{
+    nq_buf sql = {0};
+    int code = NQ_OK;
+    for (size_t i = 0; i < n && !code; i += TASKS_CHUNK) {
+        nq_buf_clear(&sql);
+        nq_buf_str(&sql, head);
+        tasks_ids(&sql, some + i, n - i < TASKS_CHUNK ? n - i : TASKS_CHUNK);
+        nq_buf_str(&sql, tail);
+        code = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, nargs, row, arg, NULL, err);
+    }
+    nq_buf_free(&sql);
+    return code;
+}
+
+/* (id, lease) of a row that still runs: the outcome with both is current. */
+static int tasks_current_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct tasks_batch *b = arg;
+    nq_outcome key = {.id = cols[0].i}, *keyp = &key;
+    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof(*b->all), tasks_by_id);
+    (void)ncols;
+    if (at && (*at)->lease == (uint64_t)cols[1].i)
+        (*at)->result = NQ_OK;
+    return 0;
+}
+
+/* Lock the rows of all but plain completions, which are one fenced DELETE, and see which claims are current.
+ */
+static int tasks_lock(nq_conn *c, struct tasks_batch *b, nq_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        b->all[i]->result = NQ_ELEASE;
+        if (b->all[i]->kind != NQ_OUT_DONE || b->all[i]->keep)
+            b->some[n++] = b->all[i];
+    }
+    return tasks_in(c, "SELECT id, lease FROM {tasks} {by_id} WHERE state = 1 AND id IN ", " {lock}", b->some,
+                    n, NULL, 0, tasks_current_row, b, err);
+}
+
+#define TASKS_MOVED                                                                                          \
+    "id, queue, priority, run_at, generation, max_retries, timeout_ms, created_at, type, payload, "          \
+    "unique_key"
+
+static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
+{
+    const nq_val state = nq_int(nq_state_move(NQ_STATE_RUNNING, NQ_MOVE_COMPLETE));
+    size_t n = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->all[i]->kind == NQ_OUT_DONE && b->all[i]->keep && b->all[i]->result == NQ_OK)
+            b->some[n++] = b->all[i];
+    }
+    return tasks_in(c,
+                    "INSERT INTO {finished} (" TASKS_MOVED ", state, attempts, crashes, error, finished_at) "
+                    "SELECT " TASKS_MOVED ", ?, attempts, crashes, error, {now} FROM {tasks} WHERE id IN ",
+                    "", b->some, n, &state, 1, NULL, NULL, err);
+}
+
+/* Plain completions and those whose record was kept. */
+static int tasks_delete_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->all[i]->kind == NQ_OUT_DONE && (!b->all[i]->keep || b->all[i]->result == NQ_OK))
+            b->some[n++] = b->all[i];
+    }
+    return n ? c->store->driver->delete_done(c, b->some, n, err) : NQ_OK;
+}
+
+static int tasks_release(nq_conn *c, struct tasks_batch *b, nq_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->all[i]->kind == NQ_OUT_RELEASE && b->all[i]->result == NQ_OK)
+            b->some[n++] = b->all[i];
+    }
+    return tasks_in(c, "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL WHERE id IN ",
+                    " AND state = 1", b->some, n, NULL, 0, NULL, NULL, err);
+}
+
+/* The end of a long error says most; NULL keeps the one before. */
+static nq_val tasks_error(const nq_outcome *o)
+{
+    const size_t n = o->error_size > NQ_MAX_ERROR ? NQ_MAX_ERROR : o->error_size;
+    return o->error ? nq_blob(o->error + (o->error_size - n), n) : nq_null();
+}
+
+static int tasks_dead(nq_conn *c, nq_outcome *o, nq_err *err)
+{
+    const nq_val id = nq_int(o->id);
+    const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_RUNNING, NQ_MOVE_BURY)), nq_int(o->crashed),
+                           tasks_error(o), id};
+    int code =
+        nq_sql(c,
+               "INSERT INTO {finished} (" TASKS_MOVED ", state, attempts, crashes, error, finished_at) "
+               "SELECT " TASKS_MOVED ", ?, attempts + 1, crashes + ?, COALESCE(?, error), {now} "
+               "FROM {tasks} WHERE id = ?",
+               args, 4, NULL, NULL, NULL, err);
+    return code ? code : nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
+}
+
+static int tasks_again(nq_conn *c, nq_outcome *o, nq_err *err)
+{
+    const bool failed = o->kind == NQ_OUT_RETRY;
+    const int64_t delay = o->delay_us < 0 ? 0 : o->delay_us > NQ_MAX_DURATION ? NQ_MAX_DURATION : o->delay_us;
+    const nq_val args[] = {nq_int(failed), nq_int(failed && o->crashed), failed ? tasks_error(o) : nq_null(),
+                           nq_int(delay), nq_int(o->id)};
+    return nq_sql(c,
+                  "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL, attempts = attempts + ?, "
+                  "crashes = crashes + ?, error = COALESCE(?, error), run_at = {after} WHERE id = ?",
+                  args, 5, NULL, NULL, NULL, err);
+}
+
+static int tasks_one(nq_conn *c, nq_outcome *o, nq_err *err)
+{
+    switch (o->kind) {
+    case NQ_OUT_RETRY:
+    case NQ_OUT_SNOOZE:
+        return tasks_again(c, o, err);
+    case NQ_OUT_DEAD:
+        return tasks_dead(c, o, err);
+    default:
+        return NQ_OK; /* done in batches */
+    }
+}
+
+static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
+{
+    struct tasks_batch *b = arg;
+    int code;
+    if ((code = tasks_lock(c, b, err)) || (code = tasks_keep_done(c, b, err)) ||
+        (code = tasks_delete_done(c, b, err)) || (code = tasks_release(c, b, err)))
+        return code;
+    for (size_t i = 0; i < b->n && !code; i++) {
+        if (b->all[i]->result == NQ_OK)
+            code = tasks_one(c, b->all[i], err);
+    }
+    return code;
+}
+
+NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t n, nq_err *err)
+{
+    struct tasks_batch b = {.n = n};
+    int code;
+    if (n == 0)
+        return NQ_OK;
+    if (!(b.all = malloc(2 * n * sizeof(*b.all))))
+        return nq_err_nomem(err);
+    b.some = b.all + n;
+    memcpy(b.all, outcomes, n * sizeof(*b.all));
+    qsort(b.all, n, sizeof(*b.all), tasks_by_id);
+    code = nq_store_tx(s, tasks_finish, &b, err);
+    free(b.all);
+    return code;
+}
