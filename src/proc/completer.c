@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* Records outcomes in batches. */
+#include "proc.h"
+
+/* The batch that is being recorded. It stays together until it is: after NQ_EUNKNOWN only the very same
+ * batch tells whether it took effect. */
+struct completer {
+    nq_proc *proc;
+    size_t n;
+    size_t limit; /* of the next batch; shrinks to find an outcome that the database refuses */
+    bool unknown; /* an earlier try may have taken effect */
+    struct nq_away away;
+    nq_ctx *batch[NQ_FINISH_MAX];
+    nq_outcome *outs[NQ_FINISH_MAX];
+};
+
+/* After NQ_EUNKNOWN: all lost means that the first try committed. */
+static bool completer_did_commit(const struct completer *c)
+{
+    if (!c->unknown)
+        return false;
+    for (size_t i = 0; i < c->n; i++)
+        if (c->outs[i]->result == NQ_OK)
+            return false;
+    return true;
+}
+
+static void completer_count(nq_proc *p, const nq_ctx *ctx, bool ours)
+{
+    if (ctx->orphan)
+        return; /* another processor claimed it: our figures would not add up */
+    if (!ours) {
+        atomic_fetch_add(&p->lease_lost, 1);
+        return;
+    }
+    switch (ctx->out.kind) {
+    case NQ_OUT_DONE:
+        atomic_fetch_add(&p->done, 1);
+        break;
+    case NQ_OUT_RETRY:
+        atomic_fetch_add(&p->retried, 1);
+        break;
+    case NQ_OUT_SNOOZE:
+        atomic_fetch_add(&p->snoozed, 1);
+        break;
+    case NQ_OUT_RELEASE:
+        atomic_fetch_add(&p->released, 1);
+        break;
+    case NQ_OUT_DEAD:
+        atomic_fetch_add(&p->dead, 1);
+        break;
+    }
+}
+
+/* The batch is recorded: count, tell the error hook, let go. */
+static void completer_settle(struct completer *c)
+{
+    nq_proc *p = c->proc;
+    bool committed = completer_did_commit(c);
+    int64_t now = nq_mono_us(), due = INT64_MAX;
+    size_t orphans = 0, lost = 0, released = 0;
+
+    for (size_t i = 0; i < c->n; i++) {
+        const nq_ctx *ctx = c->batch[i];
+        const nq_outcome *out = &ctx->out;
+        bool ours = committed || out->result == NQ_OK;
+        completer_count(p, ctx, ours);
+        orphans += ctx->orphan;
+        lost += !ours && !ctx->orphan;
+        if (!ours)
+            continue;
+        released += out->kind == NQ_OUT_RELEASE;
+        if ((out->kind == NQ_OUT_RETRY || out->kind == NQ_OUT_SNOOZE) && now + out->delay_us < due)
+            due = now + out->delay_us;
+        if ((out->kind == NQ_OUT_RETRY || out->kind == NQ_OUT_DEAD) && p->opts.on_error)
+            p->opts.on_error(&ctx->claim->task, out->error, out->kind == NQ_OUT_DEAD, p->opts.error_udata);
+    }
+    if (lost)
+        nq_proc_log(p, NQ_LOG_WARN, "lease lost: %zu outcome(s) had no effect", lost);
+
+    for (size_t i = 0; i < c->n; i++)
+        nq_ctx_unref(c->batch[i]);
+    pthread_mutex_lock(&p->lock);
+    p->unrecorded -= c->n;
+    p->orphans -= orphans;
+    p->wrote_us = now;
+    bool last = nq_proc_held(p) == 0;
+    /* What comes due later than the longest sleep is found by polling. */
+    bool soon = due <= now + p->opts.poll_us && due < p->due_us;
+    if (soon)
+        p->due_us = due;
+    if (soon || (last && p->opts.drain != NQ_DRAIN_NEVER) || (p->hungry && nq_fetch_wanted(p) > 0))
+        pthread_cond_signal(&p->fetch_cond);
+    if (last && p->rejoin)
+        pthread_cond_signal(&p->live_cond);
+    const bool leaving = p->phase != NQ_PHASE_RUN;
+    pthread_mutex_unlock(&p->lock);
+    if (released && leaving) { /* others may have them now */
+        const uint64_t any = NQ_HINT_ANY;
+        nq_wake(p->q, &any, 1);
+    }
+    c->n = 0;
+    c->unknown = false;
+}
+
+/* Is it an outcome that is to blame, rather than the state that the database is in? */
+static bool completer_refused(int code)
+{
+    return code == NQ_EDB || code == NQ_EINVAL || code == NQ_ETOOBIG || code == NQ_EDUPLICATE;
+}
+
+/* After a failure: sleep and answer whether to go on. At the end only for so long. */
+static bool completer_pause(struct completer *c, const nq_err *err)
+{
+    nq_proc *p = c->proc;
+    int64_t pause = nq_away_failed(p, &c->away, "recording outcomes", err);
+    int64_t until = nq_mono_us() + pause;
+
+    pthread_mutex_lock(&p->lock);
+    if (completer_refused(err->code)) {
+        /* Halve down to the one that is refused, and put that behind the others. */
+        for (size_t i = 0; i < c->n; i++)
+            nq_jobs_push(&p->ended, c->batch[i]);
+        if (c->n > 1)
+            until = 0;
+        c->limit = c->n > 1 ? c->n / 2 : 1;
+        c->n = 0;
+        c->unknown = false;
+    }
+    bool on = true;
+    for (;;) {
+        if (p->phase == NQ_PHASE_RECORD) {
+            on = nq_mono_us() < p->give_up_us;
+            if (until > p->give_up_us)
+                until = p->give_up_us;
+        }
+        if (!on || !nq_cond_wait_until(&p->done_cond, &p->lock, until))
+            break;
+    }
+    if (!on)
+        p->lost_err = *err;
+    pthread_mutex_unlock(&p->lock);
+    return on;
+}
+
+/* Fill the batch; false when nothing is left and nothing will come. */
+static bool completer_take(struct completer *c)
+{
+    nq_proc *p = c->proc;
+    pthread_mutex_lock(&p->lock);
+    while (!p->ended.head && p->phase < NQ_PHASE_RECORD) {
+        p->completer_idle = true;
+        pthread_cond_wait(&p->done_cond, &p->lock);
+        p->completer_idle = false;
+    }
+    while (c->n < c->limit && p->ended.head) {
+        c->batch[c->n] = nq_jobs_pop(&p->ended);
+        c->outs[c->n] = &c->batch[c->n]->out;
+        c->n++;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return c->n > 0;
+}
+
+/* Given up: what is still unrecorded is dropped here, and comes back when the lease ends. */
+static void completer_drop(struct completer *c)
+{
+    nq_proc *p = c->proc;
+    pthread_mutex_lock(&p->lock);
+    for (size_t i = 0; i < c->n; i++)
+        nq_jobs_push(&p->ended, c->batch[i]);
+    p->lost = p->unrecorded;
+    nq_ctx *ctx;
+    while ((ctx = nq_jobs_pop(&p->ended))) {
+        p->lost -= ctx->orphan;
+        nq_ctx_unref(ctx);
+    }
+    p->unrecorded = p->orphans = 0;
+    pthread_mutex_unlock(&p->lock);
+}
+
+NQ_PRIVATE void *nq_completer_main(void *arg)
+{
+    struct completer c = {.proc = arg, .limit = NQ_FINISH_MAX};
+    nq_err err = {0};
+    for (;;) {
+        if (c.n == 0 && !completer_take(&c))
+            break;
+        int rc = nq_store_finish(c.proc->store, c.outs, c.n, &err);
+        if (rc == NQ_OK) {
+            nq_away_ended(c.proc, &c.away, "recording outcomes");
+            completer_settle(&c);
+            c.limit = c.limit >= NQ_FINISH_MAX / 2 ? NQ_FINISH_MAX : c.limit * 2;
+            continue;
+        }
+        c.unknown = c.unknown || rc == NQ_EUNKNOWN;
+        if (!completer_pause(&c, &err)) {
+            completer_drop(&c);
+            break;
+        }
+    }
+    return NULL;
+}

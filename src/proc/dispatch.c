@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs middleware and handler, turns the verdict into an outcome. */
+#include "proc.h"
+
+NQ_PRIVATE struct nq_route *nq_route_find(const nq_proc *p, const char *type)
+{
+    for (size_t i = 0; i < p->nroutes; i++) {
+        const char *t = p->routes[i].type;
+        if (t == type || (t && type && strcmp(t, type) == 0))
+            return &p->routes[i];
+    }
+    return NULL;
+}
+
+nq_verdict nq_next_run(nq_next *next, nq_ctx *ctx, const nq_task *task)
+{
+    const nq_proc *p = next->proc;
+    const struct nq_route *r = next->route;
+    size_t i = next->depth;
+    if (i >= p->nlayers + r->nlayers)
+        return r->fn(ctx, task, r->udata);
+    const nq_layer *layer = i < p->nlayers ? &p->layers[i] : &r->layers[i - p->nlayers];
+    nq_next inner = {p, r, i + 1};
+    return layer->fn(ctx, task, &inner, layer->udata);
+}
+
+/* Every failure has a text. */
+static void dispatch_default_message(nq_ctx *ctx, nq_verdict verdict)
+{
+    if (nq_ctx_has_message(ctx))
+        return;
+    int64_t timeout = ctx->claim->task.timeout_us;
+    if (nq_ctx_cause(ctx) == NQ_CAUSE_TIMEOUT && timeout % NQ_SECONDS(1) == 0)
+        nq_fail(ctx, verdict, "timed out after %lld s", (long long)(timeout / NQ_SECONDS(1)));
+    else if (nq_ctx_cause(ctx) == NQ_CAUSE_TIMEOUT)
+        nq_fail(ctx, verdict, "timed out after %lld ms", (long long)(timeout / NQ_MS(1)));
+    else
+        nq_fail(ctx, verdict, "%s",
+                verdict == NQ_DISCARD ? "handler discarded the task" : "handler asked for a retry");
+}
+
+/* A failed attempt: again after a while, or dead. */
+static void dispatch_failed(nq_ctx *ctx, nq_outcome *out, bool final)
+{
+    const nq_proc *p = ctx->proc;
+    const nq_task *task = &ctx->claim->task;
+    int64_t delay = ctx->delay_us;
+
+    out->kind = NQ_OUT_DEAD;
+    out->error = ctx->message ? ctx->message : "out of memory";
+    out->error_size = strlen(out->error);
+    if (final || task->attempt > task->max_retries)
+        return;
+    if (delay < 0)
+        delay = p->opts.retry_policy ? p->opts.retry_policy(task->attempt, task, p->opts.retry_udata)
+                                     : nq_default_retry_delay(task->attempt);
+    if (delay < 0)
+        return;
+    out->kind = NQ_OUT_RETRY;
+    out->delay_us = delay > NQ_MAX_DURATION ? NQ_MAX_DURATION : delay;
+}
+
+static nq_verdict dispatch_run(nq_ctx *ctx)
+{
+    const nq_proc *p = ctx->proc;
+    const nq_task *task = &ctx->claim->task;
+    const struct nq_route *route = nq_route_find(p, task->type);
+    if (!route)
+        route = nq_route_find(p, NULL);
+    if (!route) {
+        char type[NQ_MAX_TYPE + 1];
+        nq_printable(type, sizeof type, task->type, strlen(task->type));
+        return nq_fail(ctx, NQ_RETRY, "no handler for type '%s'", type);
+    }
+    nq_next first = {p, route, 0};
+    nq_verdict verdict = nq_next_run(&first, ctx, task);
+    if ((int)verdict < NQ_DONE || (int)verdict > NQ_SNOOZE)
+        return nq_fail(ctx, NQ_RETRY, "handler answered with the unknown verdict %d", (int)verdict);
+    return verdict;
+}
+
+static nq_outcome dispatch_outcome(const nq_ctx *ctx)
+{
+    nq_outcome out;
+    memset(&out, 0, sizeof out);
+    out.id = ctx->claim->task.id;
+    out.lease = ctx->claim->lease;
+    return out;
+}
+
+NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out)
+{
+    nq_verdict verdict = dispatch_run(ctx);
+    enum nq_cause cause = nq_ctx_cause(ctx);
+
+    *out = dispatch_outcome(ctx);
+    if (atomic_load(&ctx->abandoned))
+        return; /* nobody asks any more; the policy may be gone */
+    switch (verdict) {
+    case NQ_DONE:
+        out->kind = NQ_OUT_DONE;
+        out->keep = ctx->proc->opts.keep_done_us != 0;
+        break;
+    case NQ_SNOOZE:
+        out->kind = NQ_OUT_SNOOZE;
+        out->delay_us = ctx->delay_us >= 0 ? ctx->delay_us : NQ_SECONDS(60);
+        break;
+    case NQ_RETRY:
+        /* What was cut short by us did not fail. */
+        if (cause == NQ_CAUSE_SHUTDOWN || cause == NQ_CAUSE_LEASE_LOST) {
+            out->kind = NQ_OUT_RELEASE;
+            break;
+        }
+        dispatch_default_message(ctx, verdict);
+        dispatch_failed(ctx, out, false);
+        break;
+    case NQ_DISCARD:
+        dispatch_default_message(ctx, verdict);
+        dispatch_failed(ctx, out, true);
+        break;
+    }
+}
+
+NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out)
+{
+    unsigned crash = ctx->claim->task.crashes + 1;
+    *out = dispatch_outcome(ctx);
+    out->crashed = true;
+    nq_fail(ctx, NQ_RETRY, "worker died (crash %u)", crash);
+    /* The first time at once: mostly the worker was killed for reasons of its own. Later with the policy's
+     * delay, so that the innocent ones get apart from a task that kills its worker. */
+    if (crash == 1)
+        ctx->delay_us = 0;
+    dispatch_failed(ctx, out, crash > ctx->proc->opts.max_crashes);
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/* Heartbeat, watch over other processors, reclaiming, follow-ups, retention. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "proc.h"
+
+#define LIVENESS_ORPHANS  100 /* reclaimed at a time */
+#define LIVENESS_PURGE    500 /* finished tasks deleted at a time */
+#define LIVENESS_DOUBT_US NQ_SECONDS(3)
+#define LIVENESS_PROMOTE  500 /* follow-ups looked at at a time */
+
+/* So long a drain waits for follow-ups that another promoter has locked: it may be stopped. */
+#define LIVENESS_OTHERS_US NQ_SECONDS(5)
+
+/* When each duty is due next; all of them at once after joining. */
+struct liveness {
+    nq_proc *proc;
+    nq_member *member;
+    struct nq_away away;
+    int64_t joined_us; /* when we did */
+    int64_t join_us, beat_us, watch_us, orphans_us, promote_us, purge_us;
+    bool sweep;        /* asked for, not done yet */
+    int64_t others_us; /* others have been at some follow-ups since then; 0: they are not */
+};
+
+static void liveness_name(char *name, size_t size)
+{
+    char host[256];
+    if (gethostname(host, sizeof host) != 0)
+        snprintf(host, sizeof host, "localhost");
+    host[sizeof host - 1] = '\0';
+    snprintf(name, size, "%.200s:%ld", host, (long)getpid());
+}
+
+/* Tell the other threads who we are now; 0: nobody. */
+static void liveness_announce(nq_proc *p, uint64_t id)
+{
+    pthread_mutex_lock(&p->lock);
+    p->member = id;
+    if (id) {
+        p->seq = 0;
+        p->rejoin = false;
+    }
+    pthread_cond_signal(&p->fetch_cond);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static int64_t liveness_every(const nq_proc *p)
+{
+    int64_t every = p->opts.lease_us / 3;
+    return every < NQ_SECONDS(5) ? every : NQ_SECONDS(5);
+}
+
+static void liveness_join(struct liveness *l)
+{
+    nq_proc *p = l->proc;
+    nq_err err = {0};
+    char name[240];
+    liveness_name(name, sizeof name);
+    if (nq_member_join(&l->member, p->store, name, &err) != NQ_OK) {
+        l->join_us = nq_mono_us() + nq_away_failed(p, &l->away, "joining", &err);
+        return;
+    }
+    nq_away_ended(p, &l->away, "joining");
+    int64_t now = l->joined_us = nq_mono_us();
+    l->beat_us = now + liveness_every(p);
+    l->watch_us = l->orphans_us = l->promote_us = now;
+    liveness_announce(p, nq_member_id(l->member));
+}
+
+/* Others take our tasks for a dead processor's: what runs is told so, what is recorded from now on has an
+ * effect only where nobody was faster. */
+static void liveness_lost(struct liveness *l)
+{
+    nq_proc *p = l->proc;
+    nq_proc_log(p, NQ_LOG_ERROR, "this processor was declared dead; its running tasks are cancelled");
+    pthread_mutex_lock(&p->lock);
+    p->member = 0;
+    nq_cancel_running(p, NQ_CAUSE_LEASE_LOST);
+    nq_ready_release(p);
+    pthread_mutex_unlock(&p->lock);
+    nq_member_free(l->member);
+    l->member = NULL;
+    l->join_us = nq_mono_us();
+}
+
+/* After each call about the membership: false when it ended the turn. */
+static bool liveness_went(struct liveness *l, int rc, const char *what, const nq_err *err, int64_t *again_us)
+{
+    if (rc == NQ_OK) {
+        nq_away_ended(l->proc, &l->away, what);
+        return true;
+    }
+    if (rc == NQ_ELEASE) {
+        liveness_lost(l);
+        return false;
+    }
+    *again_us = nq_mono_us() + nq_away_failed(l->proc, &l->away, what, err);
+    return false;
+}
+
+/* Hand a dead processor's task to the completer. */
+static bool liveness_reclaim(nq_proc *p, nq_claimed *claim)
+{
+    nq_ctx *ctx = nq_ctx_new(p);
+    if (!ctx)
+        return false;
+    nq_ctx_hold(ctx, claim, nq_mono_us());
+    ctx->orphan = true;
+    nq_outcome out;
+    nq_dispatch_crash(ctx, &out);
+    ctx->out = out;
+
+    pthread_mutex_lock(&p->lock);
+    bool run = p->phase == NQ_PHASE_RUN;
+    if (run) {
+        p->orphans++;
+        p->taken++;
+        for (size_t i = 0; i < p->nfeeds; i++)
+            p->feeds[i].quiet = 0;
+        nq_done_push(p, ctx);
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (!run)
+        nq_ctx_unref(ctx); /* somebody else finds it */
+    return true;
+}
+
+/* A drain waits for the verdict over processors that may have just died, but not for ever: one without its
+ * lock that goes on beating stays a suspect. */
+static bool liveness_doubts(const struct liveness *l)
+{
+    return nq_member_suspects(l->member) > 0 && nq_mono_us() - l->joined_us < LIVENESS_DOUBT_US;
+}
+
+static void liveness_orphans(struct liveness *l)
+{
+    nq_proc *p = l->proc;
+    nq_claimed *list = NULL;
+    nq_err err = {0};
+    size_t n = 0;
+
+    pthread_mutex_lock(&p->lock);
+    bool busy = p->orphans > 0; /* recorded first, or we would find the same ones again */
+    pthread_mutex_unlock(&p->lock);
+    l->orphans_us = nq_mono_us() + NQ_MS(20);
+    if (busy)
+        return;
+    int rc = nq_store_orphans(p->store, LIVENESS_ORPHANS, &list, &n, &err);
+    if (!liveness_went(l, rc, "looking for tasks of dead processors", &err, &l->orphans_us))
+        return;
+    if (n > 0)
+        nq_proc_log(p, NQ_LOG_WARN, "%zu task(s) of a dead processor found", n);
+    if (n < LIVENESS_ORPHANS)
+        l->orphans_us = nq_mono_us() + p->opts.lease_us;
+    while (list) {
+        nq_claimed *claim = list;
+        list = claim->next;
+        if (!liveness_reclaim(p, claim)) {
+            free(claim);
+            l->orphans_us = nq_mono_us() + NQ_SECONDS(1);
+        }
+    }
+    pthread_mutex_lock(&p->lock);
+    p->looked = p->looked || (n < LIVENESS_ORPHANS && !liveness_doubts(l));
+    pthread_cond_signal(&p->fetch_cond);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void liveness_beat(struct liveness *l)
+{
+    nq_err err = {0};
+    int64_t start = nq_mono_us();
+    if (liveness_went(l, nq_member_beat(l->member, &err), "the heartbeat", &err, &l->beat_us))
+        l->beat_us = start + liveness_every(l->proc);
+}
+
+static void liveness_watch(struct liveness *l)
+{
+    nq_err err = {0};
+    unsigned died = 0;
+    int rc = nq_member_watch(l->member, l->proc->opts.lease_us, &died, &err);
+    if (!liveness_went(l, rc, "watching other processors", &err, &l->watch_us))
+        return;
+    /* Their tasks should run again within a second, so a doubt is settled quickly. */
+    l->watch_us = nq_mono_us() + (nq_member_suspects(l->member) ? NQ_MS(100) : NQ_MS(300));
+    if (died > 0 || (!l->proc->looked && !liveness_doubts(l)))
+        l->orphans_us = 0;
+}
+
+/* With the lock held: a look found nothing more to do. `taken` as it was when the look began, if nothing was
+ * held then; else 0, and the fetcher asks again. A drain has to look at its queues after this one. */
+static void liveness_swept(struct liveness *l, uint64_t taken)
+{
+    nq_proc *p = l->proc;
+    l->sweep = p->sweep = false;
+    if (taken && p->swept != taken) {
+        p->swept = taken;
+        for (size_t i = 0; i < p->nfeeds; i++)
+            p->feeds[i].quiet = 0;
+    }
+    if (p->opts.drain != NQ_DRAIN_NEVER)
+        pthread_cond_signal(&p->fetch_cond);
+}
+
+static void liveness_promote(struct liveness *l)
+{
+    nq_proc *p = l->proc;
+    nq_err err = {0};
+    size_t n = 0;
+    bool more = false;
+
+    pthread_mutex_lock(&p->lock);
+    const uint64_t taken = nq_proc_held(p) == 0 ? p->taken : 0;
+    pthread_mutex_unlock(&p->lock);
+    int rc = nq_store_promote(p->store, LIVENESS_PROMOTE, &n, &more, &err);
+    if (!liveness_went(l, rc, "looking for follow-ups", &err, &l->promote_us))
+        return;
+    const int64_t now = nq_mono_us();
+    if (!more || n > 0)
+        l->others_us = 0;
+    else if (l->others_us == 0)
+        l->others_us = now;
+    const bool clean = n == 0 && (!more || now - l->others_us >= LIVENESS_OTHERS_US);
+    l->promote_us = now + (clean ? NQ_MS(500) : more && n == 0 ? NQ_MS(20) : 0);
+    if (n > 0)
+        nq_fetch_wake(p);
+    pthread_mutex_lock(&p->lock);
+    if (clean)
+        liveness_swept(l, taken);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void liveness_purge(struct liveness *l)
+{
+    nq_proc *p = l->proc;
+    nq_err err = {0};
+    uint64_t n = 0;
+    l->purge_us = INT64_MAX;
+    /* Records that this processor would not keep belong to one that does. */
+    if (p->opts.keep_done_us <= 0 && p->opts.keep_dead_us < 0)
+        return;
+    int64_t keep_done = p->opts.keep_done_us ? p->opts.keep_done_us : -1;
+    int rc = nq_store_purge(p->store, keep_done, p->opts.keep_dead_us, LIVENESS_PURGE, &n, &err);
+    if (liveness_went(l, rc, "deleting old finished tasks", &err, &l->purge_us))
+        l->purge_us = nq_mono_us() + (n < LIVENESS_PURGE ? NQ_SECONDS(60) : NQ_MS(100));
+}
+
+/* Leases are used up and nothing is held: a new membership counts from the start. */
+static void liveness_rejoin(struct liveness *l)
+{
+    nq_err err = {0};
+    liveness_announce(l->proc, 0);
+    if (nq_member_leave(l->member, &err) != NQ_OK)
+        nq_proc_log(l->proc, NQ_LOG_WARN, "leaving: %s", err.message);
+    l->member = NULL;
+    l->join_us = nq_mono_us();
+}
+
+static int64_t liveness_next(const struct liveness *l)
+{
+    if (!l->member)
+        return l->join_us;
+    int64_t next = l->beat_us < l->watch_us ? l->beat_us : l->watch_us;
+    next = next < l->orphans_us ? next : l->orphans_us;
+    next = next < l->promote_us ? next : l->promote_us;
+    return next < l->purge_us ? next : l->purge_us;
+}
+
+/* Sleep until a duty is due; false at the end. */
+static bool liveness_sleep(struct liveness *l, bool *rejoin)
+{
+    nq_proc *p = l->proc;
+    int64_t until = liveness_next(l);
+    pthread_mutex_lock(&p->lock);
+    for (;;) {
+        if (p->sweep && !l->sweep && l->member) {
+            l->sweep = true;
+            l->promote_us = until = 0;
+        }
+        *rejoin = p->rejoin && l->member && nq_proc_held(p) == 0;
+        if (p->phase == NQ_PHASE_END || *rejoin || !nq_cond_wait_until(&p->live_cond, &p->lock, until))
+            break;
+    }
+    bool on = p->phase != NQ_PHASE_END;
+    pthread_mutex_unlock(&p->lock);
+    return on;
+}
+
+NQ_PRIVATE void *nq_liveness_main(void *arg)
+{
+    struct liveness l = {.proc = arg};
+    bool rejoin = false;
+    nq_err err = {0};
+    while (liveness_sleep(&l, &rejoin)) {
+        int64_t now = nq_mono_us();
+        if (!l.member)
+            liveness_join(&l);
+        else if (rejoin)
+            liveness_rejoin(&l);
+        else if (l.beat_us <= now) /* the beat before all else: it keeps the leases */
+            liveness_beat(&l);
+        else if (l.watch_us <= now)
+            liveness_watch(&l);
+        else if (l.orphans_us <= now)
+            liveness_orphans(&l);
+        else if (l.promote_us <= now)
+            liveness_promote(&l);
+        else if (l.purge_us <= now)
+            liveness_purge(&l);
+    }
+    if (l.member && nq_member_leave(l.member, &err) != NQ_OK)
+        nq_proc_log(l.proc, NQ_LOG_WARN, "leaving: %s", err.message);
+    return NULL;
+}

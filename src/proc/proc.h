@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/* The processor's shared state, and what its threads ask of each other. */
+#ifndef NQ_PROC_H
+#define NQ_PROC_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "../store/queue.h"
+
+/*
+ * Threads of a processor, and who feeds whom:
+ *
+ *   fetcher     claims tasks                   -> ready list
+ *   handlers    run them                       -> ended list
+ *   completer   records what became of them
+ *   watch       cancels attempts whose deadline passed
+ *   liveness    is the member: beats, watches the others, reclaims (-> ended list), purges
+ *   wake, bell  listen for hints from other processes, and wake the fetcher; both may be missing
+ *
+ * The thread in nq_proc_run starts them, waits for a stop and takes them down phase by phase.
+ *
+ * LOCK: one, nq_proc.lock. It is held for moves between lists and for cancelling, never across a call into
+ * the store and never while code of the user's runs (handler, middleware, hook, policy, log), so that such
+ * code may call every nq_ function. The wake hint takes it on the enqueuing thread, which holds no lock.
+ */
+
+enum nq_phase {
+    NQ_PHASE_RUN,    /* claim and run */
+    NQ_PHASE_STOP,   /* claim no more; running handlers may end */
+    NQ_PHASE_RECORD, /* no handler runs that counts; what is left to record is recorded */
+    NQ_PHASE_END     /* leave */
+};
+
+#define NQ_FINISH_MAX         1000          /* outcomes of one transaction */
+#define NQ_UNRECORDED_MAX     1000          /* no claims while as many outcomes wait to be recorded */
+#define NQ_PREFETCH_WINDOW_US NQ_MS(20)     /* prefetch what the handlers finish in this time */
+#define NQ_HOLD_MAX_US        NQ_SECONDS(1) /* unstarted this long: given back */
+#define NQ_HINTED_FEEDS       4             /* with more queues a hint rarely is for the one looked at */
+#define NQ_PAUSE_MIN_US       NQ_MS(5)      /* first sleep of the fetcher after work */
+
+/* One task held by this processor, and the context of its attempt. */
+struct nq_ctx {
+    nq_ctx *next; /* in the ready or the ended list */
+    nq_proc *proc;
+    nq_claimed *claim;
+    nq_outcome out;
+    int64_t held_us; /* monotonic time of the claim */
+    int64_t deadline_us;
+    int64_t delay_us; /* of nq_ctx_set_delay; -1: not set */
+    char *message;
+    atomic_int cause;
+    atomic_int fd;
+    atomic_bool abandoned; /* released in the place of its handler, which still runs */
+    atomic_uint refs;      /* the handler and the completer, when abandoned; else one */
+    bool orphan;           /* of a dead processor: counted apart */
+};
+
+struct nq_next {
+    const nq_proc *proc;
+    const struct nq_route *route;
+    size_t depth; /* layers entered so far */
+};
+
+/* A handler and its own middleware. type NULL: of every other type. */
+struct nq_route {
+    char *type;
+    nq_handler fn;
+    void *udata;
+    nq_layer *layers;
+    size_t nlayers;
+};
+
+/* A handler thread. */
+struct nq_slot {
+    nq_proc *proc;
+    nq_ctx *ctx; /* what it runs, or NULL */
+    pthread_t thread;
+    bool stuck;
+};
+
+/* A queue as the fetcher sees it. */
+struct nq_feed {
+    char *name;
+    nq_claimer *claimer;
+    int64_t look_us;  /* not before */
+    int64_t pause_us; /* between looks at an idle queue */
+    int64_t wait_us;  /* of the last look: until the next due task, -1: none waits */
+    bool hinted;      /* something was enqueued, perhaps here */
+    unsigned quiet;   /* empty looks in a row while nothing was held */
+};
+
+/* Trouble with the database: growing pauses, few log lines. Each thread has its own. */
+struct nq_away {
+    int64_t pause_us; /* 0: no trouble */
+    int64_t since_us, logged_us;
+};
+
+typedef struct nq_jobs {
+    nq_ctx *head, **tail;
+    size_t n;
+} nq_jobs;
+
+struct nq_proc {
+    /* fixed before the threads start */
+    nq *q;
+    nq_store *store;
+    nq_proc_options opts;
+    nq_log_fn log;
+    void *log_udata;
+    pid_t pid;
+    struct nq_route *routes;
+    size_t nroutes;
+    nq_layer *layers;
+    size_t nlayers;
+    struct nq_feed *feeds;
+    size_t nfeeds;
+    struct nq_slot *slots; /* opts.concurrency */
+    const char **types;    /* known_types_only */
+    uint64_t seq_max;      /* NQ_LEASE_SEQ_MAX; less in tests */
+    nq_listener listener;
+    struct nq_wake *wake; /* may be NULL; of nq_proc_run */
+    int poke_fd;          /* wakes nq_proc_run */
+
+    atomic_uint refs; /* the owner and each handler thread */
+    atomic_bool started;
+    atomic_uint stops; /* calls of nq_proc_stop */
+    atomic_bool hint;  /* something was enqueued since the fetcher looked */
+    atomic_uint_least64_t claimed, done, retried, dead, snoozed, released, lease_lost;
+    atomic_uint running;
+
+    pthread_mutex_t lock; /* guards what follows, and slots[].ctx, feeds[].quiet */
+    pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, live_cond, bell_cond;
+    enum nq_phase phase;
+    nq_jobs ready, ended;
+    size_t unrecorded; /* in the ended list or being recorded */
+    size_t orphans;    /* of these */
+    unsigned idle;     /* handler threads that wait */
+    bool completer_idle;
+    bool hungry;         /* the fetcher waits for free slots */
+    bool asleep;         /* it waits for tasks */
+    bool bell_waits;     /* for it to do so */
+    int64_t wrote_us;    /* when a claim or an outcome of ours was committed last */
+    int64_t avg16_us;    /* 16 times the moving average of how long handlers take */
+    int64_t watch_until; /* the watch thread sleeps until then */
+    int64_t due_us;      /* an outcome of ours comes due then */
+    int64_t give_up_us;  /* NQ_PHASE_RECORD: stop trying then */
+    uint64_t member;     /* 0: not joined */
+    uint64_t seq;        /* of the last lease */
+    bool rejoin;         /* leases are used up */
+    bool looked;         /* for orphans, once */
+    uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
+    uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
+    bool sweep;          /* liveness is asked to see to the follow-ups now */
+    bool drained;
+    size_t lost; /* outcomes that could not be recorded */
+    nq_err lost_err;
+};
+
+/* ---- processor.c */
+NQ_PRIVATE void nq_proc_log(const nq_proc *p, enum nq_log_level level, const char *fmt, ...) NQ_PRINTF(3, 4);
+NQ_PRIVATE void nq_proc_unref(nq_proc *p);
+/* Wake nq_proc_run. Async-signal-safe. */
+NQ_PRIVATE void nq_proc_poke(nq_proc *p);
+/* A failure: log it now and then, return how long to pause (100 ms growing to 5 s). A success ends it. */
+NQ_PRIVATE int64_t nq_away_failed(const nq_proc *p, struct nq_away *a, const char *what, const nq_err *err);
+NQ_PRIVATE void nq_away_ended(const nq_proc *p, struct nq_away *a, const char *what);
+
+/* ---- run.c: nq_proc_run, nq_proc_stop */
+
+/* ---- context.c */
+NQ_PRIVATE nq_ctx *nq_ctx_new(nq_proc *p);
+NQ_PRIVATE void nq_ctx_hold(nq_ctx *ctx, nq_claimed *claim, int64_t now_us);
+NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx); /* accepts NULL */
+/* With the lock held, of a context in a slot. */
+NQ_PRIVATE void nq_ctx_cancel(nq_ctx *ctx, enum nq_cause cause);
+NQ_PRIVATE void nq_ctx_close_fd(nq_ctx *ctx);
+NQ_PRIVATE bool nq_ctx_has_message(const nq_ctx *ctx);
+
+/* ---- dispatch.c */
+/* Run the attempt and decide what becomes of it. */
+NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out);
+/* What becomes of a task whose processor died. */
+NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out);
+NQ_PRIVATE struct nq_route *nq_route_find(const nq_proc *p, const char *type);
+
+/* ---- threads.c */
+NQ_PRIVATE void *nq_handler_main(void *slot);
+NQ_PRIVATE void *nq_watch_main(void *proc);
+NQ_PRIVATE void nq_jobs_init(nq_jobs *l);
+NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx);
+NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l);
+/* The rest with the lock held. */
+NQ_PRIVATE void nq_done_push(nq_proc *p, nq_ctx *ctx);    /* out is set */
+NQ_PRIVATE void nq_done_release(nq_proc *p, nq_ctx *ctx); /* give back, unstarted or abandoned */
+NQ_PRIVATE void nq_ready_release(nq_proc *p);             /* all that are unstarted */
+NQ_PRIVATE size_t nq_proc_held(const nq_proc *p);
+NQ_PRIVATE void nq_cancel_running(nq_proc *p, enum nq_cause cause);
+
+/* ---- fetch.c */
+NQ_PRIVATE void *nq_fetch_main(void *proc);
+NQ_PRIVATE size_t nq_fetch_wanted(const nq_proc *p); /* with the lock held: how many to claim now */
+NQ_PRIVATE void nq_fetch_wake(void *proc);           /* the listener */
+
+/* ---- completer.c */
+NQ_PRIVATE void *nq_completer_main(void *proc);
+
+/* ---- wake.c: what other processes tell. Nothing of it need work: the fetcher looks anyway. */
+NQ_PRIVATE void nq_wake_start(nq_proc *p);
+NQ_PRIVATE void nq_wake_stop(nq_proc *p); /* tell its threads to end */
+NQ_PRIVATE void nq_wake_free(nq_proc *p); /* and wait for them */
+
+/* ---- liveness.c */
+NQ_PRIVATE void *nq_liveness_main(void *proc);
+
+#endif

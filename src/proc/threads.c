@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* The handler threads and the watch over their deadlines. */
+#include "proc.h"
+
+NQ_PRIVATE void nq_jobs_init(nq_jobs *l)
+{
+    l->head = NULL;
+    l->tail = &l->head;
+    l->n = 0;
+}
+
+NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx)
+{
+    ctx->next = NULL;
+    *l->tail = ctx;
+    l->tail = &ctx->next;
+    l->n++;
+}
+
+NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l)
+{
+    nq_ctx *ctx = l->head;
+    if (!ctx)
+        return NULL;
+    l->head = ctx->next;
+    if (!l->head)
+        l->tail = &l->head;
+    l->n--;
+    ctx->next = NULL;
+    return ctx;
+}
+
+NQ_PRIVATE void nq_done_push(nq_proc *p, nq_ctx *ctx)
+{
+    nq_jobs_push(&p->ended, ctx);
+    p->unrecorded++;
+    if (p->completer_idle)
+        pthread_cond_signal(&p->done_cond);
+}
+
+NQ_PRIVATE void nq_done_release(nq_proc *p, nq_ctx *ctx)
+{
+    ctx->out.kind = NQ_OUT_RELEASE;
+    nq_done_push(p, ctx);
+}
+
+NQ_PRIVATE void nq_ready_release(nq_proc *p)
+{
+    nq_ctx *ctx;
+    while ((ctx = nq_jobs_pop(&p->ready)))
+        nq_done_release(p, ctx);
+}
+
+NQ_PRIVATE size_t nq_proc_held(const nq_proc *p)
+{
+    return p->ready.n + atomic_load(&p->running) + p->unrecorded;
+}
+
+NQ_PRIVATE void nq_cancel_running(nq_proc *p, enum nq_cause cause)
+{
+    for (unsigned i = 0; i < p->opts.concurrency; i++)
+        if (p->slots[i].ctx)
+            nq_ctx_cancel(p->slots[i].ctx, cause);
+}
+
+/* With the lock held: the attempt of this slot ended. */
+static void threads_ended(struct nq_slot *slot, const nq_outcome *out, int64_t took_us)
+{
+    nq_proc *p = slot->proc;
+    nq_ctx *ctx = slot->ctx;
+    slot->ctx = NULL;
+    atomic_fetch_sub(&p->running, 1);
+    p->avg16_us += took_us - p->avg16_us / 16;
+    if (atomic_load(&ctx->abandoned)) {
+        nq_ctx_unref(ctx);
+    } else {
+        ctx->out = *out;
+        nq_done_push(p, ctx);
+    }
+    if (p->hungry && nq_fetch_wanted(p) > 0)
+        pthread_cond_signal(&p->fetch_cond);
+    if (p->phase != NQ_PHASE_RUN && atomic_load(&p->running) == 0)
+        nq_proc_poke(p);
+}
+
+/* With the lock held: the next attempt, or NULL when there will be none. */
+static nq_ctx *threads_take(struct nq_slot *slot)
+{
+    nq_proc *p = slot->proc;
+    while (!p->ready.head && p->phase == NQ_PHASE_RUN) {
+        p->idle++;
+        pthread_cond_wait(&p->ready_cond, &p->lock);
+        p->idle--;
+    }
+    nq_ctx *ctx = nq_jobs_pop(&p->ready);
+    if (!ctx)
+        return NULL;
+    int64_t timeout = ctx->claim->task.timeout_us;
+    if (timeout < NQ_SECONDS(1)) /* plain SQL may have written anything */
+        timeout = NQ_SECONDS(1);
+    else if (timeout > NQ_MAX_DURATION)
+        timeout = NQ_MAX_DURATION;
+    ctx->deadline_us = nq_mono_us() + timeout;
+    slot->ctx = ctx;
+    atomic_fetch_add(&p->running, 1);
+    if (ctx->deadline_us < p->watch_until)
+        pthread_cond_signal(&p->watch_cond);
+    return ctx;
+}
+
+NQ_PRIVATE void *nq_handler_main(void *arg)
+{
+    struct nq_slot *slot = arg;
+    nq_proc *p = slot->proc;
+    nq_ctx *ctx;
+
+    pthread_mutex_lock(&p->lock);
+    while ((ctx = threads_take(slot))) {
+        nq_outcome out;
+        pthread_mutex_unlock(&p->lock);
+        int64_t start = nq_mono_us();
+        nq_dispatch(ctx, &out);
+        int64_t took = nq_mono_us() - start;
+        pthread_mutex_lock(&p->lock);
+        nq_ctx_close_fd(ctx);
+        threads_ended(slot, &out, took);
+    }
+    pthread_mutex_unlock(&p->lock);
+    nq_proc_unref(p);
+    return NULL;
+}
+
+NQ_PRIVATE void *nq_watch_main(void *arg)
+{
+    nq_proc *p = arg;
+    pthread_mutex_lock(&p->lock);
+    while (p->phase < NQ_PHASE_RECORD) {
+        int64_t now = nq_mono_us(), until = INT64_MAX;
+        for (unsigned i = 0; i < p->opts.concurrency; i++) {
+            nq_ctx *ctx = p->slots[i].ctx;
+            if (!ctx || atomic_load(&ctx->cause) != NQ_CAUSE_NONE)
+                continue;
+            if (ctx->deadline_us <= now)
+                nq_ctx_cancel(ctx, NQ_CAUSE_TIMEOUT);
+            else if (ctx->deadline_us < until)
+                until = ctx->deadline_us;
+        }
+        p->watch_until = until;
+        if (until == INT64_MAX)
+            pthread_cond_wait(&p->watch_cond, &p->lock);
+        else
+            nq_cond_wait_until(&p->watch_cond, &p->lock, until);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}

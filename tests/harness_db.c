@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/* Databases for the tests, and a plain connection to the one under test. */
+#include "harness_db.h"
+
+#include <mysql.h>
+#include <sqlite3.h>
+
+#include "nanoq_mysql.h"
+#include "nanoq_sqlite.h"
+
+struct t_conn {
+    MYSQL *my;
+    sqlite3 *lite;
+};
+
+static char harness_user[64], harness_password[64], harness_host[128];
+static unsigned harness_port;
+
+static MYSQL *harness_mysql(const char *database)
+{
+    unsigned timeout = 20;
+    MYSQL *my = mysql_init(NULL);
+    if (!my)
+        return NULL;
+    mysql_options(my, MYSQL_OPT_CONNECT_TIMEOUT, &timeout);
+    mysql_options(my, MYSQL_OPT_READ_TIMEOUT, &timeout);
+    mysql_options(my, MYSQL_SET_CHARSET_NAME, "utf8mb4");
+    if (!mysql_real_connect(my, harness_host, harness_user, harness_password, database, harness_port, NULL,
+                            0)) {
+        fprintf(stderr, "test server: %s\n", mysql_error(my));
+        mysql_close(my);
+        return NULL;
+    }
+    t_is_mariadb = strstr(mysql_get_server_info(my), "MariaDB") != NULL;
+    return my;
+}
+
+bool harness_db_server(const char *url)
+{
+    char rest[256];
+    harness_user[0] = harness_password[0] = '\0';
+    if (sscanf(url, "mysql://%63[^:@]:%63[^@]@%255s", harness_user, harness_password, rest) != 3 &&
+        sscanf(url, "mysql://%63[^:@]@%255s", harness_user, rest) != 2) {
+        fprintf(stderr, "the test server's URL must be mysql://user[:password]@host:port/\n");
+        return false;
+    }
+    if (sscanf(rest, "%127[^:/]:%u", harness_host, &harness_port) != 2) {
+        fprintf(stderr, "the test server's URL needs host and port\n");
+        return false;
+    }
+    MYSQL *my = harness_mysql(NULL);
+    if (my)
+        mysql_close(my);
+    return my != NULL;
+}
+
+unsigned t_server_port(void)
+{
+    return harness_port;
+}
+
+const char *t_server_url(const char *userinfo, const char *database)
+{
+    static char urls[4][512];
+    static unsigned turn;
+    char *url = urls[turn++ % 4];
+    if (userinfo)
+        snprintf(url, sizeof urls[0], "mysql://%s@%s:%u/%s", userinfo, harness_host, harness_port, database);
+    else
+        snprintf(url, sizeof urls[0], "mysql://%s%s%s@%s:%u/%s", harness_user, harness_password[0] ? ":" : "",
+                 harness_password, harness_host, harness_port, database);
+    return url;
+}
+
+void harness_db_create(pid_t owner, char *name, size_t name_size, char *url, size_t url_size)
+{
+    char sql[160];
+    snprintf(name, name_size, "nanoq_t_%d_%d", (int)owner, (int)getpid());
+    snprintf(url, url_size, "%s", t_server_url(NULL, name));
+    snprintf(sql, sizeof sql, "CREATE DATABASE %s", name);
+    MYSQL *my = harness_mysql(NULL);
+    ck_assert_msg(my && mysql_query(my, sql) == 0, "%s: %s", sql, my ? mysql_error(my) : "no connection");
+    mysql_close(my);
+}
+
+void harness_db_drop(const char *name)
+{
+    char sql[160];
+    MYSQL *my = harness_mysql(NULL);
+    if (!my)
+        return;
+    /* What still holds a lock on it must not hang the test; the sweep comes later. */
+    mysql_query(my, "SET lock_wait_timeout = 3");
+    snprintf(sql, sizeof sql, "DROP DATABASE IF EXISTS %s", name);
+    mysql_query(my, sql);
+    mysql_close(my);
+}
+
+void harness_db_sweep(pid_t owner)
+{
+    char sql[200];
+    if (!T_MYSQL)
+        return;
+    MYSQL *my = harness_mysql(NULL);
+    if (!my)
+        return;
+    snprintf(
+        sql, sizeof sql,
+        "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'nanoq\\_t\\_%d\\_%%'",
+        (int)owner);
+    if (mysql_query(my, sql) == 0) {
+        MYSQL_RES *res = mysql_store_result(my);
+        for (MYSQL_ROW row; res && (row = mysql_fetch_row(res)) != NULL;)
+            harness_db_drop(row[0]);
+        mysql_free_result(res);
+    }
+    mysql_close(my);
+}
+
+/* ---- The connection beside ------------------------------------------------------------------ */
+
+t_conn *t_connect(void)
+{
+    t_conn *c = calloc(1, sizeof *c);
+    ck_assert_ptr_nonnull(c);
+    if (T_MYSQL) {
+        c->my = harness_mysql(t_name);
+        ck_assert_ptr_nonnull(c->my);
+    } else {
+        ck_assert_int_eq(sqlite3_open(t_url + strlen("sqlite:"), &c->lite), SQLITE_OK);
+        sqlite3_extended_result_codes(c->lite, 1);
+        sqlite3_busy_timeout(c->lite, 10000);
+    }
+    return c;
+}
+
+void t_disconnect(t_conn *c)
+{
+    if (!c)
+        return;
+    if (c->my)
+        mysql_close(c->my);
+    if (c->lite)
+        sqlite3_close_v2(c->lite);
+    free(c);
+}
+
+nq_tx t_tx(t_conn *c)
+{
+    return c->my ? nq_tx_mysql(c->my) : nq_tx_sqlite(c->lite);
+}
+
+void t_begin(t_conn *c)
+{
+    t_run(c, T_MYSQL ? "START TRANSACTION" : "BEGIN IMMEDIATE");
+}
+
+static void harness_cell(nq_buf *out, const char *p, size_t n, bool null, bool first)
+{
+    if (!first)
+        nq_buf_add(out, "|", 1);
+    if (null)
+        nq_buf_str(out, "NULL");
+    else
+        nq_buf_add(out, p, n);
+}
+
+static int harness_exec_mysql(MYSQL *my, const char *sql, nq_buf *out, bool *null, char *message, size_t size)
+{
+    int rc = mysql_query(my, sql) ? (int)mysql_errno(my) : 0;
+    MYSQL_RES *res = rc ? NULL : mysql_store_result(my);
+    bool any = false;
+    for (MYSQL_ROW row; res && (row = mysql_fetch_row(res)) != NULL; any = true) {
+        unsigned long *lengths = mysql_fetch_lengths(res);
+        if (any)
+            nq_buf_add(out, "\n", 1);
+        else
+            *null = row[0] == NULL && mysql_num_fields(res) == 1;
+        for (unsigned i = 0; i < mysql_num_fields(res); i++)
+            harness_cell(out, row[i], lengths[i], row[i] == NULL, i == 0);
+    }
+    mysql_free_result(res);
+    if (rc == 0 && mysql_errno(my))
+        rc = (int)mysql_errno(my);
+    if (!any)
+        *null = true;
+    snprintf(message, size, "%s", mysql_error(my));
+    return rc;
+}
+
+static int harness_exec_sqlite(sqlite3 *db, const char *sql, nq_buf *out, bool *null, char *message,
+                               size_t size)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool any = false;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+    while (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+        if (any)
+            nq_buf_add(out, "\n", 1);
+        else
+            *null = sqlite3_column_type(stmt, 0) == SQLITE_NULL && sqlite3_column_count(stmt) == 1;
+        any = true;
+        for (int i = 0; i < sqlite3_column_count(stmt); i++) {
+            const char *p = sqlite3_column_blob(stmt, i);
+            bool is_null = sqlite3_column_type(stmt, i) == SQLITE_NULL;
+            harness_cell(out, p, (size_t)sqlite3_column_bytes(stmt, i), is_null, i == 0);
+        }
+        rc = SQLITE_OK;
+    }
+    if (rc == SQLITE_DONE)
+        rc = SQLITE_OK;
+    snprintf(message, size, "%s", sqlite3_errmsg(db));
+    sqlite3_finalize(stmt);
+    if (!any)
+        *null = true;
+    return rc;
+}
+
+NQ_PRINTF(2, 0)
+static int harness_exec(t_conn *c, const char *fmt, va_list ap, nq_buf *out, bool *null, char message[512])
+{
+    char *sql = NULL;
+    ck_assert_int_ge(vasprintf(&sql, fmt, ap), 0);
+    int rc = c->my ? harness_exec_mysql(c->my, sql, out, null, message, 512)
+                   : harness_exec_sqlite(c->lite, sql, out, null, message, 512);
+    free(sql);
+    return rc;
+}
+
+int t_try(t_conn *c, const char *fmt, ...)
+{
+    nq_buf out = {0};
+    bool null = false;
+    char message[512];
+    va_list ap;
+    va_start(ap, fmt);
+    int rc = harness_exec(c, fmt, ap, &out, &null, message);
+    va_end(ap);
+    nq_buf_free(&out);
+    return rc;
+}
+
+int64_t t_run(t_conn *c, const char *fmt, ...)
+{
+    nq_buf out = {0};
+    bool null = false;
+    char message[512];
+    va_list ap;
+    va_start(ap, fmt);
+    int rc = harness_exec(c, fmt, ap, &out, &null, message);
+    va_end(ap);
+    ck_assert_msg(rc == 0, "%s: %s", fmt, message);
+    int64_t value = out.p ? strtoll(out.p, NULL, 10) : 0;
+    nq_buf_free(&out);
+    return value;
+}
+
+char *t_text(t_conn *c, const char *fmt, ...)
+{
+    nq_buf out = {0};
+    bool null = false;
+    char message[512];
+    va_list ap;
+    va_start(ap, fmt);
+    int rc = harness_exec(c, fmt, ap, &out, &null, message);
+    va_end(ap);
+    ck_assert_msg(rc == 0, "%s: %s", fmt, message);
+    if (null) {
+        nq_buf_free(&out);
+        return NULL;
+    }
+    return out.p ? out.p : strdup("");
+}

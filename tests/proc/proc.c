@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* The processor's suite: the same for every store. */
+#include "suites.h"
+
+nq_proc *p_new(nq *q, const nq_proc_options *opts, nq_handler handler, void *udata)
+{
+    nq_proc *p = NULL;
+    T_OK(nq_proc_new(&p, q, opts, &t_last));
+    if (handler)
+        T_OK(nq_proc_handle(p, NULL, handler, udata, NULL, &t_last));
+    return p;
+}
+
+void p_run(nq_proc *p)
+{
+    T_OK(nq_proc_run(p, &t_last));
+    nq_proc_free(p);
+}
+
+static void *proc_thread(void *arg)
+{
+    p_thread *t = arg;
+    t->rc = nq_proc_run(t->p, &t->err);
+    return NULL;
+}
+
+void p_start(p_thread *t, nq_proc *p)
+{
+    memset(t, 0, sizeof *t);
+    t->p = p;
+    t_thread(&t->thread, proc_thread, t);
+}
+
+int p_join(p_thread *t)
+{
+    pthread_join(t->thread, NULL);
+    nq_proc_free(t->p);
+    return t->rc;
+}
+
+void p_stop(p_thread *t)
+{
+    nq_proc_stop(t->p);
+    int rc = p_join(t);
+    ck_assert_msg(rc == NQ_OK, "%s: %s", nq_code_name(rc), t->err.message);
+}
+
+nq_verdict p_count(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    (void)ctx, (void)task;
+    __atomic_add_fetch((int *)udata, 1, __ATOMIC_SEQ_CST);
+    return NQ_DONE;
+}
+
+int p_load(int *n)
+{
+    return __atomic_load_n(n, __ATOMIC_SEQ_CST);
+}
+
+int main(int argc, char **argv)
+{
+    Suite *(*const suites[])(void) = {suite_verdicts, suite_retry, suite_middleware, suite_cancel, suite_stop,
+                                      suite_threads,  suite_crash, suite_followups,  suite_wake};
+    return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
+}

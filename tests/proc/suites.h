@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* The suites of the processor program, and a processor that runs in a thread. */
+#ifndef NQ_TEST_PROC_SUITES_H
+#define NQ_TEST_PROC_SUITES_H
+
+#include "../harness.h"
+
+Suite *suite_verdicts(void);
+Suite *suite_retry(void);
+Suite *suite_middleware(void);
+Suite *suite_cancel(void);
+Suite *suite_stop(void);
+Suite *suite_threads(void);
+Suite *suite_crash(void);
+Suite *suite_followups(void);
+Suite *suite_wake(void);
+
+#define P_OPTIONS(...) (&(nq_proc_options){.size = sizeof(nq_proc_options), __VA_ARGS__})
+
+/* A processor with one handler for every type; more may be registered before p_run or p_start. */
+nq_proc *p_new(nq *q, const nq_proc_options *opts, nq_handler handler, void *udata);
+/* Run it here until it returns by itself (drain), assert NQ_OK, free it. */
+void p_run(nq_proc *p);
+
+typedef struct p_thread {
+    nq_proc *p;
+    pthread_t thread;
+    int rc;
+    nq_err err;
+} p_thread;
+void p_start(p_thread *t, nq_proc *p);
+int p_join(p_thread *t);  /* wait for its end; frees the processor; its result */
+void p_stop(p_thread *t); /* stop, join, assert NQ_OK */
+
+/* A handler that counts: atomically adds 1 to the int behind udata. */
+nq_verdict p_count(nq_ctx *ctx, const nq_task *task, void *udata);
+int p_load(int *n);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/* MySQL: what a producer's long transaction after a refused duplicate must not block, at either isolation
+ * level. */
+#include "suites.h"
+
+static const char *const caller_levels[] = {"READ COMMITTED", "REPEATABLE READ"};
+
+static t_conn *caller_open(int level)
+{
+    t_conn *mine = t_connect();
+    t_run(mine, "SET SESSION TRANSACTION ISOLATION LEVEL %s", caller_levels[level]);
+    t_run(mine, "SET SESSION innodb_lock_wait_timeout = 3");
+    t_run(mine, "CREATE TABLE IF NOT EXISTS business (x INT) ENGINE=InnoDB");
+    t_begin(mine);
+    t_run(mine, "INSERT INTO business VALUES (1)");
+    return mine;
+}
+
+START_TEST(an_open_transaction_after_a_duplicate_blocks_no_completion)
+{
+    nq *q = t_open();
+    T_ADD(q, .type = "t", NQ_BYTES("same"));
+    nq_claimed *c = t_claim_one(q, NQ_LEASE(1, 1));
+    t_conn *mine = caller_open(_i);
+    T_FAILS(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("same")), NULL, &t_last), NQ_EDUPLICATE);
+    int64_t start = t_mono();
+    ck_assert_int_eq(t_finish(q, c, NQ_OUT_DONE, 0, NULL), NQ_OK);
+    ck_assert_int_lt(t_mono() - start, NQ_MS(1000) * T_SLOW_FACTOR);
+    t_free_claimed(c);
+    t_run(mine, "COMMIT");
+    t_disconnect(mine);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(an_open_transaction_after_a_duplicate_blocks_no_insert)
+{
+    nq *q = t_open();
+    nq_id first = T_ADD(q, .type = "t", NQ_BYTES("same"));
+    t_conn *mine = caller_open(_i);
+    nq_task_spec specs[] = {*NQ_TASK(.type = "t", NQ_BYTES("same")), *NQ_TASK(.type = "t", NQ_BYTES("own"))};
+    int results[2];
+    T_OK(nq_enqueue_many(q, t_tx(mine), specs, 2, NULL, results, &t_last));
+    ck_assert_int_eq(results[0], NQ_EDUPLICATE);
+    ck_assert_int_eq(results[1], NQ_OK);
+    /* Many other keys: some would fall into any gap that was locked. */
+    t_run(t_side(), "SET SESSION innodb_lock_wait_timeout = 2");
+    for (int i = 0; i < 200; i++)
+        t_run(t_side(), "INSERT INTO nanoq_tasks (type, payload) VALUES ('t', 'other-%d')", i);
+    nq_claimed *c = t_claim_queue(q, "default", NQ_LEASE(1, 1), 1, &(size_t){0});
+    ck_assert_int_eq(c->task.id, first);
+    ck_assert_int_eq(t_finish(q, c, NQ_OUT_DONE, 0, NULL), NQ_OK);
+    t_free_claimed(c);
+    /* The duplicate's own key is free again, while that transaction is still open. */
+    T_ADD(q, .type = "t", NQ_BYTES("same"));
+    t_run(mine, "COMMIT");
+    t_disconnect(mine);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_snapshot_older_than_the_live_task_still_learns_its_id)
+{
+    nq *q = t_open();
+    t_conn *mine = caller_open(_i);
+    t_run(mine, "SELECT COUNT(*) FROM nanoq_tasks"); /* at REPEATABLE READ the snapshot is taken here */
+    nq_id live = T_ADD(q, .type = "t", NQ_BYTES("later"));
+    nq_id id = 0;
+    T_FAILS(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("later")), &id, &t_last), NQ_EDUPLICATE);
+    ck_assert_int_eq(id, live);
+    T_OK(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("mine")), &id, &t_last));
+    t_run(mine, "COMMIT");
+    ck_assert_int_eq(t_state(q, id), NQ_STATE_WAITING);
+    t_disconnect(mine);
+    nq_close(q);
+}
+END_TEST
+
+struct caller_rival {
+    t_conn *conn;
+    sem_t go;
+    const char *end;
+};
+
+static void *caller_end_later(void *arg)
+{
+    struct caller_rival *r = arg;
+    t_await(&r->go, 10);
+    /* Only once somebody waits for its lock: the server shows that, and anew after a pause of 100 ms. */
+    t_conn *look = t_connect();
+    int64_t until = t_mono() + NQ_SECONDS(2);
+    while (t_mono() < until && t_run(look, "SELECT COUNT(*) FROM information_schema.innodb_trx "
+                                           "WHERE trx_state = 'LOCK WAIT'") == 0)
+        t_pause_ms(130);
+    t_disconnect(look);
+    t_run(r->conn, "%s", r->end);
+    return NULL;
+}
+
+START_TEST(a_rivals_uncommitted_task_is_waited_for)
+{
+    bool commits = _i % 2 == 0;
+    nq *q = t_open();
+    struct caller_rival rival = {.conn = t_connect(), .end = commits ? "COMMIT" : "ROLLBACK"};
+    ck_assert_int_eq(sem_init(&rival.go, 0, 0), 0);
+    t_begin(rival.conn);
+    nq_id theirs = 0, mine_id = 0;
+    T_OK(nq_enqueue(q, t_tx(rival.conn), NQ_TASK(.type = "t", NQ_BYTES("same")), &theirs, &t_last));
+    t_conn *mine = caller_open(_i / 2);
+    pthread_t thread;
+    t_thread(&thread, caller_end_later, &rival);
+    t_post(&rival.go);
+    int rc = nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("same")), &mine_id, &t_last);
+    pthread_join(thread, NULL);
+    ck_assert_msg(rc == (commits ? NQ_EDUPLICATE : NQ_OK), "%s: %s", nq_code_name(rc), t_last.message);
+    if (commits)
+        ck_assert_int_eq(mine_id, theirs);
+    t_run(mine, "COMMIT");
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 1);
+    ck_assert_int_eq(t_sql("SELECT id FROM nanoq_tasks"), mine_id);
+    sem_destroy(&rival.go);
+    t_disconnect(rival.conn);
+    t_disconnect(mine);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(producers_are_not_stopped_by_claims)
+{
+    /* NanoQ at REPEATABLE READ held gap locks while it claimed: producers met 1205. */
+    nq *q = t_open();
+    for (int i = 0; i < 50; i++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    t_run(t_side(), "SET SESSION innodb_lock_wait_timeout = 1");
+    size_t n = 0;
+    nq_claimed *held = t_claim(q, NQ_LEASE(1, 1), 20, &n);
+    ck_assert_uint_eq(n, 20);
+    for (int i = 0; i < 50; i++)
+        t_run(t_side(), "INSERT INTO nanoq_tasks (type, payload, unique_key) VALUES ('t', '', NULL)");
+    t_free_claimed(held);
+    nq_close(q);
+}
+END_TEST
+
+Suite *suite_caller_tx_mysql(void)
+{
+    Suite *s = suite_create("caller_tx_mysql");
+    if (T_SQLITE)
+        return s;
+    TCase *c = t_case(s, "caller_tx_mysql", 30);
+    tcase_add_loop_test(c, an_open_transaction_after_a_duplicate_blocks_no_completion, 0, 2);
+    tcase_add_loop_test(c, an_open_transaction_after_a_duplicate_blocks_no_insert, 0, 2);
+    tcase_add_loop_test(c, a_snapshot_older_than_the_live_task_still_learns_its_id, 0, 2);
+    tcase_add_loop_test(c, a_rivals_uncommitted_task_is_waited_for, 0, 4);
+    tcase_add_test(c, producers_are_not_stopped_by_claims);
+    return s;
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/* Membership: beats, and how soon the dead are told from the living; what becomes of their tasks. */
+#include "suites.h"
+
+#include <signal.h>
+
+static nq_member *members_join(nq *q, const char *name)
+{
+    nq_member *m = NULL;
+    T_OK(nq_member_join(&m, nq_store_of(q), name, &t_last));
+    ck_assert_uint_gt(nq_member_id(m), 0);
+    return m;
+}
+
+static unsigned members_watch(nq_member *m, int64_t lease_us)
+{
+    unsigned died = 99;
+    T_OK(nq_member_watch(m, lease_us, &died, &t_last));
+    return died;
+}
+
+/* Watch as a processor does, until somebody was declared dead; how long it took. */
+static int64_t members_until_death(nq_member *m, int64_t lease_us, double seconds)
+{
+    int64_t start = t_mono();
+    T_WAIT(members_watch(m, lease_us) > 0, seconds);
+    return t_mono() - start;
+}
+
+START_TEST(members_have_ids_of_their_own_and_a_row)
+{
+    nq *q = t_open();
+    nq_member *a = members_join(q, "host:1"), *b = members_join(q, "it's;--");
+    ck_assert_uint_ne(nq_member_id(a), nq_member_id(b));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_processors"), 2);
+    for (int i = 0; i < 5; i++)
+        T_OK(nq_member_beat(a, &t_last));
+    uint64_t was = nq_member_id(b);
+    T_OK(nq_member_leave(b, &t_last));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_processors"), 1);
+    b = members_join(q, "again");
+    ck_assert_uint_gt(nq_member_id(b), was); /* an id is never used again: it is in the leases */
+    T_OK(nq_member_leave(a, &t_last));
+    T_OK(nq_member_leave(b, &t_last));
+    nq_member_free(NULL);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_running_task_shows_its_workers_name)
+{
+    nq *q = t_open();
+    nq_member *a = members_join(q, "host:42");
+    nq_id id = T_ADD(q, .type = "t");
+    nq_claimed *c = t_claim_one(q, NQ_LEASE(nq_member_id(a), 1));
+    t_task t;
+    ck_assert_int_eq(t_get(q, id, &t), NQ_OK);
+    ck_assert_str_eq(t.worker, "host:42");
+    t_task_free(&t);
+    ck_assert_int_eq(t_finish(q, c, NQ_OUT_DONE, 0, NULL), NQ_OK);
+    t_free_claimed(c);
+    T_OK(nq_member_leave(a, &t_last));
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(the_living_are_left_alone)
+{
+    nq *q = t_open(), *other = t_open();
+    nq_member *a = members_join(q, "a"), *b = members_join(other, "b"), *c = members_join(q, "c");
+    int64_t end = t_mono() + NQ_MS(3500);
+    int64_t beat = 0;
+    while (t_mono() < end) { /* longer than the lease, so what keeps them alive are the beats */
+        if (t_mono() - beat > NQ_MS(800)) {
+            T_OK(nq_member_beat(b, &t_last));
+            T_OK(nq_member_beat(c, &t_last));
+            T_OK(nq_member_beat(a, &t_last));
+            beat = t_mono();
+        }
+        ck_assert_uint_eq(members_watch(a, NQ_SECONDS(3)), 0);
+        ck_assert_uint_eq(members_watch(b, NQ_SECONDS(3)), 0);
+        t_pause_ms(100);
+    }
+    T_OK(nq_member_leave(a, &t_last));
+    T_OK(nq_member_leave(b, &t_last));
+    T_OK(nq_member_leave(c, &t_last));
+    nq_close(q);
+    nq_close(other);
+}
+END_TEST
+
+static void members_victim(int fd, void *arg)
+{
+    nq *q = t_open();
+    nq_member *m = members_join(q, "victim");
+    const uint64_t *claims = arg;
+    size_t n = 0;
+    if (*claims)
+        t_claim(q, NQ_LEASE(nq_member_id(m), 1), *claims, &n);
+    t_tell(fd, (int64_t)nq_member_id(m));
+    t_tell(fd, (int64_t)n);
+    for (;;)
+        pause();
+}
+
+START_TEST(a_killed_process_is_found_by_its_lock_long_before_its_lease)
+{
+    t_child child;
+    uint64_t claims = 0;
+    t_fork(&child, members_victim, &claims);
+    uint64_t victim = (uint64_t)t_hear(child.fd, 20);
+    t_hear(child.fd, 5);
+    nq *q = t_open();
+    nq_member *m = members_join(q, "watcher");
+    ck_assert_uint_eq(members_watch(m, NQ_SECONDS(60)), 0);
+    t_kill(&child, SIGKILL);
+    int64_t took = members_until_death(m, NQ_SECONDS(60), 10);
+    ck_assert_int_lt(took, NQ_SECONDS(5) * T_SLOW_FACTOR);
+    ck_assert_int_eq(
+        t_sql("SELECT COUNT(*) FROM nanoq_processors WHERE id = %llu", (unsigned long long)victim), 0);
+    T_OK(nq_member_leave(m, &t_last));
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_stopped_process_holds_its_lock_but_not_its_lease)
+{
+    t_child child;
+    uint64_t claims = 0;
+    t_fork(&child, members_victim, &claims);
+    t_hear(child.fd, 20);
+    t_hear(child.fd, 5);
+    kill(child.pid, SIGSTOP);
+    nq *q = t_open();
+    nq_member *m = members_join(q, "watcher");
+    int64_t start = t_mono();
+    T_WAIT(members_watch(m, NQ_SECONDS(3)) > 0 || (t_pause_ms(200), false), 20);
+    int64_t took = t_mono() - start;
+    ck_assert_int_ge(took, NQ_MS(2900)); /* never before the lease */
+    ck_assert_int_lt(took, NQ_SECONDS(8) * T_SLOW_FACTOR);
+    T_OK(nq_member_leave(m, &t_last));
+    nq_close(q);
+    t_kill(&child, SIGKILL);
+}
+END_TEST
+
+START_TEST(who_was_declared_dead_learns_it_at_the_next_beat)
+{
+    nq *q = t_open();
+    nq_member *m = members_join(q, "a");
+    T_OK(nq_member_beat(m, &t_last));
+    t_sql("DELETE FROM nanoq_processors");
+    T_FAILS(nq_member_beat(m, &t_last), NQ_ELEASE);
+    nq_member_free(m);
+    m = members_join(q, "a"); /* and joins anew */
+    T_OK(nq_member_beat(m, &t_last));
+    T_OK(nq_member_leave(m, &t_last));
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(tasks_of_the_dead_are_orphans_and_those_of_the_living_are_not)
+{
+    nq *setup = t_open();
+    for (int i = 0; i < 7; i++)
+        T_ADD(setup, .type = "t", .queue = i < 4 ? "default" : "more", .unique = NQ_UNIQUE_NONE);
+    nq_close(setup);
+    t_child child;
+    uint64_t claims = 2;
+    t_fork(&child, members_victim, &claims);
+    uint64_t victim = (uint64_t)t_hear(child.fd, 20);
+    ck_assert_int_eq(t_hear(child.fd, 10), 2);
+    nq *q = t_open();
+    nq_store *s = nq_store_of(q);
+    nq_member *m = members_join(q, "watcher");
+    size_t n = 0;
+    nq_claimed *mine = t_claim(q, NQ_LEASE(nq_member_id(m), 1), 1, &n);
+    nq_claimed *dead_elsewhere = t_claim_queue(q, "more", NQ_LEASE(victim, 77), 3, &n);
+    ck_assert_uint_eq(n, 3);
+    nq_claimed *orphans = NULL;
+    T_OK(nq_store_orphans(s, 100, &orphans, &n, &t_last));
+    ck_assert_uint_eq(n, 0); /* it lives */
+    t_kill(&child, SIGKILL);
+    members_until_death(m, NQ_SECONDS(60), 20);
+    T_OK(nq_store_orphans(s, 2, &orphans, &n, &t_last));
+    ck_assert_uint_eq(n, 2); /* the limit */
+    t_free_claimed(orphans);
+    T_OK(nq_store_orphans(s, 100, &orphans, &n, &t_last));
+    ck_assert_uint_eq(n, 5);
+    for (const nq_claimed *c = orphans; c; c = c->next) {
+        ck_assert_uint_eq(NQ_LEASE_PROCESSOR(c->lease), victim);
+        ck_assert_uint_eq(c->task.attempt, 1);
+        ck_assert_str_eq(c->task.type, "t");
+        nq_outcome o = {.id = c->task.id,
+                        .lease = c->lease,
+                        .kind = NQ_OUT_RETRY,
+                        .crashed = true,
+                        .error = "died",
+                        .error_size = 4,
+                        .result = 1};
+        nq_outcome *list[] = {&o};
+        T_OK(nq_store_finish(s, list, 1, &t_last));
+        ck_assert_int_eq(o.result, NQ_OK);
+    }
+    ck_assert_int_eq(
+        t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 0 AND attempts = 1 AND crashes = 1"), 5);
+    /* A second finder comes too late, and nothing is counted twice. */
+    ck_assert_int_eq(t_finish(q, orphans, NQ_OUT_RETRY, 0, "again"), NQ_ELEASE);
+    t_free_claimed(orphans);
+    T_OK(nq_store_orphans(s, 100, &orphans, &n, &t_last));
+    ck_assert_uint_eq(n, 0);
+    ck_assert_ptr_null(orphans);
+    ck_assert_int_eq(t_finish(q, mine, NQ_OUT_DONE, 0, NULL), NQ_OK);
+    t_free_claimed(mine);
+    t_free_claimed(dead_elsewhere);
+    T_OK(nq_member_leave(m, &t_last));
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_member_that_lost_its_connection_only_stays_a_member)
+{
+    nq *q = t_open(), *other = t_open();
+    nq_member *a = members_join(q, "a"), *b = members_join(other, "b");
+    char *ids = t_text(t_side(),
+                       "SELECT id FROM information_schema.processlist WHERE db = '%s' AND id <> "
+                       "CONNECTION_ID()",
+                       t_name);
+    ck_assert_ptr_nonnull(ids);
+    char *save = NULL;
+    for (char *id = strtok_r(ids, "\n", &save); id; id = strtok_r(NULL, "\n", &save))
+        t_try(t_side(), "KILL %s", id);
+    free(ids);
+    /* Its lock went with the connection, but its beat takes it back before anybody may call it dead. */
+    T_OK(nq_member_beat(a, &t_last));
+    T_OK(nq_member_beat(b, &t_last));
+    int64_t end = t_mono() + NQ_MS(1500);
+    while (t_mono() < end) {
+        ck_assert_uint_eq(members_watch(b, NQ_SECONDS(60)), 0);
+        t_pause_ms(50);
+    }
+    T_OK(nq_member_beat(a, &t_last));
+    T_OK(nq_member_leave(a, &t_last));
+    T_OK(nq_member_leave(b, &t_last));
+    nq_close(q);
+    nq_close(other);
+}
+END_TEST
+
+START_TEST(two_watchers_do_not_count_a_death_twice)
+{
+    t_child child;
+    uint64_t claims = 0;
+    t_fork(&child, members_victim, &claims);
+    t_hear(child.fd, 20);
+    t_hear(child.fd, 5);
+    nq *q = t_open();
+    nq_member *a = members_join(q, "a"), *b = members_join(q, "b");
+    t_kill(&child, SIGKILL);
+    unsigned died = 0;
+    int64_t end = t_mono() + NQ_SECONDS(3);
+    while (t_mono() < end) {
+        died += members_watch(a, NQ_SECONDS(60));
+        died += members_watch(b, NQ_SECONDS(60));
+        t_pause_ms(20);
+    }
+    ck_assert_uint_eq(died, 1);
+    T_OK(nq_member_leave(a, &t_last));
+    T_OK(nq_member_leave(b, &t_last));
+    nq_close(q);
+}
+END_TEST
+
+Suite *suite_members(void)
+{
+    Suite *s = suite_create("members");
+    TCase *c = t_case(s, "members", 60);
+    tcase_add_test(c, members_have_ids_of_their_own_and_a_row);
+    tcase_add_test(c, a_running_task_shows_its_workers_name);
+    tcase_add_test(c, the_living_are_left_alone);
+    tcase_add_test(c, a_killed_process_is_found_by_its_lock_long_before_its_lease);
+    tcase_add_test(c, a_stopped_process_holds_its_lock_but_not_its_lease);
+    tcase_add_test(c, who_was_declared_dead_learns_it_at_the_next_beat);
+    tcase_add_test(c, tasks_of_the_dead_are_orphans_and_those_of_the_living_are_not);
+    tcase_add_test(c, two_watchers_do_not_count_a_death_twice);
+    if (T_MYSQL)
+        tcase_add_test(c, a_member_that_lost_its_connection_only_stays_a_member);
+    return s;
+}

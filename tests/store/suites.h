@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* The suites of the store programs, one a file. */
+#ifndef NQ_TEST_STORE_SUITES_H
+#define NQ_TEST_STORE_SUITES_H
+
+#include "../harness.h"
+
+Suite *suite_enqueue(void);
+Suite *suite_limits(void);
+Suite *suite_unique(void);
+Suite *suite_caller_tx(void);
+Suite *suite_caller_tx_mysql(void);
+Suite *suite_claim(void);
+Suite *suite_finish(void);
+Suite *suite_batches(void);
+Suite *suite_members(void);
+Suite *suite_admin(void);
+Suite *suite_migrate(void);
+Suite *suite_plainsql(void);
+Suite *suite_errors(void);
+Suite *suite_servers(void);
+Suite *suite_explain(void);
+Suite *suite_followups(void);
+
+#endif
