@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq add: enqueue one task; lines of many are in add_lines.c. */
+#include "add.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "json_input.h"
+#include "text.h"
+
+struct add_request {
+    nq_task_spec spec;
+    struct text input; /* payload from stdin */
+    bool raw, lines;
+};
+
+static bool add_when(nq_task_spec *spec, int key, const char *value)
+{
+    if ((key == 'i' && spec->run_at_us != 0) || (key == 'a' && spec->delay_us != 0)) {
+        cli_complain("--in and --at exclude each other");
+        return false;
+    }
+    if (key == 'i') {
+        return cli_take_duration("--in", value, 0, &spec->delay_us);
+    }
+    nq_err err = {0};
+    if (nq_parse_time(value, &spec->run_at_us, &err) != NQ_OK) {
+        cli_complain("--at: %s", err.message);
+        return false;
+    }
+    /* 0 would mean "not set", and what is long past is due now all the same. */
+    spec->run_at_us = spec->run_at_us < 1 ? 1 : spec->run_at_us;
+    return true;
+}
+
+static bool add_unique(nq_task_spec *spec, int key, const char *value)
+{
+    if (spec->unique != NQ_UNIQUE_PAYLOAD) {
+        cli_complain("--unique-key and --no-unique: only one of them, and once");
+        return false;
+    }
+    if (key == 'N') {
+        spec->unique = NQ_UNIQUE_NONE;
+        return true;
+    }
+    if (*value == '\0') {
+        cli_complain("--unique-key: needs at least one byte");
+        return false;
+    }
+    spec->unique = NQ_UNIQUE_DATA;
+    spec->unique_data = value;
+    spec->unique_size = strlen(value);
+    return true;
+}
+
+enum { ADD_RAW = 256, ADD_STDIN };
+
+static bool add_option(struct add_request *r, int key, const char *value)
+{
+    int64_t v = 0;
+    switch (key) {
+    case 'i':
+    case 'a':
+        return add_when(&r->spec, key, value);
+    case 'u':
+    case 'N':
+        return add_unique(&r->spec, key, value);
+    case 'q':
+        if (*value == '\0') {
+            cli_complain("--queue: needs a name");
+            return false;
+        }
+        r->spec.queue = value;
+        return true;
+    case 'p':
+        if (!cli_take_int("--priority", value, NQ_MIN_PRIORITY, NQ_MAX_PRIORITY, &v)) {
+            return false;
+        }
+        r->spec.priority = (int)v;
+        return true;
+    case 't':
+        return cli_take_duration("--timeout", value, NQ_SECONDS(1), &r->spec.timeout_us);
+    case 'r':
+        if (!cli_take_int("--max-retries", value, 0, NQ_MAX_RETRIES, &v)) {
+            return false;
+        }
+        r->spec.max_retries = v == 0 ? NQ_NO_RETRY : (int)v;
+        return true;
+    case ADD_RAW:
+        r->raw = true;
+        return true;
+    default:
+        r->lines = true;
+        return true;
+    }
+}
+
+static int add_read_stdin(struct text *out)
+{
+    char chunk[65536];
+    while (out->n <= ADD_MAX_PAYLOAD) {
+        ssize_t n = read(STDIN_FILENO, chunk, sizeof chunk);
+        if (n == 0) {
+            return CLI_OK;
+        }
+        if (n < 0 && errno != EINTR) {
+            char buf[128];
+            cli_complain("cannot read the payload from stdin: %s", strerror_r(errno, buf, sizeof buf));
+            return CLI_FAILURE;
+        }
+        text_add(out, chunk, n > 0 ? (size_t)n : 0);
+    }
+    return CLI_OK;
+}
+
+static int add_check_payload(const struct add_request *r)
+{
+    char message[256];
+    int line, column;
+    if (r->spec.payload_size > ADD_MAX_PAYLOAD) {
+        return cli_usage(
+            "the payload is over the limit of %zu bytes; store it elsewhere and enqueue where it is",
+            ADD_MAX_PAYLOAD);
+    }
+    if (r->raw || r->spec.payload == NULL) {
+        return CLI_OK;
+    }
+    if (r->spec.payload_size == 0) {
+        return cli_usage("an empty payload is no JSON: leave it out, or use --raw");
+    }
+    json_t *root = json_input(r->spec.payload, r->spec.payload_size, message, &line, &column);
+    if (root == NULL) {
+        return cli_usage("the payload is not valid JSON: line %d, column %d: %s; --raw takes any bytes", line,
+                         column, message);
+    }
+    json_decref(root);
+    return CLI_OK;
+}
+
+static int add_one(const struct add_request *r)
+{
+    nq_err err = {0};
+    nq_id id = 0;
+    nq *q = NULL;
+    int code = cli_open(&q);
+    if (code != CLI_OK) {
+        return code;
+    }
+    int rc = nq_enqueue(q, NQ_OWN_TX, &r->spec, &id, &err);
+    nq_close(q);
+    if (rc != NQ_OK && rc != NQ_EDUPLICATE) {
+        return cli_fail(&err);
+    }
+    if (cli.format == CLI_JSON) {
+        printf("{\"id\": %lld, \"duplicate\": %s}\n", (long long)id, rc == NQ_OK ? "false" : "true");
+    } else {
+        printf("%lld\n", (long long)id);
+    }
+    if (rc == NQ_EDUPLICATE) {
+        cli_complain("duplicate: task %lld is live with the same unique key", (long long)id);
+        return CLI_DUPLICATE;
+    }
+    return CLI_OK;
+}
+
+static int add_task(struct add_request *r, int argc, char **argv)
+{
+    int n = argc - optind;
+    if (n < 1) {
+        return cli_usage("needs a task type (see nanoq help add)");
+    }
+    if (n > 2) {
+        return cli_usage("'%s' is one argument too many: quote the payload, or give - and send it to stdin",
+                         argv[optind + 2]);
+    }
+    r->spec.type = argv[optind];
+    if (n == 2 && strcmp(argv[optind + 1], "-") == 0) {
+        int code = add_read_stdin(&r->input);
+        if (code != CLI_OK) {
+            return code;
+        }
+        r->spec.payload = r->input.p != NULL ? r->input.p : "";
+        r->spec.payload_size = r->input.n;
+    } else if (n == 2) {
+        r->spec.payload = argv[optind + 1];
+        r->spec.payload_size = strlen(argv[optind + 1]);
+    }
+    int code = add_check_payload(r);
+    return code == CLI_OK ? add_one(r) : code;
+}
+
+static int add_run(int argc, char **argv)
+{
+    struct add_request r = {.spec = {.size = sizeof r.spec}};
+    struct cli_parse parse;
+    const char *value;
+    int key;
+    cli_parse_start(&parse, &cli_add);
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
+        if (!add_option(&r, key, value)) {
+            return CLI_USAGE;
+        }
+    }
+    if (key != CLI_PARSE_END) {
+        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    }
+    int code;
+    if (!r.lines) {
+        code = add_task(&r, argc, argv);
+    } else if (optind < argc || r.raw || r.spec.unique == NQ_UNIQUE_DATA) {
+        code = cli_usage("--stdin takes type, payload and unique key from the lines: no arguments, --raw or "
+                         "--unique-key beside it");
+    } else {
+        code = add_lines(&r.spec);
+    }
+    text_free(&r.input);
+    return code;
+}
+
+static const struct cli_option add_options[] = {
+    {'i', "in", "DURATION", "run no earlier than in 250ms, 5s, 5m, 2h, 7d, 1h30m; a bare number is seconds"},
+    {'a', "at", "TIME", "run no earlier than 2026-01-31T12:00:00Z (UTC without a zone) or @1769860800"},
+    {'q', "queue", "QUEUE", "default: default"},
+    {'p', "priority", "N", "-100 to 100, lower runs first; default 0"},
+    {'t', "timeout", "DURATION", "of one attempt; default 60s, at least 1s"},
+    {'r', "max-retries", "N", "0 to 1000; default 10"},
+    {'u', "unique-key", "DATA", "one live task per type and DATA, instead of per type and payload"},
+    {'N', "no-unique", NULL, "any number of equal tasks"},
+    {ADD_RAW, "raw", NULL, "take the payload as it is; without, it must be JSON"},
+    {ADD_STDIN, "stdin", NULL, "enqueue many: one JSON object a line, see below"},
+    CLI_OPTION_FORMAT,
+    CLI_OPTION_DB,
+    CLI_OPTION_END,
+};
+const struct cli_command cli_add = {
+    .name = "add",
+    .args = "[OPTION...] TYPE [PAYLOAD|-]\n       nanoq add --stdin [OPTION...]",
+    .summary = "Enqueue a task and print its id",
+    .options = add_options,
+    .notes = "PAYLOAD is stored byte for byte; - reads it from stdin; without one it is empty. When a live "
+             "task has the\n"
+             "same unique key, its id is printed and the exit code is 4.\n\n"
+             "--stdin: lines like {\"type\": \"email\", \"payload\": {\"to\": 1}, \"queue\": \"mail\", "
+             "\"priority\": 0,\n"
+             "\"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\"}; only type is "
+             "required. payload is\n"
+             "any JSON value, kept as it is written; payload_text is a string whose text becomes the "
+             "payload. \"at\" for\n"
+             "a point in time, \"unique\": false for --no-unique; numbers in in, at and timeout are seconds. "
+             "Options say\n"
+             "what holds for lines that do not say. The lines are enqueued in chunks (500, or what came in "
+             "0.2 s), an id\n"
+             "is printed for each, duplicates included. A chunk with a bad line is not enqueued at all, and "
+             "ends it.\n",
+    .run = add_run,
+};

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the nanoq command share: options, opening, exit codes. */
+#ifndef CLI_H
+#define CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <getopt.h>
+
+#include "nanoq.h"
+#include "nanoq_admin.h"
+
+enum cli_exit {
+    CLI_OK = 0,
+    CLI_FAILURE = 1,
+    CLI_USAGE = 2,
+    CLI_NOT_FOUND = 3,
+    CLI_DUPLICATE = 4,
+    CLI_UNAVAILABLE = 69 /* EX_UNAVAILABLE of sysexits.h */
+};
+
+enum cli_format { CLI_TABLE, CLI_JSON, CLI_TSV };
+
+/* What the options that many commands have said. */
+struct cli_settings {
+    const char *db; /* --db, or NULL */
+    enum cli_format format;
+    const char *command; /* for messages: "add" */
+};
+extern struct cli_settings cli;
+
+/* ---- options.c -- One table per command makes both its parser and its help. */
+struct cli_option {
+    int key;          /* a letter is its short form too; 256 and above: long form only */
+    const char *name; /* NULL ends the table */
+    const char *arg;  /* name of its value; NULL: a flag; "[=X]": optional */
+    const char *help;
+};
+enum { CLI_KEY_DB = 10000, CLI_KEY_FORMAT };
+#define CLI_OPTION_DB                                                                                        \
+    {                                                                                                        \
+        CLI_KEY_DB, "db", "URL", "the database; default: NANOQ_DB, then a SQLite file of the user's"         \
+    }
+#define CLI_OPTION_FORMAT                                                                                    \
+    {                                                                                                        \
+        CLI_KEY_FORMAT, "format", "F", "table (default), json or tsv"                                        \
+    }
+#define CLI_OPTION_END                                                                                       \
+    {'h', "help", NULL, "show this help"},                                                                   \
+    {                                                                                                        \
+        0, NULL, NULL, NULL                                                                                  \
+    }
+
+struct cli_command {
+    const char *name, *args, *summary;
+    const struct cli_option *options;
+    const char *notes;
+    int (*run)(int argc, char **argv);
+    bool hidden;
+    bool stops_at_first; /* what follows the first plain argument belongs to it (work) */
+};
+extern const struct cli_command cli_add, cli_work, cli_list, cli_show, cli_retry, cli_cancel, cli_delete,
+    cli_stats, cli_migrate, cli_bench, cli_demo, cli_demo_worker;
+
+enum { CLI_PARSE_END = -1, CLI_PARSE_BAD = -2, CLI_PARSE_HELP = -3 };
+struct cli_parse {
+    const struct cli_command *command;
+    struct option longs[40];
+    char shorts[96];
+};
+void cli_parse_start(struct cli_parse *p, const struct cli_command *command);
+/* The next option's key with its value, or one of the enum above; --db, --format and --help are seen to here.
+ * At CLI_PARSE_END optind is the first plain argument. */
+int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **value);
+void cli_help_of(const struct cli_command *command);
+/* The nearest of names (NULL-terminated) to a word, or NULL when none is near. */
+const char *cli_nearest(const char *word, const char *const *names);
+
+/* Each prints what is wrong and what is allowed, and answers false. */
+bool cli_take_int(const char *what, const char *text, int64_t low, int64_t high, int64_t *out);
+bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t *out);
+bool cli_take_keep(const char *what, const char *text, int64_t *out); /* a duration or "forever" */
+bool cli_take_id(const char *text, nq_id *out);
+
+/* ---- report.c */
+/* "nanoq add: message" on stderr, control bytes escaped; answers CLI_USAGE. */
+int cli_usage(const char *fmt, ...) NQ_PRINTF(1, 2);
+void cli_complain(const char *fmt, ...) NQ_PRINTF(1, 2);
+/* Print an error of the library and answer the exit code for it. */
+int cli_fail(const nq_err *err);
+int cli_exit_of(int code);
+/* The worse of two exit codes, for commands that go on after a failure. */
+int cli_worse(int a, int b);
+void *cli_alloc(size_t n); /* zeroed; exits when there is no memory, as do the next two */
+void *cli_realloc(void *p, size_t n);
+char *cli_format(const char *fmt, ...) NQ_PRINTF(1, 2);
+/* Colour or cursor movement is welcome on this stream. */
+bool cli_fancy(FILE *stream);
+int64_t cli_now_us(int clock); /* of a clockid_t */
+
+/* ---- database.c */
+/* Open --db, NANOQ_DB or the user's own file, which alone is migrated unasked. 0, or an exit code after a
+ * message. */
+int cli_open(nq **q);
+int cli_open_logging(nq **q, nq_log_fn log);
+/* The URL that cli_open would take, to be freed; NULL after a message, with *code set. *own: the user's file.
+ */
+char *cli_url(int *code, bool *own);
+/* sqlite:PATH with the bytes escaped that mean something in a URL; to be freed. */
+char *cli_sqlite_url(const char *path);
+
+#endif

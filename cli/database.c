@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/* Which database, and opening it: --db, NANOQ_DB, or a file in the user's state directory. */
+#include <ctype.h>
+#include <errno.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "text.h"
+
+static void database_log(void *udata, enum nq_log_level level, const char *message)
+{
+    (void)udata;
+    if (level >= NQ_LOG_WARN) {
+        cli_complain("%s", message);
+    }
+}
+
+char *cli_sqlite_url(const char *path)
+{
+    struct text url = {0};
+    text_str(&url, "sqlite:");
+    for (; *path != '\0'; path++) {
+        char escaped[4];
+        unsigned char c = (unsigned char)*path;
+        if (isalnum(c) || c >= 0x80 || strchr("/._-~ ", c) != NULL) {
+            text_add(&url, path, 1);
+        } else {
+            snprintf(escaped, sizeof escaped, "%%%02X", c);
+            text_str(&url, escaped);
+        }
+    }
+    return url.p;
+}
+
+/* Make every directory of path up to its last slash, private to the user. */
+static bool database_directories(char *path)
+{
+    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        int failed = mkdir(path, 0700) != 0 && errno != EEXIST ? errno : 0;
+        if (failed != 0) {
+            char buf[128];
+            cli_complain("cannot make the directory %s: %s; choose a database with --db or NANOQ_DB", path,
+                         strerror_r(failed, buf, sizeof buf));
+        }
+        *slash = '/';
+        if (failed != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static char *database_own(void)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    char *path;
+    if (state != NULL && state[0] == '/') {
+        path = cli_format("%s/nanoq/nanoq.db", state);
+    } else {
+        const struct passwd *user = home != NULL && home[0] == '/' ? NULL : getpwuid(getuid());
+        home = user != NULL ? user->pw_dir : home;
+        if (home == NULL || home[0] != '/') {
+            cli_complain("no home directory is known: choose a database with --db or NANOQ_DB");
+            return NULL;
+        }
+        path = cli_format("%s/.local/state/nanoq/nanoq.db", home);
+    }
+    char *url = database_directories(path) ? cli_sqlite_url(path) : NULL;
+    free(path);
+    return url;
+}
+
+static bool database_has_scheme(const char *url)
+{
+    size_t n = 0;
+    while (isalnum((unsigned char)url[n]) || url[n] == '+' || url[n] == '-') {
+        n++;
+    }
+    return n > 0 && url[n] == ':';
+}
+
+char *cli_url(int *code, bool *own)
+{
+    const char *given = cli.db, *from = "--db";
+    if (given == NULL) {
+        given = getenv("NANOQ_DB");
+        from = "NANOQ_DB";
+        if (given == NULL || *given == '\0') {
+            char *url = database_own();
+            *own = true;
+            *code = url != NULL ? CLI_OK : CLI_FAILURE;
+            return url;
+        }
+    }
+    *own = false;
+    if (!database_has_scheme(given)) {
+        /* What has an @ in it may hold a password. */
+        bool show = *given != '\0' && strchr(given, '@') == NULL;
+        *code =
+            cli_usage("%s: no database URL; allowed: sqlite:PATH, mysql://user@host/database; for a SQLite "
+                      "file write sqlite:%s",
+                      from, show ? given : "PATH");
+        return NULL;
+    }
+    *code = CLI_OK;
+    return cli_format("%s", given);
+}
+
+int cli_open(nq **out)
+{
+    return cli_open_logging(out, database_log);
+}
+
+int cli_open_logging(nq **out, nq_log_fn log)
+{
+    int code = CLI_OK;
+    bool own = false;
+    nq_err err = {0};
+    nq_options options = {.size = sizeof options, .log = log};
+    char *url = cli_url(&code, &own);
+    if (url == NULL) {
+        return code;
+    }
+    if (strncmp(url, "sqlite::memory:", 15) == 0) {
+        free(url);
+        return cli_usage("sqlite::memory: is gone when this command ends; use sqlite:PATH");
+    }
+    nq *q = NULL;
+    int rc = nq_open(&q, url, &options, &err);
+    if (rc == NQ_OK && own) {
+        rc = nq_migrate(q, &err);
+    }
+    explicit_bzero(url, strlen(url));
+    free(url);
+    if (rc != NQ_OK) {
+        nq_close(q);
+        return cli_fail(&err);
+    }
+    *out = q;
+    return CLI_OK;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* JSON from outside: validation with a position, and the raw bytes of an object's members. */
+#include "json_input.h"
+
+#include <stdio.h>
+#include <string.h>
+
+json_t *json_input(const char *p, size_t n, char message[256], int *line, int *column)
+{
+    json_error_t error;
+    /* As reals: JSON sets no limit to a whole number, jansson's integers have one. */
+    json_t *root = json_loadb(p, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+    if (root == NULL) {
+        snprintf(message, 256, "%s", error.text);
+        *line = error.line < 1 ? 1 : error.line;
+        *column = error.column < 1 ? 1 : error.column;
+    }
+    return root;
+}
+
+int json_input_column(const char *p, size_t at)
+{
+    int column = 1;
+    for (size_t i = at; i > 0 && p[i - 1] != '\n'; i--) {
+        column += ((unsigned char)p[i - 1] & 0xC0) != 0x80;
+    }
+    return column;
+}
+
+static size_t json_input_space(const char *p, size_t n, size_t i)
+{
+    while (i < n && strchr(" \t\r\n", p[i]) != NULL && p[i] != '\0') {
+        i++;
+    }
+    return i;
+}
+
+/* Behind the value that starts at i; the text is known to be valid. */
+static size_t json_input_skip(const char *p, size_t n, size_t i)
+{
+    size_t depth = 0;
+    bool string = false;
+    for (; i < n; i++) {
+        char c = p[i];
+        if (string) {
+            if (c == '\\') {
+                i++;
+            } else if (c == '"') {
+                string = false;
+                if (depth == 0) {
+                    return i + 1;
+                }
+            }
+        } else if (c == '"') {
+            string = true;
+        } else if (c == '{' || c == '[') {
+            depth++;
+        } else if (c == '}' || c == ']') {
+            if (depth == 0) {
+                return i; /* the end of the object around a number or literal */
+            }
+            if (--depth == 0) {
+                return i + 1;
+            }
+        } else if (depth == 0 && (c == ',' || c == ':' || strchr(" \t\r\n", c) != NULL)) {
+            return i;
+        }
+    }
+    return i;
+}
+
+bool json_input_member(const char *p, size_t n, const char *name, size_t *start, size_t *size)
+{
+    size_t i = json_input_space(p, n, 0) + 1, len = strlen(name);
+    bool found = false;
+    while ((i = json_input_space(p, n, i)) < n && p[i] == '"') {
+        size_t key = i;
+        i = json_input_skip(p, n, i);
+        bool same = i - key == len + 2 && memcmp(p + key + 1, name, len) == 0;
+        i = json_input_space(p, n, i) + 1; /* the colon */
+        i = json_input_space(p, n, i);
+        size_t value = i;
+        i = json_input_skip(p, n, i);
+        if (same) { /* a repeated member: the last one counts, as it does to jansson */
+            *start = value;
+            *size = i - value;
+            found = true;
+        }
+        i = json_input_space(p, n, i) + 1; /* the comma, or the closing brace */
+    }
+    return found;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* JSON from outside: checked with jansson, its bytes kept as they were. */
+#ifndef JSON_INPUT_H
+#define JSON_INPUT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Parse any JSON value that fills p[0..n). NULL: invalid, with a message and the position in characters. */
+json_t *json_input(const char *p, size_t n, char message[256], int *line, int *column);
+/* Where the value of a member stands in the text of an object that json_input took. The member's name must be
+ * written without escapes there. */
+bool json_input_member(const char *p, size_t n, const char *name, size_t *start, size_t *size);
+/* Column, in characters from 1, of a byte on its line. */
+int json_input_column(const char *p, size_t at);
+
+#endif

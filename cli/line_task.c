@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq add --stdin: what one line of JSON says about a task, and in which column it goes wrong. */
+#include <math.h>
+#include <stdarg.h>
+
+#include "add.h"
+
+static bool line_bad(struct line_fault *f, const char *text, const char *member, const char *fmt, ...)
+    NQ_PRINTF(4, 5);
+
+static bool line_bad(struct line_fault *f, const char *text, const char *member, const char *fmt, ...)
+{
+    size_t start = 0, size;
+    va_list args;
+    if (member != NULL) {
+        json_input_member(text, strlen(text), member, &start, &size);
+    }
+    f->column = json_input_column(text, start);
+    va_start(args, fmt);
+    vsnprintf(f->message, sizeof f->message, fmt, args);
+    va_end(args);
+    return false;
+}
+
+static bool line_duration(const json_t *v, int64_t least, int64_t *out, char *why, size_t size)
+{
+    nq_err err = {0};
+    if (json_is_number(v)) {
+        double us = round(json_number_value(v) * 1e6);
+        if (us >= (double)least && us <= (double)NQ_MAX_DURATION) {
+            *out = (int64_t)us;
+            return true;
+        }
+    } else if (json_is_string(v)) {
+        if (nq_parse_duration(json_string_value(v), out, &err) != NQ_OK) {
+            snprintf(why, size, "%.200s", err.message);
+            return false;
+        }
+        if (*out >= least) {
+            return true;
+        }
+    }
+    snprintf(why, size, "a duration like \"5m\" or a number of seconds, at least %g and at most ten years",
+             (double)least / 1e6);
+    return false;
+}
+
+static bool line_time(const json_t *v, int64_t *out, char *why, size_t size)
+{
+    nq_err err = {0};
+    if (json_is_number(v) && fabs(json_number_value(v)) < 1e11) {
+        *out = (int64_t)round(json_number_value(v) * 1e6);
+    } else if (!json_is_string(v)) {
+        snprintf(why, size, "a time like \"2026-01-31T12:00:00Z\", or seconds since 1970");
+        return false;
+    } else if (nq_parse_time(json_string_value(v), out, &err) != NQ_OK) {
+        snprintf(why, size, "%.200s", err.message);
+        return false;
+    }
+    *out = *out < 1 ? 1 : *out;
+    return true;
+}
+
+static bool line_number(const json_t *v, int low, int high, int *out, char *why, size_t size)
+{
+    double d = json_is_number(v) ? json_number_value(v) : NAN;
+    if (!(d >= low && d <= high) || d != floor(d)) {
+        snprintf(why, size, "a whole number from %d to %d", low, high);
+        return false;
+    }
+    *out = (int)d;
+    return true;
+}
+
+/* A type or queue name: here, so that the message can name the line. */
+static bool line_name(const json_t *v, size_t most, bool queue, char *why, size_t size)
+{
+    const char *s = json_is_string(v) ? json_string_value(v) : "";
+    size_t n = strlen(s);
+    bool good = n > 0 && n <= most && (!json_is_string(v) || json_string_length(v) == n);
+    for (size_t i = 0; good && i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        good = c >= 0x20 && c != 0x7F &&
+               (!queue ||
+                strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-", c) != NULL);
+    }
+    if (!good) {
+        snprintf(why, size,
+                 queue ? "a string of 1 to %zu of A-Z a-z 0-9 _ . : / -"
+                       : "a string of 1 to %zu bytes without control characters",
+                 most);
+    }
+    return good;
+}
+
+static bool line_payload(nq_task_spec *spec, const char *text, const char *key, const json_t *v, char *why,
+                         size_t size)
+{
+    size_t start, n;
+    if (spec->payload != NULL) {
+        snprintf(why, size, "given once, as payload or as payload_text");
+        return false;
+    }
+    if (strcmp(key, "payload") == 0) {
+        if (!json_input_member(text, strlen(text), key, &start, &n)) {
+            snprintf(why, size, "a member whose name is written without escapes");
+            return false;
+        }
+        spec->payload = text + start;
+        spec->payload_size = n;
+    } else if (json_is_string(v)) {
+        spec->payload = json_string_value(v);
+        spec->payload_size = json_string_length(v);
+    } else {
+        snprintf(why, size, "a string");
+        return false;
+    }
+    if (spec->payload_size > ADD_MAX_PAYLOAD) {
+        snprintf(why, size, "at most %zu bytes", ADD_MAX_PAYLOAD);
+        return false;
+    }
+    return true;
+}
+
+static bool line_unique(nq_task_spec *spec, const char *key, const json_t *v, char *why, size_t size)
+{
+    if (strcmp(key, "unique") == 0) {
+        if (json_is_boolean(v) && (json_is_true(v) || spec->unique != NQ_UNIQUE_DATA)) {
+            spec->unique = json_is_false(v)                 ? NQ_UNIQUE_NONE
+                           : spec->unique == NQ_UNIQUE_NONE ? NQ_UNIQUE_PAYLOAD
+                                                            : spec->unique;
+            return true;
+        }
+        snprintf(why, size, "true or false, and not false beside a unique_key");
+        return false;
+    }
+    if (json_is_string(v) && json_string_length(v) > 0) {
+        spec->unique = NQ_UNIQUE_DATA;
+        spec->unique_data = json_string_value(v);
+        spec->unique_size = json_string_length(v);
+        return true;
+    }
+    snprintf(why, size, "a string of at least one byte");
+    return false;
+}
+
+static const char *const line_members[] = {"type", "payload", "payload_text", "queue",      "priority", "in",
+                                           "at",   "timeout", "max_retries",  "unique_key", "unique",   NULL};
+
+static bool line_member(nq_task_spec *spec, const char *text, const char *key, const json_t *v, char *why,
+                        size_t size)
+{
+    if (strcmp(key, "type") == 0) {
+        spec->type = json_string_value(v);
+        return line_name(v, NQ_MAX_TYPE, false, why, size);
+    }
+    if (strcmp(key, "queue") == 0) {
+        spec->queue = json_string_value(v);
+        return line_name(v, NQ_MAX_QUEUE, true, why, size);
+    }
+    if (strncmp(key, "payload", 7) == 0) {
+        return line_payload(spec, text, key, v, why, size);
+    }
+    if (strcmp(key, "priority") == 0) {
+        return line_number(v, NQ_MIN_PRIORITY, NQ_MAX_PRIORITY, &spec->priority, why, size);
+    }
+    if (strcmp(key, "max_retries") == 0) {
+        bool good = line_number(v, 0, NQ_MAX_RETRIES, &spec->max_retries, why, size);
+        spec->max_retries = good && spec->max_retries == 0 ? NQ_NO_RETRY : spec->max_retries;
+        return good;
+    }
+    if (strcmp(key, "in") == 0) {
+        spec->run_at_us = 0;
+        return line_duration(v, 0, &spec->delay_us, why, size);
+    }
+    if (strcmp(key, "at") == 0) {
+        spec->delay_us = 0;
+        return line_time(v, &spec->run_at_us, why, size);
+    }
+    if (strcmp(key, "timeout") == 0) {
+        return line_duration(v, NQ_SECONDS(1), &spec->timeout_us, why, size);
+    }
+    return line_unique(spec, key, v, why, size);
+}
+
+static bool line_known(const char *key)
+{
+    for (size_t i = 0; line_members[i] != NULL; i++) {
+        if (strcmp(key, line_members[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_fault *f)
+{
+    const char *key;
+    json_t *v;
+    char why[220];
+    if (!json_is_object(root)) {
+        return line_bad(f, text, NULL, "a task is a JSON object: {\"type\": \"...\", \"payload\": ...}");
+    }
+    json_object_foreach(root, key, v)
+    {
+        if (!line_known(key)) {
+            const char *near = cli_nearest(key, line_members);
+            return line_bad(f, text, key, "unknown member \"%.40s\"%s%s", key,
+                            near != NULL ? "; did you mean " : "",
+                            near != NULL ? near
+                                         : "; allowed: type, payload, payload_text, queue, priority, in, at, "
+                                           "timeout, max_retries, unique_key, unique");
+        }
+        if (!line_member(spec, text, key, v, why, sizeof why)) {
+            return line_bad(f, text, key, "%s: must be %s", key, why);
+        }
+    }
+    if (json_object_get(root, "in") != NULL && json_object_get(root, "at") != NULL) {
+        return line_bad(f, text, "at", "in and at exclude each other");
+    }
+    if (spec->type == NULL) {
+        return line_bad(f, text, NULL, "the member \"type\" is missing");
+    }
+    return true;
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/* Looking: nanoq list, show and stats. */
+#include "cli.h"
+#include "table.h"
+
+static const struct table_column look_columns[] = {
+    {.name = "id", .right = true},
+    {.name = "state"},
+    {.name = "queue"},
+    {.name = "type"},
+    {.name = "priority", .right = true, .machine = true},
+    {.name = "attempts", .right = true},
+    {.name = "crashes", .right = true, .machine = true},
+    {.name = "max_retries", .right = true, .machine = true},
+    {.name = "generation", .right = true, .machine = true},
+    {.name = "timeout", .right = true, .machine = true},
+    {.name = "created_at", .machine = true},
+    {.name = "run_at"},
+    {.name = "claimed_at", .machine = true},
+    {.name = "finished_at", .machine = true},
+    {.name = "worker", .machine = true},
+    {.name = "error"},
+    {.name = "payload_size", .right = true, .machine = true},
+    {.name = "payload", .wide = true},
+};
+#define LOOK_COLUMNS (sizeof look_columns / sizeof look_columns[0])
+
+/* A list shows the first line of an error, and not all of that. */
+static void look_error(struct table *t, const char *error)
+{
+    if (cli.format != CLI_TABLE || t->single) {
+        table_text(t, error);
+        return;
+    }
+    char head[44];
+    size_t n = strcspn(error, "\n");
+    bool cut = n > 40;
+    n = cut ? text_whole(error, 37) : n;
+    snprintf(head, sizeof head, "%.*s%s", (int)n, error, cut ? "..." : "");
+    table_text(t, head);
+}
+
+static void look_task(struct table *t, const nq_info *info, size_t here)
+{
+    const char *state = nq_state_name((int)info->state);
+    table_int(t, info->id);
+    table_text(t, state != NULL ? state : "?");
+    table_text(t, info->queue);
+    table_text(t, info->type);
+    table_int(t, info->priority);
+    table_int(t, info->attempts);
+    table_int(t, info->crashes);
+    table_int(t, info->max_retries);
+    table_int(t, info->generation);
+    table_duration(t, info->timeout_us);
+    table_time(t, info->created_at_us);
+    table_time(t, info->run_at_us);
+    table_time(t, info->claimed_at_us);
+    table_time(t, info->finished_at_us);
+    table_text(t, info->worker);
+    look_error(t, info->error);
+    table_int(t, (int64_t)info->payload_size);
+    table_payload(t, info->payload, here, info->payload_size);
+    table_row(t);
+}
+
+/* ---- list */
+
+#define LOOK_HEAD 256 /* bytes of a payload that nq_list hands out */
+#define LOOK_PAGE 1000
+
+struct look_list {
+    struct table table;
+    nq_id last;
+    size_t seen;
+};
+
+static int look_list_row(const nq_info *info, void *udata)
+{
+    struct look_list *list = udata;
+    list->last = info->id;
+    list->seen++;
+    look_task(&list->table, info, info->payload_size < LOOK_HEAD ? info->payload_size : LOOK_HEAD);
+    return 0;
+}
+
+static bool look_state(const char *name, nq_list_options *options)
+{
+    int state = nq_state_from_name(name);
+    if (state < 0) {
+        cli_complain("--state: '%s' is none of waiting, running, done, dead, cancelled", name);
+        return false;
+    }
+    options->state = state;
+    options->state_set = true;
+    return true;
+}
+
+static int look_list_all(nq *q, nq_list_options *options, int64_t limit)
+{
+    struct look_list list = {0};
+    nq_err err = {0};
+    int rc = NQ_OK;
+    table_start(&list.table, look_columns, LOOK_COLUMNS, false);
+    while (rc == NQ_OK && limit > 0) {
+        options->limit = (unsigned)(limit < LOOK_PAGE ? limit : LOOK_PAGE);
+        list.seen = 0;
+        rc = nq_list(q, options, look_list_row, &list, &err);
+        if (list.seen < options->limit) {
+            break;
+        }
+        options->after = list.last;
+        limit -= options->limit;
+    }
+    table_finish(&list.table, rc == NQ_OK);
+    return rc == NQ_OK ? CLI_OK : cli_fail(&err);
+}
+
+static int look_list(int argc, char **argv)
+{
+    nq_list_options options = {.size = sizeof options};
+    int64_t limit = 100;
+    struct cli_parse parse;
+    const char *value;
+    int key;
+    cli_parse_start(&parse, &cli_list);
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
+        bool good = true;
+        if (key == 's') {
+            good = look_state(value, &options);
+        } else if (key == 'q') {
+            options.queue = value;
+        } else if (key == 't') {
+            options.type = value;
+        } else if (key == 'n') {
+            good = cli_take_int("--limit", value, 1, 1000000000, &limit);
+        } else {
+            good = cli_take_int("--after", value, 0, INT64_MAX, &options.after);
+        }
+        if (!good) {
+            return CLI_USAGE;
+        }
+    }
+    if (key != CLI_PARSE_END) {
+        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    }
+    if (optind < argc) {
+        return cli_usage("takes no argument '%s'; one task is shown by: nanoq show ID", argv[optind]);
+    }
+    nq *q = NULL;
+    int code = cli_open(&q);
+    if (code == CLI_OK) {
+        code = look_list_all(q, &options, limit);
+        nq_close(q);
+    }
+    return code;
+}
+
+static const struct cli_option look_list_options[] = {
+    {'s', "state", "STATE", "only waiting, running, done, dead or cancelled tasks"},
+    {'q', "queue", "QUEUE", "only of this queue"},
+    {'t', "type", "TYPE", "only of this type"},
+    {'n', "limit", "N", "at most N tasks; default 100"},
+    {256, "after", "ID", "only ids above this: the last one of the page before"},
+    CLI_OPTION_FORMAT,
+    CLI_OPTION_DB,
+    CLI_OPTION_END,
+};
+const struct cli_command cli_list = {
+    .name = "list",
+    .args = "[OPTION...]",
+    .summary = "List tasks in order of id",
+    .options = look_list_options,
+    .notes = "Payloads are cut to 256 bytes here; `nanoq show ID` has all of one. JSON is one array; a "
+             "payload that\n"
+             "is not UTF-8 is base64, see payload_encoding. TSV has a line of names first and writes tab, "
+             "newline\n"
+             "and backslash as \\t, \\n and \\\\.\n",
+    .run = look_list,
+};
+
+/* ---- show */
+
+struct look_show {
+    bool payload_only;
+};
+
+static int look_show_row(const nq_info *info, void *udata)
+{
+    const struct look_show *show = udata;
+    if (show->payload_only) {
+        fwrite(info->payload, 1, info->payload_size, stdout);
+        return 0;
+    }
+    struct table table;
+    table_start(&table, look_columns, LOOK_COLUMNS, true);
+    struct table_column all[LOOK_COLUMNS];
+    memcpy(all, look_columns, sizeof all);
+    for (size_t i = 0; i < LOOK_COLUMNS; i++) {
+        all[i].machine = false;
+    }
+    table.columns = all;
+    look_task(&table, info, info->payload_size);
+    table_finish(&table, true);
+    return 0;
+}
+
+static int look_show(int argc, char **argv)
+{
+    struct look_show show = {0};
+    struct cli_parse parse;
+    const char *value;
+    nq_err err = {0};
+    nq_id id;
+    int key;
+    cli_parse_start(&parse, &cli_show);
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
+        show.payload_only = true;
+    }
+    if (key != CLI_PARSE_END) {
+        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    }
+    if (argc - optind != 1) {
+        return cli_usage("needs one task id");
+    }
+    if (!cli_take_id(argv[optind], &id)) {
+        return CLI_USAGE;
+    }
+    nq *q = NULL;
+    int code = cli_open(&q);
+    if (code == CLI_OK) {
+        if (nq_get(q, id, look_show_row, &show, &err) != NQ_OK) {
+            code = cli_fail(&err);
+        }
+        nq_close(q);
+    }
+    return code;
+}
+
+static const struct cli_option look_show_options[] = {
+    {256, "payload", NULL, "only the payload, byte for byte: careful with terminals"},
+    CLI_OPTION_FORMAT,
+    CLI_OPTION_DB,
+    CLI_OPTION_END,
+};
+const struct cli_command cli_show = {
+    .name = "show",
+    .args = "[OPTION...] ID",
+    .summary = "Show one task with its payload and its last error",
+    .options = look_show_options,
+    .run = look_show,
+};
+
+/* ---- stats */
+
+static int look_stats_row(const nq_queue_stats *stats, void *udata)
+{
+    struct table *t = udata;
+    const uint64_t counts[] = {stats->due,  stats->delayed, stats->running,
+                               stats->done, stats->dead,    stats->cancelled};
+    table_text(t, stats->queue);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        table_int(t, (int64_t)counts[i]);
+    }
+    table_duration(t, stats->oldest_due_us);
+    table_row(t);
+    return 0;
+}
+
+static int look_stats(int argc, char **argv)
+{
+    static const struct table_column columns[] = {
+        {.name = "queue"},
+        {.name = "due", .right = true},
+        {.name = "delayed", .right = true},
+        {.name = "running", .right = true},
+        {.name = "done", .right = true},
+        {.name = "dead", .right = true},
+        {.name = "cancelled", .right = true},
+        {.name = "oldest_due", .right = true},
+    };
+    struct cli_parse parse;
+    const char *value;
+    nq_err err = {0};
+    cli_parse_start(&parse, &cli_stats);
+    int key = cli_parse_next(&parse, argc, argv, &value);
+    if (key != CLI_PARSE_END) {
+        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    }
+    if (optind < argc) {
+        return cli_usage("takes no argument '%s'", argv[optind]);
+    }
+    nq *q = NULL;
+    int code = cli_open(&q);
+    if (code == CLI_OK) {
+        struct table table;
+        table_start(&table, columns, sizeof columns / sizeof columns[0], false);
+        int rc = nq_stats(q, look_stats_row, &table, &err);
+        table_finish(&table, rc == NQ_OK);
+        code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
+        nq_close(q);
+    }
+    return code;
+}
+
+static const struct cli_option look_stats_options[] = {CLI_OPTION_FORMAT, CLI_OPTION_DB, CLI_OPTION_END};
+const struct cli_command cli_stats = {
+    .name = "stats",
+    .args = "[OPTION...]",
+    .summary = "Count the tasks of each queue by state",
+    .options = look_stats_options,
+    .notes = "oldest_due: how long the longest due task has been due (JSON, TSV: seconds). It counts rows, "
+             "so it takes\n"
+             "longer as the backlog grows.\n",
+    .run = look_stats,
+};

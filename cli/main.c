@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq: the command. Dispatch, help, and hiding passwords from the process list. */
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+struct cli_settings cli;
+
+static const struct cli_command *const main_commands[] = {
+    &cli_add,    &cli_work,  &cli_list,    &cli_show, &cli_retry,      &cli_cancel,
+    &cli_delete, &cli_stats, &cli_migrate, &cli_bench, &cli_demo, &cli_demo_worker};
+#define MAIN_COMMANDS (sizeof main_commands / sizeof main_commands[0])
+
+/* Work on a copy of argv, and overwrite the passwords of URLs in the original: ps shows that one. */
+static char **main_private(int argc, char **argv)
+{
+    char **copy = cli_alloc(((size_t)argc + 1) * sizeof copy[0]);
+    for (int i = 0; i < argc; i++) {
+        copy[i] = cli_format("%s", argv[i]);
+        char *url = strstr(argv[i], "mysql://");
+        char *colon = url != NULL ? strchr(url + 8, ':') : NULL;
+        char *at = colon != NULL ? strrchr(colon, '@') : NULL;
+        if (at != NULL) {
+            memset(colon + 1, 'x', (size_t)(at - colon - 1));
+        }
+    }
+    return copy;
+}
+
+/* A descriptor 0, 1 or 2 that is closed would be given to the database, and then printed to. */
+static void main_descriptors(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= 2);
+    if (fd > 2) {
+        close(fd);
+    }
+}
+
+static int main_help(void)
+{
+    puts("nanoq: a durable task queue in a database\n\n"
+         "usage: nanoq COMMAND [OPTION...] [ARG...]\n");
+    for (size_t i = 0; i < MAIN_COMMANDS; i++) {
+        if (!main_commands[i]->hidden) {
+            printf("  %-9s %s\n", main_commands[i]->name, main_commands[i]->summary);
+        }
+    }
+    puts("  help      Show this, or the help of a command: nanoq help add\n"
+         "  version   Show the version\n\n"
+         "The database is, in this order: --db URL, the environment's NANOQ_DB, or a SQLite file of the "
+         "user's,\n"
+         "$XDG_STATE_HOME/nanoq/nanoq.db or ~/.local/state/nanoq/nanoq.db, which is made when it is needed.\n"
+         "Others are prepared once by: nanoq migrate\n\n"
+         "  sqlite:PATH    mysql://user@host/database    mysql://user@/database?socket=PATH\n\n"
+         "A password does better in ?password_file=PATH or NANOQ_PASSWORD than on the command line; in --db "
+         "it is\n"
+         "hidden from ps as soon as nanoq has started, but a shell's history keeps it.\n\n"
+         "Exit codes: 0 success, 1 failure, 2 wrong use or input, 3 no such task, 4 duplicate of a live "
+         "task,\n"
+         "69 database not to be reached.");
+    return CLI_OK;
+}
+
+static const struct cli_command *main_find(const char *name)
+{
+    const char *names[MAIN_COMMANDS + 3] = {"help", "version"};
+    size_t n = 2;
+    for (size_t i = 0; i < MAIN_COMMANDS; i++) {
+        if (strcmp(name, main_commands[i]->name) == 0) {
+            return main_commands[i];
+        }
+        if (!main_commands[i]->hidden) {
+            names[n++] = main_commands[i]->name;
+        }
+    }
+    const char *near = cli_nearest(name, names);
+    cli_complain(
+        "unknown command '%s'%s%s. Allowed: add, work, list, show, retry, cancel, delete, stats, migrate, "
+        "bench, demo, help, version",
+        name, near != NULL ? "; did you mean " : "", near != NULL ? near : "");
+    return NULL;
+}
+
+static int main_version(void)
+{
+    printf("nanoq %s\n", nq_version());
+    return CLI_OK;
+}
+
+static int main_dispatch(int argc, char **argv)
+{
+    int i = 1;
+    while (i < argc && argv[i][0] == '-') {
+        if (strcmp(argv[i], "--db") == 0 && i + 1 < argc) {
+            cli.db = argv[i + 1];
+            i += 2;
+        } else if (strncmp(argv[i], "--db=", 5) == 0) {
+            cli.db = argv[i++] + 5;
+        } else if (strcmp(argv[i], "--version") == 0 || strcmp(argv[i], "-V") == 0) {
+            return main_version();
+        } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            return main_help();
+        } else {
+            return cli_usage("unknown option '%.*s' before the command. Allowed: --db, --help, --version",
+                             (int)strcspn(argv[i], "="), argv[i]);
+        }
+    }
+    if (i >= argc) {
+        return cli_usage(
+            "needs a command: add, work, list, show, retry, cancel, delete, stats, migrate, bench, "
+            "demo, help, version");
+    }
+    if (strcmp(argv[i], "version") == 0) {
+        return main_version();
+    }
+    bool help = strcmp(argv[i], "help") == 0;
+    if (help && i + 1 >= argc) {
+        return main_help();
+    }
+    const struct cli_command *command = main_find(argv[help ? i + 1 : i]);
+    if (command == NULL) {
+        return CLI_USAGE;
+    }
+    if (help) {
+        cli_help_of(command);
+        return CLI_OK;
+    }
+    cli.command = command->name;
+    return command->run(argc - i, argv + i);
+}
+
+int main(int argc, char **argv)
+{
+    main_descriptors();
+    argv = main_private(argc, argv);
+    setlocale(LC_CTYPE, "C.UTF-8"); /* widths of characters, whatever the user's locale */
+    int code = main_dispatch(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        char buf[128];
+        cli_complain("cannot write the output: %s", strerror_r(errno, buf, sizeof buf));
+        code = cli_worse(code, CLI_FAILURE);
+    }
+    for (int i = 0; i < argc; i++) {
+        free(argv[i]);
+    }
+    free(argv);
+    return code;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/* Options of the commands: parsing, help, values, and a suggestion when a word is nearly right. */
+#include <ctype.h>
+#include <errno.h>
+
+#include "cli.h"
+#include "text.h"
+
+#define OPTIONS_WORD 32 /* longer words are never "nearly" an option */
+
+static size_t options_distance(const char *a, const char *b)
+{
+    size_t na = strlen(a), nb = strlen(b), row[3][OPTIONS_WORD + 1];
+    if (na > OPTIONS_WORD || nb > OPTIONS_WORD) {
+        return SIZE_MAX;
+    }
+    for (size_t j = 0; j <= nb; j++) {
+        row[0][j] = j;
+    }
+    for (size_t i = 1; i <= na; i++) {
+        size_t *now = row[i % 3], *last = row[(i - 1) % 3], *before = row[(i + 1) % 3];
+        now[0] = i;
+        for (size_t j = 1; j <= nb; j++) {
+            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
+            best = last[j] + 1 < best ? last[j] + 1 : best;
+            best = now[j - 1] + 1 < best ? now[j - 1] + 1 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best) {
+                best = before[j - 2] + 1; /* two letters swapped */
+            }
+            now[j] = best;
+        }
+    }
+    return row[na % 3][nb];
+}
+
+const char *cli_nearest(const char *word, const char *const *names)
+{
+    const char *best = NULL;
+    size_t least = strlen(word) / 3 + 2;
+    for (; *names != NULL; names++) {
+        size_t distance = options_distance(word, *names);
+        if (strlen(word) >= 3 && strncmp(word, *names, strlen(word)) == 0) {
+            distance = 1;
+        }
+        if (distance < least) {
+            least = distance;
+            best = *names;
+        }
+    }
+    return best;
+}
+
+void cli_parse_start(struct cli_parse *p, const struct cli_command *command)
+{
+    *p = (struct cli_parse){.command = command};
+    size_t n = 0, s = 0;
+    if (command->stops_at_first) {
+        p->shorts[s++] = '+';
+    }
+    p->shorts[s++] = ':';
+    for (const struct cli_option *o = command->options; o->name != NULL; o++) {
+        int has = o->arg == NULL ? no_argument : o->arg[0] == '[' ? optional_argument : required_argument;
+        p->longs[n++] = (struct option){o->name, has, NULL, o->key};
+        if (o->key < 256) {
+            p->shorts[s++] = (char)o->key;
+            if (has == required_argument) {
+                p->shorts[s++] = ':';
+            }
+        }
+    }
+    optind = 0; /* glibc: start afresh */
+    opterr = 0;
+}
+
+static const char *options_name(const struct cli_parse *p, int key)
+{
+    for (const struct cli_option *o = p->command->options; o->name != NULL; o++) {
+        if (o->key == key) {
+            return o->name;
+        }
+    }
+    return NULL;
+}
+
+static void options_unknown(const struct cli_parse *p, const char *word)
+{
+    const char *names[sizeof p->longs / sizeof p->longs[0] + 1] = {0};
+    struct text allowed = {0};
+    char bare[64];
+    for (size_t i = 0; p->command->options[i].name != NULL; i++) {
+        names[i] = p->command->options[i].name;
+        text_str(&allowed, i > 0 ? ", --" : "--");
+        text_str(&allowed, names[i]);
+    }
+    const char *start = word + strspn(word, "-");
+    size_t n = strcspn(start, "=");
+    n = n < sizeof bare ? n : sizeof bare - 1;
+    memcpy(bare, start, n);
+    bare[n] = '\0';
+    const char *near = strncmp(word, "--", 2) == 0 ? cli_nearest(bare, names) : NULL;
+    size_t shown = strncmp(word, "--", 2) == 0 ? strcspn(word, "=") : strlen(word); /* no values: secrets */
+    if (near != NULL) {
+        cli_complain("unknown option '%.*s'; did you mean --%s? Allowed: %s", (int)shown, word, near,
+                     allowed.p);
+    } else {
+        cli_complain("unknown option '%.*s'. Allowed: %s", (int)shown, word, allowed.p);
+    }
+    text_free(&allowed);
+}
+
+static int options_bad(const struct cli_parse *p, int got, char **argv)
+{
+    const char *name = options_name(p, optopt);
+    if (got == ':') {
+        cli_complain("option --%s needs a value", name != NULL ? name : "?");
+    } else if (optopt != 0 && name != NULL) {
+        cli_complain("option --%s takes no value", name);
+    } else if (optopt != 0) {
+        char letter[3] = {'-', (char)optopt, '\0'};
+        options_unknown(p, letter);
+    } else {
+        options_unknown(p, argv[optind - 1]);
+    }
+    return CLI_PARSE_BAD;
+}
+
+static bool options_format(const char *value)
+{
+    static const char *const names[] = {[CLI_TABLE] = "table", [CLI_JSON] = "json", [CLI_TSV] = "tsv"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            cli.format = (enum cli_format)i;
+            return true;
+        }
+    }
+    cli_complain("--format: '%s' is none of table, json, tsv", value);
+    return false;
+}
+
+int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **value)
+{
+    for (;;) {
+        int key = getopt_long(argc, argv, p->shorts, p->longs, NULL);
+        *value = optarg;
+        if (key == -1) {
+            return CLI_PARSE_END;
+        }
+        if (key == '?' || key == ':') {
+            return options_bad(p, key, argv);
+        }
+        if (key == 'h') {
+            cli_help_of(p->command);
+            return CLI_PARSE_HELP;
+        }
+        if (key == CLI_KEY_DB) {
+            cli.db = optarg;
+        } else if (key == CLI_KEY_FORMAT) {
+            if (!options_format(optarg)) {
+                return CLI_PARSE_BAD;
+            }
+        } else {
+            return key;
+        }
+    }
+}
+
+void cli_help_of(const struct cli_command *command)
+{
+    printf("usage: nanoq %s %s\n\n%s.\n\n", command->name, command->args, command->summary);
+    for (const struct cli_option *o = command->options; o->name != NULL; o++) {
+        char left[64];
+        bool optional = o->arg != NULL && o->arg[0] == '[';
+        snprintf(left, sizeof left, "%c%c%s--%s%s%s", o->key < 256 ? '-' : ' ', o->key < 256 ? o->key : ' ',
+                 o->key < 256 ? ", " : "  ", o->name, o->arg != NULL && !optional ? " " : "",
+                 o->arg != NULL ? o->arg : "");
+        printf("  %-28s %s\n", left, o->help);
+    }
+    if (command->notes != NULL) {
+        printf("\n%s", command->notes);
+    }
+}
+
+bool cli_take_int(const char *what, const char *text, int64_t low, int64_t high, int64_t *out)
+{
+    char *end = NULL;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    if (*text == '\0' || isspace((unsigned char)*text) || *text == '+' || *end != '\0' || errno != 0 ||
+        v < low || v > high) {
+        cli_complain("%s: '%s' is not a whole number from %lld to %lld", what, text, (long long)low,
+                     (long long)high);
+        return false;
+    }
+    *out = v;
+    return true;
+}
+
+bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t *out)
+{
+    nq_err err = {0};
+    int64_t v;
+    if (nq_parse_duration(text, &v, &err) != NQ_OK) {
+        cli_complain("%s: %s", what, err.message);
+        return false;
+    }
+    if (v < low) {
+        cli_complain("%s: '%s' is less than %g s", what, text, (double)low / 1e6);
+        return false;
+    }
+    *out = v;
+    return true;
+}
+
+bool cli_take_keep(const char *what, const char *text, int64_t *out)
+{
+    if (strcmp(text, "forever") == 0) {
+        *out = -1;
+        return true;
+    }
+    return cli_take_duration(what, text, 0, out);
+}
+
+bool cli_take_id(const char *text, nq_id *out)
+{
+    bool digits = *text != '\0' && strspn(text, "0123456789") == strlen(text);
+    errno = 0;
+    long long v = digits ? strtoll(text, NULL, 10) : 0;
+    if (!digits || errno != 0 || v <= 0) {
+        cli_complain("'%s' is not a task id: a whole number from 1", text);
+        return false;
+    }
+    *out = v;
+    return true;
+}

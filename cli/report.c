@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages, exit codes and memory that ends the program when it is not to be had. */
+#include <stdarg.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "text.h"
+
+static void report_line(const char *fmt, va_list args) __attribute__((format(printf, 1, 0)));
+
+static void report_line(const char *fmt, va_list args)
+{
+    char *message = NULL;
+    struct text line = {0};
+    int n = vasprintf(&message, fmt, args);
+    text_str(&line, "nanoq");
+    if (cli.command != NULL) {
+        text_str(&line, " ");
+        text_str(&line, cli.command);
+    }
+    text_str(&line, ": ");
+    if (n >= 0) {
+        text_safe(&line, message, (size_t)n);
+        free(message);
+    }
+    text_str(&line, "\n");
+    fwrite(line.p, 1, line.n, stderr);
+    text_free(&line);
+}
+
+void cli_complain(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    report_line(fmt, args);
+    va_end(args);
+}
+
+int cli_usage(const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    report_line(fmt, args);
+    va_end(args);
+    return CLI_USAGE;
+}
+
+int cli_exit_of(int code)
+{
+    switch (code) {
+    case NQ_OK:
+        return CLI_OK;
+    case NQ_EINVAL:
+    case NQ_EURL:
+    case NQ_ETOOBIG:
+        return CLI_USAGE;
+    case NQ_ENOTFOUND:
+        return CLI_NOT_FOUND;
+    case NQ_EDUPLICATE:
+        return CLI_DUPLICATE;
+    case NQ_EUNAVAILABLE:
+        return CLI_UNAVAILABLE;
+    default:
+        return CLI_FAILURE;
+    }
+}
+
+int cli_fail(const nq_err *err)
+{
+    if (err->code == NQ_ENOTMIGRATED) {
+        cli_complain("the nanoq tables do not exist in this database; run: nanoq migrate");
+    } else {
+        cli_complain("%s", err->message[0] != '\0' ? err->message : nq_strerror(err->code));
+    }
+    return cli_exit_of(err->code);
+}
+
+int cli_worse(int a, int b)
+{
+    static const int order[] = {CLI_OK,    CLI_DUPLICATE, CLI_NOT_FOUND,
+                                CLI_USAGE, CLI_FAILURE,   CLI_UNAVAILABLE};
+    int worst = a;
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
+        if (order[i] == a || order[i] == b) {
+            worst = order[i];
+        }
+    }
+    return worst;
+}
+
+static void report_no_memory(void)
+{
+    fputs("nanoq: out of memory\n", stderr);
+    _exit(CLI_FAILURE);
+}
+
+void *cli_alloc(size_t n)
+{
+    void *p = calloc(1, n > 0 ? n : 1);
+    if (p == NULL) {
+        report_no_memory();
+    }
+    return p;
+}
+
+void *cli_realloc(void *p, size_t n)
+{
+    void *bigger = n <= PTRDIFF_MAX ? realloc(p, n > 0 ? n : 1) : NULL;
+    if (bigger == NULL) {
+        report_no_memory();
+    }
+    return bigger;
+}
+
+char *cli_format(const char *fmt, ...)
+{
+    char *out = NULL;
+    va_list args;
+    va_start(args, fmt);
+    int n = vasprintf(&out, fmt, args);
+    va_end(args);
+    if (n < 0) {
+        report_no_memory();
+    }
+    return out;
+}
+
+bool cli_fancy(FILE *stream)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    return isatty(fileno(stream)) && (no == NULL || *no == '\0') &&
+           (term == NULL || strcmp(term, "dumb") != 0);
+}
+
+int64_t cli_now_us(int clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}

@@ -1,0 +1,574 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# The nanoq command end to end, on SQLite and, with NANOQ_TEST_MYSQL, on a MySQL or MariaDB server.
+import base64
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.parse
+
+NANOQ = os.path.abspath(os.environ.get("NANOQ", "build/nanoq"))
+MYSQL = os.environ.get("NANOQ_TEST_MYSQL")
+LIMIT = 60  # seconds that anything may take
+
+
+class Base(unittest.TestCase):
+    """A directory and an environment of its own for each test; the user's own SQLite file as database."""
+
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory(prefix="nanoq-cli-")
+        self.dir = self.temporary.name
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("NANOQ") and k != "NO_COLOR"}
+        self.env.update(XDG_STATE_HOME=self.dir + "/state", HOME=self.dir, TMPDIR=self.dir)
+        self.started = []
+
+    def tearDown(self):
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        self.temporary.cleanup()
+
+    def run_nanoq(self, *args, stdin=b"", code=0, env=None):
+        if isinstance(stdin, str):
+            stdin = stdin.encode()
+        done = subprocess.run([NANOQ, *args], input=stdin, capture_output=True, timeout=LIMIT,
+                              env={**self.env, **(env or {})})
+        self.assertEqual(done.returncode, code, (args, done.stdout, done.stderr))
+        self.err = done.stderr.decode("utf-8", "backslashreplace")
+        return done.stdout
+
+    def start(self, *args, **kwargs):
+        process = subprocess.Popen([NANOQ, *args], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+        self.started.append(process)
+        return process
+
+    def json(self, *args):
+        return json.loads(self.run_nanoq(*args, "--format", "json").decode())
+
+    def add(self, *args, **kwargs):
+        return int(self.run_nanoq("add", *args, **kwargs))
+
+    def show(self, task):
+        return self.json("show", str(task))
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def wait(self, condition, what):
+        until = time.monotonic() + LIMIT
+        while not condition():
+            self.assertLess(time.monotonic(), until, "waiting for " + what)
+            select.select([], [], [], 0.02)
+
+    def lines(self, name):
+        try:
+            with open(self.path(name), encoding="utf-8") as f:
+                return f.read().split()
+        except FileNotFoundError:
+            return []
+
+
+class MysqlBase(Base):
+    def client(self, sql):
+        url = urllib.parse.urlparse(MYSQL)
+        args = ["mariadb", "-h", url.hostname, "-P", str(url.port or 3306), "-u", url.username]
+        if url.password:
+            args.append("-p" + urllib.parse.unquote(url.password))
+        return subprocess.run([*args, "-BN"], input=sql.encode(), check=True, capture_output=True, timeout=LIMIT)
+
+    def setUp(self):
+        if not MYSQL:
+            self.skipTest("NANOQ_TEST_MYSQL is not set")
+        super().setUp()
+        self.database = "nanoq_cli_%d" % os.getpid()
+        self.client("DROP DATABASE IF EXISTS %s; CREATE DATABASE %s" % (self.database, self.database))
+        self.env["NANOQ_DB"] = MYSQL.rstrip("/") + "/" + self.database
+
+    def tearDown(self):
+        super().tearDown()
+        self.client("DROP DATABASE %s" % self.database)
+
+
+class Usage(Base):
+    def test_help_and_version(self):
+        self.assertRegex(self.run_nanoq("--version"), rb"^nanoq \d+\.\d+\.\d+\n$")
+        self.assertEqual(self.run_nanoq("version"), self.run_nanoq("-V"))
+        out = self.run_nanoq("help")
+        for word in (b"migrate", b"add", b"work", b"69", b"NANOQ_DB"):
+            self.assertIn(word, out)
+        self.assertNotIn(b"demo-worker", out)
+        for command in "migrate add work list show retry cancel delete stats demo".split():
+            self.assertEqual(self.run_nanoq("help", command), self.run_nanoq(command, "--help"))
+            self.assertIn(b"usage: nanoq " + command.encode(), self.run_nanoq(command, "-h"))
+
+    def test_wrong_use_is_exit_2_and_says_what_is_allowed(self):
+        for args, says in ((("ad",), "did you mean add"), ((), "needs a command"),
+                           (("lits",), "did you mean list"), (("xyzzy",), "Allowed: add, work"),
+                           (("add", "--quene", "x"), "did you mean --queue"), (("add", "-Z"), "Allowed: --in"),
+                           (("add", "--in"), "needs a value"), (("add", "--raw=1", "a"), "takes no value"),
+                           (("list", "--format", "xml"), "table, json, tsv"), (("add",), "needs a task type"),
+                           (("list", "--state", "ded"), "waiting, running, done, dead"),
+                           (("add", "a", "1", "2"), "too many"), (("work",), "needs a command"),
+                           (("work", "-j", "0", "true"), "1 to 1024"), (("work", "--drain=x", "true"), "due, all"),
+                           (("work", "--lease", "1s", "true"), "less than 3"), (("show", "x"), "not a task id"),
+                           (("work", "no-such-command-here"), "command not found"),
+                           (("work", "/etc/passwd"), "cannot run /etc/passwd"),
+                           (("retry", "1", "-2"), "unknown option"), (("retry", "0"), "not a task id"),
+                           (("delete",), "at least one"), (("show", "99999999999999999999"), "not a task id"),
+                           (("--dbb", "x", "list"), "unknown option"), (("help", "nope"), "unknown command")):
+            with self.subTest(args=args):
+                self.assertEqual(self.run_nanoq(*args, code=2), b"")
+                self.assertIn(says, self.err)
+
+    def test_no_password_is_ever_printed(self):
+        for url in ("mysql://u:geheim@127.0.0.1:1/x", "mysql://u:gehe[im@h:p/x", "u:geheim@host/db",
+                    "http://u:geheim@h/", "mysql://u:geheim@"):
+            for args in (("list", "--db", url), ("--db=" + url, "stats")):
+                self.run_nanoq(*args, code=69 if url.endswith(":1/x") else 2)
+                self.assertNotIn("gehe", self.err)
+
+    def test_a_password_is_wiped_from_argv(self):
+        reader, writer = os.pipe()
+        process = self.start("add", "--stdin", "--db", "sqlite:%s?x=mysql://u:geheim@h" % self.path("q"), stdin=reader)
+        other = self.start("work", "--", "sh", "-c", ": mysql://u:geheim@h/x; sleep 60")
+        for p in (process, other):
+            def wiped(p=p):
+                try:
+                    with open("/proc/%d/cmdline" % p.pid, "rb") as f:
+                        line = f.read()
+                except FileNotFoundError:
+                    return True
+                return b"geheim" not in line
+            self.wait(wiped, "the password to go")
+        os.close(reader)
+        os.close(writer)
+
+    def test_database_choice(self):
+        self.run_nanoq("list", "--db", "tasks.db", code=2)
+        self.assertIn("sqlite:tasks.db", self.err)
+        self.run_nanoq("list", "--db", "", code=2)
+        self.run_nanoq("add", "a", "--db", "sqlite::memory:", code=2)
+        other = "sqlite:" + self.path("other.db")
+        self.run_nanoq("add", "a", "--db", other, code=1)
+        self.assertIn("run: nanoq migrate", self.err)
+        self.run_nanoq("retry", "1", "--db", other, code=1)
+        self.assertIn("run: nanoq migrate", self.err)
+        self.assertIn(b"CREATE", self.run_nanoq("migrate", "--print", "--db", other))
+        self.run_nanoq("migrate", "--db", other)
+        self.run_nanoq("migrate", "--db", other)
+        self.add("a", env={"NANOQ_DB": other})
+        self.assertEqual(len(self.json("--db", other, "list")), 1)
+        self.assertEqual(self.json("list"), [])
+        self.assertEqual(os.stat(self.path("state/nanoq")).st_mode & 0o777, 0o700)
+        home = dict(XDG_STATE_HOME="relative", HOME=self.path("a home?#%"))
+        os.mkdir(home["HOME"])
+        self.add("a", env=home)
+        self.assertTrue(os.path.exists(home["HOME"] + "/.local/state/nanoq/nanoq.db"))
+        self.run_nanoq("list", "--db", "mysql://root@127.0.0.1:1/x", code=69)
+        self.run_nanoq("list", env=dict(XDG_STATE_HOME="/proc/nope"), code=1)
+        self.assertIn("--db or NANOQ_DB", self.err)
+
+
+class Add(Base):
+    def test_options_reach_the_task(self):
+        task = self.add("email", '{"to": 1}', "--queue", "mail", "--priority", "-5", "--timeout", "1m30s",
+                        "--max-retries", "0", "--at", "2040-01-31T12:00:00+02:00")
+        t = self.show(task)
+        self.assertEqual((t["type"], t["payload"], t["queue"], t["priority"], t["timeout"], t["max_retries"],
+                          t["run_at"], t["state"]),
+                         ("email", '{"to": 1}', "mail", -5, 90, 0, "2040-01-31T10:00:00.000000Z", "waiting"))
+        t = self.show(self.add("nothing"))
+        self.assertEqual((t["payload"], t["queue"], t["timeout"], t["max_retries"]), ("", "default", 60, 10))
+
+    def test_duplicates(self):
+        first = self.add("email", "1")
+        self.assertEqual(int(self.run_nanoq("add", "email", "1", code=4)), first)
+        self.assertIn("duplicate", self.err)
+        self.assertNotEqual(self.add("email", "1", "--no-unique"), first)
+        key = self.add("email", "2", "--unique-key", "k")
+        self.assertEqual(int(self.run_nanoq("add", "email", "3", "--unique-key", "k", code=4)), key)
+        self.assertEqual(self.json("add", "fax", "1")["duplicate"], False)
+        self.run_nanoq("add", "a", "--no-unique", "--unique-key", "k", code=2)
+
+    def test_payload_bytes(self):
+        for raw in (b'  {"a" : [1.0, 1e2 ,12345678901234567890123]}\n', b'"\xc3\xa4\\u0000"', b"null", b"0"):
+            task = self.add("t", "-", "--no-unique", stdin=raw)
+            self.assertEqual(self.run_nanoq("show", str(task), "--payload"), raw)
+        raw = bytes(range(256)) * 4096
+        task = self.add("t", "-", "--raw", stdin=raw)
+        self.assertEqual(self.run_nanoq("show", str(task), "--payload"), raw)
+        shown = self.show(task)
+        self.assertEqual((shown["payload_encoding"], base64.b64decode(shown["payload"])), ("base64", raw))
+        self.run_nanoq("add", "t", "-", "--raw", stdin=raw + b"x", code=2)
+        self.assertIn("limit", self.err)
+
+    def test_bad_input_is_refused_whole(self):
+        for args, says in ((("a", "{\n \"to\": }"), "line 2, column"), (("a", ""), "empty"), (("a", "1 2"), "column"),
+                           (("a", "1", "--in", "-5s"), "negative"), (("a", "1", "--in", "9" * 30), "3650d"),
+                           (("a", "1", "--in", "5x"), "--in"), (("a", "1", "--at", "soon"), "--at"),
+                           (("a", "1", "--in", "1s", "--at", "@5"), "exclude"), (("a", "1", "--priority", "101"), "100"),
+                           (("a", "1", "--timeout", "0.5s"), "less than 1"), (("a", "1", "--timeout", "0"), "less"),
+                           (("a", "1", "--max-retries", "-1"), "0 to 1000"), (("a" * 256, "1"), "type"),
+                           (("a\n", "1"), "type"), (("", "1"), "type"), (("a", "1", "--queue", "a b"), "queue"),
+                           (("a", "1", "--queue", "q" * 65), "queue"), (("a", "1", "--unique-key", ""), "at least one")):
+            with self.subTest(args=args):
+                self.assertEqual(self.run_nanoq("add", *args, code=2), b"")
+                self.assertIn(says, self.err)
+        self.assertEqual(self.json("list"), [])
+
+    def test_many(self):
+        lines = [json.dumps({"type": "t", "payload": {"n": i}}) for i in range(1200)]
+        lines[5] = '{"payload" : [1.0, {"x":"}\\"" } ] , "type":"t","queue":"q","priority":3,"in":"1h","timeout":2.5,' \
+                   '"max_retries":0,"unique_key":"k"}'
+        lines[6] = ""
+        lines[7] = lines[8]
+        lines[9] = '{"type":"t","payload_text":"a\\u0000b","at":4000000000,"unique":false}'
+        out = self.run_nanoq("add", "--stdin", "--format", "json", stdin="\n".join(lines)).splitlines()
+        answers = [json.loads(line) for line in out]
+        self.assertEqual(len(answers), 1199)
+        self.assertEqual([i for i, a in enumerate(answers) if a["duplicate"]], [7])
+        self.assertEqual(answers[6]["id"], answers[7]["id"])
+        t = self.show(answers[5]["id"])
+        self.assertEqual((t["payload"], t["queue"], t["priority"], t["timeout"], t["max_retries"]),
+                         ('[1.0, {"x":"}\\"" } ]', "q", 3, 2.5, 0))
+        self.assertEqual(self.run_nanoq("show", str(answers[8]["id"]), "--payload"), b"a\0b")
+        self.assertEqual(sum(1 for _ in self.json("list", "--limit", "5000")), 1198)
+
+    def test_a_bad_line_leaves_its_chunk_out(self):
+        good = [json.dumps({"type": "t", "payload": i}) for i in range(700)]
+        for bad, column, says in (('{"type": "t", "payload": }', 26, "token"), ('{"type": "t", "prio": 3}', 23, "priority"),
+                                  ('{"typ": "t"}', 9, "did you mean type"), ('[1]', 1, "JSON object"), ('{}', 1, "missing"),
+                                  ('{"type": "t", "in": "x"}', 21, "in: "), ('{"type":"t","queue":"a b"}', 21, "queue"),
+                                  ('{"type":"t","in":1,"at":1}', 25, "exclude"), ('{"type":"t\\n"}', 9, "control"),
+                                  ('{"type":"t","priority":1.5}', 24, "whole number")):
+            with self.subTest(bad=bad):
+                out = self.run_nanoq("add", "--stdin", stdin="\n".join(good[:650] + [bad] + good[650:]), code=2)
+                self.assertEqual(len(out.splitlines()), 500)
+                self.assertIn("line 651, column %d: " % column, self.err)
+                self.assertIn(says, self.err)
+                self.assertIn("lines 1 to 500 were enqueued before", self.err)
+        self.assertEqual(len(self.json("list", "--limit", "9999")), 500)
+
+    def test_an_endless_pipe_is_served_line_by_line(self):
+        process = self.start("add", "--stdin", stdin=subprocess.PIPE)
+        for i in range(3):
+            process.stdin.write(b'{"type": "t", "payload": %d}\n' % i)
+            process.stdin.flush()
+            self.assertTrue(select.select([process.stdout], [], [], LIMIT)[0])
+            self.assertEqual(int(process.stdout.readline()), i + 1)
+        process.stdin.close()
+        process.stdin = None  # else communicate would flush it
+        self.assertEqual(process.wait(LIMIT), 0)
+
+
+class Admin(Base):
+    HOSTILE = 'x\x1b]0;owned\x07\u202e\u009b31m\ttab\\'
+
+    def test_hostile_text_is_escaped(self):
+        task = self.add("t", "-", "--raw", stdin=self.HOSTILE.encode() + b"\xff\n")
+        self.run_nanoq("work", "--drain", "--", "sh", "-c", "cat >&2; exit 1")
+        for args in (("list",), ("show", str(task))):
+            out = self.run_nanoq(*args)
+            for bad in (b"\x1b", b"\x07", "\u202e".encode(), "\u009b".encode(), b"\xff", b"\t"):
+                self.assertNotIn(bad, out)
+            self.assertIn(b"\\x1b]0;owned\\x07\\u{202e}", out)
+        rows = self.run_nanoq("list", "--format", "tsv").decode().splitlines()
+        self.assertEqual(len(rows), 2)
+        self.assertEqual(len(rows[0].split("\t")), len(rows[1].split("\t")))
+        self.assertIn("\\ttab\\\\", rows[1])
+        raw = self.run_nanoq("show", str(task), "--format", "json")
+        for bad in (b"\x1b", "\u202e".encode(), "\u009b".encode()):
+            self.assertNotIn(bad, raw)
+        shown = json.loads(raw.decode())
+        self.assertEqual(shown["payload_encoding"], "base64")
+        self.assertEqual(base64.b64decode(shown["payload"]), self.HOSTILE.encode() + b"\xff\n")
+        self.assertEqual(shown["error"], "exit status 1: " + self.HOSTILE + "?")
+
+    def test_list_filters_and_pages(self):
+        ids = [self.add("t%d" % (i % 2), str(i), "--queue", "q%d" % (i % 3)) for i in range(12)]
+        self.assertEqual([t["id"] for t in self.json("list")], ids)
+        self.assertEqual([t["id"] for t in self.json("list", "--type", "t1", "--queue", "q0")], [ids[3], ids[9]])
+        self.assertEqual([t["id"] for t in self.json("list", "--limit", "2", "--after", str(ids[4]))], ids[5:7])
+        self.assertEqual(self.json("list", "--state", "dead"), [])
+        long = self.add("long", json.dumps("ä" * 300, ensure_ascii=False))
+        t = self.json("list", "--type", "long")[0]
+        self.assertEqual((t["payload_truncated"], t["payload_encoding"], t["payload_size"]), (True, "utf-8", 602))
+        self.assertEqual(self.show(long)["payload_truncated"], False)
+
+    def test_steering(self):
+        a, b = self.add("a"), self.add("b")
+        self.run_nanoq("cancel", str(a), str(b))
+        self.assertEqual(self.show(a)["state"], "cancelled")
+        self.run_nanoq("cancel", str(a), code=1)
+        self.run_nanoq("retry", str(a))
+        self.assertEqual(self.show(a)["state"], "waiting")
+        out = self.json_code(3, "delete", str(a), "999", str(b))
+        self.assertEqual([r["result"] for r in out], ["deleted", "not found", "deleted"])
+        self.run_nanoq("show", str(a), code=3)
+        c = self.add("c", "1")
+        self.run_nanoq("cancel", str(c))
+        live = self.add("c", "1")
+        self.assertNotEqual(c, live)
+        self.run_nanoq("retry", str(c), code=4)
+        self.run_nanoq("delete", str(live), "x", code=2)
+        self.assertEqual(self.show(live)["state"], "waiting")
+
+    def json_code(self, code, *args):
+        return json.loads(self.run_nanoq(*args, "--format", "json", code=code).decode())
+
+    def test_stats(self):
+        self.add("a")
+        self.add("b", "--in", "1h", "--queue", "z")
+        out = self.json("stats")
+        self.assertEqual([(q["queue"], q["due"], q["delayed"]) for q in out], [("default", 1, 0), ("z", 0, 1)])
+        self.assertIn(b"OLDEST DUE", self.run_nanoq("stats"))
+        self.assertTrue(self.run_nanoq("stats", "--format", "tsv").startswith(b"queue\tdue\t"))
+
+    def test_colour_only_on_a_terminal(self):
+        self.run_nanoq("cancel", str(self.add("a")))
+        for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False)):
+            master, slave = pty.openpty()
+            env = {**self.env, "TERM": "xterm", **env}
+            subprocess.run([NANOQ, "list"], stdout=slave, env=env, check=True, timeout=LIMIT)
+            os.close(slave)
+            self.assertEqual(b"\x1b[33m" in os.read(master, 65536), coloured)
+            os.close(master)
+        self.assertNotIn(b"\x1b", self.run_nanoq("list"))
+
+    def test_a_full_disk_is_noticed(self):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([NANOQ, "help"], stdout=full, stderr=subprocess.PIPE, timeout=LIMIT, env=self.env)
+        self.assertEqual(done.returncode, 1)
+
+
+class WorkTests:
+    """Run on each store."""
+
+    def script(self, text):
+        return ("--", "sh", "-c", text)
+
+    def work(self, *args, **kwargs):
+        return self.run_nanoq("work", "--drain", *args, **kwargs)
+
+    def test_payload_environment_and_done(self):
+        task = self.add("email", '{"to": 1}', "--queue", "q", "--max-retries", "3")
+        out = self.work("--queue", "q", *self.script(
+            'cat; echo " $NANOQ_ID $NANOQ_TYPE $NANOQ_QUEUE $NANOQ_ATTEMPT $NANOQ_MAX_RETRIES $NANOQ_DEADLINE"'),
+            env={"NANOQ_ID": "old"}).decode()
+        match = re.fullmatch(r'\{"to": 1\} %d email q 1 3 (\d+\.\d{6})\n' % task, out)
+        self.assertTrue(match, out)
+        self.assertAlmostEqual(float(match.group(1)), time.time() + 60, delta=20)
+        self.run_nanoq("show", str(task), code=3)
+
+    def test_exit_statuses(self):
+        codes = {"retry": "exit 75", "discard": "echo bad >&2; exit 65", "other": "echo oops >&2; exit 3",
+                 "signal": "kill -SEGV $$"}
+        ids = {name: self.add(name) for name in codes}
+        cases = "case $NANOQ_TYPE in " + " ".join("%s) %s;;" % c for c in codes.items()) + " esac"
+        self.work(*self.script(cases))
+        self.assertIn("oops", self.err)
+        for name, state, error in (("retry", "waiting", "exit status 75"), ("discard", "dead", "exit status 65: bad"),
+                                   ("other", "waiting", "exit status 3: oops"),
+                                   ("signal", "waiting", "killed by signal 11 (Segmentation fault)")):
+            t = self.show(ids[name])
+            self.assertEqual((t["state"], t["error"], t["attempts"]), (state, error, 1))
+
+    def test_last_of_stderr(self):
+        task = self.add("t")
+        self.work(*self.script("i=0; while [ $i -lt 3000 ]; do echo line$i >&2; i=$((i+1)); done; printf '\\377x' >&2; exit 1"))
+        error = self.show(task)["error"]
+        self.assertTrue(error.startswith("exit status 1: "), error[:40])
+        self.assertTrue(error.endswith("line2999\n?x"), error[-40:])
+        self.assertTrue(4000 < len(error) <= 4096, len(error))
+
+    def test_big_payload_read_and_not_read(self):
+        big = b"x" * (1 << 20)
+        self.add("read", "-", "--raw", stdin=big)
+        self.add("ignore", "-", "--raw", stdin=big)
+        out = self.work(*self.script('[ $NANOQ_TYPE = read ] && wc -c || true'))
+        self.assertEqual(int(out), len(big))
+        self.assertEqual(self.json("list"), [])
+
+    def test_timeout_reaches_the_process_group(self):
+        task = self.add("t", "--timeout", "1s")
+        begin = time.monotonic()
+        self.work("--grace", "0.3s", *self.script(
+            "trap '' TERM; (trap '' TERM; echo $$ > %s; sleep 50; echo alive > %s) & wait; sleep 50"
+            % (self.path("pid"), self.path("alive"))))
+        self.assertLess(time.monotonic() - begin, 20)
+        t = self.show(task)
+        self.assertEqual((t["state"], t["error"]), ("waiting", "timed out after 1 s and had to be killed"))
+        self.assertFalse(self.group_lives(self.lines("pid")[0]))
+        self.assertEqual(self.lines("alive"), [])
+
+    def group_lives(self, pid):
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    with open("/proc/%s/stat" % entry, encoding="latin-1") as f:
+                        fields = f.read().rpartition(")")[2].split()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if fields[2] == pid and fields[0] != "Z":
+                    return True
+        return False
+
+    def test_a_grandchild_that_keeps_stderr_does_not_hang_it(self):
+        self.add("t")
+        begin = time.monotonic()
+        process = self.start("work", "--drain", *self.script("sleep 30 >&1 & echo $! > %s; exit 0" % self.path("pid")))
+        self.assertEqual(process.wait(LIMIT), 0)
+        self.assertLess(time.monotonic() - begin, 20)
+        os.kill(int(self.lines("pid")[0]), signal.SIGKILL)
+
+    def test_only_the_types_asked_for(self):
+        a, b = self.add("a"), self.add("b")
+        self.work("--type", "a", *self.script("true"))
+        self.run_nanoq("show", str(a), code=3)
+        self.assertEqual((self.show(b)["state"], self.show(b)["attempts"]), ("waiting", 0))
+
+    def test_drain_all_waits_for_delayed_tasks(self):
+        self.add("t", "--in", "1s")
+        self.work(*self.script("echo ran"))
+        self.assertEqual(len(self.json("list")), 1)
+        self.assertEqual(self.run_nanoq("work", "--drain=all", *self.script("echo ran")), b"ran\n")
+        self.assertEqual(self.json("list"), [])
+
+    def test_keep_done(self):
+        task = self.add("t")
+        self.work("--keep-done", "forever", *self.script("true"))
+        self.assertEqual(self.show(task)["state"], "done")
+
+    def test_sigterm_lets_running_tasks_end(self):
+        a = self.add("t", "1")
+        process = self.start("work", "-j", "1", *self.script(
+            "echo x >> %s; sleep 0.5; echo end >> %s" % (self.path("begun"), self.path("done"))))
+        self.wait(lambda: self.lines("begun"), "the task to start")
+        b = self.add("t", "2")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(LIMIT), 0)
+        self.assertEqual(self.lines("done"), ["end"])
+        self.run_nanoq("show", str(a), code=3)
+        t = self.show(b)
+        self.assertEqual((t["state"], t["attempts"]), ("waiting", 0))
+
+    def test_second_sigterm_gives_the_task_back(self):
+        task = self.add("t")
+        process = self.start("work", "--grace", "1s", *self.script("echo x >> %s; sleep 50" % self.path("begun")))
+        self.wait(lambda: self.lines("begun"), "the task to start")
+        process.send_signal(signal.SIGTERM)
+        select.select([], [], [], 0.2)
+        self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(LIMIT), 0)
+        t = self.show(task)
+        self.assertEqual((t["state"], t["attempts"], t["crashes"]), ("waiting", 0, 0))
+
+    def test_kill_9_loses_nothing_and_the_task_runs_again(self):
+        task = self.add("t")
+        first = self.start("work", *self.script("echo $$ >> %s; exec sleep 50" % self.path("first")))
+        self.wait(lambda: self.lines("first"), "the task to start")
+        first.kill()
+        first.wait()
+        second = self.start("work", "--keep-done", "forever", *self.script("echo $NANOQ_ATTEMPT"))
+        self.assertEqual(second.stdout.readline(), b"2\n")
+        second.send_signal(signal.SIGTERM)
+        self.assertEqual(second.wait(LIMIT), 0)
+        t = self.show(task)
+        self.assertEqual((t["state"], t["crashes"], t["attempts"]), ("done", 1, 1))
+        pid = int(self.lines("first")[0])
+        self.wait(lambda: not os.path.exists("/proc/%d" % pid), "the command of the dead worker to die")
+
+    def test_two_shells_and_a_worker(self):
+        loop = 'for i in $(seq 100); do "$0" add t "\\"$1$i\\"" || exit 1; done'
+        shells = [subprocess.Popen(["sh", "-c", loop, NANOQ, name], env=self.env, stdout=subprocess.PIPE)
+                  for name in ("a", "b")]
+        self.started += shells
+        worker = self.start("work", "-j", "2", "--quiet", *self.script('echo "$(cat)" >> ' + self.path("out")))
+        for shell in shells:
+            out, _ = shell.communicate(timeout=LIMIT)
+            self.assertEqual(shell.returncode, 0)
+            self.assertEqual(len(set(out.split())), 100)
+        self.wait(lambda: len(self.lines("out")) >= 200, "200 tasks")
+        worker.send_signal(signal.SIGTERM)
+        self.assertEqual(worker.wait(LIMIT), 0)
+        self.assertEqual(sorted(self.lines("out")), sorted('"%s%d"' % (s, i) for s in "ab" for i in range(1, 101)))
+        self.assertEqual(self.json("list"), [])
+
+    def test_no_descriptor_of_ours_reaches_the_command(self):
+        self.add("t")
+        out = self.work(*self.script("ls -l /proc/self/fd")).decode()
+        self.assertNotRegex(out, "nanoq|socket|anon_inode")
+
+    def test_a_script_without_a_first_line_runs(self):
+        with open(self.path("script"), "w", encoding="utf-8") as f:
+            f.write("echo $1 $2\n")
+        os.chmod(self.path("script"), 0o755)
+        self.add("t")
+        self.assertEqual(self.work("--", self.path("script"), "a b", "c"), b"a b c\n")
+
+
+class WorkSqlite(WorkTests, Base):
+    pass
+
+
+class WorkMysql(WorkTests, MysqlBase):
+    def setUp(self):
+        super().setUp()
+        self.run_nanoq("migrate")
+
+
+class Mysql(MysqlBase):
+    def test_not_migrated_and_plain_sql(self):
+        self.run_nanoq("add", "a", code=1)
+        self.assertIn("run: nanoq migrate", self.err)
+        self.assertIn(b"CREATE TABLE", self.run_nanoq("migrate", "--print"))
+        self.run_nanoq("migrate")
+        self.client("INSERT INTO %s.nanoq_tasks (type, payload) VALUES ('email', '{\"to\":1}')" % self.database)
+        task = int(self.run_nanoq("add", "email", '{"to":1}', code=4))
+        self.assertEqual(self.show(task)["timeout"], 60)
+        self.run_nanoq("list", "--db", MYSQL.rstrip("/") + "/nanoq_absent", code=1)
+        self.assertIn("nanoq_absent", self.err)
+
+    def test_many(self):
+        self.run_nanoq("migrate")
+        text = "".join('{"type": "t", "payload": %d}\n' % (i % 1000) for i in range(1500))
+        out = self.run_nanoq("add", "--stdin", stdin=text).split()
+        self.assertEqual((len(out), len(set(out))), (1500, 1000))
+        self.assertEqual(out[:500], out[1000:])
+
+    def test_demo(self):
+        self.run_nanoq("migrate")
+        out = self.run_nanoq("demo", "--fast", "--db", self.env["NANOQ_DB"])
+        self.assertIn(b"it adds up", out)
+        self.assertEqual(self.json("list"), [])
+
+
+class Demo(Base):
+    def test_it_adds_up_and_cleans_up(self):
+        out = self.run_nanoq("demo", "--fast")
+        self.assertIn(b"it adds up", out)
+        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith("nanoq-demo")], [])
+
+    def test_interrupted_it_cleans_up(self):
+        process = self.start("demo")
+        process.stdout.readline()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(LIMIT), 1)
+        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith("nanoq-demo")], [])
+
+
+if __name__ == "__main__":
+    if not os.access(NANOQ, os.X_OK):
+        sys.exit("NANOQ: no such program: " + NANOQ)
+    unittest.main()
