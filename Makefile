@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+# A thin front on Meson: `make` leaves the CLI at build/nanoq, `make demo` shows it, `make test` passes all tests,
+# `make bench` measures.
+
+BUILD ?= build
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+$(BUILD)/build.ninja: | build-deps
+	@meson setup $(BUILD) -Dtests=false >$(BUILD).log 2>&1 || { cat $(BUILD).log; rm -f $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log
+
+demo: build-deps all
+	@$(BUILD)/nanoq demo
+
+test: test-deps
+	@tools/test
+
+bench: test-deps
+	@bench/run
+
+build-deps:
+	@tools/deps build
+
+test-deps:
+	@tools/deps test
+
+install: all
+	@ninja -C $(BUILD) install
+
+clean:
+	@rm -rf build build-*
+
+.PHONY: all demo test bench build-deps test-deps install clean
