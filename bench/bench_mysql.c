@@ -281,7 +281,7 @@ static void *mysql_produce(void *arg)
         bench_sleep(0.0001);
     while (bench_seconds() < p->until) {
         for (unsigned i = 0; i < p->chunk; i++) {
-            MYSQL_BIND *v = &bind[2 * i];
+            MYSQL_BIND *v = &bind[(size_t)2 * i];
             v[0].buffer_type = v[1].buffer_type = MYSQL_TYPE_STRING;
             v[0].buffer = (char *)(uintptr_t) "bench";
             v[0].buffer_length = 5;

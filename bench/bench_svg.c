@@ -62,7 +62,7 @@ static void svg_number(char out[16], double v)
 static const bench_figure *svg_bar(const bench *b, int i, double *bare)
 {
     const bench_figure *f = &b->figure[i];
-    if (strcmp(f->side, "nanoq") || strcmp(f->unit, "tasks/s") || strstr(f->row, "by backlog") ||
+    if (strcmp(f->side, "nanoq") != 0 || strcmp(f->unit, "tasks/s") != 0 || strstr(f->row, "by backlog") ||
         strstr(f->row, "by processes") || strstr(f->row, "by handler"))
         return NULL;
     const bench_figure *other = bench_find(b, f->row, "bare SQL", f->x);
@@ -195,7 +195,9 @@ static struct svg_range svg_measure(const bench *b, const struct svg_panel *p)
 static void svg_axes(FILE *o, const struct svg_range *r, const struct svg_panel *p, double step)
 {
     char text[16];
-    for (double v = 0; v <= r->y_high * 1.0001; v += step) {
+    const int lines = (int)(r->y_high * 1.0001 / step);
+    for (int line = 0; line <= lines; line++) {
+        const double v = line * step;
         svg_line(o, r->left, svg_y(r, v), r->left + r->width, svg_y(r, v), v > 0 ? "grid" : "axis");
         svg_number(text, v);
         svg_text(o, r->left - 8, svg_y(r, v) + 4, "soft end", text);

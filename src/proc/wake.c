@@ -129,13 +129,11 @@ static bool wake_read_events(struct nq_wake *w)
     ssize_t n = read(w->notify, buf, sizeof buf);
     for (const char *at = buf; n > 0 && at < buf + n; at += sizeof *e + e->len) {
         e = (const struct inotify_event *)(const void *)at;
-        if (e->mask & IN_Q_OVERFLOW)
-            written = true;
-        else if (e->wd == w->dir_watch && e->len > 0)
+        if (e->wd == w->dir_watch && e->len > 0)
             anew = anew || strcmp(e->name, w->base) == 0;
         else if (e->wd == w->file_watch && (e->mask & IN_IGNORED))
             anew = true;
-        else if (e->wd == w->file_watch)
+        else if (e->wd == w->file_watch || (e->mask & IN_Q_OVERFLOW))
             written = true;
     }
     if (anew)
