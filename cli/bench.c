@@ -4,23 +4,24 @@
 
 #include <ctype.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "log.h"
 #include "table.h"
 
-static volatile sig_atomic_t bench_signals;
+static atomic_bool bench_signalled; /* lock-free, so a signal handler may */
 
 static void bench_signal(int number)
 {
     (void)number;
-    bench_signals = 1;
+    atomic_store(&bench_signalled, true);
 }
 
 bool bench_stopped(void)
 {
-    return bench_signals != 0;
+    return atomic_load(&bench_signalled);
 }
 
 /* ---- the URL: its tables get a prefix of their own */
@@ -120,9 +121,9 @@ static int bench_measure(struct bench *b, int64_t figures[BENCH_ROWS])
 static void bench_print(const struct bench *b, const int64_t figures[BENCH_ROWS])
 {
     static const struct table_column columns[] = {
-        {.name = "name", .machine = true},     {.name = "work"}, {.name = "figure", .right = true},
-        {.name = "unit"},                      {.name = "payload_size", .machine = true},
-        {.name = "database", .machine = true},
+        {.name = "name", .machine = true},         {.name = "work"},
+        {.name = "figure", .right = true},         {.name = "unit"},
+        {.name = "payload_size", .machine = true}, {.name = "database", .machine = true},
     };
     struct table t;
     if (cli.format == CLI_TABLE) {
@@ -209,9 +210,9 @@ static int bench_run(int argc, char **argv)
     cli_parse_start(&parse, &cli_bench);
     while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
         bool good = key == BENCH_SECONDS ? cli_take_duration("--seconds", value, NQ_MS(10), &b.limit_us)
-                    : key == BENCH_TASKS ? cli_take_int("--tasks", value, 1, 1000000000, &b.tasks)
-                                         : cli_take_int("--payload", value, 0,
-                                                        (int64_t)NQ_DEFAULT_MAX_PAYLOAD, &size);
+                    : key == BENCH_TASKS
+                        ? cli_take_int("--tasks", value, 1, 1000000000, &b.tasks)
+                        : cli_take_int("--payload", value, 0, (int64_t)NQ_DEFAULT_MAX_PAYLOAD, &size);
         if (!good) {
             return CLI_USAGE;
         }
@@ -228,7 +229,7 @@ static int bench_run(int argc, char **argv)
 
 static const struct cli_option bench_options[] = {
     {BENCH_SECONDS, "seconds", "N", "each row lasts about so long; 2"},
-    {BENCH_TASKS, "tasks", "N", "a row ends after N tasks too; default: no limit"},
+    {BENCH_TASKS, "tasks", "N", "a row ends after about N tasks too; default: no limit"},
     {BENCH_PAYLOAD, "payload", "BYTES", "size of a payload; 100"},
     CLI_OPTION_DB,
     CLI_OPTION_FORMAT,
@@ -240,11 +241,15 @@ const struct cli_command cli_bench = {
     .summary = "Measure how fast a database is as a queue",
     .options = bench_options,
     .notes =
-        "It makes tables of its own (nanoq_bench_PID_...), needs the privileges CREATE and DROP for that, and\n"
-        "drops them at the end, after an error, and after Ctrl-C. kill -9 leaves them. A URL with a prefix "
-        "of its\n"
-        "own is refused. What else the database does meanwhile slows the figures, and is slowed itself.\n\n"
-        "drain runs what the enqueueing rows left. Pick-up is from the commit of a task, in an idle queue, to "
+        "It makes tables of its own (nanoq_bench_PID_...), needs the privileges CREATE and DROP for that, "
+        "and\n"
+        "drops them at the end, after an error, and after Ctrl-C; kill -9 leaves them. A SQLite file stays "
+        "as\n"
+        "large as it grew. A URL with the option prefix is refused. What else the database does meanwhile "
+        "slows\n"
+        "the figures, and is slowed itself.\n\n"
+        "drain runs what the enqueueing rows left. Pick-up is from the commit of a task, in an idle queue, "
+        "to "
         "the\n"
         "start of its handler; about 100 tasks.\n",
     .run = bench_run,

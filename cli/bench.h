@@ -7,8 +7,8 @@
 
 struct bench {
     nq *q;
-    int64_t limit_us;     /* of each row */
-    int64_t tasks;        /* of each row, at most; 0: as many as there is time for */
+    int64_t limit_us; /* of each row */
+    int64_t tasks;    /* of each row, at most; 0: as many as there is time for */
     char *payload;
     size_t payload_size;
     char database[64]; /* what kind it is, for people; no part of it is secret */

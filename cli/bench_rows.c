@@ -15,12 +15,19 @@
 #define ROWS_CONCURRENCY 10
 #define ROWS_SAMPLES     100
 #define ROWS_TICK_MS     20 /* between two looks at how far it is */
+/* A processor waits for a database that is away; we do not. */
+#define ROWS_PATIENCE_US NQ_SECONDS(30)
 
 static void rows_progress(const char *what, uint64_t done, int64_t since)
 {
+    static int64_t drawn; /* only the main thread draws */
     char line[160];
-    snprintf(line, sizeof line, "%s: %" PRIu64 " tasks, %.1f s", what, done,
-             (double)(cli_now_us(CLOCK_MONOTONIC) - since) / 1e6);
+    int64_t now = cli_now_us(CLOCK_MONOTONIC);
+    if (now - drawn < 100000) {
+        return;
+    }
+    drawn = now;
+    snprintf(line, sizeof line, "%s: %" PRIu64 " tasks, %.1f s", what, done, (double)(now - since) / 1e6);
     log_progress(line);
 }
 
@@ -132,8 +139,7 @@ struct rows_process {
     pthread_cond_t moved;
     /* Guarded by the mutex: */
     bool ended;
-    int64_t began;   /* the first handler */
-    int64_t handled; /* the latest one */
+    int64_t handled; /* when the latest handler started */
     int64_t ended_at;
     int code;
     nq_err err;
@@ -209,7 +215,8 @@ static int rows_start(struct rows_process *p, nq *q, const char *queue, enum nq_
     return rows_no_thread();
 }
 
-/* Wait, not longer than a tick, for the end or (since != NULL) a handler other than that one. True: it came. */
+/* Wait, not longer than a tick, for the end or (since != NULL) a handler other than that one. True: it came.
+ */
 static bool rows_wait(struct rows_process *p, const int64_t *since)
 {
     struct timespec until;
@@ -236,6 +243,12 @@ static int rows_end(struct rows_process *p)
     return p->code == NQ_OK ? CLI_OK : cli_fail(&p->err);
 }
 
+static int rows_impatient(void)
+{
+    cli_complain("no task was picked up within 30 s");
+    return CLI_FAILURE;
+}
+
 /* ---- draining */
 
 int bench_drain(struct bench *b, const char *what, int64_t *rate)
@@ -251,7 +264,8 @@ int bench_drain(struct bench *b, const char *what, int64_t *rate)
     while (!rows_wait(&p, NULL)) {
         nq_proc_count(p.proc, &c); /* what was recorded as done, not only handled */
         now = cli_now_us(CLOCK_MONOTONIC);
-        if (bench_stopped() || now - begun >= b->limit_us) {
+        int64_t first = atomic_load(&began); /* not the start: connecting is no part of the rate */
+        if (bench_stopped() || now - (first > 0 ? first : begun + ROWS_PATIENCE_US) >= b->limit_us) {
             break;
         }
         rows_progress(what, c.done, begun);
@@ -262,9 +276,13 @@ int bench_drain(struct bench *b, const char *what, int64_t *rate)
         now = p.ended_at;
     }
     pthread_mutex_unlock(&p.mutex);
+    code = rows_end(&p);
+    if (code == CLI_OK && atomic_load(&began) == 0 && !bench_stopped()) {
+        return rows_impatient();
+    }
     int64_t took = now - atomic_load(&began);
     *rate = (int64_t)c.done * 1000000 / (took > 0 ? took : 1);
-    return rows_end(&p);
+    return code;
 }
 
 /* ---- pick-up */
@@ -293,9 +311,8 @@ static int64_t rows_sample(struct bench *b, struct rows_process *p)
         if (bench_stopped()) {
             return 0;
         }
-        if (cli_now_us(CLOCK_MONOTONIC) - committed > NQ_SECONDS(30)) {
-            cli_complain("a task was not picked up within 30 s");
-            return -CLI_FAILURE;
+        if (cli_now_us(CLOCK_MONOTONIC) - committed > ROWS_PATIENCE_US) {
+            return -rows_impatient();
         }
     }
     pthread_mutex_lock(&p->mutex);

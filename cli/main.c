@@ -10,8 +10,8 @@
 struct cli_settings cli;
 
 static const struct cli_command *const main_commands[] = {
-    &cli_add,    &cli_work,  &cli_list,    &cli_show, &cli_retry,      &cli_cancel,
-    &cli_delete, &cli_stats, &cli_migrate, &cli_bench, &cli_demo, &cli_demo_worker};
+    &cli_add,    &cli_work,  &cli_list,    &cli_show,  &cli_retry, &cli_cancel,
+    &cli_delete, &cli_stats, &cli_migrate, &cli_bench, &cli_demo,  &cli_demo_worker};
 #define MAIN_COMMANDS (sizeof main_commands / sizeof main_commands[0])
 
 /* Work on a copy of argv, and overwrite the passwords of URLs in the original: ps shows that one. */

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -106,7 +107,7 @@ class Usage(Base):
         for word in (b"migrate", b"add", b"work", b"69", b"NANOQ_DB"):
             self.assertIn(word, out)
         self.assertNotIn(b"demo-worker", out)
-        for command in "migrate add work list show retry cancel delete stats demo".split():
+        for command in "migrate add work list show retry cancel delete stats bench demo".split():
             self.assertEqual(self.run_nanoq("help", command), self.run_nanoq(command, "--help"))
             self.assertIn(b"usage: nanoq " + command.encode(), self.run_nanoq(command, "-h"))
 
@@ -124,7 +125,10 @@ class Usage(Base):
                            (("work", "/etc/passwd"), "cannot run /etc/passwd"),
                            (("retry", "1", "-2"), "unknown option"), (("retry", "0"), "not a task id"),
                            (("delete",), "at least one"), (("show", "99999999999999999999"), "not a task id"),
-                           (("--dbb", "x", "list"), "unknown option"), (("help", "nope"), "unknown command")):
+                           (("--dbb", "x", "list"), "unknown option"), (("help", "nope"), "unknown command"),
+                           (("bench", "x"), "no argument"), (("bench", "--seconds", "0"), "less than 0.01"),
+                           (("bench", "--payload", "1048577"), "0 to 1048576"),
+                           (("bench", "--db", "sqlite:x?busy_timeout=1&prefix=a_"), "leave it out")):
             with self.subTest(args=args):
                 self.assertEqual(self.run_nanoq(*args, code=2), b"")
                 self.assertIn(says, self.err)
@@ -566,6 +570,87 @@ class Demo(Base):
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(LIMIT), 1)
         self.assertEqual([n for n in os.listdir(self.dir) if n.startswith("nanoq-demo")], [])
+
+
+class BenchTests:
+    """Of a database given by sql(), which answers rows, and tables()."""
+
+    def bench_tables(self):
+        return [t for t in self.tables() if t.startswith("nanoq_bench_")]
+
+    def start_bench(self):
+        process = self.start("bench", "--seconds", "20", "--db", self.database_url())
+        self.wait(lambda: len(self.bench_tables()) >= 5, "the tables to be there")
+        self.wait(lambda: process.poll() is not None or self.joined(), "a processor")
+        return process
+
+    def joined(self):
+        table = next(t for t in self.bench_tables() if t.endswith("_processors"))
+        return int(self.sql("SELECT COUNT(*) FROM " + table)[0][0]) > 0
+
+    def test_figures_and_nothing_left(self):
+        before = self.tables()
+        out = self.run_nanoq("bench", "--seconds", "0.2", "--db", self.database_url(), "--format", "json")
+        rows = {r["name"]: r for r in json.loads(out)}
+        self.assertEqual(list(rows), ["enqueue_1", "enqueue_8", "enqueue_100", "drain", "pick_up_p50", "pick_up_p99"])
+        for row in list(rows.values())[:4]:
+            self.assertGreater(row["figure"], 0, row)
+            self.assertEqual(row["unit"], "tasks/s")
+        self.assertLessEqual(rows["pick_up_p50"]["figure"], rows["pick_up_p99"]["figure"])
+        self.assertEqual(self.tables(), before)
+        out = self.run_nanoq("bench", "--seconds", "0.2", "--tasks", "10", "--payload", "0", "--db", self.database_url())
+        self.assertRegex(out.decode(), r"(?m)^drain, .* \d+  tasks/s$")
+        self.assertEqual((self.err, self.tables()), ("", before))
+
+    def test_stopped_it_leaves_nothing(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = self.tables()
+            process = self.start_bench()
+            process.send_signal(number)
+            out, err = process.communicate(timeout=LIMIT)
+            self.assertEqual((process.returncode, out, err), (1, b"", b"nanoq bench: stopped\n"))
+            self.assertEqual(self.tables(), before)
+
+    def test_failed_it_leaves_nothing(self):
+        before = self.tables()
+        process = self.start_bench()
+        self.sql("DROP TABLE " + next(t for t in self.bench_tables() if t.endswith("_tasks")))
+        out, err = process.communicate(timeout=LIMIT)
+        self.assertEqual((process.returncode, out), (1, b""))
+        self.assertIn(b"nanoq bench: ", err)
+        self.assertEqual(self.tables(), before)
+
+
+class BenchSqlite(BenchTests, Base):
+    def setUp(self):
+        super().setUp()
+        self.run_nanoq("migrate", "--db", self.database_url())
+
+    def database_url(self):
+        return "sqlite:" + self.path("bench.db")
+
+    def sql(self, text):
+        db = sqlite3.connect(self.path("bench.db"), timeout=LIMIT)
+        try:
+            with db:
+                return db.execute(text).fetchall()
+        finally:
+            db.close()
+
+    def tables(self):
+        return sorted(r[0] for r in self.sql("SELECT name FROM sqlite_master"))
+
+
+class BenchMysql(BenchTests, MysqlBase):
+    def database_url(self):
+        return self.env["NANOQ_DB"]
+
+    def sql(self, text):
+        out = self.client("USE %s; %s" % (self.database, text)).stdout
+        return [line.split("\t") for line in out.decode().splitlines()]
+
+    def tables(self):
+        return sorted(r[0] for r in self.sql("SHOW TABLES"))
 
 
 if __name__ == "__main__":
