@@ -164,6 +164,8 @@ static int work_process(struct work *w, nq *q)
         drawing = pthread_create(&progress, NULL, work_progress, w) == 0;
         pthread_sigmask(SIG_SETMASK, &before, NULL);
     }
+    log_line(1, "working on queue %s%s, %u at a time", w->nqueues > 0 ? w->queues[0] : "default",
+             w->nqueues > 1 ? " and others" : "", w->options.concurrency);
     rc = nq_proc_run(w->proc, &err);
     if (drawing) {
         pthread_mutex_lock(&w->mutex);
@@ -203,6 +205,11 @@ static bool work_name(const char *what, const char *value, const char **names, s
 {
     if (*n == WORK_NAMES || *value == '\0') {
         cli_complain("--%s: %s", what, *value == '\0' ? "needs a name" : "too many of them");
+        return false;
+    }
+    /* `-q -j4`: a worker on the queue "-j4" would wait there for ever without a word. */
+    if (*value == '-') {
+        cli_complain("--%s: '%s' looks like an option, not a name", what, value);
         return false;
     }
     names[(*n)++] = value;

@@ -120,6 +120,7 @@ class Usage(Base):
                            (("list", "--state", "ded"), "waiting, running, done, dead"),
                            (("add", "a", "1", "2"), "too many"), (("work",), "needs a command"),
                            (("work", "-j", "0", "true"), "1 to 1024"), (("work", "--drain=x", "true"), "due, all"),
+                           (("work", "-q", "-j4", "true"), "looks like an option"),
                            (("work", "--lease", "1s", "true"), "less than 3"), (("show", "x"), "not a task id"),
                            (("work", "no-such-command-here"), "command not found"),
                            (("work", "/etc/passwd"), "cannot run /etc/passwd"),
