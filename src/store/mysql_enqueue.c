@@ -315,22 +315,20 @@ out:
     return rc;
 }
 
-/* How many of the next rows go into one statement: sizes of few kinds, so that few statements get prepared.
- */
+/* How many of the next rows go into one statement. A size not met before costs one round trip to prepare it,
+ * fewer than the pieces of a few fixed sizes would. */
 static size_t mysql_enqueue_piece(const struct mysql_enqueue_job *j, struct mysql_enqueue_row **rows,
                                   size_t n)
 {
     const size_t packet = nq_mysql_data_of(j->store)->packet / 2;
     const size_t most = packet < MYSQL_ENQUEUE_BYTES ? packet : MYSQL_ENQUEUE_BYTES;
-    size_t bytes = 0, fit = 0, piece = MYSQL_ENQUEUE_CHUNK;
+    size_t bytes = 0, fit = 0;
     while (fit < n && fit < MYSQL_ENQUEUE_CHUNK && bytes <= most) {
         bytes += rows[fit]->task->payload_size + 512;
         if (bytes <= most || fit == 0)
             fit++;
     }
-    while (piece > fit)
-        piece /= 4;
-    return piece;
+    return fit;
 }
 
 /* Insert the pending rows of the part; duplicates are answered. c NULL: on the caller's connection. */
@@ -436,6 +434,30 @@ static int mysql_enqueue_own_many(nq_conn *c, void *arg, nq_err *err)
     return mysql_enqueue_all(arg, c, err);
 }
 
+/* Tasks that fit one statement are one INSERT that commits itself. NQ_EDUPLICATE: nothing was inserted, and
+ * finding out which ones are live takes a transaction. */
+static int mysql_enqueue_own_at_once(nq_conn *conn, void *arg, nq_err *err)
+{
+    struct mysql_enqueue_job *j = arg;
+    struct mysql_enqueue_row *todo[MYSQL_ENQUEUE_CHUNK];
+    nq_err why = {0};
+    size_t n = 0;
+    int rc = NQ_EDUPLICATE;
+    mysql_enqueue_restart(j, conn);
+    if (j->n > MYSQL_ENQUEUE_CHUNK)
+        return rc;
+    for (size_t i = 0; i < j->n; i++)
+        if (j->rows[i].first == i)
+            todo[n++] = &j->rows[i];
+    if (mysql_enqueue_piece(j, todo, n) == n)
+        rc = mysql_enqueue_insert(j, conn, false, todo, n, &why);
+    if (rc != NQ_OK && j->unanswered)
+        rc = why.code = NQ_EUNKNOWN;
+    if (rc != NQ_OK && rc != NQ_EDUPLICATE && err)
+        *err = why;
+    return rc;
+}
+
 /* A single task is its own transaction: one INSERT that commits itself. */
 static int mysql_enqueue_own_one(nq_conn *conn, void *arg, nq_err *err)
 {
@@ -529,7 +551,7 @@ int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_i
         rc = mysql_enqueue_caller(&j, err);
     else if (n == 1)
         rc = nq_store_do(s, mysql_enqueue_own_one, &j, err);
-    else
+    else if ((rc = nq_store_do(s, mysql_enqueue_own_at_once, &j, err)) == NQ_EDUPLICATE)
         rc = nq_store_tx(s, mysql_enqueue_own_many, &j, err);
     if (rc == NQ_OK)
         mysql_enqueue_answer(&j, ids, results);
