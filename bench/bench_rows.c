@@ -47,6 +47,12 @@ static void rows_drain(bench *b, const bench_db *db, unsigned batch, double full
     }
 }
 
+/* The processor's default batch. */
+static void rows_drain_mysql_500(bench *b)
+{
+    rows_drain(b, &b->mysql, 500, 200e3);
+}
+
 static void rows_drain_mysql_100(bench *b)
 {
     rows_drain(b, &b->mysql, 100, 200e3);
@@ -64,6 +70,7 @@ static void rows_drain_mysql_1(bench *b)
 
 static void rows_drain_full(bench *b)
 {
+    rows_drain(b, &b->sqlite_full, 500, 200e3);
     rows_drain(b, &b->sqlite_full, 100, 200e3);
     rows_drain(b, &b->sqlite_full, 10, 50e3);
     rows_drain(b, &b->sqlite_full, 1, 10e3);
@@ -71,6 +78,7 @@ static void rows_drain_full(bench *b)
 
 static void rows_drain_normal(bench *b)
 {
+    rows_drain(b, &b->sqlite_normal, 500, 200e3);
     rows_drain(b, &b->sqlite_normal, 100, 200e3);
     rows_drain(b, &b->sqlite_normal, 1, 20e3);
 }
@@ -113,12 +121,9 @@ static void rows_enqueue_sqlite(bench *b)
     rows_enqueue(b, &b->sqlite_normal, 1, 100);
 }
 
-const bench_row bench_rows[] = {{"drain-mariadb-100", rows_drain_mysql_100, true},
-                                {"drain-mariadb-10", rows_drain_mysql_10, true},
-                                {"drain-mariadb-1", rows_drain_mysql_1, true},
-                                {"drain-sqlite-full", rows_drain_full, false},
-                                {"drain-sqlite-normal", rows_drain_normal, false},
-                                {"enqueue-mariadb", rows_enqueue_mysql, true},
-                                {"enqueue-mariadb-100", rows_enqueue_mysql_100, true},
-                                {"enqueue-sqlite", rows_enqueue_sqlite, false},
-                                {NULL, NULL, false}};
+const bench_row bench_rows[] = {
+    {"drain-mariadb-500", rows_drain_mysql_500, true}, {"drain-mariadb-100", rows_drain_mysql_100, true},
+    {"drain-mariadb-10", rows_drain_mysql_10, true},   {"drain-mariadb-1", rows_drain_mysql_1, true},
+    {"drain-sqlite-full", rows_drain_full, false},     {"drain-sqlite-normal", rows_drain_normal, false},
+    {"enqueue-mariadb", rows_enqueue_mysql, true},     {"enqueue-mariadb-100", rows_enqueue_mysql_100, true},
+    {"enqueue-sqlite", rows_enqueue_sqlite, false},    {NULL, NULL, false}};
