@@ -88,6 +88,8 @@ NQ_PRIVATE bool nq_mysql_client_error(unsigned code);
 NQ_PRIVATE int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err);
 /* The same when it was to commit: NQ_EUNKNOWN where the answer is lost. */
 NQ_PRIVATE int nq_mysql_commit_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err);
+/* The answer to a COMMIT was lost: err, which holds the reason, becomes NQ_EUNKNOWN and says so. */
+NQ_PRIVATE int nq_mysql_unknown(nq_err *err);
 /* The answer is lost, and with it whether the statement took effect. */
 NQ_PRIVATE bool nq_mysql_unanswered(unsigned code);
 

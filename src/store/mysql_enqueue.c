@@ -452,7 +452,7 @@ static int mysql_enqueue_own_at_once(nq_conn *conn, void *arg, nq_err *err)
     if (mysql_enqueue_piece(j, todo, n) == n)
         rc = mysql_enqueue_insert(j, conn, false, todo, n, &why);
     if (rc != NQ_OK && j->unanswered)
-        rc = why.code = NQ_EUNKNOWN;
+        rc = nq_mysql_unknown(&why);
     if (rc != NQ_OK && rc != NQ_EDUPLICATE && err)
         *err = why;
     return rc;
@@ -466,7 +466,7 @@ static int mysql_enqueue_own_one(nq_conn *conn, void *arg, nq_err *err)
     mysql_enqueue_restart(j, conn);
     int rc = mysql_enqueue_all(j, conn, &why);
     if (rc != NQ_OK && j->unanswered)
-        rc = why.code = NQ_EUNKNOWN;
+        rc = nq_mysql_unknown(&why);
     if (rc != NQ_OK && err)
         *err = why;
     return rc;

@@ -96,6 +96,21 @@ int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
     return nq_mysql_fail(c->base.store, res, err);
 }
 
+int nq_mysql_unknown(nq_err *err)
+{
+    nq_err was;
+    if (!err)
+        return NQ_EUNKNOWN;
+    was = *err;
+    nq_err_set(err, NQ_EUNKNOWN,
+               "the connection broke during the commit, it may or may not have taken effect: %s",
+               was.message);
+    err->db_code = was.db_code;
+    memcpy(err->sqlstate, was.sqlstate, sizeof err->sqlstate);
+    err->transaction_lost = was.transaction_lost;
+    return NQ_EUNKNOWN;
+}
+
 int nq_mysql_commit_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
 {
     const unsigned number = (unsigned)res->db_code;
@@ -103,9 +118,7 @@ int nq_mysql_commit_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
         return nq_mysql_own_failed(c, res, err);
     c->base.broken = true;
     nq_mysql_fail(c->base.store, res, err);
-    if (err)
-        err->code = NQ_EUNKNOWN;
-    return NQ_EUNKNOWN;
+    return nq_mysql_unknown(err);
 }
 
 static int mysql_sql_failed_here(nq_mysql_conn *c, nq_err *err)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What goes wrong at and on the way to a server: users, passwords, rights, silence, versions. */
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <sys/socket.h>
 
 #include "suites.h"
@@ -163,6 +164,46 @@ START_TEST(versions_are_told_apart)
 }
 END_TEST
 
+/* Kill the connection that waits for a row lock; the server's picture is refreshed after 100 ms. */
+static void *servers_kill_waiting(void *arg)
+{
+    t_conn *look = t_connect();
+    int64_t id = 0, until = t_mono() + NQ_SECONDS(10);
+    while (id == 0 && t_mono() < until) {
+        t_pause_ms(130);
+        id = t_run(look, "SELECT COALESCE(MAX(trx_mysql_thread_id), 0) FROM information_schema.innodb_trx "
+                         "WHERE trx_state = 'LOCK WAIT'");
+    }
+    if (id)
+        t_run(look, "KILL %" PRId64, id);
+    t_disconnect(look);
+    *(int64_t *)arg = id;
+    return NULL;
+}
+
+START_TEST(a_commit_without_an_answer_is_unknown)
+{
+    nq *q = t_open();
+    t_conn *rival = t_connect();
+    int64_t killed = 0;
+    t_begin(rival);
+    T_OK(nq_enqueue(q, t_tx(rival), NQ_TASK(.type = "t", NQ_BYTES("same")), NULL, &t_last));
+    pthread_t thread;
+    t_thread(&thread, servers_kill_waiting, &killed);
+    /* An INSERT that commits itself, and waits for the rival's. */
+    T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t", NQ_BYTES("same")), NULL, &t_last), NQ_EUNKNOWN);
+    ck_assert_ptr_nonnull(strstr(t_last.message, "may or may not"));
+    pthread_join(thread, NULL);
+    ck_assert_int_gt(killed, 0);
+    t_run(rival, "ROLLBACK");
+    /* As the header says: enqueue again with the same key. */
+    T_OK(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t", NQ_BYTES("same")), NULL, &t_last));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 1);
+    t_disconnect(rival);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_servers(void)
 {
     Suite *s = suite_create("servers");
@@ -175,6 +216,7 @@ Suite *suite_servers(void)
     tcase_add_test(c, a_user_that_may_only_read);
     tcase_add_test(c, nobody_listens_and_somebody_listens_but_says_nothing);
     tcase_add_test(c, a_server_that_restarts_its_connections_is_met_again);
+    tcase_add_test(c, a_commit_without_an_answer_is_unknown);
     tcase_add_loop_test(c, versions_are_told_apart, 0,
                         (int)(sizeof servers_versions / sizeof *servers_versions));
     return s;
