@@ -186,6 +186,7 @@ static int bench_all(struct bench *b)
     b->payload = cli_alloc(b->payload_size);
     memset(b->payload, 'x', b->payload_size);
     cli.db = url;
+    cli.makes_database = true;
     code = cli_open(&b->q);
     cli.db = NULL;
     explicit_bzero(url, strlen(url));

@@ -31,6 +31,7 @@ struct cli_settings {
     const char *db; /* --db, or NULL */
     enum cli_format format;
     const char *command; /* for messages: "add" */
+    bool makes_database; /* migrate, bench and demo: a SQLite file may be made */
 };
 extern struct cli_settings cli;
 

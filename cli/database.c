@@ -109,6 +109,22 @@ char *cli_url(int *code, bool *own)
     return cli_format("%s", given);
 }
 
+/* Opening would make the file: a mistyped path must not leave an empty database behind. */
+static bool database_is_missing(const char *url)
+{
+    const char *path = url + strlen("sqlite:");
+    if (strncmp(url, "sqlite:", strlen("sqlite:")) != 0 || strchr(path, '%') != NULL) {
+        return false;
+    }
+    char *file = cli_format("%.*s", (int)strcspn(path, "?"), path);
+    const bool missing = access(file, F_OK) != 0 && errno == ENOENT;
+    if (missing) {
+        cli_complain("no such file: %s; to make it, run: nanoq migrate", file);
+    }
+    free(file);
+    return missing;
+}
+
 int cli_open(nq **out)
 {
     return cli_open_logging(out, database_log);
@@ -127,6 +143,10 @@ int cli_open_logging(nq **out, nq_log_fn log)
     if (strncmp(url, "sqlite::memory:", 15) == 0) {
         free(url);
         return cli_usage("sqlite::memory: is gone when this command ends; use sqlite:PATH");
+    }
+    if (!own && !cli.makes_database && database_is_missing(url)) {
+        free(url);
+        return CLI_FAILURE;
     }
     nq *q = NULL;
     int rc = nq_open(&q, url, &options, &err);

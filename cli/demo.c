@@ -217,6 +217,7 @@ static int demo_prepare(struct demo_run *r)
         code = demo_directory(r) ? CLI_OK : CLI_FAILURE;
         cli.db = r->url;
     }
+    cli.makes_database = true;
     code = code == CLI_OK ? cli_open(&r->d.q) : code;
     if (code == CLI_OK && r->directory != NULL) {
         nq_err err = {0};

@@ -159,6 +159,7 @@ static int steer_migrate(int argc, char **argv)
         return steer_print();
     }
     nq *q = NULL;
+    cli.makes_database = true;
     int code = cli_open(&q);
     if (code == CLI_OK) {
         code = nq_migrate(q, &err) == NQ_OK ? CLI_OK : cli_fail(&err);

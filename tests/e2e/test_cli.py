@@ -167,6 +167,7 @@ class Usage(Base):
         self.assertIn("run: nanoq migrate", self.err)
         self.run_nanoq("retry", "1", "--db", other, code=1)
         self.assertIn("run: nanoq migrate", self.err)
+        self.assertFalse(os.path.exists(self.path("other.db")), "a mistyped path leaves nothing behind")
         self.assertIn(b"CREATE", self.run_nanoq("migrate", "--print", "--db", other))
         self.run_nanoq("migrate", "--db", other)
         self.run_nanoq("migrate", "--db", other)
