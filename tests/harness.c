@@ -348,11 +348,7 @@ nq_claimed *t_claim_one(nq *q, uint64_t lease)
 
 void t_free_claimed(nq_claimed *list)
 {
-    while (list) {
-        nq_claimed *next = list->next;
-        free(list);
-        list = next;
-    }
+    nq_claimed_free(list);
 }
 
 int t_finish(nq *q, const nq_claimed *c, enum nq_outcome_kind kind, int64_t delay_us, const char *error)

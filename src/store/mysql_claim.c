@@ -56,11 +56,7 @@ struct mysql_claim_batch {
 
 static void mysql_claim_batch_free(struct mysql_claim_batch *batch)
 {
-    while (batch->head) {
-        nq_claimed *next = batch->head->next;
-        free(batch->head);
-        batch->head = next;
-    }
+    nq_claimed_free(batch->head);
     free(batch->ids);
     *batch = (struct mysql_claim_batch){0};
 }

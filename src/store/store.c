@@ -33,7 +33,7 @@ static const nq_driver *store_driver(const char *scheme)
 
 /* Every documented option but prefix and hints: for the message that lists a driver's. */
 static const char *const store_options[] = {
-    "socket",          "password_file", "password_env",  "tls",          "tls_ca",     "tls_verify",
+    "socket",          "password_file", "password_env",  "tls",          "tls_ca",
     "connect_timeout", "read_timeout",  "write_timeout", "busy_timeout", "synchronous"};
 
 static int store_bad_option(const nq_driver *driver, const char *name, nq_err *err)
