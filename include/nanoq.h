@@ -60,6 +60,7 @@ NQ_API const char *nq_version(void);
 #define NQ_MAX_QUEUE           64   /* bytes of a queue name: A-Z a-z 0-9 _ . : / - */
 #define NQ_MAX_TYPE            255  /* bytes of a task type: UTF-8 without control characters */
 #define NQ_MAX_ERROR           4096 /* bytes kept of a task's last error; longer ones keep their end */
+#define NQ_MAX_NOTE            255  /* bytes of a note of progress; longer ones keep their start */
 #define NQ_MAX_RETRIES         1000 /* highest max_retries */
 #define NQ_MIN_PRIORITY        (-100)
 #define NQ_MAX_PRIORITY        100
@@ -175,7 +176,7 @@ NQ_API int nq_migrate(nq *q, nq_err *err);
 /* ---- Transactions ------------------------------------------------------------------------- */
 
 /*
- * Where an enqueue takes place: NQ_OWN_TX, a transaction of its own, committed when the call returns; or
+ * Where a call takes place: NQ_OWN_TX, a transaction of its own, committed when the call returns; or
  * the caller's open transaction, from nq_tx_mysql(conn) in nanoq_mysql.h or nq_tx_sqlite(db) in
  * nanoq_sqlite.h. The caller's connection must be on the database that the queue was opened on.
  */
@@ -299,9 +300,10 @@ NQ_API nq_verdict nq_next_run(nq_next *next, nq_ctx *ctx, const nq_task *task);
 
 enum nq_cause {
     NQ_CAUSE_NONE = 0,
-    NQ_CAUSE_TIMEOUT,   /* the task's timeout passed */
-    NQ_CAUSE_SHUTDOWN,  /* the processor's shutdown timeout passed: the task will be released */
-    NQ_CAUSE_LEASE_LOST /* the task is another's now: what this attempt does has no effect here */
+    NQ_CAUSE_TIMEOUT,    /* the task's timeout passed */
+    NQ_CAUSE_SHUTDOWN,   /* the processor's shutdown timeout passed: the task will be released */
+    NQ_CAUSE_LEASE_LOST, /* the task is another's now: what this attempt does has no effect here */
+    NQ_CAUSE_CANCEL      /* nq_cancel: whatever is answered but NQ_DONE, the task ends as cancelled */
 };
 
 /* Why the attempt should stop, or NQ_CAUSE_NONE. Cheap; callable from any thread. */
@@ -319,6 +321,33 @@ NQ_API void nq_ctx_set_delay(nq_ctx *ctx, int64_t delay_us);
  * Cut to its last NQ_MAX_ERROR bytes. */
 NQ_API nq_verdict nq_fail(nq_ctx *ctx, nq_verdict verdict, const char *fmt, ...) NQ_PRINTF(3, 4);
 NQ_API const char *nq_ctx_message(const nq_ctx *ctx); /* what nq_fail recorded, or "" */
+
+/*
+ * Tell how far the attempt has got, for people: `nanoq show`, nq_info. done of total, in units of your own;
+ * total 0: not known; below 0 is 0. note (may be NULL) is text, of which NQ_MAX_NOTE bytes are kept. Cheap:
+ * it is kept in memory, and the processor writes the latest one about once a second. Nothing is promised: it
+ * may be late or lost, and it is gone when the attempt ends. Callable from any thread until the handler
+ * returns.
+ */
+NQ_API void nq_ctx_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note);
+
+/*
+ * Complete the task in the transaction that is open on a connection of the handler's own (nq_tx_mysql,
+ * nq_tx_sqlite), so that its effects and its completion are committed together, or neither. Fenced: NQ_ELEASE
+ * when the task is another's by now or is gone; roll back then. Call it last, commit, and answer:
+ *
+ *   NQ_DONE   when the COMMIT succeeded. If it shows that it did not (the task is still here), the attempt
+ *             failed, and is retried.
+ *   NQ_RETRY  when it failed, or was not answered: if it took effect after all, the task is done, else it is
+ *             retried. Any other verdict is likewise heeded only where the transaction was not committed.
+ *
+ * Do not answer with the transaction still open: the task's row stays locked (SQLite: the whole file), and
+ * what becomes of the task is decided when the lock goes. May be called again in another transaction after a
+ * rollback. From the handler's thread. Errors: NQ_ELEASE; NQ_EINVAL (no transaction is open, or it is of
+ * another kind of database); those of a connection. After an error with err->transaction_lost nothing more
+ * may be sent in it; after any other, roll back.
+ */
+NQ_API int nq_ctx_complete_in(nq_ctx *ctx, nq_tx tx, nq_err *err);
 
 /* -- The processor -- */
 
@@ -406,6 +435,7 @@ NQ_API void nq_proc_stop(nq_proc *p);
 typedef struct nq_proc_counts {
     uint64_t claimed, done, retried, dead, snoozed, released, lease_lost;
     unsigned running; /* handlers in progress */
+    uint64_t cancelled;
 } nq_proc_counts;
 NQ_API void nq_proc_count(const nq_proc *p, nq_proc_counts *out);
 

@@ -11,11 +11,11 @@ extern "C" {
 
 /* docs/states.md has the diagram. The numbers are those of the state columns. */
 enum nq_state {
-    NQ_STATE_WAITING = 0, /* due now or later, or to be retried */
-    NQ_STATE_RUNNING = 1, /* claimed by a processor */
-    NQ_STATE_DONE = 2,    /* kept only where keep_done says so */
-    NQ_STATE_DEAD = 3,    /* out of attempts, discarded, or crashed too often */
-    NQ_STATE_CANCELLED = 4
+    NQ_STATE_WAITING = 0,  /* due now or later, or to be retried */
+    NQ_STATE_RUNNING = 1,  /* claimed by a processor */
+    NQ_STATE_DONE = 2,     /* kept only where keep_done says so */
+    NQ_STATE_DEAD = 3,     /* out of attempts, discarded, or crashed too often */
+    NQ_STATE_CANCELLED = 4 /* by nq_cancel */
 };
 
 /* "waiting", "running", ...; NULL for an unknown number. */
@@ -39,6 +39,10 @@ typedef struct nq_info {
     unsigned max_retries;
     unsigned generation;
     int64_t timeout_us, created_at_us, run_at_us, claimed_at_us, finished_at_us;
+    bool cancelling; /* it runs, and nq_cancel was called */
+    /* What the running attempt told by nq_ctx_progress, a second ago perhaps; progress_at_us 0: nothing. */
+    int64_t progress_done, progress_total, progress_at_us;
+    const char *progress_note; /* bytes of the handler's: NOT safe for a terminal as it is */
 } nq_info;
 
 /* Called per task; the pointers are valid until it returns; non-zero stops the listing. It must not call
@@ -63,8 +67,15 @@ NQ_API int nq_get(nq *q, nq_id id, nq_info_fn fn, void *udata, nq_err *err);
 /* Run it now: a dead, cancelled or done task goes back to waiting, attempts and crashes from zero; one that
  * waits becomes due. NQ_ENOTFOUND; NQ_ESTATE when running; NQ_EDUPLICATE when a live task has its key. */
 NQ_API int nq_retry(nq *q, nq_id id, nq_err *err);
-/* Take a waiting task out of the queue; it is kept as cancelled. NQ_ENOTFOUND; NQ_ESTATE when it runs or
- * has ended. A task that was to follow it (see nq_enqueue) still comes. */
+/*
+ * Cancel a task. One that waits is taken out of the queue and kept as cancelled. For one that runs the
+ * request is recorded, and its handler told (NQ_CAUSE_CANCEL): at once on this host where hints work, else at
+ * the next heartbeat of its processor, which is at most 5 s away. It never runs again: when the attempt ends,
+ * in whatever way (failed, snoozed, released, its worker died), the task is kept as cancelled; unless the
+ * handler answers NQ_DONE, then it is done. A cancelled attempt counts as no failure. Asking again is no
+ * error. NQ_ENOTFOUND; NQ_ESTATE when it has ended. A task that was to follow it (see nq_enqueue) still
+ * comes.
+ */
 NQ_API int nq_cancel(nq *q, nq_id id, nq_err *err);
 /* Delete a task that does not run. NQ_ENOTFOUND; NQ_ESTATE when it runs. Follows as for nq_cancel. */
 NQ_API int nq_delete(nq *q, nq_id id, nq_err *err);

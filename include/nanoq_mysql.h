@@ -256,10 +256,19 @@ static inline int nq_mysql_exec_(void *conn, const char *sql, const nq_val args[
     return rc;
 }
 
-/* The transaction that is open on conn, for nq_enqueue and nq_enqueue_many. Holds no resources. */
+static inline bool nq_mysql_in_tx_(void *conn)
+{
+    const unsigned status = ((MYSQL *)conn)->server_status;
+    return (status & SERVER_STATUS_IN_TRANS) != 0 || (status & SERVER_STATUS_AUTOCOMMIT) == 0;
+}
+
+/* The transaction that is open on conn, for nq_enqueue, nq_ctx_complete_in and their like. Holds no
+ * resources.
+ */
 static inline nq_tx nq_tx_mysql(MYSQL *conn)
 {
-    static const struct nq_tx_ops ops = {sizeof(struct nq_tx_ops), NQ_TX_MYSQL, nq_mysql_exec_};
+    static const struct nq_tx_ops ops = {sizeof(struct nq_tx_ops), NQ_TX_MYSQL, nq_mysql_exec_,
+                                         nq_mysql_in_tx_};
     nq_tx tx;
     tx.conn = conn;
     tx.ops = &ops;

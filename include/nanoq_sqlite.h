@@ -136,10 +136,16 @@ static inline int nq_sqlite_exec_on(void *conn, const char *sql, const nq_val ar
     return answer;
 }
 
+static inline bool nq_sqlite_in_tx(void *conn)
+{
+    return !sqlite3_get_autocommit((sqlite3 *)conn);
+}
+
 /* The handle for nq_enqueue and its like: db's open transaction, or one of db's own. Valid as long as db. */
 static inline nq_tx nq_tx_sqlite(sqlite3 *db)
 {
-    static const struct nq_tx_ops ops = {sizeof(struct nq_tx_ops), NQ_TX_SQLITE, nq_sqlite_exec_on};
+    static const struct nq_tx_ops ops = {sizeof(struct nq_tx_ops), NQ_TX_SQLITE, nq_sqlite_exec_on,
+                                         nq_sqlite_in_tx};
     nq_tx tx;
     tx.conn = db;
     tx.ops = &ops;

@@ -46,6 +46,8 @@ struct nq_tx_ops {
     /* Run one statement with bound parameters. Returns 0, row's non-zero answer, or -1 with res filled. */
     int (*exec)(void *conn, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
                 nq_exec_result *res);
+    /* Is a transaction open, or will the next statement begin one that stays open? */
+    bool (*in_tx)(void *conn);
 };
 
 #ifdef __cplusplus

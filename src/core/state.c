@@ -15,12 +15,14 @@ enum state_to {
     STATE_CN = NQ_STATE_CANCELLED
 };
 
-/* docs/states.md draws this. A running task is its processor's alone: nobody else may move it. */
+/* docs/states.md draws this. A running task is its processor's alone: nobody else may move it,
+ * but anybody may ask to have it cancelled. */
 static const int8_t state_moves[][NQ_MOVE_DELETE + 1] = {
-    /* from waiting, running, done, dead, cancelled, by
+    /* A running one is cancelled when its attempt ends and was not successful.
+     * from waiting, running, done, dead, cancelled, by
      * claim   complete  fail      snooze    release   bury      retry     cancel    delete */
     {STATE_RN, STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_WT, STATE_CN, STATE_GO},
-    {STATE_NO, STATE_DN, STATE_WT, STATE_WT, STATE_WT, STATE_DD, STATE_NO, STATE_NO, STATE_NO},
+    {STATE_NO, STATE_DN, STATE_WT, STATE_WT, STATE_WT, STATE_DD, STATE_NO, STATE_CN, STATE_NO},
     {STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_WT, STATE_NO, STATE_GO},
     {STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_WT, STATE_NO, STATE_GO},
     {STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_NO, STATE_WT, STATE_NO, STATE_GO},

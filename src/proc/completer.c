@@ -2,14 +2,21 @@
 /* Records outcomes in batches. */
 #include "proc.h"
 
+/* How soon to ask again for what a transaction that is still open decides. */
+#define COMPLETER_LATER_US NQ_MS(100)
+
 /* The batch that is being recorded. It stays together until it is: after NQ_EUNKNOWN only the very same
  * batch tells whether it took effect. */
 struct completer {
     nq_proc *proc;
     size_t n;
+    size_t nouts; /* to be recorded; the rest of the batch was, by the handlers */
     size_t limit; /* of the next batch; shrinks to find an outcome that the database refuses */
+    bool asked;   /* the database knows which are the rest */
     bool unknown; /* an earlier try may have taken effect */
     struct nq_away away;
+    nq_jobs later;    /* completed in a transaction of the handler's that may still be open: asked again */
+    int64_t later_us; /* then */
     nq_ctx *batch[NQ_FINISH_MAX];
     nq_outcome *outs[NQ_FINISH_MAX];
 };
@@ -19,7 +26,7 @@ static bool completer_did_commit(const struct completer *c)
 {
     if (!c->unknown)
         return false;
-    for (size_t i = 0; i < c->n; i++)
+    for (size_t i = 0; i < c->nouts; i++)
         if (c->outs[i]->result == NQ_OK)
             return false;
     return true;
@@ -35,6 +42,7 @@ static void completer_count(nq_proc *p, const nq_ctx *ctx, bool ours)
     }
     switch (ctx->out.kind) {
     case NQ_OUT_DONE:
+    case NQ_OUT_CONFIRM:
         atomic_fetch_add(&p->done, 1);
         break;
     case NQ_OUT_RETRY:
@@ -49,21 +57,61 @@ static void completer_count(nq_proc *p, const nq_ctx *ctx, bool ours)
     case NQ_OUT_DEAD:
         atomic_fetch_add(&p->dead, 1);
         break;
+    case NQ_OUT_CANCELLED:
+        atomic_fetch_add(&p->cancelled, 1);
+        break;
     }
+}
+
+/* Those that their handlers completed themselves: which of them need not be recorded, by the answer of the
+ * database, and which may be so later. */
+static int completer_confirm(struct completer *c, nq_err *err)
+{
+    size_t n = 0, kept = 0;
+    for (size_t i = 0; i < c->n; i++)
+        if (c->batch[i]->out.kind == NQ_OUT_CONFIRM)
+            c->outs[n++] = &c->batch[i]->out;
+    int rc = n ? nq_store_confirm(c->proc->store, c->outs, n, err) : NQ_OK;
+    if (rc != NQ_OK)
+        return rc;
+    c->nouts = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        nq_ctx *ctx = c->batch[i];
+        if (ctx->out.kind == NQ_OUT_CONFIRM && ctx->out.result == NQ_ECONFLICT) {
+            nq_jobs_push(&c->later, ctx);
+            c->later_us = nq_mono_us() + COMPLETER_LATER_US;
+            continue;
+        }
+        if (ctx->out.kind == NQ_OUT_CONFIRM && ctx->out.result == NQ_ESTATE)
+            nq_dispatch_uncommitted(ctx, &ctx->out);
+        if (ctx->out.kind != NQ_OUT_CONFIRM)
+            c->outs[c->nouts++] = &ctx->out;
+        c->batch[kept++] = ctx;
+    }
+    c->n = kept;
+    c->asked = true;
+    return NQ_OK;
+}
+
+/* The batch is in other hands now. */
+static void completer_empty(struct completer *c)
+{
+    c->n = c->nouts = 0;
+    c->asked = c->unknown = false;
 }
 
 /* The batch is recorded: count, tell the error hook, let go. */
 static void completer_settle(struct completer *c)
 {
     nq_proc *p = c->proc;
-    bool committed = completer_did_commit(c);
+    const bool committed = completer_did_commit(c);
     int64_t now = nq_mono_us(), due = INT64_MAX;
     size_t orphans = 0, lost = 0, released = 0;
 
     for (size_t i = 0; i < c->n; i++) {
         const nq_ctx *ctx = c->batch[i];
         const nq_outcome *out = &ctx->out;
-        bool ours = committed || out->result == NQ_OK;
+        bool ours = out->result == NQ_OK || (committed && out->kind != NQ_OUT_CONFIRM);
         completer_count(p, ctx, ours);
         orphans += ctx->orphan;
         lost += !ours && !ctx->orphan;
@@ -99,8 +147,7 @@ static void completer_settle(struct completer *c)
         const uint64_t any = NQ_HINT_ANY;
         nq_wake(p->q, &any, 1);
     }
-    c->n = 0;
-    c->unknown = false;
+    completer_empty(c);
 }
 
 /* Is it an outcome that is to blame, rather than the state that the database is in? */
@@ -124,8 +171,7 @@ static bool completer_pause(struct completer *c, const nq_err *err)
         if (c->n > 1)
             until = 0;
         c->limit = c->n > 1 ? c->n / 2 : 1;
-        c->n = 0;
-        c->unknown = false;
+        completer_empty(c);
     }
     bool on = true;
     for (;;) {
@@ -143,19 +189,36 @@ static bool completer_pause(struct completer *c, const nq_err *err)
     return on;
 }
 
-/* Fill the batch; false when nothing is left and nothing will come. */
-static bool completer_take(struct completer *c)
+/* With the lock held: wait until there is something to do, or nothing any more, or no time for it. */
+static bool completer_wait(struct completer *c)
+{
+    nq_proc *p = c->proc;
+    while (!p->ended.head && (p->phase < NQ_PHASE_RECORD || c->later.n > 0)) {
+        const int64_t now = nq_mono_us();
+        if (c->later.n > 0 && p->phase == NQ_PHASE_RECORD && now >= p->give_up_us)
+            return false;
+        if (c->later.n > 0 && now >= c->later_us)
+            break;
+        p->completer_idle = true;
+        nq_cond_wait_until(&p->done_cond, &p->lock, c->later.n > 0 ? c->later_us : now + NQ_SECONDS(3600));
+        p->completer_idle = false;
+    }
+    return true;
+}
+
+/* Fill the batch; false when nothing is left and nothing will come, or (*given_up) no time for it. */
+static bool completer_take(struct completer *c, bool *given_up)
 {
     nq_proc *p = c->proc;
     pthread_mutex_lock(&p->lock);
-    while (!p->ended.head && p->phase < NQ_PHASE_RECORD) {
-        p->completer_idle = true;
-        pthread_cond_wait(&p->done_cond, &p->lock);
-        p->completer_idle = false;
-    }
-    while (c->n < c->limit && p->ended.head) {
+    *given_up = !completer_wait(c);
+    if (*given_up)
+        nq_err_set(&p->lost_err, NQ_ECONFLICT,
+                   "a handler returned with the transaction of its nq_ctx_complete_in still open");
+    while (!*given_up && c->later.n > 0 && nq_mono_us() >= c->later_us)
+        nq_jobs_push(&p->ended, nq_jobs_pop(&c->later));
+    while (!*given_up && c->n < c->limit && p->ended.head) {
         c->batch[c->n] = nq_jobs_pop(&p->ended);
-        c->outs[c->n] = &c->batch[c->n]->out;
         c->n++;
     }
     pthread_mutex_unlock(&p->lock);
@@ -169,8 +232,10 @@ static void completer_drop(struct completer *c)
     pthread_mutex_lock(&p->lock);
     for (size_t i = 0; i < c->n; i++)
         nq_jobs_push(&p->ended, c->batch[i]);
-    p->lost = p->unrecorded;
     nq_ctx *ctx;
+    while ((ctx = nq_jobs_pop(&c->later)))
+        nq_jobs_push(&p->ended, ctx);
+    p->lost = p->unrecorded;
     while ((ctx = nq_jobs_pop(&p->ended))) {
         p->lost -= ctx->orphan;
         nq_ctx_unref(ctx);
@@ -179,25 +244,39 @@ static void completer_drop(struct completer *c)
     pthread_mutex_unlock(&p->lock);
 }
 
+/* Record the batch. */
+static int completer_record(struct completer *c, nq_err *err)
+{
+    int rc = c->asked ? NQ_OK : completer_confirm(c, err);
+    if (rc != NQ_OK || c->nouts == 0)
+        return rc;
+    rc = nq_store_finish(c->proc->store, c->outs, c->nouts, err);
+    c->unknown = c->unknown || rc == NQ_EUNKNOWN;
+    return rc;
+}
+
 NQ_PRIVATE void *nq_completer_main(void *arg)
 {
     struct completer c = {.proc = arg, .limit = NQ_FINISH_MAX};
     nq_err err = {0};
+    bool given_up = false;
+    nq_jobs_init(&c.later);
     for (;;) {
-        if (c.n == 0 && !completer_take(&c))
+        if (c.n == 0 && !completer_take(&c, &given_up))
             break;
-        int rc = nq_store_finish(c.proc->store, c.outs, c.n, &err);
+        int rc = completer_record(&c, &err);
         if (rc == NQ_OK) {
             nq_away_ended(c.proc, &c.away, "recording outcomes");
             completer_settle(&c);
             c.limit = c.limit >= NQ_FINISH_MAX / 2 ? NQ_FINISH_MAX : c.limit * 2;
             continue;
         }
-        c.unknown = c.unknown || rc == NQ_EUNKNOWN;
         if (!completer_pause(&c, &err)) {
-            completer_drop(&c);
+            given_up = true;
             break;
         }
     }
+    if (given_up)
+        completer_drop(&c);
     return NULL;
 }

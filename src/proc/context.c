@@ -15,6 +15,7 @@ NQ_PRIVATE nq_ctx *nq_ctx_new(nq_proc *p)
     ctx->proc = p;
     ctx->delay_us = -1;
     atomic_init(&ctx->refs, 1);
+    atomic_init(&ctx->progress, NULL);
     atomic_init(&ctx->cause, NQ_CAUSE_NONE);
     atomic_init(&ctx->fd, -1);
     atomic_init(&ctx->abandoned, false);
@@ -35,6 +36,7 @@ NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx)
     if (!ctx || atomic_fetch_sub(&ctx->refs, 1) > 1)
         return;
     nq_ctx_close_fd(ctx);
+    free(atomic_load(&ctx->progress));
     free(ctx->message);
     free(ctx->claim);
     free(ctx);
@@ -143,4 +145,49 @@ nq_verdict nq_fail(nq_ctx *ctx, nq_verdict verdict, const char *fmt, ...)
     free(ctx->message); /* only now: it may be among the arguments */
     ctx->message = text;
     return verdict;
+}
+
+/* ---- Progress ---- */
+
+/* The start of a text that fits, without half a character. */
+static size_t context_note(const char *text, size_t n)
+{
+    if (n <= NQ_MAX_NOTE)
+        return n;
+    for (n = NQ_MAX_NOTE; n > NQ_MAX_NOTE - 4 && ((unsigned char)text[n] & 0xc0) == 0x80; n--)
+        ;
+    return n;
+}
+
+NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note, size_t n)
+{
+    nq_progress *now = malloc(sizeof *now);
+    if (!now)
+        return; /* the next one may get through */
+    now->of = (nq_attempt){ctx->claim->task.id, ctx->claim->lease};
+    now->done = done > 0 ? done : 0;
+    now->total = total > 0 ? total : 0;
+    now->note_size = context_note(note, n);
+    if (now->note_size)
+        memcpy(now->note, note, now->note_size);
+    /* Whoever takes one out owns it, so no lock is needed. */
+    free(atomic_exchange(&ctx->progress, now));
+    if (!atomic_load(&ctx->proc->told))
+        atomic_store(&ctx->proc->told, true);
+}
+
+void nq_ctx_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note)
+{
+    nq_ctx_set_progress(ctx, done, total, note, note ? strlen(note) : 0);
+}
+
+/* ---- Completion in the handler's own transaction ---- */
+
+int nq_ctx_complete_in(nq_ctx *ctx, nq_tx tx, nq_err *err)
+{
+    const nq_proc *p = ctx->proc;
+    int rc =
+        nq_complete_in(p->store, tx, ctx->claim->task.id, ctx->claim->lease, p->opts.keep_done_us != 0, err);
+    ctx->completed = ctx->completed || rc == NQ_OK;
+    return rc;
 }

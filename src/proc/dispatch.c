@@ -88,14 +88,17 @@ static nq_outcome dispatch_outcome(const nq_ctx *ctx)
     return out;
 }
 
-NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out)
+/* What becomes of the task by the handler's verdict. */
+static void dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome *out)
 {
-    nq_verdict verdict = dispatch_run(ctx);
-    enum nq_cause cause = nq_ctx_cause(ctx);
-
-    *out = dispatch_outcome(ctx);
-    if (atomic_load(&ctx->abandoned))
-        return; /* nobody asks any more; the policy may be gone */
+    const enum nq_cause cause = nq_ctx_cause(ctx);
+    if (cause == NQ_CAUSE_CANCEL && verdict != NQ_DONE) {
+        /* It was told to stop: no failure, and only what it says itself is kept. */
+        out->kind = NQ_OUT_CANCELLED;
+        out->error = nq_ctx_has_message(ctx) ? ctx->message : NULL;
+        out->error_size = out->error ? strlen(out->error) : 0;
+        return;
+    }
     switch (verdict) {
     case NQ_DONE:
         out->kind = NQ_OUT_DONE;
@@ -121,6 +124,30 @@ NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out)
     }
 }
 
+NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out)
+{
+    const nq_verdict verdict = dispatch_run(ctx);
+
+    *out = dispatch_outcome(ctx);
+    if (atomic_load(&ctx->abandoned))
+        return; /* nobody asks any more; the policy may be gone */
+    ctx->verdict = verdict;
+    if (ctx->completed)
+        out->kind = NQ_OUT_CONFIRM;
+    else
+        dispatch_verdict(ctx, verdict, out);
+}
+
+NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out)
+{
+    nq_verdict verdict = ctx->verdict;
+    /* Its effects and its completion are one, and they are not there: to take it for done would lose them. */
+    if (verdict == NQ_DONE)
+        verdict =
+            nq_fail(ctx, NQ_RETRY, "the handler completed the task in a transaction that was not committed");
+    *out = dispatch_outcome(ctx);
+    dispatch_verdict(ctx, verdict, out);
+}
 NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out)
 {
     unsigned crash = ctx->claim->task.crashes + 1;

@@ -9,6 +9,9 @@
 #define LIVENESS_PURGE    500 /* finished tasks deleted at a time */
 #define LIVENESS_DOUBT_US NQ_SECONDS(3)
 #define LIVENESS_PROMOTE  500 /* follow-ups looked at at a time */
+#define LIVENESS_LOOK_US                                                                                     \
+    NQ_MS(5) /* least time between two looks for requests to cancel: hints are anybody's */
+#define LIVENESS_TELL_US NQ_SECONDS(1) /* and between two writings of progress */
 
 /* So long a drain waits for follow-ups that another promoter has locked: it may be stopped. */
 #define LIVENESS_OTHERS_US NQ_SECONDS(5)
@@ -19,9 +22,11 @@ struct liveness {
     nq_member *member;
     struct nq_away away;
     int64_t joined_us; /* when we did */
-    int64_t join_us, beat_us, watch_us, orphans_us, promote_us, purge_us;
-    bool sweep;        /* asked for, not done yet */
-    int64_t others_us; /* others have been at some follow-ups since then; 0: they are not */
+    int64_t join_us, beat_us, cancels_us, watch_us, orphans_us, promote_us, progress_us, purge_us;
+    int64_t looked_us;   /* for requests to cancel, last */
+    nq_reports *reports; /* NULL: no memory for them yet */
+    bool sweep;          /* asked for, not done yet */
+    int64_t others_us;   /* others have been at some follow-ups since then; 0: they are not */
 };
 
 static void liveness_name(char *name, size_t size)
@@ -65,7 +70,8 @@ static void liveness_join(struct liveness *l)
     nq_away_ended(p, &l->away, "joining");
     int64_t now = l->joined_us = nq_mono_us();
     l->beat_us = now + liveness_every(p);
-    l->watch_us = l->orphans_us = l->promote_us = now;
+    l->watch_us = l->orphans_us = l->promote_us = l->progress_us = now;
+    l->cancels_us = INT64_MAX;
     liveness_announce(p, nq_member_id(l->member));
 }
 
@@ -174,6 +180,25 @@ static void liveness_beat(struct liveness *l)
     int64_t start = nq_mono_us();
     if (liveness_went(l, nq_member_beat(l->member, &err), "the heartbeat", &err, &l->beat_us))
         l->beat_us = start + liveness_every(l->proc);
+    l->cancels_us = 0; /* who asked may not have reached us */
+}
+
+static void liveness_cancels(struct liveness *l)
+{
+    nq_err err = {0};
+    l->looked_us = nq_mono_us();
+    l->cancels_us = INT64_MAX;
+    liveness_went(l, nq_steer_cancels(l->proc, &err), "looking for tasks to cancel", &err, &l->cancels_us);
+}
+
+static void liveness_progress(struct liveness *l)
+{
+    nq_err err = {0};
+    int rc = l->reports ? NQ_OK : nq_reports_new(&l->reports, l->proc, &err);
+    l->progress_us = nq_mono_us() + LIVENESS_TELL_US;
+    if (rc == NQ_OK)
+        rc = nq_reports_write(l->reports, &err);
+    liveness_went(l, rc, "writing progress", &err, &l->progress_us);
 }
 
 static void liveness_watch(struct liveness *l)
@@ -262,10 +287,12 @@ static int64_t liveness_next(const struct liveness *l)
 {
     if (!l->member)
         return l->join_us;
-    int64_t next = l->beat_us < l->watch_us ? l->beat_us : l->watch_us;
-    next = next < l->orphans_us ? next : l->orphans_us;
-    next = next < l->promote_us ? next : l->promote_us;
-    return next < l->purge_us ? next : l->purge_us;
+    const int64_t due[] = {l->beat_us,    l->cancels_us,  l->watch_us, l->orphans_us,
+                           l->promote_us, l->progress_us, l->purge_us};
+    int64_t next = INT64_MAX;
+    for (size_t i = 0; i < sizeof due / sizeof *due; i++)
+        next = due[i] < next ? due[i] : next;
+    return next;
 }
 
 /* Sleep until a duty is due; false at the end. */
@@ -278,6 +305,12 @@ static bool liveness_sleep(struct liveness *l, bool *rejoin)
         if (p->sweep && !l->sweep && l->member) {
             l->sweep = true;
             l->promote_us = until = 0;
+        }
+        if (p->look && l->member) {
+            p->look = false;
+            const int64_t at = l->looked_us + LIVENESS_LOOK_US;
+            l->cancels_us = at < l->cancels_us ? at : l->cancels_us;
+            until = at < until ? at : until;
         }
         *rejoin = p->rejoin && l->member && nq_proc_held(p) == 0;
         if (p->phase == NQ_PHASE_END || *rejoin || !nq_cond_wait_until(&p->live_cond, &p->lock, until))
@@ -301,15 +334,22 @@ NQ_PRIVATE void *nq_liveness_main(void *arg)
             liveness_rejoin(&l);
         else if (l.beat_us <= now) /* the beat before all else: it keeps the leases */
             liveness_beat(&l);
+        else if (l.cancels_us <= now)
+            liveness_cancels(&l);
         else if (l.watch_us <= now)
             liveness_watch(&l);
         else if (l.orphans_us <= now)
             liveness_orphans(&l);
         else if (l.promote_us <= now)
             liveness_promote(&l);
+        else if (l.progress_us <= now)
+            liveness_progress(&l);
         else if (l.purge_us <= now)
             liveness_purge(&l);
     }
+    if (l.member && l.reports && nq_reports_write(l.reports, &err) != NQ_OK)
+        nq_proc_log(l.proc, NQ_LOG_DEBUG, "taking away progress: %s", err.message);
+    nq_reports_free(l.reports);
     if (l.member && nq_member_leave(l.member, &err) != NQ_OK)
         nq_proc_log(l.proc, NQ_LOG_WARN, "leaving: %s", err.message);
     return NULL;

@@ -15,8 +15,9 @@
  *   handlers    run them                       -> ended list
  *   completer   records what became of them
  *   watch       cancels attempts whose deadline passed
- *   liveness    is the member: beats, watches the others, reclaims (-> ended list), purges
- *   wake, bell  listen for hints from other processes, and wake the fetcher; both may be missing
+ *   liveness    is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what it
+ * is asked to, writes progress wake, bell  listen for hints from other processes, and wake the fetcher or
+ * liveness; both may be missing
  *
  * The thread in nq_proc_run starts them, waits for a stop and takes them down phase by phase.
  *
@@ -49,6 +50,9 @@ struct nq_ctx {
     int64_t deadline_us;
     int64_t delay_us; /* of nq_ctx_set_delay; -1: not set */
     char *message;
+    nq_verdict verdict;              /* of the handler */
+    bool completed;                  /* a call of nq_ctx_complete_in succeeded */
+    _Atomic(nq_progress *) progress; /* the latest, to be freed by whoever takes it out */
     atomic_int cause;
     atomic_int fd;
     atomic_bool abandoned; /* released in the place of its handler, which still runs */
@@ -126,8 +130,9 @@ struct nq_proc {
     atomic_bool started;
     atomic_uint stops; /* calls of nq_proc_stop */
     atomic_bool hint;  /* something was enqueued since the fetcher looked */
-    atomic_uint_least64_t claimed, done, retried, dead, snoozed, released, lease_lost;
+    atomic_uint_least64_t claimed, done, retried, dead, snoozed, released, lease_lost, cancelled;
     atomic_uint running;
+    atomic_bool told; /* some context has progress that was not taken out */
 
     pthread_mutex_t lock; /* guards what follows, and slots[].ctx, feeds[].quiet */
     pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, live_cond, bell_cond;
@@ -152,6 +157,7 @@ struct nq_proc {
     uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
     uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
     bool sweep;          /* liveness is asked to see to the follow-ups now */
+    bool look;           /* and to look for requests to cancel */
     bool drained;
     size_t lost; /* outcomes that could not be recorded */
     nq_err lost_err;
@@ -176,10 +182,14 @@ NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx); /* accepts NULL */
 NQ_PRIVATE void nq_ctx_cancel(nq_ctx *ctx, enum nq_cause cause);
 NQ_PRIVATE void nq_ctx_close_fd(nq_ctx *ctx);
 NQ_PRIVATE bool nq_ctx_has_message(const nq_ctx *ctx);
+/* nq_ctx_progress, of a note with a size. Any thread. */
+NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note, size_t n);
 
 /* ---- dispatch.c */
 /* Run the attempt and decide what becomes of it. */
 NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out);
+/* The same once more, for an attempt that completed its task in a transaction which was not committed. */
+NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out);
 /* What becomes of a task whose processor died. */
 NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out);
 NQ_PRIVATE struct nq_route *nq_route_find(const nq_proc *p, const char *type);
@@ -204,6 +214,18 @@ NQ_PRIVATE void nq_fetch_wake(void *proc);           /* the listener */
 
 /* ---- completer.c */
 NQ_PRIVATE void *nq_completer_main(void *proc);
+
+/* ---- steer.c: what concerns attempts that run */
+/* The listener of requests to cancel: have liveness look for them. Any thread. */
+NQ_PRIVATE void nq_steer_look(void *proc);
+/* Look, and cancel. */
+NQ_PRIVATE int nq_steer_cancels(nq_proc *p, nq_err *err);
+/* Progress, as one thread writes it. */
+typedef struct nq_reports nq_reports;
+NQ_PRIVATE int nq_reports_new(nq_reports **out, nq_proc *p, nq_err *err);
+NQ_PRIVATE void nq_reports_free(nq_reports *r); /* accepts NULL */
+/* Write what is new since the last time, take away what is over. What fails is done the next time. */
+NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err);
 
 /* ---- wake.c: what other processes tell. Nothing of it need work: the fetcher looks anyway. */
 NQ_PRIVATE void nq_wake_start(nq_proc *p);

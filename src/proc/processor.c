@@ -203,6 +203,7 @@ int nq_proc_new(nq_proc **out, nq *q, const nq_proc_options *opts, nq_err *err)
     p->pid = getpid();
     p->seq_max = NQ_LEASE_SEQ_MAX;
     p->listener.wake = nq_fetch_wake;
+    p->listener.look = nq_steer_look;
     p->listener.arg = p;
     atomic_init(&p->refs, 1);
     nq_jobs_init(&p->ready);
@@ -307,5 +308,6 @@ void nq_proc_count(const nq_proc *p, nq_proc_counts *out)
     out->snoozed = atomic_load(&p->snoozed);
     out->released = atomic_load(&p->released);
     out->lease_lost = atomic_load(&p->lease_lost);
+    out->cancelled = atomic_load(&p->cancelled);
     out->running = atomic_load(&p->running);
 }

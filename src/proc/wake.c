@@ -34,11 +34,12 @@ struct nq_wake {
     pthread_t listener, ringing;
     bool has_listener, has_bell;
     nq_bell *bell;
-    uint64_t *queues; /* of the feeds */
+    uint64_t *queues; /* of the feeds, and NQ_HINT_CANCEL */
 
     /* the listener thread's */
     int fd, place; /* of the datagrams; -1: none */
     bool pending;  /* a hint waits for next_us */
+    bool cancels;  /* and so does one of requests to cancel */
     int64_t next_us, gap_us;
     uint64_t claimed; /* at the last hint that was passed on */
 
@@ -69,27 +70,29 @@ static void wake_pass(struct nq_wake *w, int64_t now)
         w->gap_us = wake_min(w->gap_us * 2, WAKE_GAP_MAX_US);
     w->claimed = claimed;
     w->next_us = now + w->gap_us;
-    w->pending = false;
-    nq_fetch_wake(p);
+    if (w->cancels)
+        nq_steer_look(p);
+    if (w->pending)
+        nq_fetch_wake(p);
+    w->pending = w->cancels = false;
 }
 
 /* ---- Datagrams ---- */
 
-/* Read what came; was one of them for us? */
-static bool wake_read_datagrams(struct nq_wake *w)
+/* Read what came, and note what of it is for us. */
+static void wake_read_datagrams(struct nq_wake *w)
 {
     uint64_t queue[2];
-    bool ours = false;
     for (int i = 0; i < 64; i++) {
         const ssize_t n = recv(w->fd, queue, sizeof queue, MSG_DONTWAIT);
         if (n < 0)
             break;
         if (n != (ssize_t)sizeof queue[0])
             continue;
+        w->cancels = w->cancels || queue[0] == NQ_HINT_CANCEL;
         for (size_t k = 0; k < w->proc->nfeeds; k++)
-            ours = ours || queue[0] == w->queues[k] || queue[0] == NQ_HINT_ANY;
+            w->pending = w->pending || queue[0] == w->queues[k] || queue[0] == NQ_HINT_ANY;
     }
-    return ours;
 }
 
 /* ---- The file ---- */
@@ -102,8 +105,7 @@ static void wake_watch_file(struct nq_wake *w)
 
 static void wake_watch(struct nq_wake *w)
 {
-    w->notify = w->dir_watch = w->file_watch = -1;
-    w->echo_us = INT64_MAX;
+    w->dir_watch = w->file_watch = -1;
     w->notify_gap_us = WAKE_WATCH_MIN_US;
     w->file = nq_store_watched(w->proc->store);
     char *slash = w->file ? strrchr(w->file, '/') : NULL;
@@ -167,6 +169,7 @@ static void wake_echo(struct nq_wake *w, int64_t now)
 {
     w->echo_us = ++w->echo < WAKE_ECHOES ? now + wake_echo_us[w->echo] : INT64_MAX;
     nq_fetch_wake(w->proc);
+    nq_steer_look(w->proc); /* what was written may be a request to cancel */
 }
 
 /* ---- The listener's thread ---- */
@@ -175,11 +178,12 @@ static void wake_echo(struct nq_wake *w, int64_t now)
 static bool wake_poll(struct nq_wake *w, bool *datagrams, bool *events)
 {
     const int64_t now = nq_mono_us();
-    const bool hear = !w->pending && now >= w->next_us, see = now >= w->notify_us;
+    const bool waiting = w->pending || w->cancels;
+    const bool hear = !waiting && now >= w->next_us, see = now >= w->notify_us;
     struct pollfd fds[3] = {
         {w->stop_fd, POLLIN, 0}, {hear ? w->fd : -1, POLLIN, 0}, {see ? w->notify : -1, POLLIN, 0}};
     int64_t until = w->echo_us;
-    if (!hear && (w->pending || w->fd >= 0))
+    if (!hear && (waiting || w->fd >= 0))
         until = wake_min(until, w->next_us);
     if (!see && w->notify >= 0)
         until = wake_min(until, w->notify_us);
@@ -198,13 +202,13 @@ static void *wake_listen(void *arg)
     bool datagrams = false, events = false;
     while (wake_poll(w, &datagrams, &events)) {
         const int64_t now = nq_mono_us();
-        if (datagrams && wake_read_datagrams(w))
-            w->pending = true;
+        if (datagrams)
+            wake_read_datagrams(w);
         if (events && wake_read_events(w))
             wake_written(w, now);
         if (w->echo_us <= now)
             wake_echo(w, now);
-        if (w->pending && now >= w->next_us)
+        if ((w->pending || w->cancels) && now >= w->next_us)
             wake_pass(w, now);
         datagrams = events = false;
     }
@@ -254,8 +258,10 @@ static int64_t wake_bell_once(struct nq_wake *w, int64_t pause)
         rc = nq_bell_wait(w->bell, &rung, &err);
     }
     if (rc == NQ_OK) {
-        if (rung)
+        if (rung) {
             nq_fetch_wake(p);
+            nq_steer_look(p);
+        }
         return 0;
     }
     pthread_mutex_lock(&p->lock);
@@ -291,7 +297,7 @@ static void wake_start_bell(struct nq_wake *w)
 {
     nq_proc *p = w->proc;
     nq_err err = {0};
-    const int rc = nq_bell_new(&w->bell, p->store, w->queues, p->nfeeds, w->fd >= 0, &err);
+    const int rc = nq_bell_new(&w->bell, p->store, w->queues, p->nfeeds + 1, w->fd >= 0, &err);
     if (rc == NQ_OK)
         w->has_bell = nq_thread_start(&w->ringing, wake_bell_main, w, &err) == NQ_OK;
     if (!w->has_bell && rc != NQ_EUNSUPPORTED)
@@ -301,24 +307,28 @@ static void wake_start_bell(struct nq_wake *w)
 NQ_PRIVATE void nq_wake_start(nq_proc *p)
 {
     struct nq_wake *w;
-    /* A drain ends with what is there: nothing to wait for. */
-    if (p->opts.drain == NQ_DRAIN_DUE || !p->store->hints || !(w = calloc(1, sizeof *w)))
+    if (!p->store->hints || !(w = calloc(1, sizeof *w)))
         return;
     p->wake = w;
     w->proc = p;
     w->fd = w->notify = -1;
+    w->echo_us = INT64_MAX;
     w->gap_us = WAKE_GAP_MIN_US;
     w->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    w->queues = calloc(p->nfeeds, sizeof *w->queues);
+    w->queues = calloc(p->nfeeds + 1, sizeof *w->queues);
     if (w->stop_fd < 0 || !w->queues)
         return;
     for (size_t i = 0; i < p->nfeeds; i++)
         w->queues[i] = nq_hint_queue(p->feeds[i].name);
+    w->queues[p->nfeeds] = NQ_HINT_CANCEL;
     w->fd = nq_hints_listen(nq_hints_of(p->q), &w->place);
-    wake_watch(w);
+    /* A drain ends with what is there: no new tasks to wait for, only requests to cancel. */
+    if (p->opts.drain != NQ_DRAIN_DUE)
+        wake_watch(w);
     if (w->fd >= 0 || w->notify >= 0)
         w->has_listener = nq_thread_start(&w->listener, wake_listen, w, NULL) == NQ_OK;
-    wake_start_bell(w);
+    if (p->opts.drain != NQ_DRAIN_DUE)
+        wake_start_bell(w);
     nq_fetch_wake(p); /* for what came before anybody listened */
 }
 

@@ -15,10 +15,15 @@
     "t.crashes AS crashes, t.max_retries AS max_retries, t.generation AS generation, "                       \
     "t.timeout_ms AS timeout_ms, {us:t.created_at} AS created, {us:t.run_at} AS due, "
 #define ADMIN_LIVE                                                                                           \
-    "p.name AS worker, {us:t.claimed_at} AS claimed, 0 AS ended FROM {tasks} t "                             \
-    "LEFT JOIN {processors} p ON p.id = (t.lease >> 36) AND t.state = 1 "
-#define ADMIN_ENDED "NULL AS worker, NULL AS claimed, {us:t.finished_at} AS ended FROM {finished} t "
-#define ADMIN_CUT   "SUBSTR({bytes:t.payload}, 1, " ADMIN_PREVIEW ")"
+    "p.name AS worker, {us:t.claimed_at} AS claimed, 0 AS ended, CASE WHEN x.task_id IS NULL THEN 0 "        \
+    "ELSE 1 END AS cancelling, g.done AS done, g.total AS total, g.note AS note, {us:g.told_at} AS told "    \
+    "FROM {tasks} t LEFT JOIN {processors} p ON p.id = (t.lease >> 36) AND t.state = 1 "                     \
+    "LEFT JOIN {cancels} x ON x.task_id = t.id AND x.lease = t.lease AND t.state = 1 "                       \
+    "LEFT JOIN {progress} g ON g.task_id = t.id AND g.lease = t.lease AND t.state = 1 "
+#define ADMIN_ENDED                                                                                          \
+    "NULL AS worker, NULL AS claimed, {us:t.finished_at} AS ended, 0 AS cancelling, 0 AS done, 0 AS total, " \
+    "NULL AS note, 0 AS told FROM {finished} t "
+#define ADMIN_CUT "SUBSTR({bytes:t.payload}, 1, " ADMIN_PREVIEW ")"
 
 struct admin_show {
     nq_info_fn fn;
@@ -43,7 +48,8 @@ static const char *admin_text(char **at, const nq_val *v)
 static int admin_info_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct admin_show *show = arg;
-    char *text = malloc(cols[2].n + cols[3].n + cols[4].n + cols[6].n + cols[15].n + 5), *at = text;
+    char *text = malloc(cols[2].n + cols[3].n + cols[4].n + cols[6].n + cols[15].n + cols[21].n + 6);
+    char *at = text;
     (void)ncols;
     if (!text)
         return NQ_ENOMEM;
@@ -66,6 +72,11 @@ static int admin_info_row(const nq_val cols[], size_t ncols, void *arg)
         .run_at_us = cols[14].i,
         .claimed_at_us = cols[16].i,
         .finished_at_us = cols[17].i,
+        .cancelling = cols[18].i != 0,
+        .progress_done = cols[19].i,
+        .progress_total = cols[20].i,
+        .progress_note = admin_text(&at, &cols[21]),
+        .progress_at_us = cols[22].i,
     };
     show->last = info.id;
     show->shown++;
@@ -214,7 +225,8 @@ NQ_API int nq_get(nq *q, nq_id id, nq_info_fn fn, void *udata, nq_err *err)
 struct admin_move {
     nq_id id;
     enum nq_move move;
-    int state; /* found; -1: nowhere */
+    int state;  /* found; -1: nowhere */
+    bool asked; /* its processor is to see to it */
 };
 
 static int admin_state_row(const nq_val cols[], size_t ncols, void *arg)
@@ -264,8 +276,21 @@ static int admin_retry(nq_conn *c, const struct admin_move *m, nq_err *err)
     return code ? code : admin_by_id(c, "DELETE FROM {finished} WHERE id = ?", m->id, err);
 }
 
-static int admin_cancel(nq_conn *c, const struct admin_move *m, nq_err *err)
+/* A running task is its processor's alone. What is asked of this claim counts when it ends, in whatever way:
+ * we hold the row's lock, so it has not ended, and whoever ends it looks here after taking that lock. */
+static int admin_ask(nq_conn *c, struct admin_move *m, nq_err *err)
 {
+    m->asked = true;
+    return admin_by_id(c,
+                       "REPLACE INTO {cancels} (task_id, lease) SELECT id, lease FROM {tasks} "
+                       "WHERE id = ? AND state = 1",
+                       m->id, err);
+}
+
+static int admin_cancel(nq_conn *c, struct admin_move *m, nq_err *err)
+{
+    if (m->state == NQ_STATE_RUNNING)
+        return admin_ask(c, m, err);
     const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_WAITING, NQ_MOVE_CANCEL)), nq_int(m->id)};
     int code =
         nq_sql(c,
@@ -281,6 +306,7 @@ static int admin_move(nq_conn *c, void *arg, nq_err *err)
         [NQ_MOVE_RETRY] = "retried", [NQ_MOVE_CANCEL] = "cancelled", [NQ_MOVE_DELETE] = "deleted"};
     struct admin_move *m = arg;
     int code = admin_find(c, m->id, &m->state, err);
+    m->asked = false; /* it may be the second try */
     if (code)
         return code;
     if (m->state < 0)
@@ -302,7 +328,11 @@ static int admin_moving(nq *q, nq_id id, enum nq_move move, nq_err *err)
 {
     struct admin_move m = {.id = id, .move = move};
     int code = nq_usable(q, err);
-    return code ? code : nq_store_tx(nq_store_of(q), admin_move, &m, err);
+    if (!code)
+        code = nq_store_tx(nq_store_of(q), admin_move, &m, err);
+    if (!code && m.asked)
+        nq_wake_look(q);
+    return code;
 }
 
 NQ_API int nq_retry(nq *q, nq_id id, nq_err *err)

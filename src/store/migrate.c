@@ -180,7 +180,9 @@ static const char migrate_drops[] = "DROP TABLE IF EXISTS {schema};\n"
                                     "DROP TABLE IF EXISTS {followups};\n"
                                     "DROP TABLE IF EXISTS {finished};\n"
                                     "DROP TABLE IF EXISTS {tasks};\n"
-                                    "DROP TABLE IF EXISTS {processors};\n";
+                                    "DROP TABLE IF EXISTS {processors};\n"
+                                    "DROP TABLE IF EXISTS {cancels};\n"
+                                    "DROP TABLE IF EXISTS {progress};\n";
 
 static int migrate_down(nq_conn *c, void *arg, nq_err *err)
 {

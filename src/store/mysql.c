@@ -329,6 +329,7 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .disconnect = nq_mysql_disconnect,
     .usable = nq_mysql_usable,
     .exec = nq_mysql_exec,
+    .caller_failed = nq_mysql_caller_failed,
     .begin = mysql_db_begin,
     .commit = mysql_db_commit,
     .rollback = nq_mysql_rollback,

@@ -81,6 +81,8 @@ NQ_PRIVATE int nq_mysql_check_version(const char *version, bool mariadb, nq_err 
 NQ_PRIVATE int nq_mysql_code(unsigned number);
 /* Fill err from a failed exec on any connection; the nq_code. */
 NQ_PRIVATE int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err);
+/* The same on the caller's: is its transaction gone? */
+NQ_PRIVATE int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err);
 /* An error that the client library found, not the server: the connection is good for nothing more. */
 NQ_PRIVATE bool nq_mysql_client_error(unsigned code);
 /* What to do about a failed statement of our own connection: roll back a conflict, give up a lost connection.

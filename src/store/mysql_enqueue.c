@@ -137,11 +137,8 @@ static int mysql_enqueue_id(const nq_val cols[], size_t ncols, void *arg)
 
 static int mysql_enqueue_caller_failed(struct mysql_enqueue_job *j, nq_exec_result *res, nq_err *err)
 {
-    /* 1205 ends the statement only, unless the server was told to end the transaction. */
-    if (res->db_code == 1205 && nq_mysql_data_of(j->store)->rollback_on_timeout)
-        res->lost = true;
     j->caller_failed = true;
-    return nq_mysql_fail(j->store, res, err);
+    return nq_mysql_caller_failed(j->store, res, err);
 }
 
 static int mysql_enqueue_held(nq_err *err)

@@ -81,6 +81,14 @@ int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err)
     return code;
 }
 
+int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err)
+{
+    /* 1205 ends the statement only, unless the server was told to end the transaction. */
+    if (res->db_code == 1205 && nq_mysql_data_of(s)->rollback_on_timeout)
+        res->lost = true;
+    return nq_mysql_fail(s, res, err);
+}
+
 /* A conflict ends the transaction by an explicit ROLLBACK, whatever the server made of it, so that the state
  * is known; a lost connection is not used again. */
 int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)

@@ -137,7 +137,7 @@ void nq_unlisten(nq *q, nq_listener *l)
     pthread_mutex_unlock(&q->lock);
 }
 
-static void queue_wake(nq *q)
+static void queue_wake(nq *q, bool look)
 {
     nq_listener *l;
 
@@ -147,7 +147,7 @@ static void queue_wake(nq *q)
     q->waking++;
     for (l = q->listeners; l; l = l->next) {
         pthread_mutex_unlock(&q->lock);
-        l->wake(l->arg);
+        (look ? l->look : l->wake)(l->arg);
         pthread_mutex_lock(&q->lock);
     }
     if (--q->waking == 0)
@@ -162,8 +162,15 @@ NQ_PRIVATE nq_hints *nq_hints_of(nq *q)
 
 NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n)
 {
-    queue_wake(q);
+    queue_wake(q, false);
     nq_hints_send(q->hints, queues, n);
+}
+
+NQ_PRIVATE void nq_wake_look(nq *q)
+{
+    const uint64_t cancel = NQ_HINT_CANCEL;
+    queue_wake(q, true);
+    nq_hints_send(q->hints, &cancel, 1);
 }
 
 void nq_hint(nq *q, const char *queue)
@@ -176,10 +183,10 @@ void nq_hint(nq *q, const char *queue)
 
 /* ---- Enqueue ---- */
 
-static int queue_check_tx(const nq *q, nq_tx tx, nq_err *err)
+NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err)
 {
     static const char *const names[] = {"no known database", "MySQL", "SQLite"};
-    int ours = (int)q->store->driver->tx_kind, theirs;
+    const int ours = (int)s->driver->tx_kind;
 
     if (!tx.ops && !tx.conn)
         return NQ_OK;
@@ -187,9 +194,9 @@ static int queue_check_tx(const nq *q, nq_tx tx, nq_err *err)
         return nq_err_set(err, NQ_EINVAL,
                           "the transaction handle is not from nq_tx_mysql or nq_tx_sqlite, or its "
                           "connection is NULL");
-    if (tx.ops->size < sizeof(*tx.ops) || !tx.ops->exec)
+    if (tx.ops->size < sizeof(*tx.ops) || !tx.ops->exec || !tx.ops->in_tx)
         return nq_err_set(err, NQ_EINVAL, "the transaction handle is from an incompatible version of nanoq");
-    theirs = (int)tx.ops->kind;
+    const int theirs = (int)tx.ops->kind;
     if (theirs != ours)
         return nq_err_set(err, NQ_EINVAL, "the transaction handle is of %s, this queue is on %s",
                           names[theirs == NQ_TX_MYSQL || theirs == NQ_TX_SQLITE ? theirs : 0], names[ours]);
@@ -250,7 +257,7 @@ int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_err *err
         return rc;
     if (!task)
         return nq_err_set(err, NQ_EINVAL, "the task is NULL");
-    if ((rc = queue_check_tx(q, tx, err)) != NQ_OK)
+    if ((rc = nq_tx_check(q->store, tx, err)) != NQ_OK)
         return rc;
     rc = nq_spec_check(task, q->max_payload, nq_store_max_payload(q->store), &new_task, err);
     if (rc != NQ_OK)
@@ -297,7 +304,7 @@ int nq_enqueue_many(nq *q, nq_tx tx, const nq_task_spec tasks[], size_t n, nq_id
     int *new_results = NULL;
     int rc = nq_usable(q, err);
 
-    if (rc != NQ_OK || (rc = queue_check_tx(q, tx, err)) != NQ_OK || n == 0)
+    if (rc != NQ_OK || (rc = nq_tx_check(q->store, tx, err)) != NQ_OK || n == 0)
         return rc;
     if (!tasks)
         return nq_err_set(err, NQ_EINVAL, "tasks is NULL but n is %zu", n);

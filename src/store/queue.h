@@ -5,10 +5,12 @@
 
 #include "store.h"
 
-/* Told after a commit of this handle's that made tasks due: a hint, called without locks, must be quick. */
+/* Told after a commit of this handle's that made tasks due (wake) or asked to cancel one that runs (look): a
+ * hint, called without locks, must be quick. */
 typedef struct nq_listener {
     struct nq_listener *next;
     void (*wake)(void *arg);
+    void (*look)(void *arg);
     void *arg;
 } nq_listener;
 
@@ -22,6 +24,9 @@ NQ_PRIVATE void nq_unlisten(nq *q, nq_listener *l); /* after it returns wake is 
 /* Wake whoever may wait for tasks of these queues: the listeners, and processors elsewhere. Without locks. */
 NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n);
 
+/* Have the processors look for requests to cancel. Likewise. */
+NQ_PRIVATE void nq_wake_look(nq *q);
+
 /* hints.c: tell other processes. Hints may be lost: whoever waits for one looks by itself now and then. */
 typedef struct nq_hints nq_hints;
 NQ_PRIVATE int nq_hints_open(nq_hints **out, nq_store *s, nq_err *err);
@@ -32,6 +37,9 @@ NQ_PRIVATE nq_hints *nq_hints_of(nq *q);
  * datagram of 8 bytes, one queue, from anybody on this host. */
 NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place);
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place);
+
+/* queue.c: NQ_EINVAL where this is no handle that the store can work with; NQ_OWN_TX is one. */
+NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err);
 
 /* spec.c: check one spec, of whatever header's size, and fill in the defaults. Payloads have at most
  * `allowed` bytes by the options and `possible` by the database. */

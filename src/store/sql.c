@@ -63,7 +63,8 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
 {
     const bool server = s->driver->tx_kind == NQ_TX_MYSQL;
     if (sql_is(token, n, "tasks") || sql_is(token, n, "finished") || sql_is(token, n, "processors") ||
-        sql_is(token, n, "followups") || sql_is(token, n, "schema"))
+        sql_is(token, n, "followups") || sql_is(token, n, "cancels") || sql_is(token, n, "progress") ||
+        sql_is(token, n, "schema"))
         sql_table(s, token, n, out);
     else if (sql_is(token, n, "prefix"))
         nq_buf_str(out, s->prefix);

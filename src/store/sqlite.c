@@ -317,6 +317,7 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .disconnect = nq_sqlite_disconnect,
     .usable = nq_sqlite_usable,
     .exec = nq_sqlite_exec,
+    .caller_failed = nq_sqlite_caller_failed,
     .begin = nq_sqlite_begin,
     .commit = nq_sqlite_commit,
     .rollback = nq_sqlite_rollback,

@@ -69,6 +69,7 @@ NQ_PRIVATE int nq_sqlite_lock_probe(nq_conn *conn, const uint64_t ids[], size_t 
 
 /* Fill err from what the database said and answer the code. */
 NQ_PRIVATE int nq_sqlite_error(const nq_exec_result *res, nq_err *err);
+NQ_PRIVATE int nq_sqlite_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err);
 /* The same on an own connection, which it may mark broken; _error: for the last failure on it. */
 NQ_PRIVATE int nq_sqlite_conn_failed(nq_sqlite_conn *c, const nq_exec_result *res, nq_err *err);
 NQ_PRIVATE int nq_sqlite_conn_error(nq_sqlite_conn *c, nq_err *err);

@@ -65,6 +65,15 @@ NQ_PRIVATE int nq_sqlite_error(const nq_exec_result *res, nq_err *err)
     return code;
 }
 
+NQ_PRIVATE int nq_sqlite_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err)
+{
+    const int code = nq_sqlite_error(res, err);
+    (void)s;
+    if (err)
+        err->transaction_lost = res->lost;
+    return code;
+}
+
 /* After these the handle's own state may be wrong: a fresh one looks at the file anew. */
 static bool sqlite_conn_breaks(int db_code)
 {

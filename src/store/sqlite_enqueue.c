@@ -50,6 +50,7 @@ static const struct {
 #define NQ_SQLITE_ENQUEUE_CHUNK 50
 
 typedef struct sqlite_enqueue_job {
+    const nq_store *store;
     const nq_new *tasks;
     size_t n;
     nq_id *ids;
@@ -75,15 +76,6 @@ static int sqlite_enqueue_row(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-/* A failure on the caller's handle. */
-static int sqlite_enqueue_failed(const nq_exec_result *res, nq_err *err)
-{
-    const int code = nq_sqlite_error(res, err);
-    if (err)
-        err->transaction_lost = res->lost;
-    return code;
-}
-
 /* Run one of the statements where the job takes place. */
 static int sqlite_enqueue_run(sqlite_enqueue_job *job, enum sqlite_enqueue_step step, const nq_val args[],
                               size_t nargs, struct sqlite_enqueue_live *live, nq_exec_result *res,
@@ -97,7 +89,7 @@ static int sqlite_enqueue_run(sqlite_enqueue_job *job, enum sqlite_enqueue_step 
     }
     if (!job->tx.ops->exec(job->tx.conn, job->sql[step].p, args, nargs, row, live, res))
         return NQ_OK;
-    return sqlite_enqueue_failed(res, err);
+    return nq_sqlite_caller_failed(job->store, res, err);
 }
 
 static void sqlite_enqueue_values(const sqlite_enqueue_job *job, size_t i,
@@ -177,7 +169,7 @@ static int sqlite_enqueue_control(const sqlite_enqueue_job *job, const char *sql
     nq_exec_result res;
     if (!job->tx.ops->exec(job->tx.conn, sql, NULL, 0, NULL, NULL, &res))
         return NQ_OK;
-    return sqlite_enqueue_failed(&res, err);
+    return nq_sqlite_caller_failed(job->store, &res, err);
 }
 
 /* Insert tasks from..from+n with one statement. *all false: some are duplicates, and none was inserted. */
@@ -202,7 +194,7 @@ static int sqlite_enqueue_chunk(sqlite_enqueue_job *job, nq_store *s, size_t fro
     if ((code = sqlite_enqueue_control(job, "SAVEPOINT nanoq_chunk", err)))
         goto out;
     if (job->tx.ops->exec(job->tx.conn, sql.p, rows, n * NQ_SQLITE_ENQUEUE_COLUMNS, NULL, NULL, &res)) {
-        code = sqlite_enqueue_failed(&res, err);
+        code = nq_sqlite_caller_failed(job->store, &res, err);
         goto out;
     }
     *all = res.affected == n;
@@ -261,7 +253,7 @@ static int sqlite_enqueue_caller(nq_store *s, sqlite_enqueue_job *job, nq_err *e
 NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                  int results[], nq_err *err)
 {
-    sqlite_enqueue_job job = {.tasks = tasks, .n = n, .tx = tx};
+    sqlite_enqueue_job job = {.store = s, .tasks = tasks, .n = n, .tx = tx};
     int code;
 
     if (n == 0)

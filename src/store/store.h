@@ -14,7 +14,7 @@
  *   mysql*.c, sqlite*.c       nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
-#define NQ_SCHEMA_VERSION 1
+#define NQ_SCHEMA_VERSION 2
 
 typedef struct nq_store nq_store;
 typedef struct nq_conn nq_conn;
@@ -52,22 +52,24 @@ typedef struct nq_claimed {
 } nq_claimed;
 
 enum nq_outcome_kind {
-    NQ_OUT_DONE,    /* delete, or keep as done */
-    NQ_OUT_RETRY,   /* attempts + 1, waiting again after delay_us */
-    NQ_OUT_SNOOZE,  /* waiting again after delay_us, nothing consumed */
-    NQ_OUT_RELEASE, /* waiting again as before the claim */
-    NQ_OUT_DEAD     /* attempts + 1, moved to the finished tasks */
+    NQ_OUT_DONE,      /* delete, or keep as done */
+    NQ_OUT_RETRY,     /* attempts + 1, waiting again after delay_us */
+    NQ_OUT_SNOOZE,    /* waiting again after delay_us, nothing consumed */
+    NQ_OUT_RELEASE,   /* waiting again as before the claim */
+    NQ_OUT_DEAD,      /* attempts + 1, moved to the finished tasks */
+    NQ_OUT_CANCELLED, /* as it was, moved to the finished tasks; the request goes */
+    NQ_OUT_CONFIRM    /* for nq_store_confirm only */
 };
 
 /* What became of a claim. Takes effect only where (id, lease) is still the current claim. */
 typedef struct nq_outcome {
     nq_id id;
     uint64_t lease;
-    enum nq_outcome_kind kind;
-    bool keep;    /* NQ_OUT_DONE: keep a record */
-    bool crashed; /* NQ_OUT_RETRY, NQ_OUT_DEAD: crashes + 1 too */
+    enum nq_outcome_kind kind; /* becomes NQ_OUT_CANCELLED where that was asked for, unless it is DONE */
+    bool keep;                 /* NQ_OUT_DONE: keep a record */
+    bool crashed;              /* NQ_OUT_RETRY, NQ_OUT_DEAD: crashes + 1 too */
     int64_t delay_us;
-    const char *error; /* NQ_OUT_RETRY, NQ_OUT_DEAD */
+    const char *error; /* NQ_OUT_RETRY, NQ_OUT_DEAD, NQ_OUT_CANCELLED; NULL: that of the attempt before */
     size_t error_size;
     int result; /* out: NQ_OK or NQ_ELEASE */
 } nq_outcome;
@@ -109,6 +111,42 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
 /* Apply outcomes in one transaction; outcomes[i]->result is set on NQ_OK. On an error none took effect,
  * or (NQ_EUNKNOWN) all or none did; calling again is safe: what did take effect answers NQ_ELEASE. */
 NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t n, nq_err *err);
+
+/* -- complete.c: completion in the caller's transaction. -- */
+
+/* The columns that a task keeps when it moves from {tasks} to {finished}. */
+#define NQ_MOVED_COLUMNS                                                                                     \
+    "id, queue, priority, run_at, generation, max_retries, timeout_ms, created_at, type, payload, "          \
+    "unique_key"
+/* Complete the claim in the open transaction of the caller's. Of s only what the URL says is looked at, never
+ * a connection: it works in a child of fork too. NQ_ELEASE: not the current claim; see nq_ctx_complete_in. */
+NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, bool keep, nq_err *err);
+/* Did it take effect? Each result: NQ_OK, the task is gone, so it did; NQ_ESTATE, the claim is still current
+ * and its row free, so it did not; NQ_ELEASE, the task is another's; NQ_ECONFLICT, that transaction may still
+ * be open: ask again later. Waits for no lock (SQLite: for the file's). */
+NQ_PRIVATE int nq_store_confirm(nq_store *s, nq_outcome *const outcomes[], size_t n, nq_err *err);
+
+/* -- attempts.c: what is kept about attempts that run: requests to cancel them, their progress. -- */
+
+typedef struct nq_attempt {
+    nq_id id;
+    uint64_t lease;
+} nq_attempt;
+/* The running attempts of a processor that are to be cancelled; *out is to be freed. Requests whose attempt
+ * has ended, whosever it was, are deleted. One cheap statement when there are none. */
+NQ_PRIVATE int nq_store_cancels(nq_store *s, uint64_t processor, nq_attempt **out, size_t *n, nq_err *err);
+
+typedef struct nq_progress {
+    nq_attempt of;
+    int64_t done, total;
+    size_t note_size;
+    char note[NQ_MAX_NOTE];
+} nq_progress;
+/* Write some, delete those of attempts that have ended. */
+NQ_PRIVATE int nq_store_progress(nq_store *s, const nq_progress *const told[], size_t n,
+                                 const nq_attempt ended[], size_t nended, nq_err *err);
+/* Delete up to limit rows of progress whose attempt has ended and whose processor did not do so. */
+NQ_PRIVATE int nq_store_progress_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
 
 /* -- Membership and liveness: members.c says how death is told. -- */
 
@@ -163,7 +201,8 @@ enum nq_hints_kind {
 
 /* A queue in a hint, or NQ_HINT_ANY. */
 #define NQ_HINT_ANY    ((uint64_t)0)
-#define NQ_HINT_QUEUES 8 /* of one hint; more of them are NQ_HINT_ANY */
+#define NQ_HINT_CANCEL UINT64_MAX /* no queue: somebody asked to cancel a running task */
+#define NQ_HINT_QUEUES 8          /* of one hint; more of them are NQ_HINT_ANY */
 NQ_PRIVATE uint64_t nq_hint_queue(const char *name);
 
 /* bell.c: a bell of a processor, which others ring through the server. One thread at a time but for
@@ -226,7 +265,8 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
 
 /*
  * sql.c: expand a template into out. Tokens:
- *   {tasks} {finished} {followups} {processors} {schema}  the quoted table names   {prefix}  the bare prefix
+ *   {tasks} {finished} {followups} {cancels} {progress} {processors} {schema}  the quoted table names
+ *   {prefix}     the bare prefix
  *   {now}        the database's time, as stored
  *   {after}      that time plus a bound number of microseconds
  *   {at}         a bound number of microseconds since 1970, as stored
@@ -325,6 +365,8 @@ struct nq_driver {
      * NQ_EDB; or row's own non-zero answer. */
     int (*exec)(nq_conn *c, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
                 nq_exec_result *res, nq_err *err);
+    /* Fill err from a failed statement in the caller's transaction; the nq_code. */
+    int (*caller_failed)(const nq_store *s, nq_exec_result *res, nq_err *err);
     int (*begin)(nq_conn *c, nq_err *err);  /* READ COMMITTED / BEGIN IMMEDIATE */
     int (*commit)(nq_conn *c, nq_err *err); /* NQ_EUNKNOWN when the connection broke in it */
     void (*rollback)(nq_conn *c);

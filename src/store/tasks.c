@@ -109,15 +109,21 @@ static int tasks_in(nq_conn *c, const char *head, const char *tail, nq_outcome *
     return code;
 }
 
+/* The outcome with the id and the lease of a row, or NULL. */
+static nq_outcome *tasks_of(const struct tasks_batch *b, const nq_val cols[])
+{
+    nq_outcome key = {.id = cols[0].i}, *keyp = &key;
+    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof(*b->all), tasks_by_id);
+    return at && (*at)->lease == (uint64_t)cols[1].i ? *at : NULL;
+}
+
 /* (id, lease) of a row that still runs: the outcome with both is current. */
 static int tasks_current_row(const nq_val cols[], size_t ncols, void *arg)
 {
-    struct tasks_batch *b = arg;
-    nq_outcome key = {.id = cols[0].i}, *keyp = &key;
-    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof(*b->all), tasks_by_id);
+    nq_outcome *o = tasks_of(arg, cols);
     (void)ncols;
-    if (at && (*at)->lease == (uint64_t)cols[1].i)
-        (*at)->result = NQ_OK;
+    if (o)
+        o->result = NQ_OK;
     return 0;
 }
 
@@ -135,9 +141,29 @@ static int tasks_lock(nq_conn *c, struct tasks_batch *b, nq_err *err)
                     n, NULL, 0, tasks_current_row, b, err);
 }
 
-#define TASKS_MOVED                                                                                          \
-    "id, queue, priority, run_at, generation, max_retries, timeout_ms, created_at, type, payload, "          \
-    "unique_key"
+/* (task_id, lease) of a request: what was answered counts no more. */
+static int tasks_asked_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    nq_outcome *o = tasks_of(arg, cols);
+    (void)ncols;
+    if (o && o->result == NQ_OK && o->kind != NQ_OUT_DONE)
+        o->kind = NQ_OUT_CANCELLED;
+    return 0;
+}
+
+/* Are some of those that did not succeed to be cancelled? Whoever asks for that locks the task's row, which
+ * is ours now, so that each request there will ever be for this claim is committed. Plain completions need
+ * not know. */
+static int tasks_asked(nq_conn *c, struct tasks_batch *b, nq_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->all[i]->result == NQ_OK && b->all[i]->kind != NQ_OUT_DONE)
+            b->some[n++] = b->all[i];
+    }
+    return tasks_in(c, "SELECT task_id, lease FROM {cancels} WHERE task_id IN ", "", b->some, n, NULL, 0,
+                    tasks_asked_row, b, err);
+}
 
 static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
@@ -147,10 +173,11 @@ static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
         if (b->all[i]->kind == NQ_OUT_DONE && b->all[i]->keep && b->all[i]->result == NQ_OK)
             b->some[n++] = b->all[i];
     }
-    return tasks_in(c,
-                    "INSERT INTO {finished} (" TASKS_MOVED ", state, attempts, crashes, error, finished_at) "
-                    "SELECT " TASKS_MOVED ", ?, attempts, crashes, error, {now} FROM {tasks} WHERE id IN ",
-                    "", b->some, n, &state, 1, NULL, NULL, err);
+    return tasks_in(
+        c,
+        "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, attempts, crashes, error, finished_at) "
+        "SELECT " NQ_MOVED_COLUMNS ", ?, attempts, crashes, error, {now} FROM {tasks} WHERE id IN ",
+        "", b->some, n, &state, 1, NULL, NULL, err);
 }
 
 /* Plain completions and those whose record was kept. */
@@ -182,18 +209,24 @@ static nq_val tasks_error(const nq_outcome *o)
     return o->error ? nq_blob(o->error + (o->error_size - n), n) : nq_null();
 }
 
-static int tasks_dead(nq_conn *c, nq_outcome *o, nq_err *err)
+/* Out of the queue and kept: dead, an attempt more, or cancelled, as it was. */
+static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
 {
+    const bool dead = o->kind == NQ_OUT_DEAD;
     const nq_val id = nq_int(o->id);
-    const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_RUNNING, NQ_MOVE_BURY)), nq_int(o->crashed),
-                           tasks_error(o), id};
+    const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_RUNNING, dead ? NQ_MOVE_BURY : NQ_MOVE_CANCEL)),
+                           nq_int(dead), nq_int(dead && o->crashed), tasks_error(o), id};
     int code =
         nq_sql(c,
-               "INSERT INTO {finished} (" TASKS_MOVED ", state, attempts, crashes, error, finished_at) "
-               "SELECT " TASKS_MOVED ", ?, attempts + 1, crashes + ?, COALESCE(?, error), {now} "
+               "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, attempts, crashes, error, finished_at) "
+               "SELECT " NQ_MOVED_COLUMNS ", ?, attempts + ?, crashes + ?, COALESCE(?, error), {now} "
                "FROM {tasks} WHERE id = ?",
-               args, 4, NULL, NULL, NULL, err);
-    return code ? code : nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
+               args, 5, NULL, NULL, NULL, err);
+    if (!code)
+        code = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
+    if (!code && !dead)
+        code = nq_sql(c, "DELETE FROM {cancels} WHERE task_id = ?", &id, 1, NULL, NULL, NULL, err);
+    return code;
 }
 
 static int tasks_again(nq_conn *c, nq_outcome *o, nq_err *err)
@@ -215,7 +248,8 @@ static int tasks_one(nq_conn *c, nq_outcome *o, nq_err *err)
     case NQ_OUT_SNOOZE:
         return tasks_again(c, o, err);
     case NQ_OUT_DEAD:
-        return tasks_dead(c, o, err);
+    case NQ_OUT_CANCELLED:
+        return tasks_bury(c, o, err);
     default:
         return NQ_OK; /* done in batches */
     }
@@ -225,8 +259,9 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
 {
     struct tasks_batch *b = arg;
     int code;
-    if ((code = tasks_lock(c, b, err)) || (code = tasks_keep_done(c, b, err)) ||
-        (code = tasks_delete_done(c, b, err)) || (code = tasks_release(c, b, err)))
+    if ((code = tasks_lock(c, b, err)) || (code = tasks_asked(c, b, err)) ||
+        (code = tasks_keep_done(c, b, err)) || (code = tasks_delete_done(c, b, err)) ||
+        (code = tasks_release(c, b, err)))
         return code;
     for (size_t i = 0; i < b->n && !code; i++) {
         if (b->all[i]->result == NQ_OK)

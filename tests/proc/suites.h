@@ -14,6 +14,7 @@ Suite *suite_threads(void);
 Suite *suite_crash(void);
 Suite *suite_followups(void);
 Suite *suite_wake(void);
+Suite *suite_steer(void);
 
 #define P_OPTIONS(...) (&(nq_proc_options){.size = sizeof(nq_proc_options), __VA_ARGS__})
 

@@ -183,10 +183,17 @@ static int caller_tx_never(void *conn, const char *sql, const nq_val args[], siz
     return -1;
 }
 
+static bool caller_tx_closed(void *conn)
+{
+    (void)conn;
+    return false;
+}
+
 START_TEST(a_handle_of_the_other_kind_is_refused)
 {
     int dummy = 0;
-    const struct nq_tx_ops ops = {sizeof ops, T_MYSQL ? NQ_TX_SQLITE : NQ_TX_MYSQL, caller_tx_never};
+    const struct nq_tx_ops ops = {sizeof ops, T_MYSQL ? NQ_TX_SQLITE : NQ_TX_MYSQL, caller_tx_never,
+                                  caller_tx_closed};
     nq_tx tx = {&dummy, &ops};
     nq *q = t_open();
     T_FAILS(nq_enqueue(q, tx, NQ_TASK(.type = "t"), NULL, &t_last), NQ_EINVAL);

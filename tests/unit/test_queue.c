@@ -245,6 +245,12 @@ START_TEST(refuses)
 }
 END_TEST
 
+static bool no_tx(void *conn)
+{
+    (void)conn;
+    return false;
+}
+
 static int no_exec(void *conn, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
                    nq_exec_result *res)
 {
@@ -254,9 +260,9 @@ static int no_exec(void *conn, const char *sql, const nq_val args[], size_t narg
 
 START_TEST(transactions)
 {
-    static const struct nq_tx_ops mysql = {sizeof(mysql), NQ_TX_MYSQL, no_exec};
-    static const struct nq_tx_ops sqlite = {sizeof(sqlite), NQ_TX_SQLITE, no_exec};
-    static const struct nq_tx_ops old = {1, NQ_TX_SQLITE, no_exec};
+    static const struct nq_tx_ops mysql = {sizeof(mysql), NQ_TX_MYSQL, no_exec, no_tx};
+    static const struct nq_tx_ops sqlite = {sizeof(sqlite), NQ_TX_SQLITE, no_exec, no_tx};
+    static const struct nq_tx_ops old = {1, NQ_TX_SQLITE, no_exec, no_tx};
     nq *q = open_queue();
     int conn = 0;
 
@@ -373,11 +379,16 @@ static void count(void *arg)
     ++*(int *)arg;
 }
 
+static void count_look(void *arg)
+{
+    *(int *)arg += 100;
+}
+
 START_TEST(listeners)
 {
-    static const struct nq_tx_ops sqlite = {sizeof(sqlite), NQ_TX_SQLITE, no_exec};
+    static const struct nq_tx_ops sqlite = {sizeof(sqlite), NQ_TX_SQLITE, no_exec, no_tx};
     int a = 0, b = 0, conn = 0;
-    nq_listener la = {NULL, count, &a}, lb = {NULL, count, &b};
+    nq_listener la = {NULL, count, count_look, &a}, lb = {NULL, count, count_look, &b};
     nq *q = open_queue();
 
     nq_listen(q, &la);
@@ -447,7 +458,7 @@ START_TEST(unlisten_is_final)
         nq_listener l[2];
         for (int i = 0; i < 2; i++) {
             g[i] = (struct guard){PTHREAD_MUTEX_INITIALIZER, 0, false};
-            l[i] = (nq_listener){NULL, wake_guard, &g[i]};
+            l[i] = (nq_listener){NULL, wake_guard, wake_guard, &g[i]};
             nq_listen(q, &l[i]);
         }
         for (int i = round % 2, n = 0; n < 2; n++, i = !i) {
@@ -503,7 +514,7 @@ static void gate_wake(void *arg)
     gate_wait(&gate.open, NQ_SECONDS(30));
 }
 
-static nq_listener gate_listener = {NULL, gate_wake, NULL};
+static nq_listener gate_listener = {NULL, gate_wake, gate_wake, NULL};
 
 static void *gate_produce(void *q)
 {

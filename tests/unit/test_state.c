@@ -27,7 +27,7 @@ static const int expected[9][5] = {
     {-1, NQ_STATE_WAITING, -1, -1, -1},                                           /* release */
     {-1, NQ_STATE_DEAD, -1, -1, -1},                                              /* bury */
     {NQ_STATE_WAITING, -1, NQ_STATE_WAITING, NQ_STATE_WAITING, NQ_STATE_WAITING}, /* retry */
-    {NQ_STATE_CANCELLED, -1, -1, -1, -1},                                         /* cancel */
+    {NQ_STATE_CANCELLED, NQ_STATE_CANCELLED, -1, -1, -1},                         /* cancel */
     {-2, -1, -2, -2, -2},                                                         /* delete */
 };
 

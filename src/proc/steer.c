@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* What concerns attempts that run: requests to cancel them, and what they tell of their progress. */
+#include "proc.h"
+
+/* ---- Requests to cancel ---- */
+
+NQ_PRIVATE void nq_steer_look(void *arg)
+{
+    nq_proc *p = arg;
+    pthread_mutex_lock(&p->lock);
+    if (nq_proc_held(p) > 0 && !p->look) {
+        p->look = true;
+        pthread_cond_signal(&p->live_cond);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static bool steer_is(const nq_ctx *ctx, const nq_attempt *a)
+{
+    return ctx->claim->task.id == a->id && ctx->claim->lease == a->lease;
+}
+
+static bool steer_asked(const nq_ctx *ctx, const nq_attempt list[], size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (steer_is(ctx, &list[i]))
+            return true;
+    return false;
+}
+
+/* With the lock held: those that have not begun never will. */
+static void steer_ready(nq_proc *p, const nq_attempt list[], size_t n)
+{
+    nq_jobs all = p->ready;
+    if (!all.head)
+        return;
+    nq_jobs_init(&p->ready);
+    for (nq_ctx *ctx = all.head, *next; ctx; ctx = next) {
+        next = ctx->next;
+        if (steer_asked(ctx, list, n)) {
+            ctx->out.kind = NQ_OUT_CANCELLED;
+            nq_done_push(p, ctx);
+        } else {
+            nq_jobs_push(&p->ready, ctx);
+        }
+    }
+}
+
+NQ_PRIVATE int nq_steer_cancels(nq_proc *p, nq_err *err)
+{
+    nq_attempt *list = NULL;
+    size_t n = 0;
+    pthread_mutex_lock(&p->lock);
+    const uint64_t member = p->member;
+    pthread_mutex_unlock(&p->lock);
+    int rc = nq_store_cancels(p->store, member, &list, &n, err);
+    if (rc != NQ_OK || n == 0)
+        return rc;
+    pthread_mutex_lock(&p->lock);
+    steer_ready(p, list, n);
+    for (unsigned i = 0; i < p->opts.concurrency; i++)
+        if (p->slots[i].ctx && steer_asked(p->slots[i].ctx, list, n))
+            nq_ctx_cancel(p->slots[i].ctx, NQ_CAUSE_CANCEL);
+    pthread_mutex_unlock(&p->lock);
+    free(list);
+    return NQ_OK;
+}
+
+/* ---- Progress ---- */
+
+/* What a handler thread's attempts have told; each runs one at a time. */
+struct steer_report {
+    nq_progress *news;  /* not written yet; NULL: nothing */
+    nq_attempt written; /* the row that is there; id 0: none */
+};
+
+struct nq_reports {
+    nq_proc *proc;
+    size_t n; /* of slots; and of each array */
+    const nq_progress **told;
+    nq_attempt *ended;
+    struct steer_report report[];
+};
+
+NQ_PRIVATE int nq_reports_new(nq_reports **out, nq_proc *p, nq_err *err)
+{
+    const size_t n = p->opts.concurrency;
+    nq_reports *r = calloc(1, sizeof *r + n * sizeof *r->report);
+    if (!r)
+        return nq_err_nomem(err);
+    r->proc = p;
+    r->n = n;
+    r->told = calloc(n, sizeof *r->told);
+    r->ended = calloc(n, sizeof *r->ended);
+    if (!r->told || !r->ended) {
+        nq_reports_free(r);
+        return nq_err_nomem(err);
+    }
+    *out = r;
+    return NQ_OK;
+}
+
+NQ_PRIVATE void nq_reports_free(nq_reports *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n; i++)
+        free(r->report[i].news);
+    free(r->told);
+    free(r->ended);
+    free(r);
+}
+
+/* With the lock held: take out what slot i's attempt has told. What its attempt before has told is over: not
+ * written, or to be taken away. */
+static void steer_take(nq_reports *r, size_t i, size_t *nended)
+{
+    struct steer_report *at = &r->report[i];
+    nq_ctx *ctx = r->proc->slots[i].ctx;
+    nq_progress *news = ctx ? atomic_exchange(&ctx->progress, NULL) : NULL;
+    if (news || (at->news && !(ctx && steer_is(ctx, &at->news->of)))) {
+        free(at->news);
+        at->news = news;
+    }
+    if (at->written.id && !(ctx && steer_is(ctx, &at->written)))
+        r->ended[(*nended)++] = at->written;
+}
+
+NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err)
+{
+    nq_proc *p = r->proc;
+    size_t ntold = 0, nended = 0;
+    bool any = atomic_exchange(&p->told, false);
+    for (size_t i = 0; i < r->n && !any; i++)
+        any = r->report[i].news || r->report[i].written.id;
+    if (!any)
+        return NQ_OK;
+    pthread_mutex_lock(&p->lock);
+    for (size_t i = 0; i < r->n; i++)
+        steer_take(r, i, &nended);
+    pthread_mutex_unlock(&p->lock);
+    for (size_t i = 0; i < r->n; i++)
+        if (r->report[i].news)
+            r->told[ntold++] = r->report[i].news;
+    int rc = nq_store_progress(p->store, r->told, ntold, r->ended, nended, err);
+    if (rc != NQ_OK)
+        return rc;
+    for (size_t i = 0, k = 0; i < r->n; i++) {
+        struct steer_report *at = &r->report[i];
+        if (k < nended && at->written.id == r->ended[k].id && at->written.lease == r->ended[k].lease) {
+            at->written.id = 0;
+            k++;
+        }
+        if (!at->news)
+            continue;
+        at->written = at->news->of;
+        free(at->news);
+        at->news = NULL;
+    }
+    return NQ_OK;
+}
