@@ -151,7 +151,7 @@ static int bench_tables(struct bench *b, const char *prefix)
     nq_err err = {0};
     int code = nq_migrate(b->q, &err) == NQ_OK ? CLI_OK : cli_fail(&err);
     if (code == CLI_OK && !bench_stopped()) {
-        log_start(1);
+        log_start(1, false);
         code = bench_measure(b, figures);
         log_progress("removing the tables");
     }

@@ -30,8 +30,9 @@ enum cli_format { CLI_TABLE, CLI_JSON, CLI_TSV };
 struct cli_settings {
     const char *db; /* --db, or NULL */
     enum cli_format format;
-    const char *command; /* for messages: "add" */
-    bool makes_database; /* migrate, bench and demo: a SQLite file may be made */
+    const char *command;                   /* for messages: "add" */
+    bool makes_database;                   /* migrate, bench and demo: a SQLite file may be made */
+    void (*complain)(const char *message); /* takes what would go to stderr; NULL: nobody does */
 };
 extern struct cli_settings cli;
 
@@ -87,6 +88,7 @@ bool cli_take_int(const char *what, const char *text, int64_t low, int64_t high,
 bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t *out);
 bool cli_take_keep(const char *what, const char *text, int64_t *out); /* a duration or "forever" */
 bool cli_take_id(const char *text, nq_id *out);
+bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *out); /* "512M": bytes */
 
 /* ---- report.c */
 /* "nanoq add: message" on stderr, control bytes escaped; answers CLI_USAGE. */

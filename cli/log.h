@@ -1,17 +1,36 @@
 /* SPDX-License-Identifier: MIT */
-/* nanoq work's stderr: lines of its own, what the commands write, and a progress line on a terminal. */
+/* nanoq work's stderr, as text or as JSON lines: lines of its own, what the commands write, and a progress
+ * line on a terminal. */
 #ifndef LOG_H
 #define LOG_H
 
 #include "nanoq.h"
+#include "text.h"
 
-/* 0 quiet: failures only; 1; 2 verbose. Returns whether a progress line can be shown. */
-bool log_start(int verbosity);
+enum { LOG_ERROR = -1, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+/* Verbosity 0, quiet: failures only; 1; 2 verbose. Returns whether a progress line can be shown. */
+bool log_start(int verbosity, bool json);
 void log_stop(void);
 /* One line with the time in front, control bytes escaped; dropped when level is above the verbosity. */
 void log_line(int level, const char *fmt, ...) NQ_PRINTF(2, 3);
-/* Bytes as they are: a command's stderr. */
-void log_raw(const char *p, size_t n);
+
+/* What is said of a task. Members that are NULL or negative are left out. */
+struct log_event {
+    int level;
+    const nq_task *task;
+    int64_t took_us;
+    const char *verdict, *error; /* for JSON; text has them in the message, where they are wanted */
+};
+void log_task(const struct log_event *e, const char *fmt, ...) NQ_PRINTF(2, 3);
+
+/* A command's stderr: passed on as it is, or in JSON line by line. One for each process, zeroed at first. */
+struct log_output {
+    struct text line; /* JSON: what has not ended yet */
+};
+/* task: what the process runs, or NULL. */
+void log_output(struct log_output *o, const nq_task *task, const char *p, size_t n);
+void log_output_end(struct log_output *o, const nq_task *task);
 /* Redraw the line at the bottom. */
 void log_progress(const char *text);
 

@@ -211,6 +211,28 @@ bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t 
     return true;
 }
 
+bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *out)
+{
+    static const char units[] = "KMGT";
+    char *end = NULL;
+    errno = 0;
+    unsigned long long v = isdigit((unsigned char)*text) ? strtoull(text, &end, 10) : 0;
+    const char *unit = end != NULL && *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    unsigned shift = unit != NULL ? 10 * (unsigned)(unit - units + 1) : 0;
+    if (end == NULL || errno != 0 || end[unit != NULL] != '\0' || v > UINT64_MAX >> shift ||
+        v << shift > INT64_MAX) {
+        cli_complain("%s: '%s' is not a size: a whole number of bytes, or one with K, M, G or T: 512M", what,
+                     text);
+        return false;
+    }
+    if (v << shift < low) {
+        cli_complain("%s: '%s' is less than %lluM", what, text, (unsigned long long)(low >> 20));
+        return false;
+    }
+    *out = v << shift;
+    return true;
+}
+
 bool cli_take_keep(const char *what, const char *text, int64_t *out)
 {
     if (strcmp(text, "forever") == 0) {

@@ -14,6 +14,11 @@ static void report_line(const char *fmt, va_list args)
     char *message = NULL;
     struct text line = {0};
     int n = vasprintf(&message, fmt, args);
+    if (n >= 0 && cli.complain != NULL) {
+        cli.complain(message);
+        free(message);
+        return;
+    }
     text_str(&line, "nanoq");
     if (cli.command != NULL) {
         text_str(&line, " ");

@@ -439,6 +439,12 @@ typedef struct nq_proc_counts {
 } nq_proc_counts;
 NQ_API void nq_proc_count(const nq_proc *p, nq_proc_counts *out);
 
+/* For a watchdog: how long the processor's own threads (not its handlers) have shown no sign of life, the
+ * most silent of them; microseconds. Up to 5 s is usual; a database call may take up to its time limits;
+ * while the database is away they go on trying, and that is a sign. Negative before nq_proc_run has reached
+ * the database for the first time. Any thread, never blocks. */
+NQ_API int64_t nq_proc_silence_us(const nq_proc *p);
+
 /* Free. nq_proc_run must have returned (after NQ_ESTUCK what its threads still use is kept). NULL is fine. */
 NQ_API void nq_proc_free(nq_proc *p);
 

@@ -264,7 +264,9 @@ NQ_PRIVATE void *nq_completer_main(void *arg)
     for (;;) {
         if (c.n == 0 && !completer_take(&c, &given_up))
             break;
+        atomic_store(&c.proc->recording_us, nq_mono_us());
         int rc = completer_record(&c, &err);
+        atomic_store(&c.proc->recording_us, 0);
         if (rc == NQ_OK) {
             nq_away_ended(c.proc, &c.away, "recording outcomes");
             completer_settle(&c);

@@ -293,8 +293,11 @@ NQ_PRIVATE void *nq_fetch_main(void *arg)
 {
     struct fetch f = {.proc = arg};
     struct fetch_claim c;
-    while (fetch_wait(&f, &c))
+    while (fetch_wait(&f, &c)) {
+        atomic_store(&f.proc->claiming_us, nq_mono_us());
         fetch_claim(&f, &c);
+        atomic_store(&f.proc->claiming_us, 0);
+    }
     while (f.spare) {
         nq_ctx *ctx = f.spare;
         f.spare = ctx->next;

@@ -346,6 +346,8 @@ NQ_PRIVATE void *nq_liveness_main(void *arg)
             liveness_progress(&l);
         else if (l.purge_us <= now)
             liveness_purge(&l);
+        if (l.member || atomic_load(&l.proc->live_us) != 0)
+            atomic_store(&l.proc->live_us, nq_mono_us());
     }
     if (l.member && l.reports && nq_reports_write(l.reports, &err) != NQ_OK)
         nq_proc_log(l.proc, NQ_LOG_DEBUG, "taking away progress: %s", err.message);

@@ -133,6 +133,9 @@ struct nq_proc {
     atomic_uint_least64_t claimed, done, retried, dead, snoozed, released, lease_lost, cancelled;
     atomic_uint running;
     atomic_bool told; /* some context has progress that was not taken out */
+    /* For nq_proc_silence_us: when liveness last went round (0: not joined yet), and since when the fetcher
+     * claims and the completer records (0: it does not). */
+    atomic_int_least64_t live_us, claiming_us, recording_us;
 
     pthread_mutex_t lock; /* guards what follows, and slots[].ctx, feeds[].quiet */
     pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, live_cond, bell_cond;

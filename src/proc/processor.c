@@ -311,3 +311,17 @@ void nq_proc_count(const nq_proc *p, nq_proc_counts *out)
     out->cancelled = atomic_load(&p->cancelled);
     out->running = atomic_load(&p->running);
 }
+
+int64_t nq_proc_silence_us(const nq_proc *p)
+{
+    int64_t since = atomic_load(&p->live_us);
+    const int64_t calls[] = {atomic_load(&p->claiming_us), atomic_load(&p->recording_us)};
+    if (since == 0)
+        return -1;
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        if (calls[i] != 0 && calls[i] < since)
+            since = calls[i];
+    }
+    int64_t silence = nq_mono_us() - since;
+    return silence > 0 ? silence : 0;
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq work beside its processor: signals, systemd's notices and watchdog, the line on a terminal. */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "work.h"
+
+#define SUPERVISE_STATUS_US NQ_SECONDS(2)
+
+/* Set by the signal handlers. */
+static struct {
+    int wake; /* an eventfd */
+    bool nohup;
+    _Atomic(nq_proc *) proc;
+    atomic_uint stops, hups;
+    atomic_bool ended;
+} supervise_state = {.wake = -1};
+
+/* Of the thread alone. */
+struct supervise {
+    nq_proc *proc;
+    bool drawing, ready, stopping;
+    unsigned stops, hups; /* seen */
+    int64_t watchdog_us, fed_us, told_us;
+    char status[200]; /* last told */
+};
+static struct supervise supervise_thread;
+static pthread_t supervise_id;
+static bool supervise_runs;
+
+static void supervise_wake(void)
+{
+    const uint64_t one = 1;
+    ssize_t n = write(supervise_state.wake, &one, sizeof one);
+    (void)n; /* it can only fail when it is readable already */
+}
+
+static void supervise_signal(int number, siginfo_t *info, void *context)
+{
+    int saved = errno;
+    (void)context;
+    /* From the kernel: the terminal is gone, and with it who could have asked for anything but an end. */
+    if (number != SIGHUP || (info->si_code == SI_KERNEL && !supervise_state.nohup)) {
+        nq_proc *proc = atomic_load(&supervise_state.proc);
+        atomic_fetch_add(&supervise_state.stops, 1);
+        if (proc != NULL) {
+            nq_proc_stop(proc);
+        }
+    } else if (info->si_code != SI_KERNEL) {
+        atomic_fetch_add(&supervise_state.hups, 1);
+    }
+    supervise_wake();
+    errno = saved;
+}
+
+bool supervise_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_sigaction = supervise_signal, .sa_flags = SA_RESTART | SA_SIGINFO}, old;
+    char buf[128];
+    supervise_state.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (supervise_state.wake < 0) {
+        cli_complain("cannot make an eventfd: %s", strerror_r(errno, buf, sizeof buf));
+        return false;
+    }
+    supervise_state.nohup = sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        sigaction(numbers[i], &action, NULL);
+    }
+    return true;
+}
+
+unsigned supervise_stops(void)
+{
+    return atomic_load(&supervise_state.stops);
+}
+
+static void supervise_status(const struct supervise *s, char out[200])
+{
+    nq_proc_counts c;
+    nq_proc_count(s->proc, &c);
+    snprintf(out, 200, "%u running, %" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead%s", c.running,
+             c.done, c.retried, c.dead,
+             s->stops > 1   ? "; stopping now"
+             : s->stops > 0 ? s->drawing ? "; stopping when these are done, once more Ctrl-C stops them"
+                                         : "; stopping when these are done"
+                            : "");
+}
+
+/* What the signals since the last time ask for. */
+static void supervise_asked(struct supervise *s)
+{
+    unsigned hups = atomic_load(&supervise_state.hups), stops = atomic_load(&supervise_state.stops);
+    if (hups != s->hups) {
+        s->hups = hups;
+        log_line(LOG_WARN, "SIGHUP: there is nothing to reload; restart to change the options");
+        if (s->ready && !s->stopping) {
+            notify("RELOADING=1\nMONOTONIC_USEC=%" PRId64 "\nSTATUS=Nothing to reload",
+                   cli_now_us(CLOCK_MONOTONIC));
+            notify("READY=1");
+            s->told_us = 0;
+        }
+    }
+    if (stops != s->stops) {
+        nq_proc_counts c;
+        nq_proc_count(s->proc, &c);
+        s->stops = stops;
+        log_line(LOG_INFO,
+                 stops > 1 ? "stopping %u running tasks now"
+                           : "stopping: no more claims, %u running tasks may end",
+                 c.running);
+        s->told_us = 0;
+        if (!s->stopping) {
+            s->stopping = true;
+            notify("STOPPING=1");
+        }
+    }
+}
+
+/* Alive: none of the processor's threads has been silent for as long as the watchdog allows. A database that
+ * is away is no reason: they go on trying. */
+static void supervise_feed(struct supervise *s, int64_t now)
+{
+    if (s->watchdog_us > 0 && now - s->fed_us >= s->watchdog_us / 2) {
+        int64_t silence = nq_proc_silence_us(s->proc);
+        s->fed_us = now;
+        if (silence < s->watchdog_us) {
+            notify("WATCHDOG=1");
+        } else {
+            log_line(LOG_ERROR,
+                     "the processor has been silent for %.1f s: not telling the watchdog that it lives",
+                     (double)silence / 1e6);
+        }
+    }
+}
+
+static void supervise_tell(struct supervise *s, int64_t now)
+{
+    char status[200];
+    if (!s->ready && nq_proc_silence_us(s->proc) >= 0) {
+        s->ready = true;
+        s->told_us = 0;
+        notify("READY=1");
+    }
+    supervise_status(s, status);
+    if (s->drawing) {
+        log_progress(status);
+    }
+    if (s->ready && (s->told_us == 0 || now - s->told_us >= SUPERVISE_STATUS_US) &&
+        strcmp(status, s->status) != 0) {
+        memcpy(s->status, status, sizeof status);
+        s->told_us = now;
+        notify("STATUS=%s", status);
+    }
+}
+
+static int supervise_pause(const struct supervise *s)
+{
+    int64_t us = s->drawing ? NQ_MS(250) : notify_wanted() ? SUPERVISE_STATUS_US : -1;
+    if (notify_wanted() && !s->ready) {
+        us = NQ_MS(50);
+    }
+    if (s->watchdog_us > 0 && (us < 0 || us > s->watchdog_us / 4)) {
+        us = s->watchdog_us / 4;
+    }
+    return us < 0 ? -1 : (int)(us / 1000 + 1);
+}
+
+static void *supervise_main(void *arg)
+{
+    struct supervise *s = arg;
+    struct pollfd fd = {.fd = supervise_state.wake, .events = POLLIN};
+    uint64_t count;
+    s->watchdog_us = notify_watchdog_us();
+    while (!atomic_load(&supervise_state.ended)) {
+        int64_t now = cli_now_us(CLOCK_MONOTONIC);
+        supervise_asked(s);
+        supervise_tell(s, now);
+        supervise_feed(s, now);
+        if (poll(&fd, 1, supervise_pause(s)) > 0) {
+            ssize_t n = read(fd.fd, &count, sizeof count);
+            (void)n;
+        }
+    }
+    supervise_tell(s, cli_now_us(CLOCK_MONOTONIC)); /* a short drain: ready it was */
+    if (!s->stopping) {
+        notify("STOPPING=1");
+    }
+    return NULL;
+}
+
+void supervise_start(nq_proc *proc, bool drawing)
+{
+    sigset_t all, before;
+    char buf[128];
+    supervise_thread.proc = proc;
+    supervise_thread.drawing = drawing;
+    atomic_store(&supervise_state.proc, proc);
+    if (supervise_stops() > 0) { /* before there was a processor that could have been told */
+        nq_proc_stop(proc);
+    }
+    sigfillset(&all); /* signals are for the main thread */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&supervise_id, NULL, supervise_main, &supervise_thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    supervise_runs = failed == 0;
+    if (failed != 0) {
+        log_line(LOG_WARN, "cannot start a thread: %s; the service manager is told nothing",
+                 strerror_r(failed, buf, sizeof buf));
+    }
+}
+
+void supervise_end(void)
+{
+    atomic_store(&supervise_state.proc, NULL);
+    if (supervise_runs) {
+        atomic_store(&supervise_state.ended, true);
+        supervise_wake();
+        pthread_join(supervise_id, NULL);
+    }
+}

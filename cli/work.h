@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of nanoq work share. */
+#ifndef WORK_H
+#define WORK_H
+
+#include "cli.h"
+#include "spawn.h"
+
+#define WORK_NAMES 64
+
+struct work {
+    nq_proc_options options;
+    const char *queues[WORK_NAMES], *types[WORK_NAMES];
+    size_t nqueues, ntypes;
+    int verbosity;
+    bool json; /* the log */
+    struct spawn_command command;
+    nq_proc *proc;
+};
+
+/* ---- work_run.c */
+/* Work as the options say until stopped or drained; answers the exit code. */
+int work_process(struct work *w, char **argv);
+/* Log how an attempt ended and answer its verdict. error: NULL when done; why it failed. */
+nq_verdict work_ended(nq_ctx *ctx, const nq_task *task, nq_verdict verdict, int64_t start_us,
+                      const char *error);
+
+/* ---- work_exec.c: a handler that runs the command for one task. udata: struct spawn_command. */
+nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata);
+
+/* ---- supervise.c: signals, the service manager, and the line at the bottom of a terminal. */
+/* From here on SIGINT and SIGTERM ask to stop and SIGHUP is only noted. */
+bool supervise_signals(void);
+unsigned supervise_stops(void); /* signals that asked to stop, so far */
+/* Look after the processor, on a thread of its own, until supervise_end. */
+void supervise_start(nq_proc *proc, bool drawing);
+void supervise_end(void);
+
+/* ---- notify.c: what systemd calls sd_notify. Without NOTIFY_SOCKET in the environment nothing is sent. */
+bool notify_wanted(void);
+void notify(const char *fmt, ...) NQ_PRINTF(1, 2);
+int64_t notify_watchdog_us(void); /* 0: none */
+
+#endif

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq work: one process per task, the payload on its stdin, the verdict in its exit status. */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "work.h"
+
+enum { EXEC_DISCARD_STATUS = 65 }; /* EX_DATAERR of sysexits.h. Whatever is not 0 otherwise: retry. */
+#define EXEC_DRAIN (1u << 20) /* most bytes of stderr read after its end: a grandchild may write for ever */
+
+struct exec {
+    const struct spawn_command *command;
+    const nq_task *task;
+    struct spawn_process process;
+    const char *payload;
+    size_t left;
+    enum nq_cause cause; /* why it was told to stop, if it was */
+    struct tail tail;
+    struct log_output log;
+};
+
+static int exec_start(struct exec *x, nq_ctx *ctx)
+{
+    const nq_task *task = x->task;
+    int64_t deadline = cli_now_us(CLOCK_REALTIME) + nq_ctx_remaining_us(ctx);
+    char *own[7] = {0};
+    own[0] = cli_format("NANOQ_ID=%" PRId64, task->id);
+    own[1] = cli_format("NANOQ_TYPE=%s", task->type);
+    own[2] = cli_format("NANOQ_QUEUE=%s", task->queue);
+    own[3] = cli_format("NANOQ_ATTEMPT=%u", task->attempt);
+    own[4] = cli_format("NANOQ_MAX_RETRIES=%u", task->max_retries);
+    own[5] = cli_format("NANOQ_DEADLINE=%" PRId64 ".%06d", deadline / 1000000, (int)(deadline % 1000000));
+    int why = spawn_start(x->command, own, false, &x->process);
+    for (size_t i = 0; i < 6; i++) {
+        free(own[i]);
+    }
+    return why;
+}
+
+static void exec_feed(struct exec *x)
+{
+    while (x->process.in >= 0 && x->left > 0) {
+        ssize_t n = write(x->process.in, x->payload, x->left);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && errno == EAGAIN) {
+            return;
+        }
+        if (n < 0) { /* EPIPE: it does not want to know */
+            break;
+        }
+        x->payload += n;
+        x->left -= (size_t)n;
+    }
+    spawn_close(&x->process.in);
+}
+
+/* Pass stderr on and keep its end. Returns bytes read, 0 when there is nothing now. */
+static size_t exec_listen(struct exec *x)
+{
+    char chunk[4096];
+    ssize_t n = x->process.err >= 0 ? read(x->process.err, chunk, sizeof chunk) : -1;
+    if (n < 0 && (x->process.err < 0 || errno == EAGAIN || errno == EINTR)) {
+        return 0;
+    }
+    if (n <= 0) {
+        spawn_close(&x->process.err);
+        return 0;
+    }
+    log_output(&x->log, x->task, chunk, (size_t)n);
+    tail_add(&x->tail, chunk, (size_t)n);
+    return (size_t)n;
+}
+
+static void exec_watch(struct exec *x, nq_ctx *ctx)
+{
+    int cancel = nq_ctx_fd(ctx);
+    for (;;) {
+        int wait = cancel < 0 && x->cause == NQ_CAUSE_NONE ? 100 : spawn_stop_wait(&x->process);
+        struct pollfd fds[] = {{.fd = x->process.pidfd, .events = POLLIN},
+                               {.fd = x->process.err, .events = POLLIN},
+                               {.fd = x->process.in, .events = POLLOUT},
+                               {.fd = x->cause == NQ_CAUSE_NONE ? cancel : -1, .events = POLLIN}};
+        if (poll(fds, 4, wait) < 0) {
+            continue;
+        }
+        if (fds[1].revents != 0) {
+            exec_listen(x);
+        }
+        if (fds[2].revents != 0) {
+            exec_feed(x);
+        }
+        if (fds[0].revents != 0) {
+            return;
+        }
+        if (x->cause == NQ_CAUSE_NONE) {
+            x->cause = nq_ctx_cause(ctx);
+        }
+        if (x->cause != NQ_CAUSE_NONE) {
+            spawn_stop(x->command, &x->process);
+        }
+    }
+}
+
+static nq_verdict exec_verdict(struct exec *x, const struct spawn_end *end, nq_ctx *ctx, int64_t start)
+{
+    char what[256], message[NQ_MAX_ERROR + 1];
+    if (x->cause == NQ_CAUSE_NONE && end->exited && end->status == 0) {
+        return work_ended(ctx, x->task, NQ_DONE, start, NULL);
+    }
+    ending_status(end, what, sizeof what);
+    if (x->cause == NQ_CAUSE_TIMEOUT) {
+        snprintf(what, sizeof what, "timed out after %g s%s", (double)x->task->timeout_us / 1e6,
+                 x->process.killed ? " and had to be killed" : "");
+    } else if (x->cause != NQ_CAUSE_NONE) {
+        snprintf(what, sizeof what, "stopped");
+    }
+    ending_describe(what, &x->tail, message);
+    bool discard = x->cause == NQ_CAUSE_NONE && end->exited && end->status == EXEC_DISCARD_STATUS;
+    return work_ended(ctx, x->task, discard ? NQ_DISCARD : NQ_RETRY, start, message);
+}
+
+nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct exec x = {.command = udata,
+                     .task = task,
+                     .payload = task->payload,
+                     .left = task->payload_size,
+                     .cause = NQ_CAUSE_NONE};
+    int64_t start = cli_now_us(CLOCK_MONOTONIC);
+    int why = exec_start(&x, ctx);
+    if (why != 0) {
+        char buf[128], message[200];
+        snprintf(message, sizeof message, "cannot start the command: %s", strerror_r(why, buf, sizeof buf));
+        return work_ended(ctx, task, NQ_RETRY, start, message);
+    }
+    exec_feed(&x);
+    exec_watch(&x, ctx);
+    if (x.cause != NQ_CAUSE_NONE) {
+        spawn_kill(&x.process); /* what it left behind; not yet reaped, so the group is still its own */
+    }
+    for (size_t drained = 0, n; drained < EXEC_DRAIN && (n = exec_listen(&x)) > 0;) {
+        drained += n;
+    }
+    log_output_end(&x.log, task);
+    const struct spawn_end end = spawn_reap(x.command, &x.process);
+    return exec_verdict(&x, &end, ctx, start);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq work: a processor around the command, and what is logged of its tasks. */
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "table.h"
+#include "work.h"
+
+/* Attempts that failed and are not yet recorded: how long they took, for the line that is written then. The
+ * library holds fewer outcomes than that. */
+#define WORK_FAILED 4096
+static struct {
+    pthread_mutex_t mutex; /* guards the rest */
+    struct {
+        nq_id id;
+        unsigned generation;
+        int64_t took_us;
+    } ring[WORK_FAILED];
+    size_t n; /* altogether */
+} work_failed = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static void work_failed_put(const nq_task *task, int64_t took_us)
+{
+    pthread_mutex_lock(&work_failed.mutex);
+    size_t at = work_failed.n++ % WORK_FAILED;
+    work_failed.ring[at].id = task->id;
+    work_failed.ring[at].generation = task->generation;
+    work_failed.ring[at].took_us = took_us;
+    pthread_mutex_unlock(&work_failed.mutex);
+}
+
+/* -1: it did not run here. */
+static int64_t work_failed_take(const nq_task *task)
+{
+    int64_t took = -1;
+    pthread_mutex_lock(&work_failed.mutex);
+    for (size_t i = work_failed.n; took < 0 && i > 0 && work_failed.n - i < WORK_FAILED; i--) {
+        size_t at = (i - 1) % WORK_FAILED;
+        if (work_failed.ring[at].id == task->id && work_failed.ring[at].generation == task->generation) {
+            took = work_failed.ring[at].took_us;
+        }
+    }
+    pthread_mutex_unlock(&work_failed.mutex);
+    return took;
+}
+
+nq_verdict work_ended(nq_ctx *ctx, const nq_task *task, nq_verdict verdict, int64_t start_us,
+                      const char *error)
+{
+    static const char *const names[] = {"done", "retry", "discard", "snooze"};
+    struct log_event e = {.level = LOG_INFO,
+                          .task = task,
+                          .took_us = cli_now_us(CLOCK_MONOTONIC) - start_us,
+                          .verdict = names[verdict]};
+    enum nq_cause cause = nq_ctx_cause(ctx);
+    char took[32];
+    table_short_duration(e.took_us, took);
+    if (verdict == NQ_DONE || verdict == NQ_SNOOZE) {
+        log_task(&e, verdict == NQ_DONE ? "done in %s" : "snoozed after %s", took);
+    } else if (cause == NQ_CAUSE_SHUTDOWN || cause == NQ_CAUSE_LEASE_LOST) {
+        e.level = LOG_WARN;
+        e.verdict = cause == NQ_CAUSE_SHUTDOWN ? "released" : "lease lost";
+        log_task(&e, "stopped after %s, %s", took,
+                 cause == NQ_CAUSE_SHUTDOWN ? "given back (shutdown)" : "it belongs to another worker now");
+    } else {
+        work_failed_put(task, e.took_us); /* and a line when it is known what becomes of it */
+    }
+    return error != NULL ? nq_fail(ctx, verdict, "%s", error) : verdict;
+}
+
+static void work_error(const nq_task *task, const char *error, bool final, void *udata)
+{
+    const struct log_event e = {.level = LOG_WARN,
+                                .task = task,
+                                .took_us = work_failed_take(task),
+                                .verdict = final ? "dead" : "retry",
+                                .error = error};
+    size_t n = strcspn(error, "\n");
+    (void)udata;
+    log_task(&e, "attempt %u of %u failed, %s: %.*s", task->attempt, task->max_retries + 1,
+             final ? "now dead" : "will be retried", (int)(n < 200 ? n : 200), error);
+}
+
+static nq_verdict work_started(nq_ctx *ctx, const nq_task *task, nq_next *next, void *udata)
+{
+    const struct log_event e = {.level = LOG_DEBUG, .task = task, .took_us = -1};
+    (void)udata;
+    log_task(&e, "attempt %u of %u starts", task->attempt, task->max_retries + 1);
+    return nq_next_run(next, ctx, task);
+}
+
+static void work_log(void *udata, enum nq_log_level level, const char *message)
+{
+    (void)udata;
+    log_line(level >= NQ_LOG_WARN ? LOG_WARN : LOG_DEBUG, "%s", message);
+}
+
+static int work_register(struct work *w, nq_err *err)
+{
+    int rc = nq_proc_use(w->proc, work_started, NULL, err);
+    if (rc == NQ_OK && w->ntypes == 0) {
+        return nq_proc_handle(w->proc, NULL, work_exec, &w->command, NULL, err);
+    }
+    for (size_t i = 0; i < w->ntypes && rc == NQ_OK; i++) {
+        rc = nq_proc_handle(w->proc, w->types[i], work_exec, &w->command, NULL, err);
+    }
+    return rc;
+}
+
+static int work_proc_run(struct work *w, nq *q, bool drawing)
+{
+    nq_err err = {0};
+    nq_proc_counts c;
+    int rc = nq_proc_new(&w->proc, q, &w->options, &err);
+    rc = rc == NQ_OK ? work_register(w, &err) : rc;
+    if (rc != NQ_OK) {
+        return cli_fail(&err);
+    }
+    log_line(LOG_INFO, "working on queue %s%s, %u at a time", w->nqueues > 0 ? w->queues[0] : "default",
+             w->nqueues > 1 ? " and others" : "", w->options.concurrency);
+    supervise_start(w->proc, drawing);
+    rc = nq_proc_run(w->proc, &err);
+    supervise_end();
+    log_stop();
+    nq_proc_count(w->proc, &c);
+    log_line(LOG_INFO, "%" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead, %" PRIu64 " given back",
+             c.done, c.retried, c.dead, c.released);
+    int code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
+    if (rc == NQ_ESTUCK) {
+        fflush(NULL);
+        _exit(code);
+    }
+    return code;
+}
+
+static bool work_has_pidfd(void)
+{
+    long pidfd = syscall(SYS_pidfd_open, getpid(), 0u);
+    if (pidfd < 0) {
+        cli_complain("this needs pidfd_open, of Linux 5.3");
+        return false;
+    }
+    close((int)pidfd);
+    return true;
+}
+
+int work_process(struct work *w, char **argv)
+{
+    nq *q = NULL;
+    w->options.on_error = work_error;
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL);
+    bool drawing = log_start(w->verbosity, w->json);
+    if (!spawn_prepare(&w->command, argv)) {
+        return CLI_USAGE;
+    }
+    if (!work_has_pidfd() || !guard_start(&w->command) || !supervise_signals()) {
+        return CLI_FAILURE;
+    }
+    int code = cli_open_logging(&q, work_log);
+    if (code == CLI_OK) {
+        code = work_proc_run(w, q, drawing);
+        nq_proc_free(w->proc);
+        nq_close(q);
+    }
+    guard_end(&w->command);
+    spawn_free(&w->command);
+    return code;
+}

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# nanoq work as a service: limits, what is left after kill -9, signals, systemd's notices, logs.
+import json
+import os
+import signal
+import socket
+import sqlite3
+import time
+import unittest
+
+from test_cli import LIMIT, NANOQ, Base
+
+
+class ServiceBase(Base):
+    def script(self, text):
+        return ("--", "sh", "-c", text)
+
+    def work(self, *args, **kwargs):
+        return self.run_nanoq("work", "--drain", *args, **kwargs)
+
+    def log(self):
+        """The JSON lines of the last run_nanoq."""
+        return [json.loads(line) for line in self.err.splitlines()]
+
+    def alive(self, pid):
+        try:
+            with open("/proc/%s/stat" % pid, encoding="latin-1") as f:
+                return f.read().rpartition(")")[2].split()[0] not in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def children(self, pid):
+        """Of a process: (pid, state, name) of each child, zombies too."""
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    with open("/proc/%s/stat" % entry, encoding="latin-1") as f:
+                        before, _, after = f.read().rpartition(")")
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if after.split()[1] == str(pid):
+                    found.append((int(entry), after.split()[0], before.partition("(")[2]))
+        return found
+
+
+class Limits(ServiceBase):
+    def test_memory(self):
+        task = self.add("t")
+        self.work("--memory", "256M", "--", "python3", "-c", "x = bytearray(1 << 30)")
+        self.assertIn("MemoryError", self.show(task)["error"])
+        self.run_nanoq("retry", str(task))
+        self.work("--memory", "2G", "--", "python3", "-c", "x = bytearray(1 << 24)")
+        self.run_nanoq("show", str(task), code=3)
+
+    def test_cpu(self):
+        task = self.add("t")
+        begin = time.monotonic()
+        self.work("--cpu", "1s", *self.script("while :; do :; done"))
+        self.assertLess(time.monotonic() - begin, 30)
+        self.assertRegex(self.show(task)["error"], r"killed by signal 24 \(CPU time limit exceeded\) after [01](\.\d+)? s of CPU")
+
+    def test_cpu_of_who_catches_it(self):
+        task = self.add("t")
+        self.work("--cpu", "1s", *self.script("trap '' XCPU; while :; do :; done"))
+        self.assertRegex(self.show(task)["error"], r"killed by signal 9 \(Killed\) after 2")
+
+    def test_no_new_privs(self):
+        for options, flag in (((), b"0"), (("--no-new-privs",), b"1")):
+            self.add("t")
+            out = self.work(*options, "--", "grep", "NoNewPrivs", "/proc/self/status")
+            self.assertEqual(out.split()[1], flag)
+
+
+class Left(ServiceBase):
+    def test_kill_9_of_the_worker_leaves_nothing(self):
+        self.add("t")
+        worker = self.start("work", *self.script("(trap '' TERM HUP; echo $$ > %s; exec sleep 300) & echo $! >> %s; wait; sleep 300"
+                                                 % (self.path("a"), self.path("pids"))))
+        self.wait(lambda: self.lines("pids") and self.lines("a"), "the task to start")
+        mine = self.children(worker.pid)
+        self.assertEqual(sorted(name for _, _, name in mine), ["nanoq-guard", "sh"])
+        worker.kill()
+        worker.wait()
+        pids = [pid for pid, _, _ in mine] + [int(self.lines("pids")[0])]
+        for pid in pids:
+            self.wait(lambda pid=pid: not self.alive(pid), "%d to end" % pid)
+
+    def test_no_zombie_and_no_guard_after_the_end(self):
+        for i in range(20):
+            self.add("t", str(i))
+        worker = self.start("work", "-j", "4", *self.script("echo x >> %s" % self.path("ran")))
+        self.wait(lambda: len(self.lines("ran")) == 20, "20 tasks")
+        self.wait(lambda: len(self.children(worker.pid)) == 1, "them to be reaped")
+        (guard, state, name), = self.children(worker.pid)
+        self.assertEqual((state, name), ("S", "nanoq-guard"))
+        worker.terminate()
+        self.assertEqual(worker.wait(LIMIT), 0)
+        self.assertFalse(os.path.exists("/proc/%d" % guard))
+
+    def test_the_guard_stands_signals_and_holds_nothing_open(self):
+        self.add("t")
+        worker = self.start("work", *self.script("echo $$ > %s; exec sleep 300" % self.path("pid")))
+        self.wait(lambda: self.lines("pid"), "the task to start")
+        guard = next(pid for pid, _, name in self.children(worker.pid) if name == "nanoq-guard")
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.kill(guard, number)
+        names = [os.readlink("/proc/%d/fd/%s" % (guard, fd)) for fd in os.listdir("/proc/%d/fd" % guard)]
+        self.assertEqual(sorted(n.partition(":")[0] for n in names), ["/dev/null"] * 3 + ["pipe"])
+        worker.kill()
+        self.assertEqual(worker.communicate(timeout=LIMIT)[0], b"")
+        self.wait(lambda: not self.alive(self.lines("pid")[0]), "the command to die")
+
+
+class Signals(ServiceBase):
+    def begun(self, *args, sleep="0.5"):
+        self.add("t")
+        worker = self.start("work", *args, *self.script("echo x >> %s; sleep %s; echo y >> %s" % (
+            self.path("begun"), sleep, self.path("done"))))
+        self.wait(lambda: self.lines("begun"), "the task to start")
+        return worker
+
+    def test_sighup_is_said_and_does_no_harm(self):
+        worker = self.begun()
+        worker.send_signal(signal.SIGHUP)
+        self.wait(lambda: self.lines("done"), "the task to end")
+        self.add("t", "2")
+        self.wait(lambda: len(self.lines("done")) == 2, "the next task to end")
+        worker.terminate()
+        _, err = worker.communicate(timeout=LIMIT)
+        self.assertEqual(worker.returncode, 0)
+        self.assertEqual(err.count(b"SIGHUP: there is nothing to reload"), 1)
+
+    def test_a_lost_terminal_stops_it_in_order(self):
+        self.add("t")
+        pid, fd = os.forkpty()
+        if pid == 0:
+            os.environ.clear()
+            os.environ.update(self.env)
+            os.execv(NANOQ, [
+                "nanoq", "work", *self.script("echo x > %s; sleep 1; echo y > %s" % (self.path("begun"), self.path("done")))])
+        self.wait(lambda: self.lines("begun"), "the task to start")
+        os.close(fd)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        self.assertEqual(self.lines("done"), ["y"])
+
+    def test_forced_stop(self):
+        worker = self.begun("--grace", "0.5s", sleep="100")
+        worker.terminate()
+        worker.terminate()
+        begin = time.monotonic()
+        self.wait(lambda: worker.poll() is not None or (time.monotonic() - begin > 1 and worker.terminate() is None), "it to end")
+        _, err = worker.communicate(timeout=LIMIT)
+        self.assertEqual(worker.returncode, 0)
+        self.assertIn(b"stopping: no more claims", err)
+        self.assertEqual(self.json("list")[0]["state"], "waiting")
+
+
+class Notify(ServiceBase):
+    """With a real datagram socket in the place of systemd's."""
+
+    def listen(self, abstract=False):
+        name = "\0nanoq-test-%d" % os.getpid() if abstract else self.path("notify")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(self.socket.close)
+        self.socket.bind(name)
+        self.socket.settimeout(LIMIT)
+        self.env["NOTIFY_SOCKET"] = name.replace("\0", "@")
+
+    def told(self, start, seconds=LIMIT):
+        """Wait for a notice with a line that starts so; the lines of that notice."""
+        until = time.monotonic() + seconds
+        while True:
+            self.socket.settimeout(max(until - time.monotonic(), 0.001))
+            lines = self.socket.recv(4096).decode().split("\n")
+            if any(line.startswith(start) for line in lines):
+                return lines
+
+    def test_ready_status_reload_stopping(self):
+        for abstract in (False, True):
+            self.listen(abstract)
+            worker = self.start("work", *self.script("env | grep -c NOTIFY >> %s; true" % self.path("ran")))
+            self.told("READY=1")
+            self.told("STATUS=0 running, 0 done")
+            self.add("t")
+            self.told("STATUS=0 running, 1 done, 0 to retry, 0 dead")
+            before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            worker.send_signal(signal.SIGHUP)
+            lines = self.told("RELOADING=1")
+            when = int(next(line for line in lines if line.startswith("MONOTONIC_USEC=")).partition("=")[2])
+            self.assertTrue(before <= when <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+            self.told("READY=1")
+            worker.terminate()
+            self.told("STOPPING=1")
+            self.assertEqual(worker.wait(LIMIT), 0)
+            self.socket.close()
+        self.assertEqual(self.lines("ran"), ["0", "0"])
+
+    def test_not_ready_where_the_database_is_not(self):
+        self.listen()
+        self.run_nanoq("work", "--db", "sqlite:" + self.path("absent/x.db"), "--", "true", code=1)
+        self.socket.settimeout(0.1)
+        self.assertRaises(socket.timeout, self.socket.recv, 4096)
+
+    def test_a_drained_worker_says_that_it_stops(self):
+        self.listen()
+        self.add("t")
+        self.work("--", "true")
+        self.told("READY=1")
+        self.told("STOPPING=1")
+
+    def test_watchdog_follows_the_processor(self):
+        """Fed while it idles and while a task runs; not while a database call hangs; again when it goes on."""
+        self.listen()
+        self.env.update(WATCHDOG_USEC="7000000", NANOQ_DB="sqlite:%s?busy_timeout=50s" % self.path("w.db"))
+        self.run_nanoq("migrate")
+        worker = self.start("work", *self.script("echo x >> %s; sleep 5" % self.path("begun")))
+        self.told("READY=1")
+        self.told("WATCHDOG=1")
+        self.add("t")
+        self.wait(lambda: self.lines("begun"), "the task to start")
+        self.told("WATCHDOG=1", 5)
+        db = sqlite3.connect(self.path("w.db"), isolation_level=None)
+        db.execute("BEGIN IMMEDIATE")
+        begin = time.monotonic()
+        with self.assertRaises((socket.timeout, BlockingIOError)):
+            while time.monotonic() - begin < 30:
+                self.told("WATCHDOG=1", 5)
+        db.execute("ROLLBACK")
+        db.close()
+        self.told("WATCHDOG=1")
+        worker.terminate()
+        self.assertEqual(worker.wait(LIMIT), 0)
+        self.assertIn(b"not telling the watchdog", worker.communicate()[1])
+
+    def test_the_watchdog_of_another_process_is_not_ours(self):
+        self.listen()
+        self.env.update(WATCHDOG_USEC="200000", WATCHDOG_PID="1")
+        worker = self.start("work", "--", "true")
+        self.told("READY=1")
+        with self.assertRaises((socket.timeout, BlockingIOError)):
+            self.told("WATCHDOG=1", 1)
+        worker.terminate()
+
+
+class JsonLog(ServiceBase):
+    def test_every_line_is_an_object(self):
+        done, bad = self.add("good"), self.add("bad", "--max-retries", "0")
+        self.work("--log", "json", "--verbose", *self.script(
+            '[ $NANOQ_TYPE = good ] || { echo "say \\"no\\"" >&2; printf "open \\377" >&2; exit 3; }'))
+        log = self.log()
+        for line in log:
+            self.assertRegex(line["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+            self.assertIn(line["level"], ("error", "warn", "info", "debug"))
+            self.assertIn("message", line)
+        line, = [e for e in log if e.get("verdict") == "done"]
+        self.assertEqual((line["task"], line["type"], line["queue"], line["attempt"], line["level"]),
+                         (done, "good", "default", 1, "info"))
+        self.assertTrue(0 < line["duration"] < LIMIT)
+        line, = [e for e in log if e.get("verdict") == "dead"]
+        self.assertEqual((line["task"], line["type"], line["attempt"], line["level"]), (bad, "bad", 1, "warn"))
+        self.assertEqual(line["error"], 'exit status 3: say "no"\nopen ?')
+        self.assertTrue(0 < line["duration"] < LIMIT)
+        self.assertEqual([(e["task"], e["message"]) for e in log if e.get("from") == "stderr"],
+                         [(bad, 'say "no"'), (bad, "open \ufffd")])
+
+    def test_complaints_too(self):
+        self.run_nanoq("work", "--log=json", "--db", "sqlite:" + self.path("absent/x.db"), "--", "true", code=1)
+        self.assertEqual(self.log()[-1]["level"], "error")
+        self.run_nanoq("work", "--log=json", "no-such-command-here", code=2)
+        self.assertIn("command not found", self.log()[-1]["message"])
+
+
+if __name__ == "__main__":
+    unittest.main()
