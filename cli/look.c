@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking: nanoq list, show and stats. */
+/* Looking at tasks: nanoq list and show. */
 #include "cli.h"
 #include "table.h"
 
@@ -19,6 +19,12 @@ static const struct table_column look_columns[] = {
     {.name = "claimed_at", .machine = true},
     {.name = "finished_at", .machine = true},
     {.name = "worker", .machine = true},
+    {.name = "cancelling", .machine = true},
+    {.name = "progress", .machine = true, .people = true},
+    {.name = "progress_done", .right = true, .machine = true},
+    {.name = "progress_total", .right = true, .machine = true},
+    {.name = "progress_note", .machine = true},
+    {.name = "progress_at", .machine = true},
     {.name = "error"},
     {.name = "payload_size", .right = true, .machine = true},
     {.name = "payload", .wide = true},
@@ -40,11 +46,30 @@ static void look_error(struct table *t, const char *error)
     table_text(t, head);
 }
 
+/* "40/100 (40%) note", for people; in a list not all of a long note. */
+static void look_progress(struct table *t, const nq_info *info)
+{
+    char text[NQ_MAX_NOTE + 80] = "";
+    const size_t note =
+        t->single ? NQ_MAX_NOTE : text_whole(info->progress_note, strnlen(info->progress_note, 40));
+    if (info->progress_at_us != 0 && info->progress_total > 0) {
+        snprintf(text, sizeof text, "%lld/%lld (%.0f%%) %.*s", (long long)info->progress_done,
+                 (long long)info->progress_total,
+                 (double)info->progress_done * 100 / (double)info->progress_total, (int)note,
+                 info->progress_note);
+    } else if (info->progress_at_us != 0) {
+        snprintf(text, sizeof text, "%lld %.*s", (long long)info->progress_done, (int)note,
+                 info->progress_note);
+    }
+    table_text(t, text);
+}
+
 static void look_task(struct table *t, const nq_info *info, size_t here)
 {
     const char *state = nq_state_name((int)info->state);
+    const bool words = cli.format == CLI_TABLE && info->cancelling;
     table_int(t, info->id);
-    table_text(t, state != NULL ? state : "?");
+    table_text(t, words ? "running, cancelling" : state != NULL ? state : "?");
     table_text(t, info->queue);
     table_text(t, info->type);
     table_int(t, info->priority);
@@ -58,6 +83,12 @@ static void look_task(struct table *t, const nq_info *info, size_t here)
     table_time(t, info->claimed_at_us);
     table_time(t, info->finished_at_us);
     table_text(t, info->worker);
+    table_bool(t, info->cancelling);
+    look_progress(t, info);
+    table_int(t, info->progress_done);
+    table_int(t, info->progress_total);
+    table_text(t, info->progress_note);
+    table_time(t, info->progress_at_us);
     look_error(t, info->error);
     table_int(t, (int64_t)info->payload_size);
     table_payload(t, info->payload, here, info->payload_size);
@@ -96,12 +127,30 @@ static bool look_state(const char *name, nq_list_options *options)
     return true;
 }
 
-static int look_list_all(nq *q, nq_list_options *options, int64_t limit)
+/* Show these columns in the table and no others. */
+static void look_choose(struct table_column columns[LOOK_COLUMNS], const char *const *names)
 {
+    memcpy(columns, look_columns, sizeof look_columns);
+    for (size_t i = 0; i < LOOK_COLUMNS; i++) {
+        columns[i].machine = true;
+        for (const char *const *name = names; *name != NULL && columns[i].machine; name++) {
+            columns[i].machine = strcmp(*name, columns[i].name) != 0;
+        }
+    }
+}
+
+static int look_list_all(nq *q, nq_list_options *options, int64_t limit, bool running)
+{
+    static const char *const of_running[] = {"id",         "state",  "queue",    "type",    "attempts",
+                                             "claimed_at", "worker", "progress", "payload", NULL};
+    struct table_column columns[LOOK_COLUMNS];
     struct look_list list = {0};
     nq_err err = {0};
     int rc = NQ_OK;
-    table_start(&list.table, look_columns, LOOK_COLUMNS, false);
+    if (running) {
+        look_choose(columns, of_running);
+    }
+    table_start(&list.table, running ? columns : look_columns, LOOK_COLUMNS, false);
     while (rc == NQ_OK && limit > 0) {
         options->limit = (unsigned)(limit < LOOK_PAGE ? limit : LOOK_PAGE);
         list.seen = 0;
@@ -120,6 +169,7 @@ static int look_list(int argc, char **argv)
 {
     nq_list_options options = {.size = sizeof options};
     int64_t limit = 100;
+    bool running = false;
     struct cli_parse parse;
     const char *value;
     int key;
@@ -128,6 +178,9 @@ static int look_list(int argc, char **argv)
         bool good = true;
         if (key == 's') {
             good = look_state(value, &options);
+        } else if (key == 'r') {
+            good = look_state("running", &options);
+            running = true;
         } else if (key == 'q') {
             options.queue = value;
         } else if (key == 't') {
@@ -150,7 +203,7 @@ static int look_list(int argc, char **argv)
     nq *q = NULL;
     int code = cli_open(&q);
     if (code == CLI_OK) {
-        code = look_list_all(q, &options, limit);
+        code = look_list_all(q, &options, limit, running);
         nq_close(q);
     }
     return code;
@@ -158,6 +211,7 @@ static int look_list(int argc, char **argv)
 
 static const struct cli_option look_list_options[] = {
     {'s', "state", "STATE", "only waiting, running, done, dead or cancelled tasks"},
+    {'r', "running", NULL, "only running ones, with their workers and progress"},
     {'q', "queue", "QUEUE", "only of this queue"},
     {'t', "type", "TYPE", "only of this type"},
     {'n', "limit", "N", "at most N tasks; default 100"},
@@ -192,14 +246,18 @@ static int look_show_row(const nq_info *info, void *udata)
         fwrite(info->payload, 1, info->payload_size, stdout);
         return 0;
     }
-    struct table table;
-    table_start(&table, look_columns, LOOK_COLUMNS, true);
+    /* In the table the state and the progress say it all in words. */
+    static const char *const not_shown[] = {"cancelling", "progress_done", "progress_total", "progress_note"};
     struct table_column all[LOOK_COLUMNS];
+    struct table table;
     memcpy(all, look_columns, sizeof all);
     for (size_t i = 0; i < LOOK_COLUMNS; i++) {
         all[i].machine = false;
+        for (size_t k = 0; k < sizeof not_shown / sizeof not_shown[0]; k++) {
+            all[i].machine = all[i].machine || strcmp(all[i].name, not_shown[k]) == 0;
+        }
     }
-    table.columns = all;
+    table_start(&table, all, LOOK_COLUMNS, true);
     look_task(&table, info, info->payload_size);
     table_finish(&table, true);
     return 0;
@@ -249,68 +307,4 @@ const struct cli_command cli_show = {
     .summary = "Show one task with its payload and its last error",
     .options = look_show_options,
     .run = look_show,
-};
-
-/* ---- stats */
-
-static int look_stats_row(const nq_queue_stats *stats, void *udata)
-{
-    struct table *t = udata;
-    const uint64_t counts[] = {stats->due,  stats->delayed, stats->running,
-                               stats->done, stats->dead,    stats->cancelled};
-    table_text(t, stats->queue);
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
-        table_int(t, (int64_t)counts[i]);
-    }
-    table_duration(t, stats->oldest_due_us);
-    table_row(t);
-    return 0;
-}
-
-static int look_stats(int argc, char **argv)
-{
-    static const struct table_column columns[] = {
-        {.name = "queue"},
-        {.name = "due", .right = true},
-        {.name = "delayed", .right = true},
-        {.name = "running", .right = true},
-        {.name = "done", .right = true},
-        {.name = "dead", .right = true},
-        {.name = "cancelled", .right = true},
-        {.name = "oldest_due", .right = true},
-    };
-    struct cli_parse parse;
-    const char *value;
-    nq_err err = {0};
-    cli_parse_start(&parse, &cli_stats);
-    int key = cli_parse_next(&parse, argc, argv, &value);
-    if (key != CLI_PARSE_END) {
-        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    if (optind < argc) {
-        return cli_usage("takes no argument '%s'", argv[optind]);
-    }
-    nq *q = NULL;
-    int code = cli_open(&q);
-    if (code == CLI_OK) {
-        struct table table;
-        table_start(&table, columns, sizeof columns / sizeof columns[0], false);
-        int rc = nq_stats(q, look_stats_row, &table, &err);
-        table_finish(&table, rc == NQ_OK);
-        code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
-        nq_close(q);
-    }
-    return code;
-}
-
-static const struct cli_option look_stats_options[] = {CLI_OPTION_FORMAT, CLI_OPTION_DB, CLI_OPTION_END};
-const struct cli_command cli_stats = {
-    .name = "stats",
-    .args = "[OPTION...]",
-    .summary = "Count the tasks of each queue by state",
-    .options = look_stats_options,
-    .notes = "oldest_due: how long the longest due task has been due (JSON, TSV: seconds). It counts rows, "
-             "so it takes\n"
-             "longer as the backlog grows.\n",
-    .run = look_stats,
 };

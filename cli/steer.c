@@ -9,6 +9,23 @@ struct steer_verb {
     const char *result;
 };
 
+static int steer_state(const nq_info *info, void *udata)
+{
+    *(int *)udata = (int)info->state;
+    return 0;
+}
+
+/* What became of it: a task that runs is cancelled later. */
+static const char *steer_result(nq *q, const struct steer_verb *verb, nq_id id)
+{
+    int state = NQ_STATE_CANCELLED;
+    if (verb->call == nq_cancel && nq_get(q, id, steer_state, &state, NULL) == NQ_OK &&
+        state == NQ_STATE_RUNNING) {
+        return "will be cancelled";
+    }
+    return verb->result;
+}
+
 static int steer_all(nq *q, const struct steer_verb *verb, const nq_id *ids, size_t n)
 {
     static const struct table_column columns[] = {
@@ -28,7 +45,7 @@ static int steer_all(nq *q, const struct steer_verb *verb, const nq_id *ids, siz
         }
         worst = cli_worse(worst, cli_exit_of(rc));
         table_int(&table, ids[i]);
-        table_text(&table, rc == NQ_OK           ? verb->result
+        table_text(&table, rc == NQ_OK           ? steer_result(q, verb, ids[i])
                            : rc == NQ_ENOTFOUND  ? "not found"
                            : rc == NQ_ESTATE     ? "wrong state"
                            : rc == NQ_EDUPLICATE ? "duplicate"
@@ -91,6 +108,14 @@ static const struct cli_option steer_options[] = {CLI_OPTION_FORMAT, CLI_OPTION_
 static const char steer_notes[] =
     "With several ids it goes on after a failure and exits with the worst code: 3 not "
     "found, 1 wrong state.\n";
+static const char steer_cancel_notes[] =
+    "\"will be cancelled\": it runs. Its worker is told, at once on the same host and at its next heartbeat "
+    "(5 s "
+    "at most)\n"
+    "elsewhere, and it never runs again; but if it succeeds all the same, it is done.\n"
+    "With several ids it goes on after a failure and exits with the worst code: 3 not found, 1 wrong state "
+    "(it has\n"
+    "ended).\n";
 const struct cli_command cli_retry = {
     .name = "retry",
     .args = "[OPTION...] ID...",
@@ -102,9 +127,9 @@ const struct cli_command cli_retry = {
 const struct cli_command cli_cancel = {
     .name = "cancel",
     .args = "[OPTION...] ID...",
-    .summary = "Take waiting tasks out of the queue; they are kept as cancelled",
+    .summary = "Cancel tasks: waiting ones at once, running ones when their handlers end; they are kept",
     .options = steer_options,
-    .notes = steer_notes,
+    .notes = steer_cancel_notes,
     .run = steer_cancel,
 };
 const struct cli_command cli_delete = {

@@ -28,7 +28,9 @@ static void table_head(const struct table *t)
         fputs("[", stdout);
     }
     for (size_t i = 0; cli.format == CLI_TSV && i < t->ncolumns; i++) {
-        printf("%s%s", i > 0 ? "\t" : "", t->columns[i].name);
+        if (!t->columns[i].people) {
+            printf("%s%s", i > 0 ? "\t" : "", t->columns[i].name);
+        }
     }
     if (cli.format == CLI_TSV) {
         putchar('\n');
@@ -39,6 +41,9 @@ static void table_head(const struct table *t)
 static struct text *table_cell(struct table *t)
 {
     const struct table_column *column = &t->columns[t->at++];
+    if (column->people && cli.format != CLI_TABLE) {
+        return NULL;
+    }
     if (cli.format == CLI_JSON) {
         text_str(&t->out, t->at > 1 ? ", \"" : "\"");
         text_str(&t->out, column->name);
@@ -80,6 +85,14 @@ void table_int(struct table *t, int64_t v)
     struct text *cell = table_cell(t);
     if (cell != NULL) {
         text_int(cell, v);
+    }
+}
+
+void table_bool(struct table *t, bool v)
+{
+    struct text *cell = table_cell(t);
+    if (cell != NULL) {
+        text_str(cell, v ? "true" : "false");
     }
 }
 

@@ -10,6 +10,7 @@ struct table_column {
     const char *name; /* of the JSON member and the TSV column; the table shows it in capitals */
     bool right;       /* aligned right in a table */
     bool machine;     /* only in JSON and TSV */
+    bool people;      /* only in a table; not the first column */
     bool wide;        /* last in a table: cut to the terminal's width */
 };
 
@@ -27,6 +28,7 @@ void table_start(struct table *t, const struct table_column *columns, size_t nco
 /* One cell after the other, in the order of the columns. */
 void table_text(struct table *t, const char *s);
 void table_int(struct table *t, int64_t v);
+void table_bool(struct table *t, bool v);
 void table_time(struct table *t, int64_t us);     /* 0: none */
 void table_duration(struct table *t, int64_t us); /* JSON, TSV: in seconds */
 /* A payload of which `here` bytes are at hand. JSON: with members payload_encoding and payload_truncated. */

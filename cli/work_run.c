@@ -60,7 +60,11 @@ nq_verdict work_ended(nq_ctx *ctx, const nq_task *task, nq_verdict verdict, int6
     enum nq_cause cause = nq_ctx_cause(ctx);
     char took[32];
     table_short_duration(e.took_us, took);
-    if (verdict == NQ_DONE || verdict == NQ_SNOOZE) {
+    if (cause == NQ_CAUSE_CANCEL && verdict != NQ_DONE) {
+        e.level = LOG_WARN;
+        e.verdict = "cancelled";
+        log_task(&e, "cancelled after %s", took);
+    } else if (verdict == NQ_DONE || verdict == NQ_SNOOZE) {
         log_task(&e, verdict == NQ_DONE ? "done in %s" : "snoozed after %s", took);
     } else if (cause == NQ_CAUSE_SHUTDOWN || cause == NQ_CAUSE_LEASE_LOST) {
         e.level = LOG_WARN;
@@ -128,8 +132,10 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
     supervise_end();
     log_stop();
     nq_proc_count(w->proc, &c);
-    log_line(LOG_INFO, "%" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead, %" PRIu64 " given back",
-             c.done, c.retried, c.dead, c.released);
+    log_line(LOG_INFO,
+             "%" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead, %" PRIu64 " cancelled, %" PRIu64
+             " given back",
+             c.done, c.retried, c.dead, c.cancelled, c.released);
     int code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
     if (rc == NQ_ESTUCK) {
         fflush(NULL);

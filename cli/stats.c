@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* Counting: nanoq stats. */
+#include "cli.h"
+#include "table.h"
+
+static int stats_row(const nq_queue_stats *stats, void *udata)
+{
+    struct table *t = udata;
+    const uint64_t counts[] = {stats->due,  stats->delayed, stats->running,
+                               stats->done, stats->dead,    stats->cancelled};
+    table_text(t, stats->queue);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        table_int(t, (int64_t)counts[i]);
+    }
+    table_duration(t, stats->oldest_due_us);
+    table_row(t);
+    return 0;
+}
+
+static int stats_run(int argc, char **argv)
+{
+    static const struct table_column columns[] = {
+        {.name = "queue"},
+        {.name = "due", .right = true},
+        {.name = "delayed", .right = true},
+        {.name = "running", .right = true},
+        {.name = "done", .right = true},
+        {.name = "dead", .right = true},
+        {.name = "cancelled", .right = true},
+        {.name = "oldest_due", .right = true},
+    };
+    struct cli_parse parse;
+    const char *value;
+    nq_err err = {0};
+    cli_parse_start(&parse, &cli_stats);
+    int key = cli_parse_next(&parse, argc, argv, &value);
+    if (key != CLI_PARSE_END) {
+        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    }
+    if (optind < argc) {
+        return cli_usage("takes no argument '%s'", argv[optind]);
+    }
+    nq *q = NULL;
+    int code = cli_open(&q);
+    if (code == CLI_OK) {
+        struct table table;
+        table_start(&table, columns, sizeof columns / sizeof columns[0], false);
+        int rc = nq_stats(q, stats_row, &table, &err);
+        table_finish(&table, rc == NQ_OK);
+        code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
+        nq_close(q);
+    }
+    return code;
+}
+
+static const struct cli_option stats_options[] = {CLI_OPTION_FORMAT, CLI_OPTION_DB, CLI_OPTION_END};
+const struct cli_command cli_stats = {
+    .name = "stats",
+    .args = "[OPTION...]",
+    .summary = "Count the tasks of each queue by state",
+    .options = stats_options,
+    .notes = "oldest_due: how long the longest due task has been due (JSON, TSV: seconds). It counts rows, "
+             "so it takes\n"
+             "longer as the backlog grows.\n",
+    .run = stats_run,
+};
