@@ -330,6 +330,23 @@ class Admin(Base):
         self.run_nanoq("delete", str(live), "x", code=2)
         self.assertEqual(self.show(live)["state"], "waiting")
 
+    def test_cancel_of_what_runs(self):
+        task = self.add("a")
+        worker = self.start("work", "--drain", "--", "sh", "-c", "echo on >>started; exec sleep 60", cwd=self.dir)
+        self.wait(lambda: os.path.exists(self.path("started")), "the task to start")
+        running = self.json("list", "--running")
+        self.assertEqual([(t["id"], t["cancelling"], t["progress_at"]) for t in running], [(task, False, None)])
+        self.assertIn(b"PROGRESS", self.run_nanoq("list", "-r"))
+        start = time.monotonic()
+        out = self.json_code(0, "cancel", str(task))
+        self.assertIn(out[0]["result"], ("will be cancelled", "cancelled"))  # it may have ended by now
+        self.assertEqual(worker.wait(LIMIT), 0)
+        self.assertLess(time.monotonic() - start, 10)
+        shown = self.show(task)
+        self.assertEqual((shown["state"], shown["attempts"]), ("cancelled", 0))
+        self.run_nanoq("cancel", str(task), code=1)
+        self.assertEqual(self.lines("started"), ["on"])
+
     def json_code(self, code, *args):
         return json.loads(self.run_nanoq(*args, "--format", "json", code=code).decode())
 
