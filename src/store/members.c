@@ -15,7 +15,9 @@
 #define MEMBERS_FREE_US    NQ_MS(500)
 #define MEMBERS_FREE_LOOKS 3
 #define MEMBERS_GAP_US     NQ_SECONDS(2)
-/* After our own connection broke others may have lost theirs too: no verdict by lock for this long. */
+/* After our own connection broke others may have lost theirs too: no verdict by lock for this long. Nor,
+ * until it was watched for this long, over one that has not beaten since the server started and dropped all
+ * locks: who joins after a restart has seen nothing break. */
 #define MEMBERS_GRACE_US NQ_SECONDS(10)
 #define MEMBERS_TRIES    3
 /* Of an id: NQ_LEASE must fit a signed 64-bit column. */
@@ -25,6 +27,7 @@
 struct members_other {
     uint64_t id;
     int64_t beat;
+    int64_t quiet_us; /* the database's time since the last beat */
     int64_t still_us; /* how long the beat has stood still */
     int64_t free_us;  /* and how long the lock was free meanwhile */
     unsigned free_looks;
@@ -37,6 +40,7 @@ struct nq_member {
     uint64_t id;
     bool locked;
     int64_t looked_us, grace_us;
+    int64_t server_us;            /* when the server started, by our clock */
     struct members_other *others; /* by id */
     size_t nothers;
     unsigned suspects; /* of them: lock free, verdict not yet due */
@@ -91,12 +95,22 @@ static int members_ready(nq_member *m, nq_err *err)
 
 /* ---- Entering and leaving ---- */
 
+static int members_server(nq_member *m, nq_err *err)
+{
+    int64_t up = 0;
+    int code = NQ_OK;
+    m->server_us = INT64_MIN;
+    if (m->store->driver->uptime && !(code = m->store->driver->uptime(m->conn, &up, err)))
+        m->server_us = nq_mono_us() - up;
+    return code;
+}
+
 static int members_enter(nq_member *m, const char *name, nq_err *err)
 {
     const nq_val arg = nq_text(name);
     nq_exec_result res = {0};
     int code = m->store->driver->connect(m->store, &m->conn, err);
-    if (code)
+    if (code || (code = members_server(m, err)))
         return code;
     if ((code =
              nq_sql(m->conn, "INSERT INTO {processors} (name, started_at, beat_at) VALUES (?, {now}, {now})",
@@ -221,7 +235,8 @@ static int members_row(const nq_val cols[], size_t ncols, void *arg)
         l->seen = more;
         l->cap = cap;
     }
-    l->seen[l->n++] = (struct members_other){.id = (uint64_t)cols[0].i, .beat = cols[1].i};
+    l->seen[l->n++] =
+        (struct members_other){.id = (uint64_t)cols[0].i, .beat = cols[1].i, .quiet_us = cols[2].i};
     return 0;
 }
 
@@ -264,7 +279,8 @@ static void members_compare(nq_member *m, struct members_look *l, const int8_t f
         const struct members_other *was =
             j < m->nothers && m->others[j].id == o->id && m->others[j].beat == o->beat ? &m->others[j] : NULL;
         o->still_us = was ? was->still_us + gap : 0;
-        if (free_now[i] != 1 || now < m->grace_us)
+        const bool restarted = now - o->quiet_us < m->server_us && o->still_us < MEMBERS_GRACE_US;
+        if (free_now[i] != 1 || now < m->grace_us || restarted)
             continue;
         m->suspects++;
         o->free_looks = was ? was->free_looks + 1 : 1;
@@ -294,8 +310,8 @@ static int members_look(nq_member *m, struct members_look *l, int8_t **free_now,
     int code = members_ready(m, err);
     if (code)
         return code;
-    code =
-        nq_sql(m->conn, "SELECT id, beat FROM {processors} ORDER BY id", NULL, 0, members_row, l, NULL, err);
+    code = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at} FROM {processors} ORDER BY id", NULL, 0,
+                  members_row, l, NULL, err);
     if (code == NQ_ENOMEM)
         return nq_err_nomem(err);
     return code || l->n == 0 ? code : members_probe(m, l, free_now, err);

@@ -32,11 +32,7 @@ static int mysql_db_commit(nq_conn *conn, nq_err *err)
         return NQ_OK;
     nq_exec_result res;
     nq_mysql_failed_(&res, mysql_errno(c->my), mysql_sqlstate(c->my), mysql_error(c->my));
-    const int rc = nq_mysql_commit_failed(c, &res, err);
-    /* A refused COMMIT may leave the transaction open, and the next one on this connection would commit it.
-     */
-    nq_mysql_rollback(conn);
-    return rc;
+    return nq_mysql_commit_failed(c, &res, err);
 }
 
 /* ---- Priorities in use ---------------------------------------------------------------------- */
@@ -292,6 +288,21 @@ static int mysql_db_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, in
     return rc;
 }
 
+static int mysql_db_uptime_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%.*s", ncols == 2 && cols[1].n < sizeof text ? (int)cols[1].n : 0,
+             ncols == 2 && cols[1].p ? (const char *)cols[1].p : "");
+    *(int64_t *)arg = NQ_SECONDS(strtoll(text, NULL, 10));
+    return 0;
+}
+
+static int mysql_db_uptime(nq_conn *conn, int64_t *us, nq_err *err)
+{
+    *us = 0;
+    return nq_sql(conn, "SHOW GLOBAL STATUS LIKE 'Uptime'", NULL, 0, mysql_db_uptime_row, us, NULL, err);
+}
+
 static int mysql_db_migrate_lock(nq_conn *conn, nq_err *err)
 {
     int got = 0;
@@ -345,6 +356,7 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .lock_hold = mysql_db_lock_hold,
     .lock_drop = mysql_db_lock_drop,
     .lock_probe = mysql_db_lock_probe,
+    .uptime = mysql_db_uptime,
     .migrate_lock = mysql_db_migrate_lock,
     .migrate_unlock = mysql_db_migrate_unlock,
     .identity = mysql_db_identity,

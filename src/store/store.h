@@ -285,7 +285,7 @@ NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[],
  * (NQ_ECONFLICT) or a connection lost before COMMIT (NQ_EUNAVAILABLE) runs it again, at most
  * NQ_TX_TRIES times with growing pauses; so fn must be repeatable. NQ_EUNKNOWN is never retried here.
  */
-#define NQ_TX_TRIES 8
+#define NQ_TX_TRIES 20
 typedef int (*nq_tx_fn)(nq_conn *c, void *arg, nq_err *err);
 NQ_PRIVATE int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
 /* The same without BEGIN and COMMIT: for readings and single statements that may be repeated. */
@@ -390,6 +390,8 @@ struct nq_driver {
     int (*lock_hold)(nq_conn *c, uint64_t id, nq_err *err);
     void (*lock_drop)(nq_conn *c, uint64_t id);
     int (*lock_probe)(nq_conn *c, const uint64_t ids[], size_t n, int8_t free_out[], nq_err *err);
+    /* How long ago the server started, and with that dropped every lock; NULL: there is none to start. */
+    int (*uptime)(nq_conn *c, int64_t *us, nq_err *err);
 
     /* One migration at a time over all processes. */
     int (*migrate_lock)(nq_conn *c, nq_err *err);
