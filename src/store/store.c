@@ -9,6 +9,7 @@
 #define STORE_MAX_CONNECTIONS 1000
 #define STORE_LOST_TRIES      3              /* with a connection that broke */
 #define STORE_TRY_US          NQ_SECONDS(10) /* no new try when this much time went by */
+#define STORE_LOST_US         NQ_MS(500)     /* or this much, and the connection broke: that was a time-out */
 #define STORE_PAUSE_US        NQ_MS(1)       /* before the second try; doubles */
 #define STORE_MAX_PAUSE_US    NQ_MS(250)
 
@@ -218,8 +219,10 @@ static int store_tries(nq_store *s, nq_tx_fn fn, void *arg, bool tx, nq_err *err
     for (unsigned i = 0; i < NQ_TX_TRIES; i++) {
         bool again;
         code = store_try(s, fn, arg, tx, &again, &why);
-        if (!again || (code == NQ_EUNAVAILABLE && ++lost >= STORE_LOST_TRIES) ||
-            nq_mono_us() - start > STORE_TRY_US)
+        const int64_t took = nq_mono_us() - start;
+        if (!again || took > STORE_TRY_US)
+            break;
+        if (code == NQ_EUNAVAILABLE && (++lost >= STORE_LOST_TRIES || took > STORE_LOST_US))
             break;
         if (i + 1 < NQ_TX_TRIES)
             nq_sleep_us(pause / 2 + (int64_t)nq_random((uint64_t)pause));
