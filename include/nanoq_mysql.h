@@ -29,12 +29,13 @@
 extern "C" {
 #endif
 
-/* Is the transaction gone after this error? 1213 deadlock, 1020 snapshot conflict, the rest: no connection.
- */
+/* Is the transaction gone after this error? 1213 deadlock, 1467 one over AUTO_INCREMENT, 1020 snapshot
+ * conflict, the rest: no connection. */
 static inline bool nq_mysql_lost_(unsigned code)
 {
     switch (code) {
     case 1213:
+    case 1467:
     case 1020:
     case 1053:
     case 1927:

@@ -135,18 +135,31 @@ static int followups_states(nq_conn *c, struct followups *f, const struct follow
                         followups_state, err);
 }
 
+/* INSERT ... SELECT would be shorter. But while that waits for a producer which has inserted the same key,
+ * InnoDB lets nobody else insert: it holds the lock on the table's AUTO_INCREMENT then. */
+static void followups_insert(nq_buf *sql, int64_t id)
+{
+    static const char *const columns[] = {
+        "queue",       "priority",   "CASE WHEN run_at > {now} THEN run_at ELSE {now} END",
+        "max_retries", "timeout_ms", "created_at",
+        "type",        "payload",    "unique_key"};
+    nq_buf_str(sql,
+               "INSERT INTO {tasks} (queue, priority, run_at, max_retries, timeout_ms, created_at, type, "
+               "payload, unique_key) VALUES (");
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        nq_buf_fmt(sql, "%s(SELECT %s FROM {followups} WHERE id = %lld)", i ? ", " : "", columns[i],
+                   (long long)id);
+    nq_buf_str(sql, ")");
+}
+
 /* Make a task; where another one with the key is there meanwhile, one of ours included, read its state. */
 static int followups_make(nq_conn *c, struct followups *f, struct followups_one *one, bool *made, nq_err *err)
 {
-    const nq_val id = nq_int(one->id);
+    nq_buf sql = {0};
     nq_err why = {0};
-    int code =
-        nq_sql(c,
-               "INSERT INTO {tasks} (queue, priority, run_at, max_retries, timeout_ms, created_at, type, "
-               "payload, unique_key) SELECT queue, priority, CASE WHEN run_at > {now} THEN run_at ELSE {now} "
-               "END, max_retries, timeout_ms, created_at, type, payload, unique_key FROM {followups} "
-               "WHERE id = ?",
-               &id, 1, NULL, NULL, NULL, &why);
+    followups_insert(&sql, one->id);
+    int code = sql.failed ? nq_err_nomem(&why) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, &why);
+    nq_buf_free(&sql);
     *made = code == NQ_OK;
     if (code == NQ_EDUPLICATE) {
         f->more = true;

@@ -6,7 +6,9 @@
 #include "mysql_driver.h"
 
 /*
- * Own transaction: insert, and look only when a duplicate is reported.
+ * Own transaction: insert, and look only when a duplicate is reported. A refused INSERT keeps its lock here
+ * too; so a transaction of several tasks ends then and begins anew with a look, which locks nothing. (To go
+ * on in it with those locks deadlocks with the next one that meets the same keys in another order.)
  *
  * Caller's transaction: a refused INSERT would keep a lock on the live task, and on the gap beside it, until
  * the caller commits. So look before, on a connection of ours, where a look leaves nothing behind
@@ -43,6 +45,9 @@ struct mysql_enqueue_job {
     int64_t increment;  /* auto_increment_increment of the connection that inserts */
     bool caller_failed; /* the error is of the caller's connection */
     bool unanswered;    /* an INSERT was sent and the connection lost before its answer */
+    bool by_key;        /* after a conflict: insert in the order of the keys */
+    bool own_tx;        /* in a transaction of ours that has other statements too */
+    bool look_first;    /* there are duplicates: look before inserting */
     /* what is being done now */
     struct mysql_enqueue_row **part;
     size_t npart;
@@ -300,6 +305,7 @@ static int mysql_enqueue_insert(struct mysql_enqueue_job *j, nq_conn *c, bool fo
         rc = mysql_enqueue_caller_failed(j, &res, err);
     else
         rc = NQ_OK;
+    j->by_key = j->by_key || (c && rc == NQ_ECONFLICT);
     j->unanswered = c && rc != NQ_OK && nq_mysql_of(c)->sent && nq_mysql_unanswered((unsigned)res.db_code);
     /* A "simple insert" gets consecutive ids whatever innodb_autoinc_lock_mode says. */
     for (size_t i = 0; rc == NQ_OK && !follow && i < n; i++) {
@@ -328,6 +334,21 @@ static size_t mysql_enqueue_piece(const struct mysql_enqueue_job *j, struct mysq
     return fit;
 }
 
+static int mysql_enqueue_by_key(const void *a, const void *b)
+{
+    const struct mysql_enqueue_row *x = *(struct mysql_enqueue_row *const *)a,
+                                   *y = *(struct mysql_enqueue_row *const *)b;
+    return memcmp(x->key, y->key, sizeof x->key);
+}
+
+/* After a conflict in the order of the keys, as everybody else who had one: so the keys that all want are
+ * taken in one order, and who is first goes on. */
+static void mysql_enqueue_order(const struct mysql_enqueue_job *j, struct mysql_enqueue_row **rows, size_t n)
+{
+    if (j->by_key)
+        qsort(rows, n, sizeof(struct mysql_enqueue_row *), mysql_enqueue_by_key);
+}
+
 /* Insert the pending rows of the part; duplicates are answered. c NULL: on the caller's connection. */
 static int mysql_enqueue_part(struct mysql_enqueue_job *j, nq_conn *c, nq_err *err)
 {
@@ -343,10 +364,17 @@ static int mysql_enqueue_part(struct mysql_enqueue_job *j, nq_conn *c, nq_err *e
                 todo[n++] = part[i];
         if (n == 0)
             break;
+        mysql_enqueue_order(j, todo, n);
         n = mysql_enqueue_piece(j, todo, n);
         rc = mysql_enqueue_insert(j, c, false, todo, n, &why);
         if (rc == NQ_OK)
             continue;
+        if (rc == NQ_EDUPLICATE && j->own_tx) {
+            j->by_key = j->look_first;
+            j->look_first = true;
+            rc = nq_err_set(err, NQ_ECONFLICT, "a task with the same unique key comes and goes");
+            break;
+        }
         if (rc != NQ_EDUPLICATE) {
             if (err)
                 *err = why;
@@ -404,6 +432,8 @@ static int mysql_enqueue_all(struct mysql_enqueue_job *j, nq_conn *c, nq_err *er
         j->part = part;
         if (!c)
             rc = mysql_enqueue_precheck(j, err);
+        else if (j->look_first)
+            rc = mysql_enqueue_look_at(j, c, "", "", err);
         if (rc == NQ_OK)
             rc = mysql_enqueue_part(j, c, err);
         if (rc == NQ_OK)
@@ -427,8 +457,10 @@ static void mysql_enqueue_restart(struct mysql_enqueue_job *j, nq_conn *c)
 
 static int mysql_enqueue_own_many(nq_conn *c, void *arg, nq_err *err)
 {
-    mysql_enqueue_restart(arg, c);
-    return mysql_enqueue_all(arg, c, err);
+    struct mysql_enqueue_job *j = arg;
+    mysql_enqueue_restart(j, c);
+    j->own_tx = true;
+    return mysql_enqueue_all(j, c, err);
 }
 
 /* Tasks that fit one statement are one INSERT that commits itself. NQ_EDUPLICATE: nothing was inserted, and
@@ -446,10 +478,12 @@ static int mysql_enqueue_own_at_once(nq_conn *conn, void *arg, nq_err *err)
     for (size_t i = 0; i < j->n; i++)
         if (j->rows[i].first == i)
             todo[n++] = &j->rows[i];
+    mysql_enqueue_order(j, todo, n);
     if (mysql_enqueue_piece(j, todo, n) == n)
         rc = mysql_enqueue_insert(j, conn, false, todo, n, &why);
     if (rc != NQ_OK && j->unanswered)
         rc = nq_mysql_unknown(&why);
+    j->look_first = rc == NQ_EDUPLICATE && j->n <= MYSQL_ENQUEUE_CHUNK;
     if (rc != NQ_OK && rc != NQ_EDUPLICATE && err)
         *err = why;
     return rc;

@@ -12,7 +12,7 @@ static const struct {
     uint16_t numbers[40]; /* ends at 0 */
 } mysql_sql_codes[] = {
     {NQ_EDUPLICATE, {1062, 1586}},
-    {NQ_ECONFLICT, {1020, 1205, 1213, 1317}},
+    {NQ_ECONFLICT, {1020, 1205, 1213, 1317, 1467}}, /* 1467: a deadlock over AUTO_INCREMENT */
     {NQ_ENODB, {1049}},
     {NQ_EDENIED, {1044, 1045, 1130, 1142, 1143, 1227, 1251, 1370, 1396, 1410, 1698, 1820, 3118, 3159, 4151}},
     {NQ_ENOTMIGRATED, {1146}},

@@ -76,6 +76,19 @@ START_TEST(a_snapshot_older_than_the_live_task_still_learns_its_id)
 }
 END_TEST
 
+/* Until somebody waits for a lock, at most 2 s: the server shows that, and anew after a pause of 100 ms. */
+static bool caller_await_lock_wait(t_conn *look)
+{
+    int64_t until = t_mono() + NQ_SECONDS(2) * T_SLOW_FACTOR;
+    while (t_run(look, "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'") ==
+           0) {
+        if (t_mono() >= until)
+            return false;
+        t_pause_ms(130);
+    }
+    return true;
+}
+
 struct caller_rival {
     t_conn *conn;
     sem_t go;
@@ -86,12 +99,8 @@ static void *caller_end_later(void *arg)
 {
     struct caller_rival *r = arg;
     t_await(&r->go, 10);
-    /* Only once somebody waits for its lock: the server shows that, and anew after a pause of 100 ms. */
     t_conn *look = t_connect();
-    int64_t until = t_mono() + NQ_SECONDS(2);
-    while (t_mono() < until && t_run(look, "SELECT COUNT(*) FROM information_schema.innodb_trx "
-                                           "WHERE trx_state = 'LOCK WAIT'") == 0)
-        t_pause_ms(130);
+    caller_await_lock_wait(look);
     t_disconnect(look);
     t_run(r->conn, "%s", r->end);
     return NULL;
@@ -142,6 +151,41 @@ START_TEST(producers_are_not_stopped_by_claims)
 }
 END_TEST
 
+static void *caller_bulk(void *arg)
+{
+    (void)t_try(arg, "INSERT INTO nanoq_tasks (type, payload) SELECT 't', p FROM bulk ORDER BY p");
+    return NULL;
+}
+
+/* InnoDB rolls the whole transaction back and calls it 1467, after which the server would go on in a new one.
+ */
+START_TEST(a_deadlock_over_auto_increment_is_a_lost_transaction)
+{
+    nq *q = t_open();
+    if (!t_is_mariadb || t_sql("SELECT @@innodb_autoinc_lock_mode") != 1) {
+        nq_close(q);
+        return;
+    }
+    t_sql("CREATE TABLE bulk (p VARCHAR(20)) ENGINE=InnoDB");
+    t_sql("INSERT INTO bulk VALUES ('a'),('b'),('c'),('d'),('e'),('f'),('same')");
+    t_conn *mine = t_connect(), *other = t_connect();
+    t_begin(mine);
+    T_OK(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("same")), NULL, &t_last));
+    pthread_t thread;
+    t_thread(&thread, caller_bulk, other); /* holds the lock on AUTO_INCREMENT, waits for "same" */
+    ck_assert(caller_await_lock_wait(t_side()));
+    T_FAILS(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("more")), NULL, &t_last), NQ_ECONFLICT);
+    ck_assert_int_eq(t_last.db_code, 1467);
+    ck_assert(t_last.transaction_lost);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 7);
+    t_run(mine, "ROLLBACK");
+    t_disconnect(mine);
+    t_disconnect(other);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_caller_tx_mysql(void)
 {
     Suite *s = suite_create("caller_tx_mysql");
@@ -153,5 +197,6 @@ Suite *suite_caller_tx_mysql(void)
     tcase_add_loop_test(c, a_snapshot_older_than_the_live_task_still_learns_its_id, 0, 2);
     tcase_add_loop_test(c, a_rivals_uncommitted_task_is_waited_for, 0, 4);
     tcase_add_test(c, producers_are_not_stopped_by_claims);
+    tcase_add_test(c, a_deadlock_over_auto_increment_is_a_lost_transaction);
     return s;
 }
