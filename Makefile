@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # A thin front on Meson: `make` leaves the CLI at build/nanoq, `make demo` shows it, `make test` passes all tests,
-# `make bench` measures.
+# `make fault` breaks things while it works, `make bench` measures.
 
 BUILD ?= build
 
@@ -17,6 +17,12 @@ demo: build-deps all
 test: test-deps
 	@tools/test
 
+FAULT = tests/fault/load tests/fault/load-nofence tests/fault/wrong_clock.so
+fault: test-deps
+	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+	@ninja -C build-test --quiet $(FAULT)
+	@tests/fault/run
+
 bench: test-deps
 	@bench/run
 
@@ -32,4 +38,4 @@ install: all
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test bench build-deps test-deps install clean
+.PHONY: all demo test fault bench build-deps test-deps install clean

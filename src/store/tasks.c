@@ -27,10 +27,10 @@ NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg)
 {
     nq_claimed_list *list = arg;
     nq_claimed *made = malloc(sizeof(*made) + cols[2].n + cols[3].n + cols[4].n + cols[5].n + 4);
+    char *at = (char *)(made + 1);
     (void)ncols;
     if (!made)
         return NQ_ENOMEM;
-    char *at = (char *)(made + 1);
     made->next = NULL;
     made->lease = (uint64_t)cols[1].i;
     made->task = (nq_task){
@@ -126,6 +126,27 @@ static int tasks_current_row(const nq_val cols[], size_t ncols, void *arg)
         o->result = NQ_OK;
     return 0;
 }
+
+#ifdef NQ_FAULT_NO_FENCE
+/* Of tests/fault only: every outcome takes the lease that its task has now, as if tasks were completed by id
+ * alone. There the checker of the fault runs has to find something. */
+static int tasks_forge_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct tasks_batch *b = arg;
+    nq_outcome key = {.id = cols[0].i}, *keyp = &key;
+    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof(*b->all), tasks_by_id);
+    (void)ncols;
+    if (at)
+        (*at)->lease = (uint64_t)cols[1].i;
+    return 0;
+}
+
+static int tasks_forge(nq_conn *c, struct tasks_batch *b, nq_err *err)
+{
+    return tasks_in(c, "SELECT id, lease FROM {tasks} {by_id} WHERE state = 1 AND id IN ", " {lock}", b->all,
+                    b->n, NULL, 0, tasks_forge_row, b, err);
+}
+#endif
 
 /* Lock the rows of all but plain completions, which are one fenced DELETE, and see which claims are current.
  */
@@ -259,6 +280,10 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
 {
     struct tasks_batch *b = arg;
     int code;
+#ifdef NQ_FAULT_NO_FENCE
+    if ((code = tasks_forge(c, b, err)))
+        return code;
+#endif
     if ((code = tasks_lock(c, b, err)) || (code = tasks_asked(c, b, err)) ||
         (code = tasks_keep_done(c, b, err)) || (code = tasks_delete_done(c, b, err)) ||
         (code = tasks_release(c, b, err)))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""Workers and producers that are killed, frozen, or asked to stop at random moments."""
+import os
+import signal
+import time
+
+from rig import BUILD, Run, mono, ms, percentile
+
+
+def kill_workers(db, figures, seed, kills=500, every=0.2, soon_us=1_000_000):
+    """kill -9 of workers and producers under load: nothing lost, nothing done twice, taken over within a second."""
+    with Run("kill -9", db, figures, seed, lease_ms=5000, work_ms=40) as run:
+        stay = [run.start("work") for _ in range(2)]
+        mortal = [run.start("work", concurrency=6) for _ in range(3)]
+        producers = [run.start("produce", pause_us=30000) for _ in range(2)]
+        time.sleep(0.5)
+        done = 0
+        while done < kills:
+            time.sleep(every * (0.5 + run.random.random()))
+            if run.random.random() < 0.1:
+                group, role, options = producers, "produce", {"pause_us": 30000}
+            else:
+                group, role, options = mortal, "work", {"concurrency": 6}
+            i = run.random.randrange(len(group))
+            if group[i].poll() is None:
+                run.signal(group[i], signal.SIGKILL)
+                done += 1
+            group[i] = run.start(role, **options)
+        run.stop("produce")
+        run.drain(workers=1)
+        check = run.check(lease_us=5_000_000, expect={"KILL": kills, "crashes": kills / 4, "OK": kills, "retries": 1,
+                                                      "snoozes": 1, "BACK": 1})
+        late = sum(t > soon_us for t in check.latency)
+        run.figure("tasks of the killed run again, p50", ms(percentile(check.latency, 0.5)), True, "-")
+        run.figure("tasks of the killed run again, p99", ms(percentile(check.latency, 0.99)),
+                   percentile(check.latency, 0.99) <= soon_us, f"<= {ms(soon_us)}")
+        run.figure("tasks of the killed run again, slowest", ms(max(check.latency, default=0)), late == 0,
+                   f"<= {ms(soon_us)}")
+        assert all(p.returncode is not None for p in stay)
+
+
+def freeze(db, figures, seed, stops=100, lease_ms=3000, fence=True):
+    """SIGSTOP past the lease and SIGCONT: no completion by the one that was taken for dead."""
+    load = os.path.join(BUILD, "tests", "fault", "load" if fence else "load-nofence")
+    name = "freeze" if fence else "freeze, unfenced control"
+    with Run(name, db, figures, seed, load=load, lease_ms=lease_ms, work_ms=4000, modes="d") as run:
+        for _ in range(2):
+            run.start("work", concurrency=40)
+        mortal = [run.start("work", concurrency=3) for _ in range(20)]
+        run.start("produce", pause_us=80000)
+        time.sleep(1)
+        done = 0
+        while done < stops:
+            frozen = run.random.sample(mortal, min(len(mortal), stops - done))
+            for process in frozen:
+                run.signal(process, signal.SIGSTOP)
+            time.sleep(lease_ms / 1000 * 1.4 + 0.5)
+            for process in frozen:
+                run.signal(process, signal.SIGCONT)
+            done += len(frozen)
+            time.sleep(1.5)
+        run.stop("produce")
+        run.drain(workers=1, concurrency=64)
+        options = {"lease_us": lease_ms * 1000, "expect": {"STOP": stops, "crashes": stops / 4, "DECLARED": stops / 2}}
+        if not fence:
+            return control(run, options)
+        check = run.check(**options)
+        run.figure("stale completions", check.seen["stale completion"], check.seen["stale completion"] == 0, 0)
+        limit = lease_ms * 1000 + 1_000_000
+        slowest = max(check.latency, default=0)
+        run.figure("taken over by heartbeat alone, slowest", ms(slowest), slowest <= limit,
+                   f"<= lease {ms(lease_ms * 1000)} + 1 s")
+
+
+def control(run, options):
+    """The same with completion by id alone: the checker must see it, or it proves nothing."""
+    import database
+    import history
+    with open(run.path, encoding="utf-8") as f:
+        check = history.Check(history.parse(f.read()), *database.read(run.db), **options)
+    stale = check.seen["stale completion"]
+    run.figure("stale completions without the fence", stale, stale > 0, "> 0: the check can fail")
+
+
+def terminate(db, figures, seed, terms=50, grace_ms=500):
+    """SIGTERM at random moments: every held task finished or given back, and an exit in time."""
+    with Run("SIGTERM", db, figures, seed, lease_ms=5000, work_ms=400, shutdown_ms=300, grace_ms=grace_ms) as run:
+        run.start("produce", pause_us=15000)
+        slowest = codes = 0
+        for i in range(terms):
+            # In the same moments that a restart by a service manager would hit: from start-up on.
+            worker = run.start("work", concurrency=8)
+            time.sleep(run.random.choice([0.002, 0.01, 0.05, 0.3, 0.6]) * run.random.random() * 2)
+            begin = mono()
+            run.signal(worker, signal.SIGTERM)
+            worker.wait(30)
+            slowest = max(slowest, mono() - begin)
+            codes += worker.returncode not in (0, -signal.SIGTERM)
+        held = int(db.sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1")[0][0])
+        rows = int(db.sql("SELECT COUNT(*) FROM nanoq_processors")[0][0])
+        run.figure("tasks still held after the exit", held, held == 0, 0)
+        run.figure("processors still entered after the exit", rows, rows == 0, 0)
+        limit = 300_000 + grace_ms * 1000 + 1_000_000
+        run.figure("slowest exit", ms(slowest), slowest <= limit, f"<= time-outs + 1 s = {ms(limit)}")
+        run.figure("bad exit statuses", codes, codes == 0, 0)
+        run.stop("produce")
+        run.drain()
+        run.check(expect={"TERM": terms, "releases": 5, "START": terms})
+
+
+def forks(db, figures, seed, count=200):
+    """fork in a host with an open nanoq."""
+    with Run("fork", db, figures, seed) as run:
+        host = run.start("fork", count=count)
+        code = host.wait(60)
+        run.figure(f"{count} children refused in words, parent unharmed", "yes" if code == 0 else f"exit {code}",
+                   code == 0, "yes")
+        run.drain()
+        run.check(expect={"FORKED": 1, "OK": count})

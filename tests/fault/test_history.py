@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The checker itself: a good history passes, and each bad one that is made of it by hand is caught."""
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import history  # noqa: E402
+
+LEASE_A, LEASE_B = (1 << 36) + 1, (2 << 36) + 1
+PID_A, PID_B = 101, 102
+
+
+def line(kind, pid, ms, text="-"):
+    return f"{kind} {pid} {ms * 1000} {ms * 1000} {text}"
+
+
+def change(what, task, gen, ms, **more):
+    base = {"seq": 0, "at": ms * 1000, "what": what, "id": task, "gen": gen, "lease": 0, "attempts": 0, "crashes": 0,
+            "run_at": 0, "was_state": None, "was_lease": None, "was_run_at": 0, "ukey": None, "name": None}
+    return {**base, **more}
+
+
+def claim(task, gen, ms, lease, **more):
+    return change("claim", task, gen, ms, lease=lease, was_state=0, was_lease=0, **more)
+
+
+def back(task, gen, ms, lease, **more):
+    return change("back", task, gen, ms, was_state=1, was_lease=lease, **more)
+
+
+def done(task, gen, ms, lease, what="done", **more):
+    return [change(what, task, gen, ms, **more),
+            change("delete", task, gen, ms, lease=lease, was_state=1, was_lease=lease, ukey=f"k{task}")]
+
+
+class Checker(unittest.TestCase):
+    """Task 1 is simply done; task 2 fails once and comes again after 50 ms."""
+
+    def setUp(self):
+        self.lines = [
+            line("INVOKE", 7, 10, "key=a op=own delay=0"), line("OK", 7, 11, "key=a id=1 code=0"),
+            line("START", PID_A, 20, "id=1 gen=1 good=1 key=a"), line("END", PID_A, 30, "id=1 gen=1 verdict=d delay=0"),
+            line("INVOKE", 7, 12, "key=b op=tx delay=5000"), line("OK", 7, 13, "key=b id=2 code=0"),
+            line("START", PID_A, 22, "id=2 gen=1 good=1 key=b"),
+            line("END", PID_A, 30, "id=2 gen=1 verdict=r delay=50000"),
+            line("START", PID_B, 90, "id=2 gen=2 good=1 key=b"), line("END", PID_B, 95, "id=2 gen=2 verdict=d delay=0"),
+        ]
+        self.audit = [
+            change("join", 1, 0, 1, name=f"host:{PID_A}"), change("join", 2, 0, 1, name=f"host:{PID_B}"),
+            change("insert", 1, 0, 11, ukey="k1"), claim(1, 1, 19, LEASE_A), *done(1, 1, 31, LEASE_A),
+            change("insert", 2, 0, 13, ukey="k2"), claim(2, 1, 21, LEASE_A),
+            back(2, 1, 31, LEASE_A, attempts=1, run_at=81_000),
+            claim(2, 2, 88, LEASE_B, was_run_at=81_000, attempts=1), *done(2, 2, 96, LEASE_B, attempts=1),
+        ]
+        self.live = []
+        self.finished = [{"id": i, "state": 2, "gen": i, "attempts": i - 1, "crashes": 0, "lease": 0} for i in (1, 2)]
+        self.orders = {"b"}
+        self.options = {}
+
+    def check(self):
+        return history.Check(history.parse("\n".join(self.lines)), self.audit, self.live, self.finished, self.orders,
+                             **self.options)
+
+    def caught(self, rule):
+        check = self.check()
+        self.assertIn(rule, check.seen, check.violations)
+
+    def replace(self, old, new):
+        hits = [i for i, text in enumerate(self.lines) if old in text]
+        self.assertTrue(hits)
+        self.lines[hits[0]] = self.lines[hits[0]].replace(old, new)
+
+    def crash(self, gen=1):
+        """Task 2's first claim ends by the death of A instead."""
+        for a in self.audit:
+            if a["what"] == "back":
+                a.update(crashes=1, run_at=a["at"])
+        self.audit[-2]["crashes"] = self.finished[1]["crashes"] = 1
+        self.lines = [text for text in self.lines if "id=2 gen=1 verdict" not in text]
+
+    def test_good_one_passes(self):
+        check = self.check()
+        self.assertEqual(check.violations, [])
+        self.assertEqual((check.n["done"], check.n["retries"], check.n["claims"]), (2, 1, 3))
+
+    def test_lost(self):
+        self.finished.pop(0)
+        self.caught("lost")
+
+    def test_not_drained(self):
+        self.live.append({"id": 3, "state": 1, "gen": 1, "attempts": 0, "crashes": 0, "lease": LEASE_A})
+        self.caught("not drained")
+
+    def test_failed_yet_there(self):
+        self.replace("OK 7 11000 11000 key=a id=1", "FAIL 7 11000 11000 key=a id=0")
+        self.caught("failed, yet there")
+
+    def test_failed_then_found_as_duplicate(self):
+        self.replace("OK 7 11000 11000 key=a id=1", "FAIL 7 11000 11000 key=a id=0")
+        self.lines.append(line("DUP", 7, 15, "key=a id=1 code=-5"))
+        self.caught("failed, yet there")
+
+    def test_unknown_then_found_is_right(self):
+        self.replace("OK 7 11000 11000 key=a id=1", "UNKNOWN 7 11000 11000 key=a id=0")
+        self.lines.append(line("DUP", 7, 15, "key=a id=1 code=-5"))
+        self.assertEqual(self.check().violations, [])
+
+    def test_rolled_back_yet_run(self):
+        self.replace("OK 7 13000 13000 key=b", "BACK 7 13000 13000 key=b")
+        self.caught("failed, yet there")
+
+    def test_row_without_its_task(self):
+        self.orders = set()
+        self.caught("one transaction")
+
+    def test_two_starts_of_one_generation(self):
+        self.lines.append(line("START", PID_B, 25, "id=1 gen=1 good=1 key=a"))
+        self.caught("one claim a generation")
+
+    def test_two_claims_of_one_generation(self):
+        self.audit.insert(4, claim(1, 1, 19, LEASE_B))
+        self.caught("one claim a generation")
+
+    def test_claim_of_a_running_task(self):
+        self.audit.insert(4, claim(1, 2, 20, LEASE_B) | {"was_state": 1})
+        self.caught("one claim a generation")
+
+    def test_start_without_a_committed_claim(self):
+        self.lines.append(line("START", PID_B, 25, "id=1 gen=2 good=1 key=a"))
+        self.caught("start before commit")
+
+    def test_completed_twice(self):
+        self.audit += [claim(1, 2, 40, LEASE_B), *done(1, 2, 50, LEASE_B)]
+        self.caught("completed twice")
+
+    def test_stale_completion(self):
+        self.lines = [text for text in self.lines if "id=2 gen=2 verdict" not in text]
+        self.caught("stale completion")
+
+    def test_stale_completion_while_its_successor_runs(self):
+        self.replace("END 102 95000 95000", "END 102 99000 99000")
+        self.caught("stale completion")
+
+    def test_stale_retry(self):
+        self.lines = [text for text in self.lines if "id=2 gen=1 verdict" not in text]
+        self.caught("stale completion")
+
+    def test_completion_under_another_lease(self):
+        self.audit[-1]["was_lease"] = LEASE_A
+        self.caught("fencing")
+
+    def test_early_retry_by_the_database(self):
+        self.audit[-4].update(run_at=40_000)
+        self.caught("early")
+
+    def test_late_trigger_is_not_early(self):
+        for a in self.audit:
+            if a["what"] == "back":
+                a["at"] += 9_000
+        self.caught("early")
+        self.options = {"exact_at": False}
+        self.assertEqual(self.check().violations, [])
+
+    def test_early_claim(self):
+        self.audit[-3].update(was_run_at=120_000)
+        self.caught("early")
+
+    def test_early_retry_by_the_monotonic_clock(self):
+        self.replace("START 102 90000 90000", "START 102 60000 90000")
+        self.caught("early")
+
+    def test_early_first_run(self):
+        self.replace("delay=5000", "delay=50000")
+        self.caught("early")
+
+    def test_other_payload(self):
+        self.replace("good=1", "good=0")
+        self.caught("payload")
+
+    def test_taken_from_the_living(self):
+        self.crash()
+        self.caught("alive, yet reclaimed")
+
+    def test_taken_from_the_dead_is_right_and_is_timed(self):
+        self.crash()
+        self.lines.append(line("KILL", 1, 28, f"pid={PID_A}"))
+        check = self.check()
+        self.assertEqual(check.violations, [])
+        self.assertEqual(check.latency, [62_000])
+
+    def test_taken_after_a_short_stop(self):
+        self.crash()
+        self.lines += [line("STOP", 1, 28, f"pid={PID_A}"), line("CONT", 1, 80, f"pid={PID_A}")]
+        self.options = {"lease_us": 3_000_000}
+        self.caught("alive, yet reclaimed")
+
+    def test_crash_without_an_attempt(self):
+        self.crash()
+        self.lines.append(line("KILL", 1, 28, f"pid={PID_A}"))
+        self.audit[-4]["attempts"] = 0
+        self.caught("crash counts")
+
+    def test_goes_on_after_too_many_crashes(self):
+        self.crash()
+        self.lines.append(line("KILL", 1, 28, f"pid={PID_A}"))
+        self.options = {"max_crashes": 0}
+        self.caught("crash counts")
+
+    def test_final_count_of_crashes(self):
+        self.finished[0]["crashes"] = 2
+        self.caught("crash counts")
+
+    def test_two_live_with_one_key(self):
+        self.audit.insert(3, change("insert", 9, 0, 12, ukey="k1"))
+        self.caught("two live with one key")
+
+    def test_claimed_after_the_signal(self):
+        self.lines.append(line("TERM", 1, 2, f"pid={PID_B}"))
+        self.replace("START 102 90000", "START 102 990000")
+        self.caught("claimed after the signal")
+
+    def test_held_after_the_exit(self):
+        self.lines += [line("TERM", 1, 200, f"pid={PID_B}"), line("EXIT", PID_B, 210, "role=work code=0")]
+        self.live.append({"id": 3, "state": 1, "gen": 1, "attempts": 0, "crashes": 0, "lease": LEASE_B})
+        self.caught("held after exit")
+
+    def test_too_few_faults(self):
+        self.options = {"expect": {"KILL": 1}}
+        self.caught("too little happened")
+
+    def test_nothing_seen(self):
+        self.options = {"expect": {"UNKNOWN": 1}}
+        self.caught("too little happened")
+
+
+if __name__ == "__main__":
+    unittest.main()
