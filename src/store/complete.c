@@ -22,10 +22,25 @@ static int complete_run(const nq_store *s, nq_tx tx, const char *template_sql, c
     return code;
 }
 
+/* The time that SQLite's own connections ask nanoq_now() for is not to be had on the caller's; but there this
+ * host's clock is the database's. */
+#define COMPLETE_KEEP(now)                                                                                   \
+    "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, finished_at, attempts, crashes, error) "           \
+    "SELECT " NQ_MOVED_COLUMNS ", ?, " now                                                                   \
+    ", attempts, crashes, error FROM {tasks} WHERE id = ? AND lease = ?"
+
+static int complete_keep(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, nq_err *err)
+{
+    const nq_val state = nq_int(nq_state_move(NQ_STATE_RUNNING, NQ_MOVE_COMPLETE));
+    const nq_val told[] = {state, nq_int(nq_real_us()), nq_int(id), nq_int((int64_t)lease)};
+    const nq_val asked[] = {state, told[2], told[3]};
+    return s->driver->tx_kind == NQ_TX_SQLITE ? complete_run(s, tx, COMPLETE_KEEP("{at}"), told, 4, err)
+                                              : complete_run(s, tx, COMPLETE_KEEP("{now}"), asked, 3, err);
+}
+
 NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, bool keep, nq_err *err)
 {
-    const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_RUNNING, NQ_MOVE_COMPLETE)), nq_int(id),
-                           nq_int((int64_t)lease)};
+    const nq_val args[] = {nq_int(id), nq_int((int64_t)lease)};
     int code = nq_tx_check(s, tx, err);
     if (code)
         return code;
@@ -33,14 +48,9 @@ NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t le
         return nq_err_set(err, NQ_EINVAL, "needs a transaction of the caller's: nq_tx_mysql or nq_tx_sqlite");
     if (!tx.ops->in_tx(tx.conn))
         return nq_err_set(err, NQ_EINVAL, "no transaction is open on this connection: begin one first");
-    if (keep &&
-        (code = complete_run(s, tx,
-                             "INSERT INTO {finished} (" NQ_MOVED_COLUMNS
-                             ", state, attempts, crashes, error, finished_at) SELECT " NQ_MOVED_COLUMNS
-                             ", ?, attempts, crashes, error, {now} FROM {tasks} WHERE id = ? AND lease = ?",
-                             args, 3, err)))
+    if (keep && (code = complete_keep(s, tx, id, lease, err)))
         return code;
-    return complete_run(s, tx, "DELETE FROM {tasks} WHERE id = ? AND lease = ?", args + 1, 2, err);
+    return complete_run(s, tx, "DELETE FROM {tasks} WHERE id = ? AND lease = ?", args, 2, err);
 }
 
 /* ---- Did it take effect? ---- */

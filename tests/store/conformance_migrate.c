@@ -94,6 +94,99 @@ START_TEST(several_processes_at_once_all_succeed)
 }
 END_TEST
 
+/* ---- From version 1 ---- */
+
+/* The tables as that version made them; its file is kept beside the tests. */
+static void migrate_make_v1(nq *q)
+{
+    char path[600];
+    nq_buf text = {0}, sql = {0};
+    snprintf(path, sizeof path, "%s/v1/%s.sql", T_STORE_TESTS, T_MYSQL ? "mysql" : "sqlite");
+    FILE *f = fopen(path, "r");
+    ck_assert_msg(f != NULL, "%s", path);
+    for (char line[600]; fgets(line, sizeof line, f);)
+        if (strncmp(line, "--", 2) != 0)
+            nq_buf_str(&text, line);
+    fclose(f);
+    ck_assert_int_eq(nq_sql_expand(nq_store_of(q), text.p, &sql), NQ_OK);
+    for (char *at = sql.p, *end; (end = strstr(at, ";\n")) != NULL; at = end + 2) {
+        *end = '\0';
+        t_sql("%s", at);
+    }
+    nq_buf_free(&text);
+    nq_buf_free(&sql);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schema"), 1);
+}
+
+/* Everything in the tables of version 1 but its version. */
+static char *migrate_all_rows(void)
+{
+    static const char *const tables[] = {"tasks", "finished", "followups", "processors"};
+    nq_buf all = {0};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        char *rows = t_text(t_side(), "SELECT * FROM nanoq_%s ORDER BY id", tables[i]);
+        nq_buf_fmt(&all, "%s: %s\n", tables[i], rows ? rows : "none");
+        free(rows);
+    }
+    return all.p;
+}
+
+START_TEST(version_1_becomes_the_present_one_and_nothing_is_lost)
+{
+    enum { N = 4 };
+    t_child children[N];
+    nq_id ids[4], kept;
+    size_t n = 0;
+    for (int i = 0; i < N; i++)
+        t_fork(&children[i], migrate_child, NULL);
+    nq *q = t_open();
+    migrate_make_v1(q);
+    T_FAILS(nq_store_check(nq_store_of(q), &t_last), NQ_ESCHEMA);
+    ck_assert_ptr_nonnull(strstr(t_last.message, "run nanoq migrate"));
+    /* Tasks that run, wait, are delayed; a finished one, a follow-up, and a processor of that version. */
+    t_sql("INSERT INTO nanoq_processors (id, name, started_at, beat_at) VALUES (7, 'old', %s, %s)",
+          T_MYSQL ? "NOW()" : "1", T_MYSQL ? "NOW()" : "1");
+    for (int i = 0; i < 2; i++)
+        ids[i] = T_ADD(q, .type = "runs", .payload = &i, .payload_size = sizeof i);
+    nq_claimed *running = t_claim(q, NQ_LEASE(7, 1), 10, &n);
+    ck_assert_uint_eq(n, 2);
+    ids[2] = T_ADD(q, .type = "waits", NQ_BYTES("w\0x"));
+    ids[3] = T_ADD(q, .type = "later", .delay_us = NQ_HOURS(1));
+    T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "runs", .payload = "\0\0\0", .payload_size = 4), NULL,
+                       &t_last),
+            NQ_EDUPLICATE);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_followups"), 1);
+    kept = T_ADD(q, .type = "ends");
+    T_OK(nq_cancel(q, kept, &t_last));
+    char *before = migrate_all_rows();
+    /* By several processes at once, beside the old processor. */
+    for (int i = 0; i < N; i++)
+        t_tell(children[i].fd, 1);
+    for (int i = 0; i < N; i++) {
+        ck_assert_int_eq(t_hear(children[i].fd, 40), NQ_OK);
+        t_reap(&children[i]);
+    }
+    T_OK(nq_store_check(nq_store_of(q), &t_last));
+    T_OK(nq_migrate(q, &t_last));
+    char *after = migrate_all_rows();
+    ck_assert_str_eq(before, after);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schema"), NQ_SCHEMA_VERSION);
+    /* And all of it works. */
+    T_OK(nq_cancel(q, ids[0], &t_last));
+    ck_assert_int_eq(t_finish(q, running, NQ_OUT_RETRY, 0, "x"), NQ_OK);
+    ck_assert_int_eq(t_state(q, ids[0]), NQ_STATE_CANCELLED);
+    ck_assert_int_eq(t_finish(q, running->next, NQ_OUT_DONE, 0, NULL), NQ_OK);
+    nq_claimed *c = t_claim_one(q, NQ_LEASE(8, 1));
+    ck_assert_int_eq(c->task.id, ids[2]);
+    T_OK(nq_retry(q, kept, &t_last));
+    free(before);
+    free(after);
+    t_free_claimed(running);
+    t_free_claimed(c);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_newer_schema_is_refused)
 {
     nq *q = t_open();
@@ -265,6 +358,7 @@ Suite *suite_migrate(void)
     tcase_add_test(c, without_tables_every_call_says_so);
     tcase_add_test(c, migrating_again_changes_nothing);
     tcase_add_test(c, several_processes_at_once_all_succeed);
+    tcase_add_test(c, version_1_becomes_the_present_one_and_nothing_is_lost);
     tcase_add_test(c, a_newer_schema_is_refused);
     tcase_add_test(c, a_migration_that_stopped_in_the_middle_is_finished_by_the_next);
     tcase_add_test(c, two_prefixes_live_in_one_database);

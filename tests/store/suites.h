@@ -21,5 +21,6 @@ Suite *suite_errors(void);
 Suite *suite_servers(void);
 Suite *suite_explain(void);
 Suite *suite_followups(void);
+Suite *suite_attempts(void);
 
 #endif

@@ -1,3 +1,5 @@
+-- SPDX-License-Identifier: MIT
+-- As version 1 had it, to upgrade from: not to be changed.
 -- nanoq schema, version 1, SQLite 3.35+. docs/schema.md says what may be relied upon.
 -- Every statement may be run again. {prefix} is the table prefix.
 
