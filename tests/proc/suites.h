@@ -15,6 +15,7 @@ Suite *suite_crash(void);
 Suite *suite_followups(void);
 Suite *suite_wake(void);
 Suite *suite_steer(void);
+Suite *suite_complete(void);
 
 #define P_OPTIONS(...) (&(nq_proc_options){.size = sizeof(nq_proc_options), __VA_ARGS__})
 
