@@ -235,9 +235,9 @@ typedef struct nq_task_spec {
  * transaction stays usable and holds no lock on it. If that task may already have started, a task with your
  * spec follows when it ends: so after each enqueue that is committed, duplicate or not, a run begins that
  * sees what was committed with it. Several duplicates of one key make one such task, with the first's spec.
- * NQ_EUNKNOWN (NQ_OWN_TX only): the connection broke during COMMIT. Enqueue again with the same unique
- * key: NQ_EDUPLICATE then means that it was there (and, if it has started, that it runs once more).
- * Others: NQ_EINVAL, NQ_ETOOBIG (checked before anything is sent), NQ_ENOTMIGRATED, those of a
+ * NQ_EUNKNOWN (NQ_OWN_TX only): the connection broke during COMMIT, or the disk did. Enqueue again with the
+ * same unique key: NQ_EDUPLICATE then means that it was there (and, if it has started, that it runs once
+ * more). Others: NQ_EINVAL, NQ_ETOOBIG (checked before anything is sent), NQ_ENOTMIGRATED, those of a
  * connection. After an error with err->transaction_lost the caller's transaction is gone.
  */
 NQ_API int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_err *err);

@@ -32,7 +32,11 @@ static int mysql_db_commit(nq_conn *conn, nq_err *err)
         return NQ_OK;
     nq_exec_result res;
     nq_mysql_failed_(&res, mysql_errno(c->my), mysql_sqlstate(c->my), mysql_error(c->my));
-    return nq_mysql_commit_failed(c, &res, err);
+    const int rc = nq_mysql_commit_failed(c, &res, err);
+    /* A refused COMMIT may leave the transaction open, and the next one on this connection would commit it.
+     */
+    nq_mysql_rollback(conn);
+    return rc;
 }
 
 /* ---- Priorities in use ---------------------------------------------------------------------- */

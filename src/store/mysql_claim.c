@@ -300,7 +300,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
         doubt = true; /* an answer to UPDATE but none to COMMIT */
     }
     const unsigned number = mysql_errno(c->my);
-    if (nq_mysql_unanswered(number) ||
+    if (nq_mysql_unanswered(number) || (doubt && nq_mysql_client_error(number)) ||
         (doubt && nq_mysql_lost_(number) && number != 1213 && number != 1020)) {
         c->base.broken = true;
         rc = mysql_claim_verify(c, a->lease, batch, err);

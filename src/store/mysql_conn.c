@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 #include "mysql_driver.h"
 
@@ -410,7 +411,7 @@ int nq_mysql_socket(nq_conn *conn)
 #ifdef MARIADB_BASE_VERSION
     return (int)mysql_get_socket(c->my);
 #else
-    return (int)c->my->net.fd;
+    return c->my->net.vio ? (int)c->my->net.fd : -1;
 #endif
 }
 
@@ -448,6 +449,10 @@ out:
 void nq_mysql_disconnect(nq_conn *conn)
 {
     nq_mysql_conn *c = nq_mysql_of(conn);
+    /* Closing a statement reads what is left of an answer, which may never come: not on a broken connection.
+     */
+    if (c->my && conn->broken)
+        shutdown(nq_mysql_socket(conn), SHUT_RDWR);
     for (size_t i = 0; i < NQ_MYSQL_STMTS; i++)
         nq_mysql_forget(&c->stmts[i]);
     if (c->my)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SQLite: claiming, completing, the driver's table. */
 #include <limits.h>
+#include <stdio.h>
 
 #include "sqlite.h"
 
@@ -164,15 +165,37 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, uint64_t lease,
     return nq_sqlite_commit(&c->base, err);
 }
 
+/* Give back what a claim in doubt may have taken, before claiming anew. */
+static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
+{
+    nq_sqlite_data *d = c->base.store->data;
+    const nq_val args[] = {nq_text(d->doubt_queue), nq_int((int64_t)d->doubt)};
+    int code = NQ_OK;
+    if (d->doubt)
+        code = nq_sql(&c->base,
+                      "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL"
+                      " WHERE queue = ? AND state = 1 AND lease = ?",
+                      args, 2, NULL, NULL, NULL, err);
+    if (!code)
+        d->doubt = 0;
+    return code;
+}
+
+static void sqlite_claim_doubt(nq_sqlite_data *d, const nq_claim_args *args)
+{
+    d->doubt = args->lease;
+    snprintf(d->doubt_queue, sizeof(d->doubt_queue), "%s", args->queue);
+}
+
 static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     const int64_t now = nq_real_us();
     sqlite3_stmt *due;
     nq_claimed_list list = {0};
-    int rc, code = sqlite_due_get(c, args, &due, err);
+    int rc, code;
 
-    if (code)
+    if ((code = sqlite_claim_settle(c, err)) || (code = sqlite_due_get(c, args, &due, err)))
         return code;
     if (sqlite_due_bind(due, args, now)) {
         code = nq_sqlite_conn_error(c, err);
@@ -188,6 +211,8 @@ static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **o
     sqlite3_clear_bindings(due);
     if (args->types)
         nq_sqlite_give(c, due);
+    if (code == NQ_EUNKNOWN)
+        sqlite_claim_doubt(c->base.store->data, args);
     if (code) {
         nq_claimed_free(list.head);
         return code;

@@ -46,6 +46,10 @@ typedef struct nq_sqlite_data {
     sqlite3 *anchor; /* keeps the memory database while no other connection is open */
     int64_t busy_us;
     bool memory, normal;
+    /* A claim whose commit failed, but may have taken effect; 0: none. For who has the pool's one connection.
+     */
+    uint64_t doubt;
+    char doubt_queue[NQ_MAX_QUEUE + 1];
 } nq_sqlite_data;
 
 NQ_PRIVATE int nq_sqlite_open(nq_store *s, nq_err *err);

@@ -500,13 +500,30 @@ NQ_PRIVATE int nq_sqlite_begin(nq_conn *conn, nq_err *err)
     return sqlite_conn_control((nq_sqlite_conn *)conn, NQ_SQLITE_BEGIN, "BEGIN IMMEDIATE", err);
 }
 
+/* These may come after the last page was written. SQLite then forgets the transaction, but whoever opens the
+ * file next, after a crash or even a close, may find it whole in the WAL, and it counts. */
+static bool sqlite_conn_unknown(int db_code)
+{
+    return (db_code & 0xff) == SQLITE_IOERR || (db_code & 0xff) == SQLITE_NOMEM;
+}
+
 NQ_PRIVATE int nq_sqlite_commit(nq_conn *conn, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
-    const int code = sqlite_conn_control(c, NQ_SQLITE_COMMIT, "COMMIT", err);
-    if (code)
-        nq_sqlite_rollback(
-            conn); /* a failed COMMIT may leave the transaction open; nothing may stay half-done */
+    nq_err why = {0};
+    int code = sqlite_conn_control(c, NQ_SQLITE_COMMIT, "COMMIT", &why);
+    if (!code)
+        return NQ_OK;
+    nq_sqlite_rollback(conn); /* a failed COMMIT may leave the transaction open; nothing may stay half-done */
+    if (sqlite_conn_unknown(why.db_code)) {
+        conn->broken = true;
+        code = nq_err_set(err, NQ_EUNKNOWN, "the commit failed, it may or may not have taken effect: %.300s",
+                          why.message);
+        if (err)
+            err->db_code = why.db_code;
+    } else if (err) {
+        *err = why;
+    }
     return code;
 }
 

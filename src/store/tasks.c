@@ -27,10 +27,10 @@ NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg)
 {
     nq_claimed_list *list = arg;
     nq_claimed *made = malloc(sizeof(*made) + cols[2].n + cols[3].n + cols[4].n + cols[5].n + 4);
-    char *at = (char *)(made + 1);
     (void)ncols;
     if (!made)
         return NQ_ENOMEM;
+    char *at = (char *)(made + 1);
     made->next = NULL;
     made->lease = (uint64_t)cols[1].i;
     made->task = (nq_task){
