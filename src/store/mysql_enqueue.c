@@ -45,7 +45,7 @@ struct mysql_enqueue_job {
     int64_t increment;  /* auto_increment_increment of the connection that inserts */
     bool caller_failed; /* the error is of the caller's connection */
     bool unanswered;    /* an INSERT was sent and the connection lost before its answer */
-    bool by_key;        /* after a conflict: insert in the order of the keys */
+    unsigned conflicts; /* so often begun anew because of others */
     bool own_tx;        /* in a transaction of ours that has other statements too */
     bool look_first;    /* there are duplicates: look before inserting */
     /* what is being done now */
@@ -305,7 +305,7 @@ static int mysql_enqueue_insert(struct mysql_enqueue_job *j, nq_conn *c, bool fo
         rc = mysql_enqueue_caller_failed(j, &res, err);
     else
         rc = NQ_OK;
-    j->by_key = j->by_key || (c && rc == NQ_ECONFLICT);
+    j->conflicts += c && rc == NQ_ECONFLICT;
     j->unanswered = c && rc != NQ_OK && nq_mysql_of(c)->sent && nq_mysql_unanswered((unsigned)res.db_code);
     /* A "simple insert" gets consecutive ids whatever innodb_autoinc_lock_mode says. */
     for (size_t i = 0; rc == NQ_OK && !follow && i < n; i++) {
@@ -341,11 +341,11 @@ static int mysql_enqueue_by_key(const void *a, const void *b)
     return memcmp(x->key, y->key, sizeof x->key);
 }
 
-/* After a conflict in the order of the keys, as everybody else who had one: so the keys that all want are
- * taken in one order, and who is first goes on. */
+/* After a second conflict in the order of the keys, as everybody else who had them: so the keys that all want
+ * are taken in one order, and who is first goes on. Till then in the order of the call, which ids follow. */
 static void mysql_enqueue_order(const struct mysql_enqueue_job *j, struct mysql_enqueue_row **rows, size_t n)
 {
-    if (j->by_key)
+    if (j->conflicts > 1)
         qsort(rows, n, sizeof(struct mysql_enqueue_row *), mysql_enqueue_by_key);
 }
 
@@ -370,7 +370,7 @@ static int mysql_enqueue_part(struct mysql_enqueue_job *j, nq_conn *c, nq_err *e
         if (rc == NQ_OK)
             continue;
         if (rc == NQ_EDUPLICATE && j->own_tx) {
-            j->by_key = j->look_first;
+            j->conflicts += j->look_first;
             j->look_first = true;
             rc = nq_err_set(err, NQ_ECONFLICT, "a task with the same unique key comes and goes");
             break;
