@@ -178,8 +178,9 @@ static void liveness_beat(struct liveness *l)
 {
     nq_err err = {0};
     int64_t start = nq_mono_us();
-    if (liveness_went(l, nq_member_beat(l->member, &err), "the heartbeat", &err, &l->beat_us))
-        l->beat_us = start + liveness_every(l->proc);
+    if (!liveness_went(l, nq_member_beat(l->member, &err), "the heartbeat", &err, &l->beat_us))
+        return;
+    l->beat_us = start + liveness_every(l->proc);
     l->cancels_us = 0; /* who asked may not have reached us */
 }
 
@@ -262,7 +263,11 @@ static void liveness_purge(struct liveness *l)
     nq_proc *p = l->proc;
     nq_err err = {0};
     uint64_t n = 0;
-    l->purge_us = INT64_MAX;
+    size_t over = 0;
+    l->purge_us = nq_mono_us() + NQ_SECONDS(60);
+    if (!liveness_went(l, nq_store_progress_sweep(p->store, LIVENESS_PURGE, &over, &err),
+                       "deleting what dead processors told", &err, &l->purge_us))
+        return;
     /* Records that this processor would not keep belong to one that does. */
     if (p->opts.keep_done_us <= 0 && p->opts.keep_dead_us < 0)
         return;
