@@ -2,8 +2,11 @@
 /* JSON from outside: validation with a position, and the raw bytes of an object's members. */
 #include "json_input.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "nanoq_admin.h"
 
 json_t *json_input(const char *p, size_t n, char message[256], int *line, int *column)
 {
@@ -89,4 +92,27 @@ bool json_input_member(const char *p, size_t n, const char *name, size_t *start,
         i = json_input_space(p, n, i) + 1; /* the comma, or the closing brace */
     }
     return found;
+}
+
+bool json_input_duration(const json_t *v, int64_t least, int64_t *out, char *why, size_t size)
+{
+    nq_err err = {0};
+    if (json_is_number(v)) {
+        double us = round(json_number_value(v) * 1e6);
+        if (us >= (double)least && us <= (double)NQ_MAX_DURATION) {
+            *out = (int64_t)us;
+            return true;
+        }
+    } else if (json_is_string(v)) {
+        if (nq_parse_duration(json_string_value(v), out, &err) != NQ_OK) {
+            snprintf(why, size, "%.200s", err.message);
+            return false;
+        }
+        if (*out >= least) {
+            return true;
+        }
+    }
+    snprintf(why, size, "a duration like \"5m\" or a number of seconds, at least %g and at most ten years",
+             (double)least / 1e6);
+    return false;
 }

@@ -6,12 +6,15 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Parse any JSON value that fills p[0..n). NULL: invalid, with a message and the position in characters. */
 json_t *json_input(const char *p, size_t n, char message[256], int *line, int *column);
 /* Where the value of a member stands in the text of an object that json_input took. The member's name must be
  * written without escapes there. */
 bool json_input_member(const char *p, size_t n, const char *name, size_t *start, size_t *size);
+/* A duration: a number of seconds or text like "5m". False: why says what it must be. */
+bool json_input_duration(const json_t *v, int64_t least, int64_t *out, char *why, size_t size);
 /* Column, in characters from 1, of a byte on its line. */
 int json_input_column(const char *p, size_t at);
 

@@ -22,29 +22,6 @@ static bool line_bad(struct line_fault *f, const char *text, const char *member,
     return false;
 }
 
-static bool line_duration(const json_t *v, int64_t least, int64_t *out, char *why, size_t size)
-{
-    nq_err err = {0};
-    if (json_is_number(v)) {
-        double us = round(json_number_value(v) * 1e6);
-        if (us >= (double)least && us <= (double)NQ_MAX_DURATION) {
-            *out = (int64_t)us;
-            return true;
-        }
-    } else if (json_is_string(v)) {
-        if (nq_parse_duration(json_string_value(v), out, &err) != NQ_OK) {
-            snprintf(why, size, "%.200s", err.message);
-            return false;
-        }
-        if (*out >= least) {
-            return true;
-        }
-    }
-    snprintf(why, size, "a duration like \"5m\" or a number of seconds, at least %g and at most ten years",
-             (double)least / 1e6);
-    return false;
-}
-
 static bool line_time(const json_t *v, int64_t *out, char *why, size_t size)
 {
     nq_err err = {0};
@@ -171,14 +148,14 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, c
     }
     if (strcmp(key, "in") == 0) {
         spec->run_at_us = 0;
-        return line_duration(v, 0, &spec->delay_us, why, size);
+        return json_input_duration(v, 0, &spec->delay_us, why, size);
     }
     if (strcmp(key, "at") == 0) {
         spec->delay_us = 0;
         return line_time(v, &spec->run_at_us, why, size);
     }
     if (strcmp(key, "timeout") == 0) {
-        return line_duration(v, NQ_SECONDS(1), &spec->timeout_us, why, size);
+        return json_input_duration(v, NQ_SECONDS(1), &spec->timeout_us, why, size);
     }
     return line_unique(spec, key, v, why, size);
 }

@@ -102,15 +102,14 @@ static void log_member(struct text *t, const char *name, const char *value)
     }
 }
 
-static void log_json(struct text *t, const struct log_event *e, const char *source, const char *message,
-                     size_t n)
+static void log_json(struct text *t, const struct log_event *e, const char *message, size_t n)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug"};
     text_str(t, "{\"time\":\"");
     log_time(t);
     text_str(t, "\"");
     log_member(t, "level", levels[e->level - LOG_ERROR]);
-    log_member(t, "from", source);
+    log_member(t, "from", e->from);
     if (e->task != NULL) {
         text_str(t, ",\"task\":");
         text_int(t, e->task->id);
@@ -145,7 +144,7 @@ static void log_event(const struct log_event *e, const char *fmt, va_list args)
         return;
     }
     if (log_state.json) {
-        log_json(&line, e, NULL, message, (size_t)n);
+        log_json(&line, e, message, (size_t)n);
     } else {
         log_time(&line);
         text_str(&line, " ");
@@ -181,10 +180,10 @@ void log_task(const struct log_event *e, const char *fmt, ...)
 
 void log_output_end(struct log_output *o, const nq_task *task)
 {
-    const struct log_event e = {.level = LOG_INFO, .task = task, .took_us = -1};
+    const struct log_event e = {.level = LOG_INFO, .task = task, .took_us = -1, .from = "stderr"};
     struct text line = {0};
     if (o->line.n > 0) {
-        log_json(&line, &e, "stderr", o->line.p, o->line.n);
+        log_json(&line, &e, o->line.p, o->line.n);
         log_put(&line);
     }
     text_free(&o->line);

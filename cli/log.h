@@ -20,6 +20,7 @@ struct log_event {
     int level;
     const nq_task *task;
     int64_t took_us;
+    const char *from;            /* whose words these are, when not ours */
     const char *verdict, *error; /* for JSON; text has them in the message, where they are wanted */
 };
 void log_task(const struct log_event *e, const char *fmt, ...) NQ_PRINTF(2, 3);

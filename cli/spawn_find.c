@@ -49,10 +49,10 @@ static char *spawn_find(const char *name)
 
 static bool spawn_is_ours(const char *entry)
 {
-    static const char *const names[] = {
-        "NANOQ_ID=", "NANOQ_TYPE=", "NANOQ_QUEUE=", "NANOQ_ATTEMPT=", "NANOQ_MAX_RETRIES=", "NANOQ_DEADLINE=",
-        /* systemd's, for us alone */
-        "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID="};
+    static const char *const names[] = {"NANOQ_ID=", "NANOQ_TYPE=", "NANOQ_QUEUE=", "NANOQ_ATTEMPT=",
+                                        "NANOQ_MAX_RETRIES=", "NANOQ_DEADLINE=", "NANOQ_STREAM=",
+                                        /* systemd's, for us alone */
+                                        "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID="};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strncmp(entry, names[i], strlen(names[i])) == 0) {
             return true;

@@ -17,7 +17,9 @@ enum {
     WORK_MEMORY,
     WORK_CPU,
     WORK_NO_PRIVS,
-    WORK_LOG
+    WORK_LOG,
+    WORK_STREAM,
+    WORK_MAX_TASKS
 };
 
 static bool work_name(const char *what, const char *value, const char **names, size_t *n)
@@ -103,6 +105,15 @@ static bool work_option(struct work *w, int key, const char *value)
     case WORK_NO_PRIVS:
         w->command.no_new_privs = true;
         return true;
+    case WORK_STREAM:
+        w->streams = w->command.cpu_renewed = true;
+        return true;
+    case WORK_MAX_TASKS:
+        if (!cli_take_int("--max-tasks", value, 1, 1000000000, &v)) {
+            return false;
+        }
+        w->max_tasks = (unsigned)v;
+        return true;
     case WORK_LOG:
         return work_log_format(value, &w->json);
     default:
@@ -153,6 +164,9 @@ static int work_run(int argc, char **argv)
     if (optind >= argc) {
         return cli_usage("needs a command: nanoq work [OPTION...] -- CMD [ARG...]");
     }
+    if (w.max_tasks > 0 && !w.streams) {
+        return cli_usage("--max-tasks belongs to --stream: without it each task has a process of its own");
+    }
     return work_start(&w, argv + optind);
 }
 
@@ -168,6 +182,8 @@ static const struct cli_option work_options[] = {
     {WORK_KEEP_DONE, "keep-done", "DURATION",
      "keep completed tasks this long, or forever; default: not at all"},
     {WORK_KEEP_DEAD, "keep-dead", "DURATION", "keep dead and cancelled ones this long, or forever; 7d"},
+    {WORK_STREAM, "stream", NULL, "CMD stays and takes task after task: a line of JSON in, a line out"},
+    {WORK_MAX_TASKS, "max-tasks", "N", "with --stream: a new CMD after so many tasks; default: no limit"},
     {WORK_MEMORY, "memory", "SIZE", "address space of the command, 512M or 2G; default: as ours"},
     {WORK_CPU, "cpu", "DURATION", "CPU time of a task, in whole seconds; default: no limit"},
     {WORK_NO_PRIVS, "no-new-privs", NULL, "set-uid and set-gid programs (sudo, sendmail) give it nothing"},
@@ -180,20 +196,28 @@ static const struct cli_option work_options[] = {
 const struct cli_command cli_work = {
     .name = "work",
     .args = "[OPTION...] -- CMD [ARG...]",
-    .summary = "Run CMD once per task, the payload on its stdin",
+    .summary = "Run CMD once per task, the payload on its stdin; or, with --stream, for task after task",
     .options = work_options,
-    .notes = "CMD finds NANOQ_ID, NANOQ_TYPE, NANOQ_QUEUE, NANOQ_ATTEMPT (from 1), NANOQ_MAX_RETRIES and "
-             "NANOQ_DEADLINE\n"
-             "(seconds since 1970, with a fraction) in its environment, besides what nanoq itself was "
-             "started with.\n\n"
-             "Exit status 0: done; 75: retry; 65: dead at once; others, and signals: retry, after a delay "
-             "that grows,\n"
-             "dead when out of attempts. The last 4 KB of its stderr are kept as the error. At its timeout a "
-             "task's\n"
-             "process group gets SIGTERM, and SIGKILL after the grace.\n\n"
-             "SIGTERM or Ctrl-C: nothing new is claimed, running tasks may end; a second one stops them now. "
-             "What was\n"
-             "stopped goes back to the queue as it was.\n",
+    .notes =
+        "CMD finds NANOQ_ID, NANOQ_TYPE, NANOQ_QUEUE, NANOQ_ATTEMPT (from 1), NANOQ_MAX_RETRIES and "
+        "NANOQ_DEADLINE\n"
+        "(seconds since 1970, with a fraction) in its environment, besides what nanoq itself was "
+        "started with.\n\n"
+        "Exit status 0: done; 75: retry; 65: dead at once; others, and signals: retry, after a delay "
+        "that grows,\n"
+        "dead when out of attempts. The last 4 KB of its stderr are kept as the error. At its timeout a "
+        "task's\n"
+        "process group gets SIGTERM, and SIGKILL after the grace.\n\n"
+        "--stream: CMD reads a task a line, {\"nanoq\":1,\"id\":7,\"type\":\"email\",...,\"payload\":...}, "
+        "and answers each\n"
+        "with a line: {\"done\": 7}, {\"retry\": 7, \"delay\": \"5m\", \"error\": \"...\"}, {\"discard\": 7, "
+        "\"error\": \"...\"} or\n"
+        "{\"snooze\": 7, \"delay\": 60}; before it, {\"progress\": 7, \"count\": 3, \"total\": 10} and "
+        "{\"log\": \"...\"}.\n"
+        "-j N runs N of it. The whole protocol: docs/stream.md.\n\n"
+        "SIGTERM or Ctrl-C: nothing new is claimed, running tasks may end; a second one stops them now. "
+        "What was\n"
+        "stopped goes back to the queue as it was.\n",
     .run = work_run,
     .stops_at_first = true,
 };

@@ -13,8 +13,11 @@ struct work {
     const char *queues[WORK_NAMES], *types[WORK_NAMES];
     size_t nqueues, ntypes;
     int verbosity;
-    bool json; /* the log */
+    bool json;    /* the log */
+    bool streams; /* --stream */
+    unsigned max_tasks;
     struct spawn_command command;
+    struct stream *stream;
     nq_proc *proc;
 };
 

@@ -118,7 +118,7 @@ static nq_verdict exec_verdict(struct exec *x, const struct spawn_end *end, nq_c
         snprintf(what, sizeof what, "timed out after %g s%s", (double)x->task->timeout_us / 1e6,
                  x->process.killed ? " and had to be killed" : "");
     } else if (x->cause != NQ_CAUSE_NONE) {
-        snprintf(what, sizeof what, "stopped");
+        snprintf(what, sizeof what, "%s", x->cause == NQ_CAUSE_CANCEL ? "cancelled while it ran" : "stopped");
     }
     ending_describe(what, &x->tail, message);
     bool discard = x->cause == NQ_CAUSE_NONE && end->exited && end->status == EXEC_DISCARD_STATUS;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "stream.h"
 #include "table.h"
 #include "work.h"
 
@@ -71,6 +72,9 @@ nq_verdict work_ended(nq_ctx *ctx, const nq_task *task, nq_verdict verdict, int6
         e.verdict = cause == NQ_CAUSE_SHUTDOWN ? "released" : "lease lost";
         log_task(&e, "stopped after %s, %s", took,
                  cause == NQ_CAUSE_SHUTDOWN ? "given back (shutdown)" : "it belongs to another worker now");
+    } else if (cause == NQ_CAUSE_CANCEL) {
+        e.verdict = "cancelled";
+        log_task(&e, "cancelled after %s", took);
     } else {
         work_failed_put(task, e.took_us); /* and a line when it is known what becomes of it */
     }
@@ -106,12 +110,14 @@ static void work_log(void *udata, enum nq_log_level level, const char *message)
 
 static int work_register(struct work *w, nq_err *err)
 {
+    const nq_handler handler = w->streams ? work_stream : work_exec;
+    void *udata = w->streams ? (void *)w->stream : &w->command;
     int rc = nq_proc_use(w->proc, work_started, NULL, err);
     if (rc == NQ_OK && w->ntypes == 0) {
-        return nq_proc_handle(w->proc, NULL, work_exec, &w->command, NULL, err);
+        return nq_proc_handle(w->proc, NULL, handler, udata, NULL, err);
     }
     for (size_t i = 0; i < w->ntypes && rc == NQ_OK; i++) {
-        rc = nq_proc_handle(w->proc, w->types[i], work_exec, &w->command, NULL, err);
+        rc = nq_proc_handle(w->proc, w->types[i], handler, udata, NULL, err);
     }
     return rc;
 }
@@ -129,6 +135,9 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
              w->nqueues > 1 ? " and others" : "", w->options.concurrency);
     supervise_start(w->proc, drawing);
     rc = nq_proc_run(w->proc, &err);
+    if (rc != NQ_ESTUCK) {
+        stream_free(w->stream);
+    }
     supervise_end();
     log_stop();
     nq_proc_count(w->proc, &c);
@@ -169,6 +178,10 @@ int work_process(struct work *w, char **argv)
         return CLI_FAILURE;
     }
     int code = cli_open_logging(&q, work_log);
+    if (code == CLI_OK && w->streams && (w->stream = stream_new(&w->command, w->max_tasks)) == NULL) {
+        nq_close(q);
+        code = CLI_FAILURE;
+    }
     if (code == CLI_OK) {
         code = work_proc_run(w, q, drawing);
         nq_proc_free(w->proc);

@@ -3,9 +3,12 @@
 # nanoq work as a service: limits, what is left after kill -9, signals, systemd's notices, logs.
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
 import unittest
 
@@ -242,6 +245,31 @@ class Notify(ServiceBase):
         with self.assertRaises((socket.timeout, BlockingIOError)):
             self.told("WATCHDOG=1", 1)
         worker.terminate()
+
+
+class UnitFile(ServiceBase):
+    UNIT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "nanoq-worker.service")
+
+    def setUp(self):
+        super().setUp()
+        with open(self.UNIT, encoding="utf-8") as f:
+            self.text = f.read()
+
+    def test_its_command_is_one_that_nanoq_takes(self):
+        command = re.search("^ExecStart=(.*)$", self.text, re.M).group(1).split()
+        self.add("t")
+        self.run_nanoq(command[1], "--drain", *command[2:command.index("--")], "--", "true")
+        self.assertEqual([e["verdict"] for e in self.log() if "verdict" in e], ["done"])
+
+    def test_systemd_finds_no_fault(self):
+        if not shutil.which("systemd-analyze"):
+            self.skipTest("systemd-analyze is not installed: the unit is not verified")
+        with open(self.path("nanoq-worker.service"), "w", encoding="utf-8") as f:
+            f.write(self.text.replace("/usr/local/bin/nanoq", NANOQ).replace("User=nanoq\n", ""))
+        done = subprocess.run(["systemd-analyze", "verify", self.path("nanoq-worker.service")], capture_output=True,
+                              timeout=LIMIT, check=False, env={**self.env, "SYSTEMD_LOG_LEVEL": "warning"})
+        about = [line for line in done.stderr.decode().splitlines() if "nanoq-worker" in line]
+        self.assertEqual(about, [])
 
 
 class JsonLog(ServiceBase):

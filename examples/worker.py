@@ -1,0 +1,10 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+import json, sys
+for line in sys.stdin:  # nanoq work --stream -- examples/worker.py
+    task = json.loads(line)
+    answer = {"discard": task["id"], "error": "nobody to greet"}
+    if "to" in task["payload"]:
+        print("hello,", task["payload"]["to"], file=sys.stderr, flush=True)
+        answer = {"done": task["id"]}
+    print(json.dumps(answer), flush=True)
