@@ -200,7 +200,7 @@ class StreamTests:
     def test_each_misbehaviour_costs_one_attempt_of_one_task(self):
         ids = {}
         for i, kind in enumerate(ERRORS):
-            ids[kind] = self.add(kind, "--timeout", "1s" if kind in ("deaf", "stopped") else "30s")
+            ids[kind] = self.add(kind, "--max-retries", "0", "--timeout", "1s" if kind in ("deaf", "stopped") else "30s")
             for k in range(6):
                 self.add("good", "[%d,%d]" % (i, k))
         twice = self.add("twice")
@@ -213,7 +213,7 @@ class StreamTests:
         self.assertEqual(worker.returncode, 0)
         for kind, error in ERRORS.items():
             t = self.show(ids[kind])
-            self.assertEqual((t["state"], t["attempts"], t["crashes"]), ("waiting", 1, 0), kind)
+            self.assertEqual((t["state"], t["attempts"], t["crashes"]), ("dead", 1, 0), kind)
             self.assertRegex(t["error"], error, kind)
         self.assertEqual(self.show(twice)["state"], "done")
         self.gone(self.lines("grandchild")[0])
