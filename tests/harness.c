@@ -327,7 +327,7 @@ nq_claimed *t_claim_queue(nq *q, const char *queue, uint64_t lease, size_t limit
     nq_claimed *list = NULL;
     int64_t wait_us;
     T_OK(nq_claimer_new(&claimer, nq_store_of(q), queue, NULL, 0, &t_last));
-    T_OK(nq_claimer_claim(claimer, lease, limit, &list, n, &wait_us, &t_last));
+    T_OK(nq_claimer_claim(claimer, lease, limit, NULL, &list, n, &wait_us, &t_last));
     nq_claimer_free(claimer);
     return list;
 }

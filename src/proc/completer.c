@@ -100,18 +100,15 @@ static void completer_empty(struct completer *c)
     c->asked = c->unknown = false;
 }
 
-/* The batch is recorded: count, tell the error hook, let go. */
-static void completer_settle(struct completer *c)
+NQ_PRIVATE void nq_settle(nq_proc *p, nq_ctx *const batch[], size_t n, bool committed)
 {
-    nq_proc *p = c->proc;
-    const bool committed = completer_did_commit(c);
     int64_t now = nq_mono_us(), due = INT64_MAX;
     size_t orphans = 0, lost = 0, released = 0;
 
-    for (size_t i = 0; i < c->n; i++) {
-        const nq_ctx *ctx = c->batch[i];
+    for (size_t i = 0; i < n; i++) {
+        const nq_ctx *ctx = batch[i];
         const nq_outcome *out = &ctx->out;
-        bool ours = out->result == NQ_OK || (committed && out->kind != NQ_OUT_CONFIRM);
+        bool ours = out->result == NQ_OK || ctx->unknown || (committed && out->kind != NQ_OUT_CONFIRM);
         completer_count(p, ctx, ours);
         orphans += ctx->orphan;
         lost += !ours && !ctx->orphan;
@@ -126,10 +123,10 @@ static void completer_settle(struct completer *c)
     if (lost)
         nq_proc_log(p, NQ_LOG_WARN, "lease lost: %zu outcome(s) had no effect", lost);
 
-    for (size_t i = 0; i < c->n; i++)
-        nq_ctx_unref(c->batch[i]);
+    for (size_t i = 0; i < n; i++)
+        nq_ctx_unref(batch[i]);
     pthread_mutex_lock(&p->lock);
-    p->unrecorded -= c->n;
+    p->unrecorded -= n;
     p->orphans -= orphans;
     p->wrote_us = now;
     bool last = nq_proc_held(p) == 0;
@@ -147,7 +144,6 @@ static void completer_settle(struct completer *c)
         const uint64_t any = NQ_HINT_ANY;
         nq_wake(p->q, &any, 1);
     }
-    completer_empty(c);
 }
 
 /* Is it an outcome that is to blame, rather than the state that the database is in? */
@@ -269,7 +265,8 @@ NQ_PRIVATE void *nq_completer_main(void *arg)
         atomic_store(&c.proc->recording_us, 0);
         if (rc == NQ_OK) {
             nq_away_ended(c.proc, &c.away, "recording outcomes");
-            completer_settle(&c);
+            nq_settle(c.proc, c.batch, c.n, completer_did_commit(&c));
+            completer_empty(&c);
             c.limit = c.limit >= NQ_FINISH_MAX / 2 ? NQ_FINISH_MAX : c.limit * 2;
             continue;
         }

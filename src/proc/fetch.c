@@ -9,6 +9,9 @@ struct fetch {
     size_t nspare;
     int64_t retry_us; /* after trouble: no claim before */
     struct nq_away away;
+    size_t nalong; /* completions that the claim takes along */
+    nq_ctx *along[NQ_FINISH_MAX];
+    nq_outcome *outs[NQ_FINISH_MAX];
 };
 
 /* One claim that is about to be made. */
@@ -33,7 +36,7 @@ NQ_PRIVATE size_t nq_fetch_wanted(const nq_proc *p)
 {
     size_t busy = atomic_load(&p->running) + p->ready.n, slots = p->opts.concurrency;
     size_t prefetch = fetch_prefetch(p), want;
-    if (p->unrecorded >= NQ_UNRECORDED_MAX)
+    if (p->unrecorded - p->along.n >= NQ_UNRECORDED_MAX)
         return 0;
     /* Below half of the prefetch, so that one claim fetches many. */
     if (busy >= slots && (busy - slots >= prefetch || busy - slots > prefetch / 2))
@@ -169,11 +172,30 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     return true;
 }
 
+/* With the lock held: what the claim takes along. */
+static void fetch_take_along(struct fetch *f)
+{
+    f->nalong = 0;
+    while (f->nalong < NQ_FINISH_MAX && f->proc->along.head) {
+        nq_ctx *ctx = nq_jobs_pop(&f->proc->along);
+        f->outs[f->nalong] = &ctx->out;
+        f->along[f->nalong++] = ctx;
+    }
+}
+
 /* With the lock held. The bell is hung out while the fetcher waits for tasks; not in trouble with the
  * database. */
 static void fetch_sleep(struct fetch *f, int64_t until)
 {
     nq_proc *p = f->proc;
+    const int64_t carry_until = nq_mono_us() + NQ_CARRY_WAIT_US;
+    if (!p->hungry)
+        nq_carry_end(p);
+    if (p->carrying && until > carry_until) {
+        if (!nq_cond_wait_until(&p->fetch_cond, &p->lock, carry_until))
+            nq_carry_end(p);
+        return;
+    }
     p->asleep = !p->hungry && !p->drained && p->member && f->away.pause_us == 0;
     if (p->asleep && p->bell_waits)
         pthread_cond_signal(&p->bell_cond);
@@ -194,6 +216,10 @@ static bool fetch_wait(struct fetch *f, struct fetch_claim *c)
     while ((on = p->phase == NQ_PHASE_RUN && atomic_load(&p->stops) == 0) && !fetch_next(f, c, &until))
         fetch_sleep(f, until);
     p->hungry = false;
+    if (on)
+        fetch_take_along(f);
+    else
+        nq_carry_end(p);
     pthread_mutex_unlock(&p->lock);
     return on;
 }
@@ -260,17 +286,39 @@ static void fetch_deliver(struct fetch *f, const struct fetch_claim *c, nq_claim
         else
             nq_done_release(p, ctx);
     }
-    for (size_t i = 0; run && i < n && i < p->idle; i++)
-        pthread_cond_signal(&p->ready_cond);
+    nq_ready_rouse(p);
     if (n > 0)
         p->wrote_us = now;
+    p->carrying = run && n == c->limit && nq_store_carries(p->store, n);
+    if (!p->carrying)
+        nq_carry_end(p);
     fetch_schedule(c->feed, c, n, wait_us, p->opts.poll_us);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* What was taken along is recorded, or it is the completer's. */
+static void fetch_settle(struct fetch *f, enum nq_carried carried)
+{
+    nq_proc *p = f->proc;
+    if (f->nalong == 0)
+        return;
+    if (carried == NQ_CARRIED) {
+        nq_settle(p, f->along, f->nalong, false);
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    for (size_t i = 0; i < f->nalong; i++) {
+        f->along[i]->unknown = carried == NQ_CARRIED_UNKNOWN;
+        nq_jobs_push(&p->ended, f->along[i]);
+    }
+    nq_carry_end(p);
     pthread_mutex_unlock(&p->lock);
 }
 
 static void fetch_claim(struct fetch *f, struct fetch_claim *c)
 {
     nq_proc *p = f->proc;
+    nq_carry carry = {.outcomes = f->outs, .n = f->nalong};
     nq_claimed *list = NULL;
     size_t n = 0;
     int64_t wait_us = -1;
@@ -279,8 +327,10 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
     c->limit = fetch_prepare(f, c->limit);
     if (c->hinted)
         nq_claimer_hint(c->feed->claimer);
-    int rc = c->limit ? nq_claimer_claim(c->feed->claimer, c->lease, c->limit, &list, &n, &wait_us, &err)
-                      : nq_err_nomem(&err);
+    int rc = c->limit
+                 ? nq_claimer_claim(c->feed->claimer, c->lease, c->limit, &carry, &list, &n, &wait_us, &err)
+                 : nq_err_nomem(&err);
+    fetch_settle(f, carry.carried);
     if (rc != NQ_OK) {
         f->retry_us = nq_mono_us() + nq_away_failed(p, &f->away, "claiming", &err);
         return;

@@ -12,7 +12,7 @@
  * Threads of a processor, and who feeds whom:
  *
  *   fetcher     claims tasks                   -> ready list
- *   handlers    run them                       -> ended list
+ *   handlers    run them                       -> ended list, or along
  *   completer   records what became of them
  *   watch       cancels attempts whose deadline passed
  *   liveness    is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what it
@@ -39,6 +39,7 @@ enum nq_phase {
 #define NQ_HOLD_MAX_US        NQ_SECONDS(1) /* unstarted this long: given back */
 #define NQ_HINTED_FEEDS       4             /* with more queues a hint rarely is for the one looked at */
 #define NQ_PAUSE_MIN_US       NQ_MS(5)      /* first sleep of the fetcher after work */
+#define NQ_CARRY_WAIT_US      NQ_MS(5)      /* completions wait no longer than this for a claim */
 
 /* One task held by this processor, and the context of its attempt. */
 struct nq_ctx {
@@ -56,6 +57,7 @@ struct nq_ctx {
     atomic_int cause;
     atomic_int fd;
     atomic_bool abandoned; /* released in the place of its handler, which still runs */
+    bool unknown;          /* it was taken along in a transaction whose outcome is unknown */
     atomic_uint refs;      /* the handler and the completer, when abandoned; else one */
     bool orphan;           /* of a dead processor: counted apart */
 };
@@ -141,9 +143,12 @@ struct nq_proc {
     pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, live_cond, bell_cond;
     enum nq_phase phase;
     nq_jobs ready, ended;
-    size_t unrecorded; /* in the ended list or being recorded */
+    nq_jobs along;     /* plain completions that the next claim takes along */
+    bool carrying;     /* there will be one soon */
+    size_t unrecorded; /* in the ended list, along or being recorded */
     size_t orphans;    /* of these */
     unsigned idle;     /* handler threads that wait */
+    bool rousing;      /* one of them was signalled and has not woken yet */
     bool completer_idle;
     bool hungry;         /* the fetcher waits for free slots */
     bool asleep;         /* it waits for tasks */
@@ -205,8 +210,12 @@ NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx);
 NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l);
 /* The rest with the lock held. */
 NQ_PRIVATE void nq_done_push(nq_proc *p, nq_ctx *ctx);    /* out is set */
+NQ_PRIVATE void nq_carry_end(nq_proc *p);                 /* no claim will come soon: the completer's turn */
 NQ_PRIVATE void nq_done_release(nq_proc *p, nq_ctx *ctx); /* give back, unstarted or abandoned */
 NQ_PRIVATE void nq_ready_release(nq_proc *p);             /* all that are unstarted */
+/* Wake one idle handler for what is ready; it wakes the next before it runs its task. So quick tasks are run
+ * by few threads, without a switch for each. */
+NQ_PRIVATE void nq_ready_rouse(nq_proc *p);
 NQ_PRIVATE size_t nq_proc_held(const nq_proc *p);
 NQ_PRIVATE void nq_cancel_running(nq_proc *p, enum nq_cause cause);
 
@@ -217,6 +226,9 @@ NQ_PRIVATE void nq_fetch_wake(void *proc);           /* the listener */
 
 /* ---- completer.c */
 NQ_PRIVATE void *nq_completer_main(void *proc);
+/* These outcomes are recorded: count, tell the error hook, let go. committed: all of them were ours, whatever
+ * their results say. */
+NQ_PRIVATE void nq_settle(nq_proc *p, nq_ctx *const batch[], size_t n, bool committed);
 
 /* ---- steer.c: what concerns attempts that run */
 /* The listener of requests to cancel: have liveness look for them. Any thread. */

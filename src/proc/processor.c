@@ -208,6 +208,7 @@ int nq_proc_new(nq_proc **out, nq *q, const nq_proc_options *opts, nq_err *err)
     atomic_init(&p->refs, 1);
     nq_jobs_init(&p->ready);
     nq_jobs_init(&p->ended);
+    nq_jobs_init(&p->along);
     p->slots = calloc(p->opts.concurrency, sizeof *p->slots);
     rc = p->slots ? processor_sync(p, err) : nq_err_nomem(err);
 out:

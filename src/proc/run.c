@@ -178,8 +178,10 @@ static void run_phase(nq_proc *p, enum nq_phase phase)
 {
     pthread_mutex_lock(&p->lock);
     p->phase = phase;
-    if (phase == NQ_PHASE_STOP)
+    if (phase == NQ_PHASE_STOP) {
+        nq_carry_end(p);
         nq_ready_release(p);
+    }
     if (phase == NQ_PHASE_RECORD)
         p->give_up_us = nq_mono_us() + p->opts.cancel_grace_us;
     pthread_cond_broadcast(&p->fetch_cond);

@@ -32,9 +32,23 @@ NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l)
 
 NQ_PRIVATE void nq_done_push(nq_proc *p, nq_ctx *ctx)
 {
-    nq_jobs_push(&p->ended, ctx);
     p->unrecorded++;
+    if (p->carrying && ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan) {
+        nq_jobs_push(&p->along, ctx);
+        return;
+    }
+    nq_jobs_push(&p->ended, ctx);
     if (p->completer_idle)
+        pthread_cond_signal(&p->done_cond);
+}
+
+NQ_PRIVATE void nq_carry_end(nq_proc *p)
+{
+    nq_ctx *ctx;
+    p->carrying = false;
+    while ((ctx = nq_jobs_pop(&p->along)))
+        nq_jobs_push(&p->ended, ctx);
+    if (p->ended.head && p->completer_idle)
         pthread_cond_signal(&p->done_cond);
 }
 
@@ -42,6 +56,14 @@ NQ_PRIVATE void nq_done_release(nq_proc *p, nq_ctx *ctx)
 {
     ctx->out.kind = NQ_OUT_RELEASE;
     nq_done_push(p, ctx);
+}
+
+NQ_PRIVATE void nq_ready_rouse(nq_proc *p)
+{
+    if (!p->ready.head || p->idle == 0 || p->rousing)
+        return;
+    p->rousing = true;
+    pthread_cond_signal(&p->ready_cond);
 }
 
 NQ_PRIVATE void nq_ready_release(nq_proc *p)
@@ -91,10 +113,12 @@ static nq_ctx *threads_take(struct nq_slot *slot)
         p->idle++;
         pthread_cond_wait(&p->ready_cond, &p->lock);
         p->idle--;
+        p->rousing = false;
     }
     nq_ctx *ctx = nq_jobs_pop(&p->ready);
     if (!ctx)
         return NULL;
+    nq_ready_rouse(p);
     int64_t timeout = ctx->claim->task.timeout_us;
     if (timeout < NQ_SECONDS(1)) /* plain SQL may have written anything */
         timeout = NQ_SECONDS(1);

@@ -124,6 +124,13 @@ static void claimer_append(struct claimer_batch *b)
     b->n += b->ngot;
 }
 
+/* What was taken along is settled by the first claim, unless nothing of it took effect. */
+static void claimer_carried(struct claimer_batch *b)
+{
+    if (b->args.carry && b->args.carry->carried != NQ_CARRIED_NO)
+        b->args.carry = NULL;
+}
+
 /* Take what is due at one priority. */
 static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limit, struct claimer_batch *b,
                          nq_err *err)
@@ -133,6 +140,7 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
     b->args.from_id = level->cursor_id;
     b->args.limit = limit - b->n;
     int code = nq_store_do(c->store, claimer_claim_one, b, err);
+    claimer_carried(b);
     if (code)
         return code;
     if (b->ngot < b->args.limit)
@@ -158,6 +166,11 @@ static int claimer_levels_claim(nq_claimer *c, size_t limit, struct claimer_batc
     return code;
 }
 
+NQ_PRIVATE bool nq_store_carries(const nq_store *s, size_t limit)
+{
+    return limit <= s->driver->carry_limit(s);
+}
+
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c)
 {
     c->hinted = c->store->driver->looks && !c->types;
@@ -177,6 +190,7 @@ static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, n
     b->args.look = &look;
     const int code = nq_store_do(c->store, claimer_claim_one, b, err);
     b->args.look = NULL;
+    claimer_carried(b);
     if (code)
         return code;
     claimer_looked(c, levels, look.n, look.now_us);
@@ -257,11 +271,14 @@ static int claimer_wait(nq_claimer *c, int64_t *wait_us, nq_err *err)
     return code;
 }
 
-NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_claimed **out, size_t *n,
-                                int64_t *wait_us, nq_err *err)
+NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_carry *carry,
+                                nq_claimed **out, size_t *n, int64_t *wait_us, nq_err *err)
 {
-    struct claimer_batch b = {
-        .args = {.queue = c->queue, .types = c->types, .ntypes = c->ntypes, .lease = lease}};
+    struct claimer_batch b = {.args = {.queue = c->queue,
+                                       .types = c->types,
+                                       .ntypes = c->ntypes,
+                                       .lease = lease,
+                                       .carry = carry && carry->n ? carry : NULL}};
     const bool guessed = c->hinted;
     int64_t wait = 0;
     int code = guessed ? claimer_guess(c, limit, &b, err) : NQ_OK;

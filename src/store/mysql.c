@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* MySQL and MariaDB: claiming, completing, locks. */
+/* MySQL and MariaDB: the driver; transactions, priorities in use, locks. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -16,9 +16,9 @@ static unsigned mysql_db_max_connections(const nq_store *s, unsigned wanted)
 
 static int mysql_db_begin(nq_conn *c, nq_err *err)
 {
-    (void)err;
-    nq_mysql_of(c)->begin_due = true;
-    return NQ_OK;
+    const int rc = nq_mysql_guard(nq_mysql_of(c), err);
+    nq_mysql_of(c)->begin_due = rc == NQ_OK;
+    return rc;
 }
 
 static int mysql_db_commit(nq_conn *conn, nq_err *err)
@@ -98,119 +98,6 @@ static int mysql_db_levels(nq_conn *conn, const char *queue, nq_level levels[], 
         *n = look.n;
         *now_us = look.now_us;
     }
-    return rc;
-}
-
-/* ---- Completion ----------------------------------------------------------------------------- */
-
-static int mysql_db_cmp_outcome(const void *a, const void *b)
-{
-    const nq_outcome *x = *(nq_outcome *const *)a, *y = *(nq_outcome *const *)b;
-    if (x->lease != y->lease)
-        return x->lease < y->lease ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
-}
-
-/* For each claim a DELETE; how many rows each hit is compared with what it should hit. */
-static void mysql_db_delete_text(nq_buf *b, const char *tasks, nq_outcome **list, uint64_t *ids, size_t n)
-{
-    for (size_t i = 0, end; i < n; i = end) {
-        for (end = i; end < n && list[end]->lease == list[i]->lease; end++)
-            ids[end] = (uint64_t)list[end]->id;
-        nq_buf_fmt(b, ";DELETE FROM %s WHERE (", tasks);
-        nq_mysql_where_ids(b, ids + i, end - i);
-        nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1", list[i]->lease);
-    }
-}
-
-/* All the DELETEs in one round trip; *deleted counts what went. */
-static int mysql_db_delete_all(nq_mysql_conn *c, const nq_buf *b, uint64_t *deleted, nq_err *err)
-{
-    int rc = nq_mysql_query_buf(c, b, err);
-    *deleted = 0;
-    while (rc == NQ_OK && (rc = nq_mysql_next(c, err)) == 1) {
-        *deleted += (uint64_t)mysql_affected_rows(c->my);
-        rc = NQ_OK;
-    }
-    return rc;
-}
-
-/* Some were not ours any more: lock what still is, and mark the others. */
-static int mysql_db_delete_mark(nq_mysql_conn *c, nq_outcome **list, const uint64_t *ids, size_t n,
-                                nq_err *err)
-{
-    nq_buf b = {0};
-    int rc = NQ_OK;
-    uint64_t *have = calloc(n, sizeof *have);
-    if (!have)
-        return nq_err_nomem(err);
-    for (size_t i = 0, end; rc == NQ_OK && i < n; i = end) {
-        MYSQL_RES *r = NULL;
-        MYSQL_ROW row;
-        size_t found = 0;
-        for (end = i; end < n && list[end]->lease == list[i]->lease;)
-            end++;
-        nq_buf_clear(&b);
-        nq_buf_fmt(&b, "SELECT id FROM %s FORCE INDEX (PRIMARY) WHERE (",
-                   nq_mysql_data_of(c->base.store)->tasks);
-        nq_mysql_where_ids(&b, ids + i, end - i);
-        nq_buf_fmt(&b, ") AND lease=%" PRIu64 " AND state=1 ORDER BY id FOR UPDATE", list[i]->lease);
-        rc = nq_mysql_query_buf(c, &b, err);
-        if (rc == NQ_OK)
-            rc = nq_mysql_result(c, &r, err);
-        while (r && found < n && (row = mysql_fetch_row(r)) != NULL)
-            have[found++] = strtoull(row[0], NULL, 10);
-        if (r)
-            mysql_free_result(r);
-        for (size_t k = i; rc == NQ_OK && k < end; k++)
-            list[k]->result =
-                bsearch(&ids[k], have, found, sizeof *have, nq_mysql_cmp_u64) ? NQ_OK : NQ_ELEASE;
-    }
-    nq_buf_free(&b);
-    free(have);
-    return rc;
-}
-
-static int mysql_db_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err)
-{
-    nq_mysql_conn *c = nq_mysql_of(conn);
-    const char *tasks = nq_mysql_data_of(conn->store)->tasks;
-    nq_buf b = {0};
-    uint64_t deleted = 0;
-    int rc = NQ_OK;
-    if (n == 0)
-        return NQ_OK;
-    nq_outcome **list = calloc(n, sizeof *list);
-    uint64_t *ids = calloc(n, sizeof *ids);
-    if (!list || !ids) {
-        rc = nq_err_nomem(err);
-        goto out;
-    }
-    memcpy(list, outcomes, n * sizeof *list);
-    qsort(list, n, sizeof *list, mysql_db_cmp_outcome);
-    if (c->begin_due)
-        nq_buf_str(&b, "START TRANSACTION;");
-    c->begin_due = false;
-    nq_buf_str(&b, "SAVEPOINT nanoq");
-    mysql_db_delete_text(&b, tasks, list, ids, n);
-    rc = mysql_db_delete_all(c, &b, &deleted, err);
-    for (size_t i = 0; rc == NQ_OK && i < n; i++)
-        list[i]->result = NQ_OK;
-    if (rc == NQ_OK && deleted != n) {
-        rc = nq_mysql_query(c, "ROLLBACK TO SAVEPOINT nanoq", 27, err);
-        if (rc == NQ_OK)
-            rc = mysql_db_delete_mark(c, list, ids, n, err);
-        if (rc == NQ_OK) {
-            nq_buf_clear(&b);
-            nq_buf_str(&b, "SAVEPOINT nanoq");
-            mysql_db_delete_text(&b, tasks, list, ids, n);
-            rc = mysql_db_delete_all(c, &b, &deleted, err);
-        }
-    }
-out:
-    nq_buf_free(&b);
-    free(list);
-    free(ids);
     return rc;
 }
 
@@ -356,7 +243,9 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .levels = mysql_db_levels,
     .looks = true,
     .claim = nq_mysql_claim,
-    .delete_done = mysql_db_delete_done,
+    .carry_limit = nq_mysql_carry_limit,
+    .delete_done = nq_mysql_delete_done,
+    .complete = nq_mysql_complete,
     .lock_hold = mysql_db_lock_hold,
     .lock_drop = mysql_db_lock_drop,
     .lock_probe = mysql_db_lock_probe,

@@ -272,6 +272,23 @@ static void mysql_claim_where_due(nq_buf *b, const nq_claim_args *a)
     nq_buf_fmt(b, " OR (run_at=" MYSQL_CLAIM_AT " AND id>%" PRId64 "))", a->from_run_at, a->from_id);
 }
 
+/* What is taken along shares the claim's COMMIT. */
+static void mysql_claim_carried(const nq_claim_args *a, enum nq_carried carried)
+{
+    if (a->carry)
+        a->carry->carried = carried;
+}
+
+/* After a COMMIT without an answer: what of the batch is ours says whether it took effect. */
+static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
+                             nq_err *err)
+{
+    c->base.broken = true;
+    const int rc = mysql_claim_verify(c, a->lease, batch, err);
+    mysql_claim_carried(a, rc != NQ_OK ? NQ_CARRIED_UNKNOWN : batch->n ? NQ_CARRIED : NQ_CARRIED_NO);
+    return rc;
+}
+
 /* The second round trip. On an error nothing is held, or what may be is remembered. */
 static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
                             nq_err *err)
@@ -294,6 +311,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     if (mysql_real_query(c->my, b.p, (unsigned long)b.n) == 0) {
         const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
         if (mysql_next_result(c->my) == 0) {
+            mysql_claim_carried(a, NQ_CARRIED);
             rc = matched == batch->n ? NQ_OK : mysql_claim_verify(c, a->lease, batch, err);
             goto out;
         }
@@ -302,8 +320,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     const unsigned number = mysql_errno(c->my);
     if (nq_mysql_unanswered(number) || (doubt && nq_mysql_client_error(number)) ||
         (doubt && nq_mysql_lost_(number) && number != 1213 && number != 1020)) {
-        c->base.broken = true;
-        rc = mysql_claim_verify(c, a->lease, batch, err);
+        rc = mysql_claim_doubt(c, a, batch, err);
         goto out;
     }
     nq_mysql_failed_(&res, number, mysql_sqlstate(c->my), mysql_error(c->my));
@@ -326,13 +343,28 @@ static bool mysql_claim_first(const nq_claim_args *a, const nq_look *look)
     return true;
 }
 
-/* "START TRANSACTION; SELECT ... FOR UPDATE SKIP LOCKED" in b, and perhaps the levels: read its rows, then
- * take them. */
+/* Nothing to take: commit what was taken along, or end the transaction. */
+static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done, int rc,
+                               nq_err *err)
+{
+    if (rc != NQ_OK || !done->n) {
+        nq_mysql_rollback(&c->base);
+        return rc;
+    }
+    rc = c->base.store->driver->commit(&c->base, err);
+    mysql_claim_carried(a, rc == NQ_OK ? NQ_CARRIED : rc == NQ_EUNKNOWN ? NQ_CARRIED_UNKNOWN : NQ_CARRIED_NO);
+    return rc;
+}
+
+/* "START TRANSACTION; DELETE ...; SELECT ... FOR UPDATE SKIP LOCKED" in b, and perhaps the levels: read its
+ * rows, then take them. */
 static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_args *a,
-                              struct mysql_claim_batch *batch, nq_err *err)
+                              const nq_mysql_done *done, struct mysql_claim_batch *batch, nq_err *err)
 {
     MYSQL_RES *r = NULL;
     int rc = nq_mysql_query_buf(c, b, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_done_read(done, c, false, err);
     if (rc == NQ_OK) {
         rc = nq_mysql_next(c, err);
         rc = rc > 0 ? NQ_OK : rc;
@@ -349,10 +381,8 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
         if (rc == NQ_OK && !mysql_claim_first(a, a->look))
             mysql_claim_batch_free(batch);
     }
-    if (rc != NQ_OK || batch->n == 0) {
-        nq_mysql_rollback(&c->base);
-        return rc;
-    }
+    if (rc != NQ_OK || batch->n == 0)
+        return mysql_claim_nothing(c, a, done, rc, err);
     return mysql_claim_take(c, a, batch, err);
 }
 
@@ -360,16 +390,21 @@ static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, struc
                                  nq_err *err)
 {
     nq_buf b = {0};
-    nq_buf_fmt(&b, "START TRANSACTION;SELECT " MYSQL_CLAIM_COLUMNS " FROM %s",
-               nq_mysql_data_of(c->base.store)->tasks);
+    nq_mysql_done done = {0};
+    if (a->carry && !nq_mysql_done_new(&done, a->carry->outcomes, a->carry->n))
+        return nq_err_nomem(err);
+    nq_buf_str(&b, "START TRANSACTION");
+    nq_mysql_done_text(&done, c->base.store, &b);
+    nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s", nq_mysql_data_of(c->base.store)->tasks);
     mysql_claim_where_due(&b, a);
     nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", a->limit);
     if (a->look) {
         nq_buf_str(&b, ";");
         nq_mysql_levels_text(c->base.store, a->queue, &b);
     }
-    const int rc = mysql_claim_select(c, &b, a, batch, err);
+    const int rc = mysql_claim_select(c, &b, a, &done, batch, err);
     nq_buf_free(&b);
+    nq_mysql_done_free(&done);
     return rc;
 }
 
@@ -430,7 +465,7 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, str
                 nq_mysql_data_of(c->base.store)->tasks);
             nq_mysql_where_ids(&b, ids, n);
             nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED");
-            rc = mysql_claim_select(c, &b, a, batch, err);
+            rc = mysql_claim_select(c, &b, a, &(nq_mysql_done){0}, batch, err);
         }
         nq_buf_free(&b);
         free(ids);
@@ -468,6 +503,8 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     nq_mysql_conn *c = nq_mysql_of(conn);
     struct mysql_claim_batch batch = {0};
     int rc = mysql_claim_settle(c, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_guard(c, err);
     if (rc == NQ_OK && a->limit && (!a->types || a->ntypes))
         rc = a->types ? mysql_claim_claim_typed(c, a, &batch, err) : mysql_claim_claim_any(c, a, &batch, err);
     if (rc == NQ_OK) {

@@ -299,13 +299,23 @@ static int mysql_conn_session(nq_mysql_conn *c, const struct mysql_conn_vars *v,
                    "SESSION time_zone='+00:00'");
     nq_buf_fmt(&b, ", SESSION innodb_lock_wait_timeout=%u, SESSION lock_wait_timeout=%u",
                nq_mysql_wait(c->base.store, 5), nq_mysql_wait(c->base.store, 20));
-    /* A client that is stopped inside its claim would hide the rows it locked until the server drops it. */
-    nq_buf_str(&b, c->mariadb ? ", SESSION idle_transaction_timeout=30" : ", SESSION wait_timeout=60");
+    if (!c->mariadb)
+        nq_buf_str(&b, ", SESSION wait_timeout=60"); /* see nq_mysql_guard */
     if (v->snapshot_isolation)
         nq_buf_str(&b, ", SESSION innodb_snapshot_isolation=OFF");
     nq_buf_str(&b, "; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
     const int rc = nq_mysql_run(c, &b, err);
     nq_buf_free(&b);
+    return rc;
+}
+
+int nq_mysql_guard(nq_mysql_conn *c, nq_err *err)
+{
+    static const char sql[] = "SET SESSION idle_transaction_timeout=30";
+    if (c->guarded || !c->mariadb)
+        return NQ_OK;
+    const int rc = nq_mysql_query(c, sql, sizeof sql - 1, err);
+    c->guarded = rc == NQ_OK;
     return rc;
 }
 
@@ -346,6 +356,7 @@ static int mysql_conn_check(nq_mysql_conn *c, nq_err *err)
             s->max_payload = c->packet - 16384;
         d->packet = c->packet;
         d->rollback_on_timeout = v.rollback_on_timeout;
+        d->returns = c->mariadb;
         if (!d->identity)
             d->identity = mysql_conn_identity(s, &v);
         d->limited = true;

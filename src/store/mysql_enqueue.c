@@ -22,25 +22,14 @@
 
 #define MYSQL_ENQUEUE_CHUNK 256 /* most rows of one statement */
 #define MYSQL_ENQUEUE_BYTES                                                                                  \
-    ((size_t)4 << 20)          /* of payload in one statement, unless one row alone has more                 \
-                                */
-#define MYSQL_ENQUEUE_TRIES 8  /* duplicates that are gone when looked up */
-#define MYSQL_ENQUEUE_ARGS  10 /* bound values of one row; of a task one less */
-
-struct mysql_enqueue_row {
-    const nq_new *task;
-    size_t first; /* the row of this call that has the same key, or itself */
-    uint8_t key[32];
-    nq_id id;
-    int result;       /* NQ_OK with id 0: not inserted yet */
-    bool uncommitted; /* the live task was seen, but no commit of it */
-    bool follow;      /* a task of this spec has to follow the live one */
-};
+    ((size_t)4 << 20)         /* of payload in one statement, unless one row alone has more                  \
+                               */
+#define MYSQL_ENQUEUE_TRIES 8 /* duplicates that are gone when looked up */
 
 struct mysql_enqueue_job {
     nq_store *store;
     nq_tx tx;
-    struct mysql_enqueue_row *rows;
+    nq_mysql_row *rows;
     size_t n;
     int64_t increment;  /* auto_increment_increment of the connection that inserts */
     bool caller_failed; /* the error is of the caller's connection */
@@ -49,7 +38,7 @@ struct mysql_enqueue_job {
     bool own_tx;        /* in a transaction of ours that has other statements too */
     bool look_first;    /* there are duplicates: look before inserting */
     /* what is being done now */
-    struct mysql_enqueue_row **part;
+    nq_mysql_row **part;
     size_t npart;
     const char *isolation, *lock; /* of mysql_enqueue_look */
 };
@@ -60,7 +49,7 @@ static void mysql_enqueue_found(const struct mysql_enqueue_job *j, const char *k
                                 bool follow)
 {
     for (size_t i = 0; i < j->npart; i++) {
-        struct mysql_enqueue_row *r = j->part[i];
+        nq_mysql_row *r = j->part[i];
         if (r->task->unique == NQ_UNIQUE_NONE || memcmp(r->key, key, sizeof r->key) != 0)
             continue;
         r->id = id;
@@ -71,7 +60,7 @@ static void mysql_enqueue_found(const struct mysql_enqueue_job *j, const char *k
     }
 }
 
-static bool mysql_enqueue_pending(const struct mysql_enqueue_row *r)
+static bool mysql_enqueue_pending(const nq_mysql_row *r)
 {
     return r->uncommitted || (r->result == NQ_OK && r->id == 0);
 }
@@ -153,8 +142,7 @@ static int mysql_enqueue_held(nq_err *err)
 }
 
 /* Does a plain reading on the caller's connection see the task? */
-static int mysql_enqueue_sees(struct mysql_enqueue_job *j, const struct mysql_enqueue_row *r, nq_id *seen,
-                              nq_err *err)
+static int mysql_enqueue_sees(struct mysql_enqueue_job *j, const nq_mysql_row *r, nq_id *seen, nq_err *err)
 {
     nq_buf b = {0};
     nq_exec_result res;
@@ -174,7 +162,7 @@ static int mysql_enqueue_sees(struct mysql_enqueue_job *j, const struct mysql_en
  * Is the part's only task, which was seen uncommitted, the caller's own? Then a plain reading on the caller's
  * connection sees it, and one on ours still does not: a rival's could have been committed in between.
  */
-static int mysql_enqueue_own(struct mysql_enqueue_job *j, struct mysql_enqueue_row *r, nq_err *err)
+static int mysql_enqueue_own(struct mysql_enqueue_job *j, nq_mysql_row *r, nq_err *err)
 {
     const nq_id id = r->id;
     nq_id seen = 0;
@@ -197,8 +185,7 @@ static int mysql_enqueue_wait(struct mysql_enqueue_job *j, nq_err *err)
 }
 
 /* The part is one row, seen only uncommitted: whose is it? Afterwards it has its answer or is pending. */
-static int mysql_enqueue_doubtful(struct mysql_enqueue_job *j, struct mysql_enqueue_row *r, bool wait,
-                                  nq_err *err)
+static int mysql_enqueue_doubtful(struct mysql_enqueue_job *j, nq_mysql_row *r, bool wait, nq_err *err)
 {
     const nq_id id = r->id;
     int rc = mysql_enqueue_look_at(j, NULL, "", "", err);
@@ -218,7 +205,7 @@ static int mysql_enqueue_doubtful(struct mysql_enqueue_job *j, struct mysql_enqu
 static int mysql_enqueue_precheck(struct mysql_enqueue_job *j, nq_err *err)
 {
     static const char dirty[] = "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;";
-    struct mysql_enqueue_row **const all = j->part;
+    nq_mysql_row **const all = j->part;
     const size_t nall = j->npart;
     bool waiting = false;
     for (size_t i = 0; i < nall; i++)
@@ -227,7 +214,7 @@ static int mysql_enqueue_precheck(struct mysql_enqueue_job *j, nq_err *err)
         int rc = mysql_enqueue_look_at(j, NULL, dirty, "", err);
         waiting = false;
         for (size_t i = 0; rc == NQ_OK && i < nall; i++) {
-            struct mysql_enqueue_row *one = all[i];
+            nq_mysql_row *one = all[i];
             if (!one->uncommitted)
                 continue;
             j->part = &one;
@@ -250,58 +237,28 @@ static int mysql_enqueue_precheck(struct mysql_enqueue_job *j, nq_err *err)
 
 /* ---- INSERT --------------------------------------------------------------------------------- */
 
-static void mysql_enqueue_text(nq_buf *b, const char *table, bool follow, size_t n)
-{
-    nq_buf_fmt(
-        b, "INSERT INTO %s (queue,priority,run_at,max_retries,timeout_ms,type,payload,unique_key%s) VALUES ",
-        table, follow ? ",task_id" : "");
-    for (size_t i = 0; i < n; i++) {
-        nq_buf_str(b, i ? ",(?,?,COALESCE(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND,"
-                        : "(?,?,COALESCE(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND,");
-        nq_buf_str(b, "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND),?,?,?,?,?");
-        nq_buf_str(b, follow ? ",?)" : ")");
-    }
-}
-
-static void mysql_enqueue_bind(nq_val v[MYSQL_ENQUEUE_ARGS], const struct mysql_enqueue_row *r)
-{
-    const nq_new *t = r->task;
-    v[0] = nq_text(t->queue);
-    v[1] = nq_int(t->priority);
-    v[2] = t->run_at_us ? nq_int(t->run_at_us) : nq_null();
-    v[3] = nq_int(t->run_at_us ? 0 : t->delay_us);
-    v[4] = nq_int(t->max_retries);
-    v[5] = nq_int(t->timeout_ms);
-    v[6] = nq_text(t->type);
-    v[7] = nq_blob(t->payload, t->payload_size);
-    v[8] = t->unique == NQ_UNIQUE_NONE ? nq_null() : nq_blob(r->key, sizeof r->key);
-    v[9] = nq_int(r->id); /* of the live task that is followed */
-}
-
 /* Insert rows, as tasks or follow-ups, with one statement: all or none. c NULL: on the caller's connection.
  */
-static int mysql_enqueue_insert(struct mysql_enqueue_job *j, nq_conn *c, bool follow,
-                                struct mysql_enqueue_row **rows, size_t n, nq_err *err)
+static int mysql_enqueue_insert(struct mysql_enqueue_job *j, nq_conn *c, bool follow, nq_mysql_row **rows,
+                                size_t n, nq_err *err)
 {
     const nq_mysql_data *d = nq_mysql_data_of(j->store);
-    const size_t each = follow ? MYSQL_ENQUEUE_ARGS : MYSQL_ENQUEUE_ARGS - 1;
     nq_exec_result res = {0};
     nq_buf b = {0};
+    nq_val *v = NULL;
+    size_t nv = 0;
     int rc;
-    nq_val *v = malloc((n * each + 1) * sizeof *v); /* and the value that a last task leaves out */
     if (follow)
-        mysql_enqueue_text(&b, c ? d->followups : d->full_followups, true, n);
+        v = nq_mysql_insert(&b, c ? d->followups : d->full_followups, true, rows, n, &nv);
     else
-        mysql_enqueue_text(&b, c ? d->tasks : d->full_tasks, false, n);
-    if (!v || b.failed) {
+        v = nq_mysql_insert(&b, c ? d->tasks : d->full_tasks, false, rows, n, &nv);
+    if (!v) {
         rc = nq_err_nomem(err);
         goto out;
     }
-    for (size_t i = 0; i < n; i++)
-        mysql_enqueue_bind(v + i * each, rows[i]);
     if (c)
-        rc = nq_mysql_exec(c, b.p, v, n * each, NULL, NULL, &res, err);
-    else if (j->tx.ops->exec(j->tx.conn, b.p, v, n * each, NULL, NULL, &res))
+        rc = nq_mysql_exec(c, b.p, v, nv, NULL, NULL, &res, err);
+    else if (j->tx.ops->exec(j->tx.conn, b.p, v, nv, NULL, NULL, &res))
         rc = mysql_enqueue_caller_failed(j, &res, err);
     else
         rc = NQ_OK;
@@ -320,8 +277,7 @@ out:
 
 /* How many of the next rows go into one statement. A size not met before costs one round trip to prepare it,
  * fewer than the pieces of a few fixed sizes would. */
-static size_t mysql_enqueue_piece(const struct mysql_enqueue_job *j, struct mysql_enqueue_row **rows,
-                                  size_t n)
+static size_t mysql_enqueue_piece(const struct mysql_enqueue_job *j, nq_mysql_row **rows, size_t n)
 {
     const size_t packet = nq_mysql_data_of(j->store)->packet / 2;
     const size_t most = packet < MYSQL_ENQUEUE_BYTES ? packet : MYSQL_ENQUEUE_BYTES;
@@ -336,23 +292,22 @@ static size_t mysql_enqueue_piece(const struct mysql_enqueue_job *j, struct mysq
 
 static int mysql_enqueue_by_key(const void *a, const void *b)
 {
-    const struct mysql_enqueue_row *x = *(struct mysql_enqueue_row *const *)a,
-                                   *y = *(struct mysql_enqueue_row *const *)b;
+    const nq_mysql_row *x = *(nq_mysql_row *const *)a, *y = *(nq_mysql_row *const *)b;
     return memcmp(x->key, y->key, sizeof x->key);
 }
 
 /* After a second conflict in the order of the keys, as everybody else who had them: so the keys that all want
  * are taken in one order, and who is first goes on. Till then in the order of the call, which ids follow. */
-static void mysql_enqueue_order(const struct mysql_enqueue_job *j, struct mysql_enqueue_row **rows, size_t n)
+static void mysql_enqueue_order(const struct mysql_enqueue_job *j, nq_mysql_row **rows, size_t n)
 {
     if (j->conflicts > 1)
-        qsort(rows, n, sizeof(struct mysql_enqueue_row *), mysql_enqueue_by_key);
+        qsort(rows, n, sizeof(nq_mysql_row *), mysql_enqueue_by_key);
 }
 
 /* Insert the pending rows of the part; duplicates are answered. c NULL: on the caller's connection. */
 static int mysql_enqueue_part(struct mysql_enqueue_job *j, nq_conn *c, nq_err *err)
 {
-    struct mysql_enqueue_row **part = j->part, *todo[MYSQL_ENQUEUE_CHUNK];
+    nq_mysql_row **part = j->part, *todo[MYSQL_ENQUEUE_CHUNK];
     const size_t npart = j->npart;
     int rc = NQ_OK;
     unsigned gone = 0;
@@ -404,7 +359,7 @@ static int mysql_enqueue_part(struct mysql_enqueue_job *j, nq_conn *c, nq_err *e
 /* The part has its answers: add the follow-ups of the duplicates that need one. */
 static int mysql_enqueue_followups(struct mysql_enqueue_job *j, nq_conn *c, nq_err *err)
 {
-    struct mysql_enqueue_row *todo[MYSQL_ENQUEUE_CHUNK];
+    nq_mysql_row *todo[MYSQL_ENQUEUE_CHUNK];
     size_t n = 0;
     int rc = NQ_OK;
     for (size_t i = 0; i < j->npart; i++)
@@ -422,7 +377,7 @@ static int mysql_enqueue_followups(struct mysql_enqueue_job *j, nq_conn *c, nq_e
 /* c NULL: in the caller's transaction. */
 static int mysql_enqueue_all(struct mysql_enqueue_job *j, nq_conn *c, nq_err *err)
 {
-    struct mysql_enqueue_row *part[MYSQL_ENQUEUE_CHUNK];
+    nq_mysql_row *part[MYSQL_ENQUEUE_CHUNK];
     int rc = NQ_OK;
     for (size_t at = 0; rc == NQ_OK && at < j->n;) {
         j->npart = 0;
@@ -468,7 +423,7 @@ static int mysql_enqueue_own_many(nq_conn *c, void *arg, nq_err *err)
 static int mysql_enqueue_own_at_once(nq_conn *conn, void *arg, nq_err *err)
 {
     struct mysql_enqueue_job *j = arg;
-    struct mysql_enqueue_row *todo[MYSQL_ENQUEUE_CHUNK];
+    nq_mysql_row *todo[MYSQL_ENQUEUE_CHUNK];
     nq_err why = {0};
     size_t n = 0;
     int rc = NQ_EDUPLICATE;
@@ -545,7 +500,7 @@ static int mysql_enqueue_repeats(struct mysql_enqueue_job *j)
 static void mysql_enqueue_answer(const struct mysql_enqueue_job *j, nq_id ids[], int results[])
 {
     for (size_t i = 0; i < j->n; i++) {
-        const struct mysql_enqueue_row *first = &j->rows[j->rows[i].first];
+        const nq_mysql_row *first = &j->rows[j->rows[i].first];
         if (ids)
             ids[i] = first->id;
         if (results)

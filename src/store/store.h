@@ -98,15 +98,30 @@ NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, 
 NQ_PRIVATE void nq_claimer_free(nq_claimer *c);
 /* A task was just committed, it is said: the next claim may try to save a round trip. */
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c);
+/* Plain completions (NQ_OUT_DONE, not kept) that a claim takes along into its transaction: one commit less.
+ */
+enum nq_carried {
+    NQ_CARRIED_NO = 0, /* nothing took effect: finish them otherwise */
+    NQ_CARRIED,        /* each result is set */
+    NQ_CARRIED_UNKNOWN /* all or none took effect; as after NQ_EUNKNOWN of nq_store_finish */
+};
+typedef struct nq_carry {
+    nq_outcome *const *outcomes;
+    size_t n;
+    enum nq_carried carried; /* out, whatever the claim itself answers */
+} nq_carry;
+/* Does a claim of so many gain by taking some along? */
+NQ_PRIVATE bool nq_store_carries(const nq_store *s, size_t limit);
 /*
  * Claim up to limit due tasks in order of (priority, run_at, id) under the given lease, in one committed
  * transaction each priority. *out is their list (NULL when none is due), *n their number. When *n is 0,
  * *wait_us says how long until the next waiting task is due, -1 when none waits; 0 when others hold what
  * is due. After a batch it is 0: look again. A lease value is used for one call only. After an error nothing
  * is held; a claim whose commit was lost is looked up and either returned or known not to have happened.
+ * carry may be NULL.
  */
-NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_claimed **out, size_t *n,
-                                int64_t *wait_us, nq_err *err);
+NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_carry *carry,
+                                nq_claimed **out, size_t *n, int64_t *wait_us, nq_err *err);
 
 /* Apply outcomes in one transaction; outcomes[i]->result is set on NQ_OK. On an error none took effect,
  * or (NQ_EUNKNOWN) all or none did; calling again is safe: what did take effect answers NQ_ELEASE. */
@@ -336,8 +351,9 @@ typedef struct nq_claim_args {
     size_t ntypes;
     uint64_t lease;
     size_t limit;
-    nq_look *look; /* not NULL: read the levels in the same round trip, and claim nothing if they say
-                      that a more urgent task, or one before the cursor, is due; drivers with looks */
+    nq_look *look;   /* not NULL: read the levels in the same round trip, and claim nothing if they say
+                        that a more urgent task, or one before the cursor, is due; drivers with looks */
+    nq_carry *carry; /* not NULL: take these along; need not be done where nothing is due */
 } nq_claim_args;
 
 struct nq_driver {
@@ -381,9 +397,14 @@ struct nq_driver {
     bool looks; /* is nq_claim_args.look heeded? Only where a round trip costs something. */
     /* Claim at one priority in one committed transaction; list in (run_at, id) order. */
     int (*claim)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);
+    /* Most tasks of a claim that is worth taking completions along; 0: none are taken. */
+    size_t (*carry_limit)(const nq_store *s);
     /* Delete the rows of these done outcomes (keep == false) inside the open transaction, fenced, and set
      * each result; in as few statements as the database allows. */
     int (*delete_done)(nq_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err);
+    /* The same in a transaction of its own, where that takes fewer round trips; *did: it was done. NULL:
+     * never. */
+    int (*complete)(nq_conn *c, nq_outcome *const outcomes[], size_t n, bool *did, nq_err *err);
 
     /* A lock that dies with this process (GET_LOCK on c, or a file lock): hold processor `id`'s; and is
      * each of these free? free_out[i] is 1 free, 0 held (one held on c too), -1 cannot tell. */

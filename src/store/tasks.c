@@ -295,12 +295,37 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
     return code;
 }
 
+struct tasks_complete {
+    nq_outcome *const *outcomes;
+    size_t n;
+    bool did;
+};
+
+static int tasks_complete(nq_conn *c, void *arg, nq_err *err)
+{
+    struct tasks_complete *t = arg;
+    return c->store->driver->complete(c, t->outcomes, t->n, &t->did, err);
+}
+
+/* All plain completions? */
+static bool tasks_plain(nq_outcome *const outcomes[], size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (outcomes[i]->kind != NQ_OUT_DONE || outcomes[i]->keep)
+            return false;
+    return true;
+}
+
 NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t n, nq_err *err)
 {
     struct tasks_batch b = {.n = n};
+    struct tasks_complete t = {outcomes, n, false};
     int code;
     if (n == 0)
         return NQ_OK;
+    if (s->driver->complete && tasks_plain(outcomes, n) &&
+        ((code = nq_store_do(s, tasks_complete, &t, err)) || t.did))
+        return code;
     if (!(b.all = malloc(2 * n * sizeof(*b.all))))
         return nq_err_nomem(err);
     b.some = b.all + n;

@@ -253,8 +253,8 @@ static int store_claim(struct store_world *w, const char *const types[], size_t 
     int rc;
     INJECT(rc, nq_claimer_new(&claimer, w->s, "default", types, ntypes, err));
     for (int tries = 0; rc == NQ_OK && n == 0 && tries < 3; tries++)
-        INJECT(rc, nq_claimer_claim(claimer, NQ_LEASE(nq_member_id(w->member), ++w->seq), want, &w->held, &n,
-                                    &wait_us, err));
+        INJECT(rc, nq_claimer_claim(claimer, NQ_LEASE(nq_member_id(w->member), ++w->seq), want, NULL,
+                                    &w->held, &n, &wait_us, err));
     nq_claimer_free(claimer);
     w->nheld = n;
     NTH_CHECK(w->run, rc != NQ_OK || n == want, "claimed %zu tasks of %zu", n, want);

@@ -12,7 +12,7 @@ static nq_claimer *claim_new(nq *q, const char *queue, const char *const types[]
 static nq_claimed *claim_now(nq_claimer *c, uint64_t lease, size_t limit, size_t *n, int64_t *wait_us)
 {
     nq_claimed *list = NULL;
-    T_OK(nq_claimer_claim(c, lease, limit, &list, n, wait_us, &t_last));
+    T_OK(nq_claimer_claim(c, lease, limit, NULL, &list, n, wait_us, &t_last));
     size_t count = 0;
     for (const nq_claimed *t = list; t; t = t->next)
         count++;
@@ -254,7 +254,7 @@ static void *claim_all(void *arg)
         nq_claimed *list = NULL;
         size_t n = 0;
         int64_t wait;
-        int rc = nq_claimer_claim(c, NQ_LEASE(t->processor, seq), 1 + seq % 23, &list, &n, &wait, &err);
+        int rc = nq_claimer_claim(c, NQ_LEASE(t->processor, seq), 1 + seq % 23, NULL, &list, &n, &wait, &err);
         ck_assert_msg(rc == NQ_OK, "%s", err.message);
         idle = n == 0 ? idle + 1 : 0;
         for (const nq_claimed *one = list; one; one = one->next)

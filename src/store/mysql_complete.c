@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* MySQL and MariaDB: completing tasks, fenced by their leases. */
+#include <inttypes.h>
+
+#include "mysql_driver.h"
+
+/* With more tasks two transactions side by side, on two connections, are faster than one. */
+#define MYSQL_COMPLETE_CARRY 32
+
+static int mysql_complete_cmp_outcome(const void *a, const void *b)
+{
+    const nq_outcome *x = *(nq_outcome *const *)a, *y = *(nq_outcome *const *)b;
+    if (x->lease != y->lease)
+        return x->lease < y->lease ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+bool nq_mysql_done_new(nq_mysql_done *d, nq_outcome *const outcomes[], size_t n)
+{
+    *d = (nq_mysql_done){calloc(n, sizeof(nq_outcome *)), calloc(n, sizeof(uint64_t)), n};
+    if (!d->list || !d->ids) {
+        nq_mysql_done_free(d);
+        return false;
+    }
+    memcpy(d->list, outcomes, n * sizeof(nq_outcome *));
+    qsort(d->list, n, sizeof(nq_outcome *), mysql_complete_cmp_outcome);
+    for (size_t i = 0; i < n; i++)
+        d->ids[i] = (uint64_t)d->list[i]->id;
+    return true;
+}
+
+void nq_mysql_done_free(nq_mysql_done *d)
+{
+    free(d->list);
+    free(d->ids);
+    *d = (nq_mysql_done){0};
+}
+
+/* The end of the run of outcomes under one lease. */
+static size_t mysql_complete_run(const nq_mysql_done *d, size_t i)
+{
+    size_t end = i + 1;
+    while (end < d->n && d->list[end]->lease == d->list[i]->lease)
+        end++;
+    return end;
+}
+
+void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
+{
+    const nq_mysql_data *data = nq_mysql_data_of(s);
+    for (size_t i = 0, end; i < d->n; i = end) {
+        end = mysql_complete_run(d, i);
+        nq_buf_fmt(b, ";DELETE FROM %s WHERE (", data->tasks);
+        nq_mysql_where_ids(b, d->ids + i, end - i);
+        nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1%s", d->list[i]->lease,
+                   data->returns ? " RETURNING id" : "");
+    }
+}
+
+/* Which of a run are among these rows' ids? */
+static void mysql_complete_mark(const nq_mysql_done *d, size_t i, size_t end, MYSQL_RES *r)
+{
+    MYSQL_ROW row;
+    for (size_t k = i; k < end; k++)
+        d->list[k]->result = NQ_ELEASE;
+    while (r && (row = mysql_fetch_row(r)) != NULL) {
+        const uint64_t id = strtoull(row[0], NULL, 10);
+        const uint64_t *at = bsearch(&id, d->ids + i, end - i, sizeof id, nq_mysql_cmp_u64);
+        if (at)
+            d->list[at - d->ids]->result = NQ_OK;
+    }
+}
+
+int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err)
+{
+    int rc = NQ_OK;
+    for (size_t i = 0, end; rc == NQ_OK && i < d->n; i = end) {
+        MYSQL_RES *r = NULL;
+        end = mysql_complete_run(d, i);
+        rc = first && i == 0 ? 1 : nq_mysql_next(c, err);
+        rc = rc > 0 ? nq_mysql_result(c, &r, err) : rc;
+        if (rc == NQ_OK && r)
+            mysql_complete_mark(d, i, end, r);
+        if (r)
+            mysql_free_result(r);
+    }
+    return rc;
+}
+
+/* ---- Without RETURNING ---------------------------------------------------------------------- */
+
+/* All the DELETEs in one round trip; *deleted counts what went. */
+static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, const char *before,
+                                 uint64_t *deleted, nq_err *err)
+{
+    nq_buf b = {0};
+    nq_buf_str(&b, before);
+    nq_buf_str(&b, "SAVEPOINT nanoq");
+    nq_mysql_done_text(d, c->base.store, &b);
+    int rc = nq_mysql_query_buf(c, &b, err);
+    nq_buf_free(&b);
+    *deleted = 0;
+    while (rc == NQ_OK && (rc = nq_mysql_next(c, err)) == 1) {
+        *deleted += (uint64_t)mysql_affected_rows(c->my);
+        rc = NQ_OK;
+    }
+    return rc;
+}
+
+/* Some were not ours any more: lock what still is, and mark the others. */
+static int mysql_complete_lock(const nq_mysql_done *d, nq_mysql_conn *c, nq_err *err)
+{
+    int rc = NQ_OK;
+    for (size_t i = 0, end; rc == NQ_OK && i < d->n; i = end) {
+        MYSQL_RES *r = NULL;
+        nq_buf b = {0};
+        end = mysql_complete_run(d, i);
+        nq_buf_fmt(&b, "SELECT id FROM %s FORCE INDEX (PRIMARY) WHERE (",
+                   nq_mysql_data_of(c->base.store)->tasks);
+        nq_mysql_where_ids(&b, d->ids + i, end - i);
+        nq_buf_fmt(&b, ") AND lease=%" PRIu64 " AND state=1 ORDER BY id FOR UPDATE", d->list[i]->lease);
+        rc = nq_mysql_query_buf(c, &b, err);
+        if (rc == NQ_OK)
+            rc = nq_mysql_result(c, &r, err);
+        if (rc == NQ_OK)
+            mysql_complete_mark(d, i, end, r);
+        if (r)
+            mysql_free_result(r);
+        nq_buf_free(&b);
+    }
+    return rc;
+}
+
+/* How many rows went is compared with how many should; when it is less, nothing went yet and each is asked
+ * for. */
+static int mysql_complete_counted(const nq_mysql_done *d, nq_mysql_conn *c, const char *before, nq_err *err)
+{
+    uint64_t deleted = 0;
+    int rc = mysql_complete_delete(d, c, before, &deleted, err);
+    for (size_t i = 0; rc == NQ_OK && i < d->n; i++)
+        d->list[i]->result = NQ_OK;
+    if (rc != NQ_OK || deleted == d->n)
+        return rc;
+    rc = nq_mysql_query(c, "ROLLBACK TO SAVEPOINT nanoq", 27, err);
+    if (rc == NQ_OK)
+        rc = mysql_complete_lock(d, c, err);
+    return rc == NQ_OK ? mysql_complete_delete(d, c, "", &deleted, err) : rc;
+}
+
+/* ---- The driver's calls --------------------------------------------------------------------- */
+
+size_t nq_mysql_carry_limit(const nq_store *s)
+{
+    return nq_mysql_data_of(s)->returns ? MYSQL_COMPLETE_CARRY : 0;
+}
+
+/* With RETURNING, in the transaction that is open or due. */
+static int mysql_complete_returned(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, nq_err *err)
+{
+    nq_buf b = {0};
+    nq_buf_str(&b, begin ? "START TRANSACTION" : "");
+    nq_mysql_done_text(d, c->base.store, &b);
+    const size_t skip = begin ? 0 : 1; /* the semicolon before the first */
+    int rc = b.failed ? nq_err_nomem(err) : nq_mysql_query(c, b.p + skip, b.n - skip, err);
+    nq_buf_free(&b);
+    return rc == NQ_OK ? nq_mysql_done_read(d, c, !begin, err) : rc;
+}
+
+int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err)
+{
+    nq_mysql_conn *c = nq_mysql_of(conn);
+    const bool begin = c->begin_due;
+    nq_mysql_done d;
+    if (n == 0)
+        return NQ_OK;
+    if (!nq_mysql_done_new(&d, outcomes, n))
+        return nq_err_nomem(err);
+    c->begin_due = false;
+    const int rc = nq_mysql_data_of(conn->store)->returns
+                       ? mysql_complete_returned(&d, c, begin, err)
+                       : mysql_complete_counted(&d, c, begin ? "START TRANSACTION;" : "", err);
+    nq_mysql_done_free(&d);
+    return rc;
+}
+
+/* "START TRANSACTION; DELETE ...; COMMIT" in one round trip. Whatever answer is lost, COMMIT's is. */
+static int mysql_complete_at_once(const nq_mysql_done *d, nq_mysql_conn *c, nq_err *err)
+{
+    nq_buf b = {0};
+    nq_err why = {0};
+    nq_buf_str(&b, "START TRANSACTION");
+    nq_mysql_done_text(d, c->base.store, &b);
+    nq_buf_str(&b, ";COMMIT");
+    int rc = nq_mysql_query_buf(c, &b, &why);
+    nq_buf_free(&b);
+    if (rc == NQ_OK)
+        rc = nq_mysql_done_read(d, c, false, &why);
+    if (rc == NQ_OK)
+        rc = nq_mysql_next(c, &why) < 0 ? why.code : NQ_OK;
+    if (rc != NQ_OK && c->base.broken && nq_mysql_unanswered((unsigned)why.db_code))
+        rc = nq_mysql_unknown(&why);
+    if (rc != NQ_OK)
+        nq_mysql_rollback(&c->base);
+    if (rc != NQ_OK && err)
+        *err = why;
+    return rc;
+}
+
+int nq_mysql_complete(nq_conn *conn, nq_outcome *const outcomes[], size_t n, bool *did, nq_err *err)
+{
+    nq_mysql_done d;
+    *did = nq_mysql_data_of(conn->store)->returns;
+    if (!*did)
+        return NQ_OK;
+    if (!nq_mysql_done_new(&d, outcomes, n))
+        return nq_err_nomem(err);
+    int rc = nq_mysql_guard(nq_mysql_of(conn), err);
+    if (rc == NQ_OK)
+        rc = mysql_complete_at_once(&d, nq_mysql_of(conn), err);
+    nq_mysql_done_free(&d);
+    return rc;
+}
