@@ -240,7 +240,8 @@ START_TEST(a_transaction_left_open_delays_its_own_task_only)
     nq *q = complete_open();
     nq_id id = T_ADD(q, .type = "t");
     p_start(&t, p_new(q, NULL, complete_handler, &plan));
-    T_WAIT((nq_proc_count(t.p, &c), c.claimed == 1 && c.running == 0), 20);
+    t_await(&plan.began, 20);
+    T_WAIT((nq_proc_count(t.p, &c), c.running == 0), 20);
     const int64_t start = t_mono();
     for (int i = 0; i < 50; i++)
         T_ADD(q, .type = "other", .unique = NQ_UNIQUE_NONE);
@@ -270,7 +271,8 @@ START_TEST(a_shutdown_does_not_wait_for_a_transaction_left_open)
     T_OK(nq_open(&q, T_SQLITE ? t_url_with("busy_timeout=200ms") : t_url, NULL, &t_last));
     nq_id id = T_ADD(q, .type = "t");
     p_start(&t, p_new(q, P_OPTIONS(.cancel_grace_us = NQ_SECONDS(1)), complete_handler, &plan));
-    T_WAIT((nq_proc_count(t.p, &c), c.claimed == 1 && c.running == 0), 20);
+    t_await(&plan.began, 20);
+    T_WAIT((nq_proc_count(t.p, &c), c.running == 0), 20);
     const int64_t start = t_mono();
     nq_proc_stop(t.p);
     ck_assert_int_eq(p_join(&t), NQ_ECONFLICT);

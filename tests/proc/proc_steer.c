@@ -3,6 +3,7 @@
 #include "suites.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 
@@ -298,71 +299,100 @@ END_TEST
 #define STEER_RACES 1000
 
 struct steer_race {
-    atomic_int runs[STEER_RACES + 1]; /* by position in the batch */
+    atomic_int runs[STEER_RACES]; /* of each task */
+    atomic_int now;               /* one that runs, + 1 */
     nq_id first;
-    uint64_t seed;
 };
 
+/* Answers by the task's number, so that each way to end races. */
 static nq_verdict steer_race_handler(nq_ctx *ctx, const nq_task *task, void *udata)
 {
+    static const nq_verdict verdicts[] = {NQ_DONE, NQ_RETRY, NQ_SNOOZE, NQ_DISCARD};
     struct steer_race *r = udata;
-    (void)ctx;
     atomic_fetch_add(&r->runs[task->id - r->first], 1);
+    atomic_store(&r->now, (int)(task->id - r->first) + 1);
+    for (int i = 0; i < 20; i++)
+        sched_yield();
     nq_ctx_set_delay(ctx, 0);
-    switch (task->id % 4) {
-    case 0:
-        return NQ_DONE;
-    case 1:
-        return NQ_RETRY;
-    case 2:
-        return NQ_SNOOZE;
-    default:
-        return NQ_DISCARD;
-    }
+    return verdicts[task->id % 4];
 }
 
-/* Each task ends exactly once and, when the cancellation was acknowledged while it ran or waited, in the
- * states that leaves; none begins after that. Those that are never cancelled go round and round until they
- * are. */
+static int steer_generation(const nq_info *info, void *udata)
+{
+    *(unsigned *)udata = info->generation;
+    return 0;
+}
+
+/* What a task was at when its cancellation was acknowledged, and whether it was. */
+struct steer_raced {
+    nq_id id;
+    bool asked;
+    unsigned generation; /* 0: gone already */
+};
+
+static void steer_race_check(nq *q, const struct steer_raced *t, int runs)
+{
+    const int kind = (int)(t->id % 4), state = t_state(q, t->id);
+    unsigned generation = 0;
+    if (!t->asked)
+        ck_assert_int_eq(state, kind == 0 ? NQ_STATE_DONE : NQ_STATE_DEAD);
+    else
+        ck_assert_msg(state == NQ_STATE_CANCELLED || (kind == 0 && state == NQ_STATE_DONE), "kind %d is %s",
+                      kind, nq_state_name(state));
+    T_OK(nq_get(q, t->id, steer_generation, &generation, &t_last));
+    ck_assert_int_le(runs, (int)generation);
+    if (t->asked)
+        ck_assert_uint_eq(generation, t->generation); /* not claimed again */
+}
+
+/* Each task is in the end what it may be, and none was claimed after its cancellation was acknowledged. Those
+ * that fail or snooze go round and round until they are cancelled. */
 START_TEST(cancelling_races_with_every_end)
 {
     enum { N = STEER_RACES };
     static struct steer_race r;
-    nq_id *ids = calloc(N, sizeof *ids);
-    int *asked = calloc(N, sizeof *asked);
+    static struct steer_raced raced[N];
     nq_task_spec *specs = calloc(N, sizeof *specs);
+    nq_id *ids = calloc(N, sizeof *ids);
+    nq_proc_counts c;
     p_thread t;
+    uint64_t seed = t_seed();
     nq *q = t_open(), *other = t_open();
-    r.seed = t_seed();
     for (int i = 0; i < N; i++)
         specs[i] = *NQ_TASK(.type = "t", .unique = NQ_UNIQUE_NONE, .max_retries = 1000);
     /* One transaction: the ids are consecutive. */
     T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, N, ids, NULL, &t_last));
     r.first = ids[0];
-    p_start(&t,
-            p_new(q, P_OPTIONS(.keep_done_us = -1, .concurrency = 4, .batch = 8), steer_race_handler, &r));
-    for (int i = 0; i < N; i++) {
-        if (t_rand(&r.seed) % 8 == 0)
-            nq_sleep_us((int64_t)(t_rand(&r.seed) % 3000));
+    nq_proc *p =
+        p_new(q, P_OPTIONS(.keep_done_us = -1, .concurrency = 4, .batch = 8), steer_race_handler, &r);
+    p_start(&t, p);
+    for (int next = 0; next < N;) {
+        /* Mostly one that has just begun. */
+        int i = t_rand(&seed) % 4 ? atomic_exchange(&r.now, 0) - 1 : next;
+        if (t_rand(&seed) % 2 == 0)
+            nq_sleep_us((int64_t)(t_rand(&seed) % 500));
+        if (i < 0 || raced[i].id)
+            i = next;
+        while (next < N && (raced[next].id || next == i))
+            next++;
+        if (raced[i].id)
+            continue;
         const int rc = nq_cancel(other, ids[i], &t_last);
         ck_assert_msg(rc == NQ_OK || rc == NQ_ESTATE, "%s: %s", nq_code_name(rc), t_last.message);
-        asked[i] = rc == NQ_OK;
+        raced[i] = (struct steer_raced){.id = ids[i], .asked = rc == NQ_OK};
+        T_OK(nq_get(other, ids[i], steer_generation, &raced[i].generation, &t_last));
     }
     T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 30);
+    T_WAIT((nq_proc_count(p, &c),
+            c.claimed == c.done + c.retried + c.snoozed + c.dead + c.released + c.cancelled),
+           20);
+    printf("%llu of %d cancelled while they ran\n", (unsigned long long)c.cancelled, N);
+    ck_assert_uint_eq(c.lease_lost, 0);
     p_stop(&t);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), N);
-    for (int i = 0; i < N; i++) {
-        const int state = t_state(q, ids[i]), kind = (int)(ids[i] % 4);
-        if (!asked[i])
-            ck_assert_int_eq(state, kind == 0 ? NQ_STATE_DONE : NQ_STATE_DEAD);
-        else
-            ck_assert_msg(state == NQ_STATE_CANCELLED || (kind == 0 && state == NQ_STATE_DONE),
-                          "task %d of kind %d is %s", i, kind, nq_state_name(state));
-        if (kind == 0 || kind == 3)
-            ck_assert_int_le(atomic_load(&r.runs[i]), 1);
-    }
+    for (int i = 0; i < N; i++)
+        steer_race_check(q, &raced[i], atomic_load(&r.runs[i]));
     free(ids);
-    free(asked);
     free(specs);
     nq_close(other);
     nq_close(q);
