@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -66,7 +67,9 @@ bool guard_start(struct spawn_command *c)
 {
     int fds[2];
     char buf[128];
-    if (pipe2(fds, O_CLOEXEC) != 0 || (guard_pid = fork()) < 0) {
+    /* A socket for MSG_NOSIGNAL: a blocked SIGPIPE would stay pending, and kill the command once it is its
+     * own master. */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0 || (guard_pid = fork()) < 0) {
         cli_complain("cannot start the guard process: %s", strerror_r(errno, buf, sizeof buf));
         return false;
     }
@@ -88,7 +91,7 @@ void guard_end(struct spawn_command *c)
 
 void guard_tell(int guard, pid_t group)
 {
-    while (write(guard, &group, sizeof group) < 0 && errno == EINTR) {
+    while (send(guard, &group, sizeof group, MSG_NOSIGNAL) < 0 && errno == EINTR) {
     }
     /* EPIPE: somebody killed the guard; then a kill of the worker may leave something behind. */
 }

@@ -110,13 +110,36 @@ class Left(ServiceBase):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(guard, number)
         names = [os.readlink("/proc/%d/fd/%s" % (guard, fd)) for fd in os.listdir("/proc/%d/fd" % guard)]
-        self.assertEqual(sorted(n.partition(":")[0] for n in names), ["/dev/null"] * 3 + ["pipe"])
+        self.assertEqual(sorted(n.partition(":")[0] for n in names), ["/dev/null"] * 3 + ["socket"])
         worker.kill()
         self.assertEqual(worker.communicate(timeout=LIMIT)[0], b"")
         self.wait(lambda: not self.alive(self.lines("pid")[0]), "the command to die")
 
+    def test_a_guard_that_was_killed_is_missed_by_nobody(self):
+        worker = self.start("work", *self.script("echo x >> %s" % self.path("ran")))
+        self.wait(lambda: self.children(worker.pid), "the guard")
+        os.kill(self.children(worker.pid)[0][0], signal.SIGKILL)
+        for i in range(3):
+            self.add("t", str(i))
+        self.wait(lambda: len(self.lines("ran")) == 3, "the tasks to run")
+        self.wait(lambda: self.json("list") == [], "the tasks to be done")
+        worker.terminate()
+        self.assertEqual(worker.wait(LIMIT), 0)
+
 
 class Signals(ServiceBase):
+    def test_cancelled_by_hand(self):
+        task = self.add("t")
+        worker = self.start("work", *self.script("echo $$ > %s; echo so far >&2; sleep 300 & wait" % self.path("pid")))
+        self.wait(lambda: self.lines("pid"), "the task to start")
+        self.run_nanoq("cancel", str(task))
+        self.wait(lambda: self.show(task)["state"] == "cancelled", "the task to be cancelled")
+        self.assertEqual(self.show(task)["error"], "cancelled while it ran: so far")
+        self.assertFalse(self.alive(self.lines("pid")[0]))
+        worker.terminate()
+        _, err = worker.communicate(timeout=LIMIT)
+        self.assertRegex(err.decode(), "task %d t: cancelled after" % task)
+
     def begun(self, *args, sleep="0.5"):
         self.add("t")
         worker = self.start("work", *args, *self.script("echo x >> %s; sleep %s; echo y >> %s" % (

@@ -216,6 +216,26 @@ START_TEST(a_task_enqueued_here_starts_long_before_the_next_poll)
 }
 END_TEST
 
+START_TEST(silence_tells_a_thread_that_hangs_in_a_call)
+{
+    nq *q = t_open();
+    int n = 0;
+    p_thread t;
+    nq_proc *p = p_new(q, P_OPTIONS(.lease_us = NQ_SECONDS(3)), p_count, &n);
+    ck_assert_int_lt(nq_proc_silence_us(p), 0); /* it does not run yet */
+    p_start(&t, p);
+    T_WAIT(nq_proc_silence_us(p) >= 0, 10);
+    t_conn *c = t_connect();
+    t_run(c, T_MYSQL ? "LOCK TABLES nanoq_processors WRITE" : "BEGIN IMMEDIATE");
+    T_WAIT(nq_proc_silence_us(p) > NQ_SECONDS(2), 20); /* it beats every second */
+    t_run(c, T_MYSQL ? "UNLOCK TABLES" : "ROLLBACK");
+    T_WAIT(nq_proc_silence_us(p) < NQ_MS(1500), 20);
+    t_disconnect(c);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_database_that_goes_away_is_waited_for)
 {
     nq *q = t_open();
@@ -252,6 +272,7 @@ Suite *suite_threads(void)
     tcase_add_test(c, no_transaction_is_open_while_a_handler_runs);
     tcase_add_test(c, two_processors_share_a_queue_and_run_each_task_once);
     tcase_add_test(c, a_task_enqueued_here_starts_long_before_the_next_poll);
+    tcase_add_test(c, silence_tells_a_thread_that_hangs_in_a_call);
     if (T_MYSQL)
         tcase_add_test(c, a_database_that_goes_away_is_waited_for);
     return s;
