@@ -134,8 +134,10 @@ static int work_start(struct work *w, char **argv)
     nq_proc_options *o = &w->options;
     o->concurrency = o->concurrency > 0 ? o->concurrency : work_cores();
     /* A claim for the processes that can start now: what is claimed early waits here while others are idle.
-     */
-    o->batch = o->concurrency < 100 ? o->concurrency : 100;
+     * With
+     * --stream a task may take microseconds, and the library sees to it that what it prefetches starts at
+     * once. */
+    o->batch = w->streams ? 0 : o->concurrency < 100 ? o->concurrency : 100;
     o->queues = w->nqueues > 0 ? w->queues : NULL;
     o->nqueues = w->nqueues;
     o->known_types_only = w->ntypes > 0;
