@@ -122,12 +122,133 @@ START_TEST(purge_takes_what_is_past_its_retention_only)
 }
 END_TEST
 
+START_TEST(defaults_are_the_same_alone_and_beside_others)
+{
+    /* Alone, the columns may be left out of the INSERT; beside the second one they are named. */
+    nq_task_spec specs[] = {*NQ_TASK(.type = "t", NQ_BYTES("b")),
+                            *NQ_TASK(.type = "t", NQ_BYTES("c"), .queue = "other", .priority = 5,
+                                     .max_retries = NQ_NO_RETRY, .timeout_us = NQ_SECONDS(7),
+                                     .run_at_us = NQ_SECONDS(1000000)),
+                            *NQ_TASK(.type = "t", NQ_BYTES("d"), .delay_us = NQ_HOURS(1))};
+    nq_id ids[3];
+    nq *q = t_open();
+    const nq_id alone = T_ADD(q, .type = "t", NQ_BYTES("a"));
+    const nq_id delayed = T_ADD(q, .type = "t", NQ_BYTES("e"), .delay_us = NQ_HOURS(1));
+    T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, 3, ids, NULL, &t_last));
+    const int64_t now = t_now(q);
+    const struct {
+        nq_id id;
+        const char *queue;
+        int priority;
+        unsigned retries;
+        int64_t timeout_us, run_at_us;
+    } want[] = {{alone, "default", 0, 10, NQ_SECONDS(60), now},
+                {ids[0], "default", 0, 10, NQ_SECONDS(60), now},
+                {delayed, "default", 0, 10, NQ_SECONDS(60), now + NQ_HOURS(1)},
+                {ids[2], "default", 0, 10, NQ_SECONDS(60), now + NQ_HOURS(1)},
+                {ids[1], "other", 5, 0, NQ_SECONDS(7), NQ_SECONDS(1000000)}};
+    for (size_t i = 0; i < 5; i++) {
+        t_task t;
+        T_OK(t_get(q, want[i].id, &t));
+        ck_assert_str_eq(t.info.queue, want[i].queue);
+        ck_assert_int_eq(t.info.priority, want[i].priority);
+        ck_assert_uint_eq(t.info.max_retries, want[i].retries);
+        ck_assert_int_eq(t.info.timeout_us, want[i].timeout_us);
+        ck_assert_int_le(t.info.run_at_us, want[i].run_at_us);
+        ck_assert_int_ge(t.info.run_at_us, want[i].run_at_us - NQ_SECONDS(10) * T_SLOW_FACTOR);
+        t_task_free(&t);
+    }
+    nq_close(q);
+}
+END_TEST
+
+/* ---- What a claim takes along ---- */
+
+struct batches_carry {
+    nq *q;
+    nq_claimer *claimer;
+    nq_claimed *held;
+    nq_outcome outcomes[5];
+    nq_outcome *list[5];
+    nq_carry carry;
+};
+
+/* Five tasks that run and have ended; the lease of the third was lost. More of them wait. */
+static void batches_carry_new(struct batches_carry *b, int waiting)
+{
+    size_t n = 0, i = 0;
+    memset(b, 0, sizeof *b);
+    b->q = t_open();
+    for (int k = 0; k < 5 + waiting; k++)
+        T_ADD(b->q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    T_OK(nq_claimer_new(&b->claimer, nq_store_of(b->q), "default", NULL, 0, &t_last));
+    b->held = t_claim(b->q, NQ_LEASE(1, 1), 5, &n);
+    ck_assert_uint_eq(n, 5);
+    for (const nq_claimed *c = b->held; c; c = c->next, i++) {
+        b->outcomes[i] = (nq_outcome){.id = c->task.id, .lease = c->lease + (i == 2), .result = 1};
+        b->list[i] = &b->outcomes[i];
+    }
+    b->carry = (nq_carry){.outcomes = b->list, .n = 5};
+}
+
+static void batches_carry_free(struct batches_carry *b)
+{
+    t_free_claimed(b->held);
+    nq_claimer_free(b->claimer);
+    nq_close(b->q);
+}
+
+/* They ended with the claim; or nothing was taken along, and they still run. */
+static void batches_carried(struct batches_carry *b)
+{
+    for (int i = 0; i < 5; i++) {
+        if (b->carry.carried == NQ_CARRIED)
+            ck_assert_int_eq(b->outcomes[i].result, i == 2 ? NQ_ELEASE : NQ_OK);
+        ck_assert_int_eq(t_state(b->q, b->outcomes[i].id),
+                         b->carry.carried == NQ_CARRIED && i != 2 ? -1 : NQ_STATE_RUNNING);
+    }
+}
+
+START_TEST(a_claim_takes_completions_along)
+{
+    struct batches_carry b;
+    nq_claimed *list = NULL;
+    size_t n = 0;
+    int64_t wait = 0;
+    batches_carry_new(&b, 3);
+    T_OK(nq_claimer_claim(b.claimer, NQ_LEASE(1, 2), 2, &b.carry, &list, &n, &wait, &t_last));
+    ck_assert_uint_eq(n, 2);
+    ck_assert_int_eq(b.carry.carried, nq_store_carries(nq_store_of(b.q), 2) ? NQ_CARRIED : NQ_CARRIED_NO);
+    batches_carried(&b);
+    t_free_claimed(list);
+    batches_carry_free(&b);
+}
+END_TEST
+
+START_TEST(completions_are_not_lost_when_nothing_is_due)
+{
+    struct batches_carry b;
+    nq_claimed *list = NULL;
+    size_t n = 9;
+    int64_t wait = 0;
+    batches_carry_new(&b, 0);
+    T_OK(nq_claimer_claim(b.claimer, NQ_LEASE(1, 2), 2, &b.carry, &list, &n, &wait, &t_last));
+    ck_assert_uint_eq(n, 0);
+    ck_assert_int_ne(b.carry.carried, NQ_CARRIED_UNKNOWN);
+    batches_carried(&b);
+    batches_carry_free(&b);
+}
+END_TEST
+
 Suite *suite_batches(void)
 {
     Suite *s = suite_create("batches");
     TCase *c = t_case(s, "batches", 30);
     tcase_add_test(c, mixed_batches_answer_each_by_itself);
     tcase_add_test(c, a_big_batch_of_done_goes_in_one_call);
+    tcase_add_test(c, defaults_are_the_same_alone_and_beside_others);
+    tcase_add_test(c, a_claim_takes_completions_along);
+    tcase_add_test(c, completions_are_not_lost_when_nothing_is_due);
     tcase_add_test(c, purge_takes_what_is_past_its_retention_only);
     return s;
 }
