@@ -386,15 +386,12 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
     return mysql_claim_take(c, a, batch, err);
 }
 
-static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
-                                 nq_err *err)
+static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                                 struct mysql_claim_batch *batch, nq_err *err)
 {
     nq_buf b = {0};
-    nq_mysql_done done = {0};
-    if (a->carry && !nq_mysql_done_new(&done, a->carry->outcomes, a->carry->n))
-        return nq_err_nomem(err);
     nq_buf_str(&b, "START TRANSACTION");
-    nq_mysql_done_text(&done, c->base.store, &b);
+    nq_mysql_done_text(done, c->base.store, &b);
     nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s", nq_mysql_data_of(c->base.store)->tasks);
     mysql_claim_where_due(&b, a);
     nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", a->limit);
@@ -402,9 +399,8 @@ static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, struc
         nq_buf_str(&b, ";");
         nq_mysql_levels_text(c->base.store, a->queue, &b);
     }
-    const int rc = mysql_claim_select(c, &b, a, &done, batch, err);
+    const int rc = mysql_claim_select(c, &b, a, done, batch, err);
     nq_buf_free(&b);
-    nq_mysql_done_free(&done);
     return rc;
 }
 
@@ -450,9 +446,10 @@ static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size
  * look without locks, then lock by primary key. Another claimer may have locked all that was seen: look
  * further then.
  */
-static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
-                                   nq_err *err)
+static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                                   struct mysql_claim_batch *batch, nq_err *err)
 {
+    const nq_mysql_done none = {0};
     for (size_t round = 0; round < 4; round++) {
         nq_buf b = {0};
         uint64_t *ids = NULL;
@@ -460,12 +457,14 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, str
         int rc = mysql_claim_candidates(c, a, round * a->limit, &ids, &n, err);
         if (rc == NQ_OK && n) {
             /* Asked again: a task may have been claimed and put off in between. */
-            nq_buf_fmt(
-                &b, "START TRANSACTION;SELECT " MYSQL_CLAIM_COLUMNS " FROM %s FORCE INDEX (PRIMARY) WHERE (",
-                nq_mysql_data_of(c->base.store)->tasks);
+            nq_buf_str(&b, "START TRANSACTION");
+            nq_mysql_done_text(done, c->base.store, &b);
+            nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s FORCE INDEX (PRIMARY) WHERE (",
+                       nq_mysql_data_of(c->base.store)->tasks);
             nq_mysql_where_ids(&b, ids, n);
             nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED");
-            rc = mysql_claim_select(c, &b, a, &(nq_mysql_done){0}, batch, err);
+            rc = mysql_claim_select(c, &b, a, done, batch, err);
+            done = &none;
         }
         nq_buf_free(&b);
         free(ids);
@@ -502,16 +501,21 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
 {
     nq_mysql_conn *c = nq_mysql_of(conn);
     struct mysql_claim_batch batch = {0};
+    nq_mysql_done done = {0};
     int rc = mysql_claim_settle(c, err);
     if (rc == NQ_OK)
         rc = nq_mysql_guard(c, err);
+    if (rc == NQ_OK && a->carry && !nq_mysql_done_new(&done, a->carry->outcomes, a->carry->n))
+        rc = nq_err_nomem(err);
     if (rc == NQ_OK && a->limit && (!a->types || a->ntypes))
-        rc = a->types ? mysql_claim_claim_typed(c, a, &batch, err) : mysql_claim_claim_any(c, a, &batch, err);
+        rc = a->types ? mysql_claim_claim_typed(c, a, &done, &batch, err)
+                      : mysql_claim_claim_any(c, a, &done, &batch, err);
     if (rc == NQ_OK) {
         *out = a->types ? mysql_claim_sort(batch.head) : batch.head;
         *n = batch.n;
         batch.head = NULL;
     }
+    nq_mysql_done_free(&done);
     mysql_claim_batch_free(&batch);
     return rc;
 }
