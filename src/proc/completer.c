@@ -142,7 +142,7 @@ NQ_PRIVATE void nq_settle(nq_proc *p, nq_ctx *const batch[], size_t n, bool comm
     pthread_mutex_unlock(&p->lock);
     if (released && leaving) { /* others may have them now */
         const uint64_t any = NQ_HINT_ANY;
-        nq_wake(p->q, &any, 1);
+        nq_wake(p->q, &any, 1, 0);
     }
 }
 

@@ -19,6 +19,7 @@ struct fetch_claim {
     struct nq_feed *feed;
     size_t limit;
     uint64_t lease;
+    nq_id id;    /* try this one first; 0: none */
     bool alone;  /* nothing was held when it began */
     bool hinted; /* there may well be something */
 };
@@ -45,12 +46,14 @@ NQ_PRIVATE size_t nq_fetch_wanted(const nq_proc *p)
     return want < p->opts.batch ? want : p->opts.batch;
 }
 
-NQ_PRIVATE void nq_fetch_wake(void *arg)
+NQ_PRIVATE void nq_fetch_wake(void *arg, uint64_t queue, nq_id id)
 {
     nq_proc *p = arg;
     if (atomic_exchange(&p->hint, true))
         return; /* the fetcher has not looked since the last one */
     pthread_mutex_lock(&p->lock);
+    p->hint_queue = queue;
+    p->hint_id = id;
     if (!p->hungry) /* else it looks when a handler ends */
         pthread_cond_signal(&p->fetch_cond);
     pthread_mutex_unlock(&p->lock);
@@ -126,12 +129,26 @@ static struct nq_feed *fetch_feed(struct fetch *f, int64_t now, int64_t *until)
     return NULL;
 }
 
+/* With the lock held: the feed of the task that a hint named, if nothing more urgent was due there at the
+ * last look; NULL: look as ever. */
+static struct nq_feed *fetch_told(nq_proc *p, bool hint, nq_id *id)
+{
+    *id = hint ? p->hint_id : 0;
+    p->hint_id = 0;
+    for (size_t i = 0; *id && i < p->nfeeds; i++)
+        if (p->feeds[i].hint == p->hint_queue && p->feeds[i].wait_us != 0)
+            return &p->feeds[i];
+    *id = 0;
+    return NULL;
+}
+
 /* With the lock held: what to claim next, if anything; else *until is when to look again. */
 static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
 {
     nq_proc *p = f->proc;
     int64_t now = nq_mono_us();
     const bool hint = atomic_exchange(&p->hint, false);
+    struct nq_feed *const told = fetch_told(p, hint, &c->id);
     if (hint || p->due_us <= now) {
         p->due_us = INT64_MAX;
         fetch_look_now(p, now);
@@ -162,7 +179,7 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     }
     if (p->due_us < *until)
         *until = p->due_us;
-    c->feed = fetch_feed(f, now, until);
+    c->feed = told ? told : fetch_feed(f, now, until);
     if (!c->feed)
         return false;
     c->hinted = c->feed->hinted;
@@ -325,8 +342,8 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
     nq_err err = {0};
 
     c->limit = fetch_prepare(f, c->limit);
-    if (c->hinted)
-        nq_claimer_hint(c->feed->claimer);
+    if (c->hinted || c->id)
+        nq_claimer_hint(c->feed->claimer, c->id);
     int rc = c->limit
                  ? nq_claimer_claim(c->feed->claimer, c->lease, c->limit, &carry, &list, &n, &wait_us, &err)
                  : nq_err_nomem(&err);

@@ -251,7 +251,7 @@ static void liveness_promote(struct liveness *l)
     const bool clean = n == 0 && (!more || now - l->others_us >= LIVENESS_OTHERS_US);
     l->promote_us = now + (clean ? NQ_MS(500) : more && n == 0 ? NQ_MS(20) : 0);
     if (n > 0)
-        nq_fetch_wake(p);
+        nq_fetch_wake(p, NQ_HINT_ANY, 0);
     pthread_mutex_lock(&p->lock);
     if (clean)
         liveness_swept(l, taken);

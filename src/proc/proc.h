@@ -88,6 +88,7 @@ struct nq_slot {
 /* A queue as the fetcher sees it. */
 struct nq_feed {
     char *name;
+    uint64_t hint; /* nq_hint_queue of it */
     nq_claimer *claimer;
     int64_t look_us;  /* not before */
     int64_t pause_us; /* between looks at an idle queue */
@@ -150,6 +151,8 @@ struct nq_proc {
     unsigned idle;     /* handler threads that wait */
     bool rousing;      /* one of them was signalled and has not woken yet */
     bool completer_idle;
+    uint64_t hint_queue; /* of the first hint since the fetcher looked, and the task that it names, or 0 */
+    nq_id hint_id;
     bool hungry;         /* the fetcher waits for free slots */
     bool asleep;         /* it waits for tasks */
     bool bell_waits;     /* for it to do so */
@@ -222,7 +225,7 @@ NQ_PRIVATE void nq_cancel_running(nq_proc *p, enum nq_cause cause);
 /* ---- fetch.c */
 NQ_PRIVATE void *nq_fetch_main(void *proc);
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_proc *p); /* with the lock held: how many to claim now */
-NQ_PRIVATE void nq_fetch_wake(void *proc);           /* the listener */
+NQ_PRIVATE void nq_fetch_wake(void *proc, uint64_t queue, nq_id id); /* the listener */
 
 /* ---- completer.c */
 NQ_PRIVATE void *nq_completer_main(void *proc);

@@ -124,6 +124,7 @@ static int processor_feeds(nq_proc *p, nq_err *err)
         feed->name = strdup(names[i]);
         if (!feed->name)
             return nq_err_nomem(err);
+        feed->hint = nq_hint_queue(feed->name);
         feed->pause_us = NQ_PAUSE_MIN_US;
         p->nfeeds = i + 1;
     }

@@ -37,9 +37,11 @@ struct nq_wake {
     uint64_t *queues; /* of the feeds, and NQ_HINT_CANCEL */
 
     /* the listener thread's */
-    int fd, place; /* of the datagrams; -1: none */
-    bool pending;  /* a hint waits for next_us */
-    bool cancels;  /* and so does one of requests to cancel */
+    int fd, place;       /* of the datagrams; -1: none */
+    uint64_t told_queue; /* of the first hint that waits, and its task, or 0 */
+    nq_id told_id;
+    bool pending; /* a hint waits for next_us */
+    bool cancels; /* and so does one of requests to cancel */
     int64_t next_us, gap_us;
     uint64_t claimed; /* at the last hint that was passed on */
 
@@ -73,7 +75,7 @@ static void wake_pass(struct nq_wake *w, int64_t now)
     if (w->cancels)
         nq_steer_look(p);
     if (w->pending)
-        nq_fetch_wake(p);
+        nq_fetch_wake(p, w->told_queue, w->told_id);
     w->pending = w->cancels = false;
 }
 
@@ -82,16 +84,22 @@ static void wake_pass(struct nq_wake *w, int64_t now)
 /* Read what came, and note what of it is for us. */
 static void wake_read_datagrams(struct nq_wake *w)
 {
-    uint64_t queue[2];
+    uint64_t hint[3];
     for (int i = 0; i < 64; i++) {
-        const ssize_t n = recv(w->fd, queue, sizeof queue, MSG_DONTWAIT);
+        const ssize_t n = recv(w->fd, hint, sizeof hint, MSG_DONTWAIT);
+        bool ours = false;
         if (n < 0)
             break;
-        if (n != (ssize_t)sizeof queue[0])
+        if (n != (ssize_t)sizeof hint[0] && n != 2 * (ssize_t)sizeof hint[0])
             continue;
-        w->cancels = w->cancels || queue[0] == NQ_HINT_CANCEL;
+        w->cancels = w->cancels || hint[0] == NQ_HINT_CANCEL;
         for (size_t k = 0; k < w->proc->nfeeds; k++)
-            w->pending = w->pending || queue[0] == w->queues[k] || queue[0] == NQ_HINT_ANY;
+            ours = ours || hint[0] == w->queues[k] || hint[0] == NQ_HINT_ANY;
+        if (ours && !w->pending) {
+            w->told_queue = hint[0];
+            w->told_id = n > (ssize_t)sizeof hint[0] && hint[1] <= INT64_MAX ? (nq_id)hint[1] : 0;
+        }
+        w->pending = w->pending || ours;
     }
 }
 
@@ -168,7 +176,7 @@ static void wake_written(struct nq_wake *w, int64_t now)
 static void wake_echo(struct nq_wake *w, int64_t now)
 {
     w->echo_us = ++w->echo < WAKE_ECHOES ? now + wake_echo_us[w->echo] : INT64_MAX;
-    nq_fetch_wake(w->proc);
+    nq_fetch_wake(w->proc, NQ_HINT_ANY, 0);
     nq_steer_look(w->proc); /* what was written may be a request to cancel */
 }
 
@@ -243,7 +251,7 @@ static void wake_look_again(nq_proc *p)
         next = wake_min(next, p->feeds[i].look_us);
     pthread_mutex_unlock(&p->lock);
     if (next > nq_mono_us() + WAKE_SOON_US)
-        nq_fetch_wake(p);
+        nq_fetch_wake(p, NQ_HINT_ANY, 0);
 }
 
 /* Hang it out once. Answers how long to pause: not at all, or longer and longer when it does not work. */
@@ -259,7 +267,7 @@ static int64_t wake_bell_once(struct nq_wake *w, int64_t pause)
     }
     if (rc == NQ_OK) {
         if (rung) {
-            nq_fetch_wake(p);
+            nq_fetch_wake(p, NQ_HINT_ANY, 0);
             nq_steer_look(p);
         }
         return 0;
@@ -319,7 +327,7 @@ NQ_PRIVATE void nq_wake_start(nq_proc *p)
     if (w->stop_fd < 0 || !w->queues)
         return;
     for (size_t i = 0; i < p->nfeeds; i++)
-        w->queues[i] = nq_hint_queue(p->feeds[i].name);
+        w->queues[i] = p->feeds[i].hint;
     w->queues[p->nfeeds] = NQ_HINT_CANCEL;
     w->fd = nq_hints_listen(nq_hints_of(p->q), &w->place);
     /* A drain ends with what is there: no new tasks to wait for, only requests to cancel. */
@@ -329,7 +337,7 @@ NQ_PRIVATE void nq_wake_start(nq_proc *p)
         w->has_listener = nq_thread_start(&w->listener, wake_listen, w, NULL) == NQ_OK;
     if (p->opts.drain != NQ_DRAIN_DUE)
         wake_start_bell(w);
-    nq_fetch_wake(p); /* for what came before anybody listened */
+    nq_fetch_wake(p, NQ_HINT_ANY, 0); /* for what came before anybody listened */
 }
 
 NQ_PRIVATE void nq_wake_stop(nq_proc *p)

@@ -340,7 +340,7 @@ NQ_API int nq_retry(nq *q, nq_id id, nq_err *err)
     const uint64_t any = NQ_HINT_ANY;
     int code = admin_moving(q, id, NQ_MOVE_RETRY, err);
     if (!code)
-        nq_wake(q, &any, 1);
+        nq_wake(q, &any, 1, 0);
     return code;
 }
 

@@ -21,6 +21,7 @@ struct nq_claimer {
     struct claimer_level levels[CLAIMER_LEVELS];
     size_t nlevels;
     bool stale;         /* look before the next claim */
+    nq_id told;         /* or, once, claim this one if it is due (0: none), */
     bool hinted;        /* or, once, look and claim together, */
     int guess;          /* at the priority of the last task that was claimed, */
     int64_t guess_from; /* from where it was due */
@@ -171,9 +172,30 @@ NQ_PRIVATE bool nq_store_carries(const nq_store *s, size_t limit)
     return limit <= s->driver->carry_limit(s);
 }
 
-NQ_PRIVATE void nq_claimer_hint(nq_claimer *c)
+NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id)
 {
     c->hinted = c->store->driver->looks && !c->types;
+    c->told = c->store->driver->claim_id && !c->types ? id : 0;
+}
+
+static int claimer_claim_id(nq_conn *conn, void *arg, nq_err *err)
+{
+    struct claimer_batch *b = arg;
+    b->got = NULL;
+    b->ngot = 0;
+    return conn->store->driver->claim_id(conn, &b->args, &b->got, &b->ngot, err);
+}
+
+/* Only that one: what else is due is found by the next look, at once. */
+static int claimer_told(nq_claimer *c, struct claimer_batch *b, nq_err *err)
+{
+    b->args.from_id = c->told;
+    c->told = 0;
+    c->stale = true;
+    const int code = nq_store_do(c->store, claimer_claim_id, b, err);
+    if (!code && b->got)
+        claimer_append(b);
+    return code;
 }
 
 /* Look and claim in one: what was just committed is most likely of the priority and the time of what was
@@ -279,9 +301,12 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                                        .ntypes = c->ntypes,
                                        .lease = lease,
                                        .carry = carry && carry->n ? carry : NULL}};
-    const bool guessed = c->hinted;
     int64_t wait = 0;
-    int code = guessed ? claimer_guess(c, limit, &b, err) : NQ_OK;
+    int code = c->told && limit ? claimer_told(c, &b, err) : NQ_OK;
+    const bool guessed = c->hinted && !code && b.n == 0;
+    if (guessed)
+        code = claimer_guess(c, limit, &b, err);
+    c->hinted = false;
     /* The first round may go by what is known; an empty one by a fresh look, so that "nothing" is true. */
     for (bool looked = false, fresh = guessed; !code && !looked && b.n == 0;
          c->stale = c->stale || b.n == 0) {

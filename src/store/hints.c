@@ -130,7 +130,7 @@ static int hints_fd(nq_hints *h)
 }
 
 /* True when somebody got one. */
-static bool hints_local(nq_hints *h, const uint64_t queues[], size_t n)
+static bool hints_local(nq_hints *h, const uint64_t queues[], size_t n, nq_id id)
 {
     const unsigned own = atomic_load(&h->own);
     const int64_t now = nq_mono_us();
@@ -145,8 +145,9 @@ static bool hints_local(nq_hints *h, const uint64_t queues[], size_t n)
         const socklen_t size = hints_address(h, place, &at);
         for (size_t i = 0; i < n; i++) {
             /* A full socket has hints enough. */
-            if (sendto(fd, &queues[i], sizeof(queues[i]), MSG_DONTWAIT | MSG_NOSIGNAL,
-                       (const struct sockaddr *)&at, size) < 0 &&
+            const uint64_t hint[2] = {queues[i], (uint64_t)id};
+            if (sendto(fd, hint, sizeof(hint), MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&at,
+                       size) < 0 &&
                 errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
                 atomic_store(&h->empty_until[place], now + HINTS_EMPTY_US);
                 break;
@@ -157,10 +158,10 @@ static bool hints_local(nq_hints *h, const uint64_t queues[], size_t n)
     return told;
 }
 
-NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n)
+NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq_id id)
 {
     const int saved = errno;
-    const bool told = h->local && hints_local(h, queues, n);
+    const bool told = h->local && hints_local(h, queues, n, id);
     if (h->ringer)
         nq_ringer_ring(h->ringer, queues, n, told);
     errno = saved;

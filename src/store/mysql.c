@@ -243,6 +243,7 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .levels = mysql_db_levels,
     .looks = true,
     .claim = nq_mysql_claim,
+    .claim_id = nq_mysql_claim_id,
     .carry_limit = nq_mysql_carry_limit,
     .delete_done = nq_mysql_delete_done,
     .complete = nq_mysql_complete,

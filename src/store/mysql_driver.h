@@ -143,6 +143,8 @@ NQ_PRIVATE int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err
 
 /* ---- mysql_claim.c */
 NQ_PRIVATE int nq_mysql_claim(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err);
+NQ_PRIVATE int nq_mysql_claim_id(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n,
+                                 nq_err *err);
 NQ_PRIVATE int nq_mysql_cmp_u64(const void *a, const void *b);
 /* Append a condition on sorted ids: BETWEEN for each run without a gap, which costs the server half of an IN
  * list, and IN for the loners. */

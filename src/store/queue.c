@@ -137,7 +137,7 @@ void nq_unlisten(nq *q, nq_listener *l)
     pthread_mutex_unlock(&q->lock);
 }
 
-static void queue_wake(nq *q, bool look)
+static void queue_wake(nq *q, bool look, uint64_t queue, nq_id id)
 {
     nq_listener *l;
 
@@ -147,7 +147,10 @@ static void queue_wake(nq *q, bool look)
     q->waking++;
     for (l = q->listeners; l; l = l->next) {
         pthread_mutex_unlock(&q->lock);
-        (look ? l->look : l->wake)(l->arg);
+        if (look)
+            l->look(l->arg);
+        else
+            l->wake(l->arg, queue, id);
         pthread_mutex_lock(&q->lock);
     }
     if (--q->waking == 0)
@@ -160,17 +163,17 @@ NQ_PRIVATE nq_hints *nq_hints_of(nq *q)
     return q->hints;
 }
 
-NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n)
+NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n, nq_id id)
 {
-    queue_wake(q, false);
-    nq_hints_send(q->hints, queues, n);
+    queue_wake(q, false, queues[0], id);
+    nq_hints_send(q->hints, queues, n, id);
 }
 
 NQ_PRIVATE void nq_wake_look(nq *q)
 {
     const uint64_t cancel = NQ_HINT_CANCEL;
-    queue_wake(q, true);
-    nq_hints_send(q->hints, &cancel, 1);
+    queue_wake(q, true, cancel, 0);
+    nq_hints_send(q->hints, &cancel, 1, 0);
 }
 
 void nq_hint(nq *q, const char *queue)
@@ -178,7 +181,7 @@ void nq_hint(nq *q, const char *queue)
     if (nq_usable(q, NULL) != NQ_OK)
         return;
     const uint64_t hint = nq_hint_queue(queue ? queue : "default");
-    nq_wake(q, &hint, 1);
+    nq_wake(q, &hint, 1, 0);
 }
 
 /* ---- Enqueue ---- */
@@ -243,7 +246,7 @@ static int queue_insert(nq *q, nq_tx tx, const nq_new tasks[], size_t n, nq_id i
         return rc;
     const size_t due = queue_due(tasks, n, results, queues);
     if (due > 0)
-        nq_wake(q, queues, due);
+        nq_wake(q, queues, due, n == 1 ? ids[0] : 0);
     return NQ_OK;
 }
 

@@ -6,10 +6,11 @@
 #include "store.h"
 
 /* Told after a commit of this handle's that made tasks due (wake) or asked to cancel one that runs (look): a
- * hint, called without locks, must be quick. */
+ * hint, called without locks, must be quick. id: of the one task that is due, of the queue of that hint, or
+ * 0. */
 typedef struct nq_listener {
     struct nq_listener *next;
-    void (*wake)(void *arg);
+    void (*wake)(void *arg, uint64_t queue, nq_id id);
     void (*look)(void *arg);
     void *arg;
 } nq_listener;
@@ -21,8 +22,9 @@ NQ_PRIVATE nq_store *nq_store_of(nq *q);
 NQ_PRIVATE void nq_listen(nq *q, nq_listener *l);
 NQ_PRIVATE void nq_unlisten(nq *q, nq_listener *l); /* after it returns wake is not running */
 
-/* Wake whoever may wait for tasks of these queues: the listeners, and processors elsewhere. Without locks. */
-NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n);
+/* Wake whoever may wait for tasks of these queues: the listeners, and processors elsewhere. Without locks.
+ * id: of the task, where it is only one; else 0. */
+NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n, nq_id id);
 
 /* Have the processors look for requests to cancel. Likewise. */
 NQ_PRIVATE void nq_wake_look(nq *q);
@@ -31,10 +33,10 @@ NQ_PRIVATE void nq_wake_look(nq *q);
 typedef struct nq_hints nq_hints;
 NQ_PRIVATE int nq_hints_open(nq_hints **out, nq_store *s, nq_err *err);
 NQ_PRIVATE void nq_hints_close(nq_hints *h); /* accepts NULL */
-NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n);
+NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq_id id);
 NQ_PRIVATE nq_hints *nq_hints_of(nq *q);
 /* A non-blocking socket on which hints of other handles' come, and its place; -1: none to be had. A hint is a
- * datagram of 8 bytes, one queue, from anybody on this host. */
+ * datagram from anybody on this host: 8 bytes, a queue, and perhaps 8 more, the id of the task. */
 NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place);
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place);
 

@@ -96,8 +96,9 @@ typedef struct nq_claimer nq_claimer;
 NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
                               size_t ntypes, nq_err *err);
 NQ_PRIVATE void nq_claimer_free(nq_claimer *c);
-/* A task was just committed, it is said: the next claim may try to save a round trip. */
-NQ_PRIVATE void nq_claimer_hint(nq_claimer *c);
+/* A task was just committed, it is said, perhaps this one (0: not known): the next claim may try to save
+ * round trips. */
+NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id);
 /* Plain completions (NQ_OUT_DONE, not kept) that a claim takes along into its transaction: one commit less.
  */
 enum nq_carried {
@@ -397,6 +398,9 @@ struct nq_driver {
     bool looks; /* is nq_claim_args.look heeded? Only where a round trip costs something. */
     /* Claim at one priority in one committed transaction; list in (run_at, id) order. */
     int (*claim)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);
+    /* Claim the task from_id, if it is due in that queue and nobody else is at it, with one round trip less;
+     * NULL: there is nothing to be gained. */
+    int (*claim_id)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);
     /* Most tasks of a claim that is worth taking completions along; 0: none are taken. */
     size_t (*carry_limit)(const nq_store *s);
     /* Delete the rows of these done outcomes (keep == false) inside the open transaction, fenced, and set

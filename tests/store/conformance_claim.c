@@ -322,10 +322,56 @@ START_TEST(generation_counts_claims_and_is_never_reset)
 }
 END_TEST
 
+START_TEST(a_named_task_is_claimed_if_it_is_due_and_free)
+{
+    nq *q = t_open();
+    nq_claimer *c;
+    size_t n = 0;
+    int64_t wait = 0;
+    nq_claimed *list = NULL;
+    T_OK(nq_claimer_new(&c, nq_store_of(q), "default", NULL, 0, &t_last));
+    const nq_id first = T_ADD(q, .type = "t", NQ_BYTES("1")), second = T_ADD(q, .type = "t", NQ_BYTES("2"));
+    const nq_id later = T_ADD(q, .type = "t", NQ_BYTES("3"), .delay_us = NQ_HOURS(1));
+    const nq_id other = T_ADD(q, .type = "t", NQ_BYTES("4"), .queue = "other");
+    /* In the hands of a rival that does not go on: not waited for. */
+    if (T_MYSQL) {
+        t_begin(t_side());
+        t_sql("SELECT id FROM nanoq_tasks WHERE id = %lld FOR UPDATE", (long long)first);
+        nq_claimer_hint(c, first);
+        T_OK(nq_claimer_claim(c, NQ_LEASE(1, 1), 1, NULL, &list, &n, &wait, &t_last));
+        ck_assert_uint_eq(n, 1);
+        ck_assert_int_eq(list->task.id, second);
+        t_sql("ROLLBACK");
+        nq_claimer_hint(c, first);
+        t_free_claimed(list);
+        T_OK(nq_claimer_claim(c, NQ_LEASE(1, 2), 1, NULL, &list, &n, &wait, &t_last));
+    } else {
+        nq_claimer_hint(c, first); /* it changes nothing there */
+        T_OK(nq_claimer_claim(c, NQ_LEASE(1, 2), 2, NULL, &list, &n, &wait, &t_last));
+    }
+    ck_assert_int_eq(list->task.id, first);
+    ck_assert_uint_eq(list->task.generation, 1);
+    ck_assert_uint_eq(list->task.attempt, 1);
+    ck_assert_uint_eq(list->lease, NQ_LEASE(1, 2));
+    ck_assert_mem_eq(list->task.payload, "1", 2);
+    t_free_claimed(list);
+    const nq_id not [] = {first, later, other, 99999};
+    for (size_t i = 0; i < 4; i++) {
+        nq_claimer_hint(c, not [i]);
+        T_OK(nq_claimer_claim(c, NQ_LEASE(1, 3 + i), 1, NULL, &list, &n, &wait, &t_last));
+        ck_assert_uint_eq(n, 0);
+        ck_assert_int_gt(wait, NQ_MINUTES(59));
+    }
+    nq_claimer_free(c);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_claim(void)
 {
     Suite *s = suite_create("claim");
     TCase *c = t_case(s, "claim", 30);
+    tcase_add_test(c, a_named_task_is_claimed_if_it_is_due_and_free);
     tcase_add_test(c, nothing_due_claims_nothing_and_says_how_long);
     tcase_add_test(c, a_claim_shows_the_task);
     tcase_add_test(c, order_is_priority_then_run_at_then_id);

@@ -80,8 +80,9 @@ void nq_hints_close(nq_hints *h)
     ck_assert_ptr_eq(h, &fake_hints);
 }
 
-void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n)
+void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq_id id)
 {
+    (void)id;
     ck_assert_ptr_eq(h, &fake_hints);
     pthread_mutex_lock(&fake_lock);
     fake_hints++;
@@ -379,6 +380,13 @@ static void count(void *arg)
     ++*(int *)arg;
 }
 
+static void count_told(void *arg, uint64_t queue, nq_id id)
+{
+    (void)queue;
+    (void)id;
+    count(arg);
+}
+
 static void count_look(void *arg)
 {
     *(int *)arg += 100;
@@ -388,7 +396,7 @@ START_TEST(listeners)
 {
     static const struct nq_tx_ops sqlite = {sizeof(sqlite), NQ_TX_SQLITE, no_exec, no_tx};
     int a = 0, b = 0, conn = 0;
-    nq_listener la = {NULL, count, count_look, &a}, lb = {NULL, count, count_look, &b};
+    nq_listener la = {NULL, count_told, count_look, &a}, lb = {NULL, count_told, count_look, &b};
     nq *q = open_queue();
 
     nq_listen(q, &la);
@@ -431,6 +439,13 @@ static void wake_guard(void *arg)
     pthread_mutex_unlock(&g->mutex);
 }
 
+static void wake_guard_told(void *arg, uint64_t queue, nq_id id)
+{
+    (void)queue;
+    (void)id;
+    wake_guard(arg);
+}
+
 /* Producers that never stop: every nq_unlisten returns, and no wake comes after it. */
 static bool producers_stop;
 static pthread_mutex_t producers_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -458,7 +473,7 @@ START_TEST(unlisten_is_final)
         nq_listener l[2];
         for (int i = 0; i < 2; i++) {
             g[i] = (struct guard){PTHREAD_MUTEX_INITIALIZER, 0, false};
-            l[i] = (nq_listener){NULL, wake_guard, wake_guard, &g[i]};
+            l[i] = (nq_listener){NULL, wake_guard_told, wake_guard, &g[i]};
             nq_listen(q, &l[i]);
         }
         for (int i = round % 2, n = 0; n < 2; n++, i = !i) {
@@ -514,7 +529,14 @@ static void gate_wake(void *arg)
     gate_wait(&gate.open, NQ_SECONDS(30));
 }
 
-static nq_listener gate_listener = {NULL, gate_wake, gate_wake, NULL};
+static void gate_wake_told(void *arg, uint64_t queue, nq_id id)
+{
+    (void)queue;
+    (void)id;
+    gate_wake(arg);
+}
+
+static nq_listener gate_listener = {NULL, gate_wake_told, gate_wake, NULL};
 
 static void *gate_produce(void *q)
 {
