@@ -15,7 +15,7 @@ struct completer {
     bool asked;   /* the database knows which are the rest */
     bool unknown; /* an earlier try may have taken effect */
     struct nq_away away;
-    nq_jobs later;    /* completed in a transaction of the handler's that may still be open: asked again */
+    nq_jobs later;    /* an open transaction, the handler's own or another, decides: asked again */
     int64_t later_us; /* then */
     nq_ctx *batch[NQ_FINISH_MAX];
     nq_outcome *outs[NQ_FINISH_MAX];
@@ -27,7 +27,7 @@ static bool completer_did_commit(const struct completer *c)
     if (!c->unknown)
         return false;
     for (size_t i = 0; i < c->nouts; i++)
-        if (c->outs[i]->result == NQ_OK)
+        if (c->outs[i]->result == NQ_OK || c->outs[i]->result == NQ_ECONFLICT)
             return false;
     return true;
 }
@@ -146,6 +146,27 @@ NQ_PRIVATE void nq_settle(nq_proc *p, nq_ctx *const batch[], size_t n, bool comm
     }
 }
 
+/* Those whose rows somebody holds are recorded later; of a dead processor's, somebody finds them again. */
+static void completer_put_off(struct completer *c)
+{
+    size_t kept = 0, held = 0;
+    for (size_t i = 0; i < c->nouts; i++)
+        held += c->outs[i]->result == NQ_ECONFLICT;
+    for (size_t i = 0; i < c->n; i++) {
+        nq_ctx *ctx = c->batch[i];
+        if (ctx->out.result != NQ_ECONFLICT || ctx->orphan) {
+            c->batch[kept++] = ctx;
+            continue;
+        }
+        ctx->out.wary = true;
+        ctx->unknown =
+            ctx->unknown || (c->unknown && held == c->nouts); /* it may be our first try that holds */
+        nq_jobs_push(&c->later, ctx);
+        c->later_us = nq_mono_us() + COMPLETER_LATER_US;
+    }
+    c->n = kept;
+}
+
 /* Is it an outcome that is to blame, rather than the state that the database is in? */
 static bool completer_refused(int code)
 {
@@ -209,8 +230,9 @@ static bool completer_take(struct completer *c, bool *given_up)
     pthread_mutex_lock(&p->lock);
     *given_up = !completer_wait(c);
     if (*given_up)
-        nq_err_set(&p->lost_err, NQ_ECONFLICT,
-                   "a handler returned with the transaction of its nq_ctx_complete_in still open");
+        nq_err_set(
+            &p->lost_err, NQ_ECONFLICT,
+            "a transaction that is still open holds the tasks, perhaps a handler's nq_ctx_complete_in");
     while (!*given_up && c->later.n > 0 && nq_mono_us() >= c->later_us)
         nq_jobs_push(&p->ended, nq_jobs_pop(&c->later));
     while (!*given_up && c->n < c->limit && p->ended.head) {
@@ -265,7 +287,9 @@ NQ_PRIVATE void *nq_completer_main(void *arg)
         atomic_store(&c.proc->recording_us, 0);
         if (rc == NQ_OK) {
             nq_away_ended(c.proc, &c.away, "recording outcomes");
-            nq_settle(c.proc, c.batch, c.n, completer_did_commit(&c));
+            const bool committed = completer_did_commit(&c);
+            completer_put_off(&c);
+            nq_settle(c.proc, c.batch, c.n, committed);
             completer_empty(&c);
             c.limit = c.limit >= NQ_FINISH_MAX / 2 ? NQ_FINISH_MAX : c.limit * 2;
             continue;

@@ -111,7 +111,10 @@ static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
     struct claimer_batch *b = arg;
     b->got = NULL;
     b->ngot = 0;
-    return conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
+    const int code = conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
+    if (code == NQ_ECONFLICT)
+        b->args.carry = NULL; /* a claim waits for no row; a completion may, and not here again */
+    return code;
 }
 
 static void claimer_append(struct claimer_batch *b)

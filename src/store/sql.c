@@ -82,6 +82,8 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
         sql_same_key(server, out);
     else if (sql_is(token, n, "by_id"))
         nq_buf_str(out, server ? "FORCE INDEX (PRIMARY)" : "");
+    else if (sql_is(token, n, "by_key"))
+        nq_buf_str(out, server ? "FORCE INDEX (unique_key)" : "");
     else if (sql_is(token, n, "claim"))
         nq_buf_str(out, server ? "FORCE INDEX (claim)" : "");
     else if (n > 3 && memcmp(token, "us:", 3) == 0)

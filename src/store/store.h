@@ -71,7 +71,9 @@ typedef struct nq_outcome {
     int64_t delay_us;
     const char *error; /* NQ_OUT_RETRY, NQ_OUT_DEAD, NQ_OUT_CANCELLED; NULL: that of the attempt before */
     size_t error_size;
-    int result; /* out: NQ_OK or NQ_ELEASE */
+    bool wary;  /* somebody held its row: do not wait for it */
+    int result; /* out: NQ_OK, NQ_ELEASE, or NQ_ECONFLICT: somebody's open transaction holds the row, so it is
+                   not recorded: again later, with wary */
 } nq_outcome;
 
 /* ---- For the processor: nq_store_* ---------------------------------------------------------- */
@@ -288,9 +290,9 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {at}         a bound number of microseconds since 1970, as stored
  *   {us:COLUMN}  a stored time as microseconds since 1970; {us:now} the database's time so
  *   {bytes:COLUMN}  a column that LENGTH and SUBSTR take as bytes
- *   {lock}       FOR UPDATE, where the database needs it     {by_id} {claim}  after a table: the index to use
- *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
- *   {same_key}   a task t and a follow-up f have the same unique key
+ *   {lock}       FOR UPDATE, where the database needs it     {by_id} {by_key} {claim}  after a table: the
+ * index to use {lock_free}  FOR UPDATE SKIP LOCKED, likewise {same_key}   a task t and a follow-up f have the
+ * same unique key
  */
 NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);
 /* Expand and run one statement on c. NQ_EDUPLICATE for a unique violation; see nq_driver.exec. */

@@ -74,6 +74,8 @@ struct tasks_batch {
     nq_outcome **all;  /* n of them */
     nq_outcome **some; /* room for n: the ones of one statement */
     size_t n;
+    bool tried; /* a conflict undid the first try */
+    bool wary;  /* wait for no row */
 };
 
 static int tasks_by_id(const void *a, const void *b)
@@ -148,18 +150,43 @@ static int tasks_forge(nq_conn *c, struct tasks_batch *b, nq_err *err)
 }
 #endif
 
+/* (id, lease) of a row that is still ours, and that somebody else has locked. */
+static int tasks_held_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    nq_outcome *o = tasks_of(arg, cols);
+    (void)ncols;
+    if (o)
+        o->result = NQ_ECONFLICT;
+    return 0;
+}
+
 /* Lock the rows of all but plain completions, which are one fenced DELETE, and see which claims are current.
- */
+ * A transaction that stays open with a lock on one of them (a producer's, after a refused INSERT) would keep
+ * all the others of the batch waiting: so when it must be, lock the free ones of all and leave the rest. */
 static int tasks_lock(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
+    static const char select[] = "SELECT id, lease FROM {tasks} {by_id} WHERE state = 1 AND id IN ";
+    /* A refused INSERT has its lock in the index of the keys. */
+    static const char select_free[] =
+        "SELECT t.id, t.lease FROM {tasks} t {by_id} LEFT JOIN {tasks} k {by_key} ON k.unique_key = "
+        "t.unique_key "
+        "WHERE t.state = 1 AND (t.unique_key IS NULL OR k.id IS NOT NULL) AND t.id IN ";
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++) {
         b->all[i]->result = NQ_ELEASE;
-        if (b->all[i]->kind != NQ_OUT_DONE || b->all[i]->keep)
+        if (b->wary || b->all[i]->kind != NQ_OUT_DONE || b->all[i]->keep)
             b->some[n++] = b->all[i];
     }
-    return tasks_in(c, "SELECT id, lease FROM {tasks} {by_id} WHERE state = 1 AND id IN ", " {lock}", b->some,
-                    n, NULL, 0, tasks_current_row, b, err);
+    int code = tasks_in(c, b->wary ? select_free : select, b->wary ? " {lock_free}" : " {lock}", b->some, n,
+                        NULL, 0, tasks_current_row, b, err);
+    if (code || !b->wary)
+        return code;
+    n = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->all[i]->result == NQ_ELEASE)
+            b->some[n++] = b->all[i];
+    }
+    return tasks_in(c, select, "", b->some, n, NULL, 0, tasks_held_row, b, err);
 }
 
 /* (task_id, lease) of a request: what was answered counts no more. */
@@ -206,7 +233,8 @@ static int tasks_delete_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++) {
-        if (b->all[i]->kind == NQ_OUT_DONE && (!b->all[i]->keep || b->all[i]->result == NQ_OK))
+        const bool sure = b->wary || b->all[i]->keep; /* else the DELETE is fenced by itself */
+        if (b->all[i]->kind == NQ_OUT_DONE && (!sure || b->all[i]->result == NQ_OK))
             b->some[n++] = b->all[i];
     }
     return n ? c->store->driver->delete_done(c, b->some, n, err) : NQ_OK;
@@ -280,6 +308,8 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
 {
     struct tasks_batch *b = arg;
     int code;
+    b->wary = (b->wary || b->tried) && c->store->driver->tx_kind == NQ_TX_MYSQL;
+    b->tried = true;
 #ifdef NQ_FAULT_NO_FENCE
     if ((code = tasks_forge(c, b, err)))
         return code;
@@ -298,13 +328,18 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
 struct tasks_complete {
     nq_outcome *const *outcomes;
     size_t n;
-    bool did;
+    bool did, conflict;
 };
 
 static int tasks_complete(nq_conn *c, void *arg, nq_err *err)
 {
     struct tasks_complete *t = arg;
-    return c->store->driver->complete(c, t->outcomes, t->n, &t->did, err);
+    const int code = c->store->driver->complete(c, t->outcomes, t->n, &t->did, err);
+    if (code != NQ_ECONFLICT)
+        return code;
+    t->conflict = true; /* a row is held, perhaps for long: no second try this way */
+    t->did = false;
+    return NQ_OK;
 }
 
 /* All plain completions? */
@@ -319,13 +354,16 @@ static bool tasks_plain(nq_outcome *const outcomes[], size_t n)
 NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t n, nq_err *err)
 {
     struct tasks_batch b = {.n = n};
-    struct tasks_complete t = {outcomes, n, false};
+    struct tasks_complete t = {outcomes, n, false, false};
     int code;
     if (n == 0)
         return NQ_OK;
-    if (s->driver->complete && tasks_plain(outcomes, n) &&
+    for (size_t i = 0; i < n; i++)
+        b.wary = b.wary || outcomes[i]->wary;
+    if (s->driver->complete && !b.wary && tasks_plain(outcomes, n) &&
         ((code = nq_store_do(s, tasks_complete, &t, err)) || t.did))
         return code;
+    b.wary = b.wary || t.conflict;
     if (!(b.all = malloc(2 * n * sizeof(*b.all))))
         return nq_err_nomem(err);
     b.some = b.all + n;

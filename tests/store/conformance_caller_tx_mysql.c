@@ -89,6 +89,45 @@ static bool caller_await_lock_wait(t_conn *look)
     return true;
 }
 
+/* Plain SQL is refused a duplicate and stays in its transaction: it has a lock on the live task. */
+START_TEST(a_row_that_is_held_keeps_no_other_outcome_waiting)
+{
+    const bool keep = _i % 2, mixed = _i / 2;
+    nq *q = t_open();
+    nq_id held = T_ADD(q, .type = "t", NQ_BYTES("held"));
+    T_ADD(q, .type = "t", NQ_BYTES("free"));
+    size_t n = 0;
+    nq_claimed *c = t_claim(q, NQ_LEASE(1, 1), 10, &n);
+    ck_assert_uint_eq(n, 2);
+    t_conn *mine = t_connect();
+    t_begin(mine);
+    t_run(mine, "INSERT IGNORE INTO nanoq_tasks (type, payload) VALUES ('t', 'held')");
+    nq_outcome a = {.id = c->task.id, .lease = c->lease, .kind = NQ_OUT_DONE, .keep = keep};
+    nq_outcome b = {.id = c->next->task.id,
+                    .lease = c->lease,
+                    .keep = keep,
+                    .kind = mixed ? NQ_OUT_RELEASE : NQ_OUT_DONE};
+    nq_outcome *both[] = {&a, &b}, *one[] = {&a};
+    ck_assert_int_eq(a.id, held);
+    T_OK(nq_store_finish(nq_store_of(q), both, 2, &t_last)); /* waits once, at most */
+    ck_assert_int_eq(a.result, NQ_ECONFLICT);
+    ck_assert_int_eq(b.result, NQ_OK);
+    a.wary = true;
+    int64_t start = t_mono();
+    T_OK(nq_store_finish(nq_store_of(q), one, 1, &t_last));
+    ck_assert_int_eq(a.result, NQ_ECONFLICT);
+    ck_assert_int_lt(t_mono() - start, NQ_SECONDS(1) * T_SLOW_FACTOR);
+    t_run(mine, "ROLLBACK");
+    T_OK(nq_store_finish(nq_store_of(q), one, 1, &t_last));
+    ck_assert_int_eq(a.result, NQ_OK);
+    T_OK(nq_store_finish(nq_store_of(q), one, 1, &t_last));
+    ck_assert_int_eq(a.result, NQ_ELEASE);
+    t_disconnect(mine);
+    t_free_claimed(c);
+    nq_close(q);
+}
+END_TEST
+
 struct caller_rival {
     t_conn *conn;
     sem_t go;
@@ -197,6 +236,7 @@ Suite *suite_caller_tx_mysql(void)
     tcase_add_loop_test(c, a_snapshot_older_than_the_live_task_still_learns_its_id, 0, 2);
     tcase_add_loop_test(c, a_rivals_uncommitted_task_is_waited_for, 0, 4);
     tcase_add_test(c, producers_are_not_stopped_by_claims);
+    tcase_add_loop_test(c, a_row_that_is_held_keeps_no_other_outcome_waiting, 0, 4);
     tcase_add_test(c, a_deadlock_over_auto_increment_is_a_lost_transaction);
     return s;
 }
