@@ -32,17 +32,18 @@ class Check:
     """violations: [(rule, text)]; n: how often what happened; latency: of takeovers, in microseconds."""
 
     def __init__(self, records, audit, live, finished, orders, lease_us=5_000_000, max_crashes=3,
-                 steady_clock=True, drained=True, exact_at=True, expect=None):
+                 steady_clock=True, one_clock=True, drained=True, exact_at=True, expect=None):
         self.records, self.audit, self.live, self.finished, self.orders = records, audit, live, finished, orders
         self.lease_us, self.max_crashes, self.steady = lease_us, max_crashes, steady_clock
+        self.one_clock = one_clock and steady_clock  # processes and database read the same one
         self.exact_at = exact_at  # the audit's `at` is the very time that the statement reckoned with
         self.violations = []
         self.n = collections.Counter(r.kind for r in records)
         self.latency = []
         self.seen = collections.defaultdict(int)
         self.index()
-        self.enqueued()
         self.chain()
+        self.enqueued()
         self.handlers()
         self.deaths()
         self.unique()
@@ -93,6 +94,7 @@ class Check:
 
     def enqueued(self):
         there = {row["id"] for row in self.live} | {row["id"] for row in self.finished}
+        there |= {task for task, t in self.tasks.items() if t["ended"]}
         for key, records in self.keys.items():
             answers = [r.kind for r in records if r.kind != "INVOKE"]
             doubt = "UNKNOWN" in answers or len(answers) < sum(r.kind == "INVOKE" for r in records)
@@ -130,7 +132,9 @@ class Check:
                 self.back(a, t)
             elif what in ("done", "dead"):
                 self.ended(a, t)
-            elif what == "delete" and a["was_state"] == 1 and a["was_lease"] != t["lease"]:
+            elif what == "delete" and a["was_state"] == 1 and not t["ended"]:
+                self.ended({**a, "what": "done"}, t)  # and no record is kept
+            if what == "delete" and a["was_state"] == 1 and a["was_lease"] != t["lease"]:
                 self.bad("fencing", f"task {task}: ended under lease {a['was_lease']}, claimed under {t['lease']}")
         self.claims = {(a["id"], a["gen"]): a for a in self.audit if a["what"] == "claim"}
         for row in self.finished:
@@ -146,14 +150,24 @@ class Check:
                      f"task {a['id']}: claim of generation {a['gen']} after {t['gen']}, state {a['was_state']}")
         if t["ended"]:
             self.bad("completed twice", f"task {a['id']} was claimed after it had ended")
-        if a["at"] + TICK_US < a["was_run_at"]:
+        if a["at"] + TICK_US < a["was_run_at"] and not self.stepped_back(a):
             self.bad("early", f"task {a['id']} was claimed {a['was_run_at'] - a['at']} us before it was due")
         t.update(gen=a["gen"], lease=a["lease"])
+
+    def stepped_back(self, a):
+        """Was the database's clock set back between the decision to claim and the audit's look at it?"""
+        before = 0
+        for step in (r for r in self.records if r.kind == "STEP"):
+            now, back = step.real + step.at["by"] * 1_000_000, (before - step.at["by"]) * 1_000_000
+            if abs(a["at"] - now) < 500_000 and a["was_run_at"] - a["at"] <= back + TICK_US:
+                return True
+            before = step.at["by"]
+        return False
 
     def end_before(self, a):
         """What the handler of that generation said, if it had by then."""
         end = self.ends.get((a["id"], a["gen"]))
-        return None if end and self.steady and end.real > a["at"] + TICK_US else end
+        return None if end and self.one_clock and end.real > a["at"] + TICK_US else end
 
     def back(self, a, t):
         if a["was_state"] == 0:

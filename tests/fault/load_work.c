@@ -79,7 +79,7 @@ static nq_proc *work_new(nq *q, nq_err *err)
                                   .max_crashes = (unsigned)load_number("max_crashes", 3),
                                   .shutdown_timeout_us = NQ_MS(load_number("shutdown_ms", 1000)),
                                   .cancel_grace_us = NQ_MS(load_number("grace_ms", 1000)),
-                                  .keep_done_us = -1,
+                                  .keep_done_us = load_number("keep", 1) ? -1 : 0,
                                   .keep_dead_us = -1,
                                   .retry_policy = work_policy,
                                   .handle_signals = true};

@@ -11,8 +11,7 @@ import audit
 import database
 import history
 
-BUILD = os.environ.get("NANOQ_BUILD", "build-test")
-LOAD = os.path.join(BUILD, "tests", "fault", "load")
+BUILD = None  # where the programs are; set by run
 FAULT_KINDS = {signal.SIGKILL: "KILL", signal.SIGSTOP: "STOP", signal.SIGCONT: "CONT", signal.SIGTERM: "TERM"}
 
 
@@ -43,8 +42,8 @@ class Figures:
 class Run:
     """The processes of a run. Use it as a context: all of them are gone at its end."""
 
-    def __init__(self, name, db, figures, seed, load=LOAD, home=None, **common):
-        self.name, self.db, self.figures, self.seed, self.load = name, db, figures, seed, load
+    def __init__(self, name, db, figures, seed, load="load", home=None, **common):
+        self.name, self.db, self.figures, self.seed, self.load = name, db, figures, seed, os.path.join(BUILD, load)
         self.random = random.Random(seed)
         self.common = common
         self.processes = []
@@ -73,7 +72,8 @@ class Run:
         os.write(self.fd, f"{kind} {os.getpid()} {at or mono()} {real} {text}\n".encode())
 
     def start(self, role, url=None, env=None, **options):
-        options = {**self.common, "seed": self.random.randrange(1 << 62), **options}
+        keep = self.random.randrange(2)  # some keep what is done, some delete it: two ways to complete
+        options = {"keep": keep, **self.common, "seed": self.random.randrange(1 << 62), **options}
         words = [f"{name}={value}" for name, value in options.items()]
         process = subprocess.Popen([self.load, role, "url=" + (url or self.db.url()), "history=" + self.path, *words],
                                    env={**os.environ, **self.env, **(env or {})}, stdin=subprocess.DEVNULL)

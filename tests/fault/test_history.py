@@ -85,9 +85,30 @@ class Checker(unittest.TestCase):
         self.assertEqual(check.violations, [])
         self.assertEqual((check.n["done"], check.n["retries"], check.n["claims"]), (2, 1, 3))
 
+    def forget(self, task):
+        self.audit = [a for a in self.audit if a["what"] != "done" or a["id"] != task]
+        self.finished = [row for row in self.finished if row["id"] != task]
+
+    def test_done_and_not_kept_is_good(self):
+        self.forget(1)
+        self.assertEqual(self.check().violations, [])
+
     def test_lost(self):
-        self.finished.pop(0)
+        self.forget(1)
+        for a in self.audit:
+            if a["what"] == "delete" and a["id"] == 1:
+                a["was_state"] = 0
         self.caught("lost")
+
+    def test_deleted_under_another_lease(self):
+        self.forget(2)
+        self.audit[-1]["was_lease"] = LEASE_A
+        self.caught("fencing")
+
+    def test_deleted_by_a_stale_worker(self):
+        self.forget(2)
+        self.lines = [text for text in self.lines if "id=2 gen=2 verdict" not in text]
+        self.caught("stale completion")
 
     def test_not_drained(self):
         self.live.append({"id": 3, "state": 1, "gen": 1, "attempts": 0, "crashes": 0, "lease": LEASE_A})
@@ -165,6 +186,14 @@ class Checker(unittest.TestCase):
 
     def test_early_claim(self):
         self.audit[-3].update(was_run_at=120_000)
+        self.caught("early")
+
+    def test_claim_while_the_clock_was_set_back_is_not_early(self):
+        self.audit[-3].update(was_run_at=88_000 + 2_000_000)
+        self.caught("early")
+        self.lines += [line("STEP", 1, 50, "by=2"), line("STEP", 1, 87, "by=0")]
+        self.assertEqual(self.check().violations, [])
+        self.audit[-3].update(was_run_at=88_000 + 3_000_000)
         self.caught("early")
 
     def test_early_retry_by_the_monotonic_clock(self):
