@@ -32,7 +32,9 @@ static void store_snapshot(const nth_run *run, char *out, size_t size)
         "SELECT 'ended', type, payload, queue, state, priority, attempts, crashes, max_retries, timeout_ms, "
         "error "
         "FROM %sfinished ORDER BY type, payload, state",
-        "SELECT 'follow', type, payload, queue FROM %sfollowups ORDER BY type, payload"};
+        "SELECT 'follow', type, payload, queue FROM %sfollowups ORDER BY type, payload",
+        "SELECT 'asked', COUNT(*) FROM %scancels",
+        "SELECT 'told', done, total FROM %sprogress ORDER BY done"};
     t_conn *side = t_connect();
     size_t at = 0;
     out[0] = '\0';
@@ -469,6 +471,116 @@ static int store_delete(struct store_world *w, nq_err *err)
     return rc;
 }
 
+/* ---- Attempts that run ---------------------------------------------------------------------- */
+
+static int store_add_three(struct store_world *w, nq_err *err)
+{
+    const nq_task_spec tasks[] = {*NQ_TASK(.type = "d", NQ_BYTES("cancelled")),
+                                  *NQ_TASK(.type = "d", NQ_BYTES("done")),
+                                  *NQ_TASK(.type = "d", NQ_BYTES("neither"))};
+    int rc;
+    INJECT(rc, nq_enqueue_many(w->q, NQ_OWN_TX, tasks, 3, NULL, NULL, err));
+    return rc;
+}
+
+static int store_claim_three(struct store_world *w, nq_err *err)
+{
+    static const char *const types[] = {"d"};
+    return store_claim(w, types, 1, 3, err);
+}
+
+static const nq_claimed *store_held(const struct store_world *w, const char *payload)
+{
+    const nq_claimed *c = w->held;
+    while (c && strcmp(c->task.payload, payload) != 0)
+        c = c->next;
+    NTH_CHECK(w->run, c != NULL, "'%s' is not held", payload);
+    return c;
+}
+
+static int store_ask(struct store_world *w, nq_err *err)
+{
+    const nq_id id = store_held(w, "cancelled")->task.id;
+    int rc;
+    INJECT(rc, nq_cancel(w->q, id, err));
+    return rc;
+}
+
+static int store_asked(struct store_world *w, nq_err *err)
+{
+    const nq_claimed *c = store_held(w, "cancelled");
+    nq_attempt *list = NULL;
+    size_t n = 0;
+    int rc;
+    INJECT(rc, nq_store_cancels(w->s, NQ_LEASE_PROCESSOR(c->lease), &list, &n, err));
+    NTH_CHECK(w->run, rc ? !list && !n : n == 1 && list->id == c->task.id, "%zu requests", n);
+    free(list);
+    return rc;
+}
+
+static int store_tell(struct store_world *w, nq_err *err)
+{
+    nq_progress told[3];
+    const nq_progress *list[3];
+    const nq_attempt ended = {1, 1};
+    size_t n = 0;
+    int rc;
+    for (const nq_claimed *c = w->held; c; c = c->next, n++) {
+        told[n] = (nq_progress){.of = {c->task.id, c->lease}, .done = (int64_t)n, .total = 3};
+        list[n] = &told[n];
+    }
+    INJECT(rc, nq_store_progress(w->s, list, n, &ended, 1, err));
+    return rc;
+}
+
+static int store_complete_in(struct store_world *w, nq_err *err)
+{
+    const nq_claimed *c = store_held(w, "done");
+    const int64_t before = store_orders(w);
+    int rc;
+    store_caller_begin(w);
+    INJECT(rc, nq_complete_in(w->s, t_tx(w->caller), c->task.id, c->lease, true, err));
+    if (rc == NQ_OK)
+        t_run(w->caller, "COMMIT");
+    else
+        store_caller_failed(w, err, false, before);
+    return rc;
+}
+
+static int store_confirm(struct store_world *w, nq_err *err)
+{
+    const nq_claimed *done = store_held(w, "done"), *neither = store_held(w, "neither");
+    nq_outcome a = {.id = done->task.id, .lease = done->lease, .kind = NQ_OUT_CONFIRM};
+    nq_outcome b = {.id = neither->task.id, .lease = neither->lease, .kind = NQ_OUT_CONFIRM},
+               *list[] = {&a, &b};
+    int rc;
+    INJECT(rc, nq_store_confirm(w->s, list, 2, err));
+    NTH_CHECK(w->run, rc || (a.result == NQ_OK && b.result == NQ_ESTATE), "confirmed: %s, %s",
+              nq_code_name(a.result), nq_code_name(b.result));
+    return rc;
+}
+
+static int store_finish_asked(struct store_world *w, nq_err *err)
+{
+    const nq_claimed *cancelled = store_held(w, "cancelled"), *neither = store_held(w, "neither");
+    nq_outcome outcomes[] = {
+        {.id = cancelled->task.id,
+         .lease = cancelled->lease,
+         .kind = NQ_OUT_RETRY,
+         .error = "x",
+         .error_size = 1},
+        {.id = neither->task.id, .lease = neither->lease, .kind = NQ_OUT_SNOOZE, .delay_us = NQ_HOURS(1)}};
+    return store_finish(w, outcomes, 2, err);
+}
+
+static int store_sweep(struct store_world *w, nq_err *err)
+{
+    size_t n = 0;
+    int rc;
+    INJECT(rc, nq_store_progress_sweep(w->s, 100, &n, err));
+    return rc;
+}
+
 static int store_migration_sql(struct store_world *w, nq_err *err)
 {
     char *sql = NULL;
@@ -520,6 +632,15 @@ static const struct {
     {"cancel", store_cancel, false, false},
     {"retry", store_retry, false, false},
     {"delete", store_delete, false, false},
+    {"enqueue three", store_add_three, false, false},
+    {"claim three", store_claim_three, false, true},
+    {"ask to cancel", store_ask, false, false},
+    {"look for requests", store_asked, false, false},
+    {"progress", store_tell, false, false},
+    {"complete in the caller's transaction", store_complete_in, false, false},
+    {"confirm", store_confirm, false, false},
+    {"finish what was asked for", store_finish_asked, true, false},
+    {"sweep progress", store_sweep, false, true},
     {"claim by type", store_claim_typed, true, true},
     {"orphans", store_orphans, false, false},
     {"leave", store_leave, false, false},
