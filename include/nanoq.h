@@ -92,7 +92,8 @@ NQ_API const char *nq_version(void);
     X(NQ_EFORK, -20, "handle used after fork")                                                               \
     X(NQ_ESTUCK, -21, "handlers ignored their cancellation and still run")                                   \
     X(NQ_ESYSTEM, -22, "operating system error")                                                             \
-    X(NQ_EREADONLY, -23, "database is read-only")
+    X(NQ_EREADONLY, -23, "database is read-only")                                                            \
+    X(NQ_ETHREADS, -24, "the process has threads already: it cannot fork safely")
 
 enum nq_code {
     NQ_OK = 0,
@@ -363,6 +364,8 @@ NQ_API int64_t nq_default_retry_delay(unsigned attempt);
  * for crashes found when a dead processor's tasks are reclaimed. Called from library threads; be brief. */
 typedef void (*nq_error_hook)(const nq_task *task, const char *error, bool final, void *udata);
 
+#define NQ_NO_CRASH (~0u) /* max_crashes that allows none */
+
 enum nq_drain {
     NQ_DRAIN_NEVER = 0,
     NQ_DRAIN_DUE, /* return once no task is due, nor follows one that ended, and none runs here; delayed
@@ -386,7 +389,8 @@ typedef struct nq_proc_options {
     int64_t cancel_grace_us;     /* and after their cancellation; default 5 s */
     int64_t lease_us;            /* silent this long: dead; default 30 s, at least 3 s */
     int64_t poll_us;             /* longest sleep between looks at an idle queue; default 1 s */
-    unsigned max_crashes;        /* a task that crashed more often is dead; default 3 */
+    unsigned max_crashes;        /* a task that crashed more often is dead; default 3; NQ_NO_CRASH: the
+                                    first crash is final */
     int64_t keep_done_us;        /* completed tasks are kept this long; default 0: deleted at once;
                                     -1: for ever */
     int64_t keep_dead_us;        /* dead and cancelled tasks; default 7 days; -1: for ever */
@@ -401,20 +405,56 @@ typedef struct nq_layer { /* one middleware */
     void *udata;
 } nq_layer;
 
+enum nq_isolation {
+    NQ_THREAD = 0, /* in a thread of this process: a crash of the handler takes the process with it */
+    NQ_PROCESS /* in a child process: what the handler does to its process costs one attempt of one task */
+};
+
 typedef struct nq_handle_options {
     size_t size;
     const nq_layer *middleware; /* around this handler, inside the global ones; first is outermost */
     size_t nmiddleware;
+    unsigned max_crashes;        /* of this type's tasks, as in nq_proc_options; default: those */
+    enum nq_isolation isolation; /* default NQ_THREAD */
+    /* What follows is for NQ_PROCESS, and of each child. Handlers with the same limits share children. */
+    size_t memory;            /* bytes of address space that it may add; default: no limit */
+    unsigned cpu_seconds;     /* of CPU time for one task; default: no limit */
+    unsigned files;           /* descriptors that it may add; default: no limit */
+    unsigned processes;       /* RLIMIT_NPROC: all of its user's together, no matter to root; default: none */
+    unsigned tasks_per_child; /* after so many it is replaced; default 1000 */
+    unsigned stderr_bytes;    /* of the last it wrote there, kept in a crash's error; default 2000, at most
+                                 3000 */
+    int nice;                 /* 0 to 19, added to the process's own */
+    const char *const *environment; /* "NAME=value": in place of or beside this process's; copied */
+    size_t nenvironment;
 } nq_handle_options;
 
 /* Make a processor; nothing runs yet. opts may be NULL. Errors: NQ_EINVAL, NQ_ENOMEM. */
 NQ_API int nq_proc_new(nq_proc **out, nq *q, const nq_proc_options *opts, nq_err *err);
 /* Register the handler of a type; type NULL: of every type without one of its own. Before nq_proc_run
- * only. A second one for the same type is NQ_EINVAL. opts may be NULL. */
+ * and nq_proc_fork only. A second one for the same type is NQ_EINVAL. opts may be NULL. */
 NQ_API int nq_proc_handle(nq_proc *p, const char *type, nq_handler handler, void *udata,
                           const nq_handle_options *opts, nq_err *err);
-/* Register middleware around every handler; first registered is outermost. Before nq_proc_run only. */
+/* Register middleware around every handler; first registered is outermost. Before nq_proc_run and
+ * nq_proc_fork only. */
 NQ_API int nq_proc_use(nq_proc *p, nq_middleware middleware, void *udata, nq_err *err);
+
+/*
+ * Fork the process from which the children of NQ_PROCESS handlers come. nq_proc_run does it by itself; call
+ * it where the process will have threads by then, as soon as everything is registered. It must be the only
+ * thread of the process: NQ_ETHREADS otherwise (a nq on MySQL has a thread of its own from its first
+ * nq_enqueue or nq_hint on). Flushes stdio's output streams first.
+ *
+ * Handlers and their middleware run in the children, on copies of what was in memory when this was called.
+ * Children have the standard output and error (which is read on its way, for the error of a crash) of this
+ * process and its environment, and nothing on their standard input. Every other descriptor of this process
+ * leads to /dev/null there, and every handle of this library answers NQ_EFORK: open what a handler needs in
+ * the handler. They and all that they start end with the processor, however that ends. docs/isolation.md
+ * tells all.
+ *
+ * Errors: NQ_ETHREADS, NQ_ESYSTEM, NQ_ENOMEM, NQ_EINVAL (no handler is NQ_PROCESS; called twice).
+ */
+NQ_API int nq_proc_fork(nq_proc *p, nq_err *err);
 
 /*
  * Claim and run tasks until stopped: by nq_proc_stop, by a signal (handle_signals) or, with drain, by an
@@ -424,7 +464,8 @@ NQ_API int nq_proc_use(nq_proc *p, nq_middleware middleware, void *udata, nq_err
  * A database that is away is waited for, at the start too (NQ_ENOTMIGRATED, NQ_ESCHEMA, NQ_EDENIED at the
  * start are answered instead).
  * NQ_ESTUCK: some handlers ignored their cancellation; their tasks were released, their threads still
- * run: exit the process. May be called once for a processor.
+ * run: exit the process. An NQ_PROCESS handler is killed instead. Those of nq_proc_fork come at the start;
+ * NQ_ESYSTEM at the end when the process that it forked died. May be called once for a processor.
  */
 NQ_API int nq_proc_run(nq_proc *p, nq_err *err);
 

@@ -5,7 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "proc.h"
+#include "child.h"
 
 NQ_PRIVATE nq_ctx *nq_ctx_new(nq_proc *p)
 {
@@ -26,6 +26,9 @@ NQ_PRIVATE void nq_ctx_hold(nq_ctx *ctx, nq_claimed *claim, int64_t now_us)
 {
     claim->next = NULL;
     ctx->claim = claim;
+    ctx->route = nq_route_find(ctx->proc, claim->task.type);
+    if (!ctx->route)
+        ctx->route = nq_route_find(ctx->proc, NULL);
     ctx->held_us = now_us;
     ctx->out.id = claim->task.id;
     ctx->out.lease = claim->lease;
@@ -76,6 +79,10 @@ NQ_PRIVATE bool nq_ctx_has_message(const nq_ctx *ctx)
 
 enum nq_cause nq_ctx_cause(const nq_ctx *ctx)
 {
+    if (ctx->page) {
+        const uint64_t told = atomic_load(&ctx->page->cause);
+        return told >> 8 == ctx->seq ? (enum nq_cause)(told & 0xff) : NQ_CAUSE_NONE;
+    }
     return (enum nq_cause)atomic_load(&ctx->cause);
 }
 
@@ -178,7 +185,10 @@ NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, co
 
 void nq_ctx_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note)
 {
-    nq_ctx_set_progress(ctx, done, total, note, note ? strlen(note) : 0);
+    if (ctx->page)
+        nq_child_progress(ctx, done, total, note);
+    else
+        nq_ctx_set_progress(ctx, done, total, note, note ? strlen(note) : 0);
 }
 
 /* ---- Completion in the handler's own transaction ---- */

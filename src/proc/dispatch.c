@@ -60,19 +60,15 @@ static void dispatch_failed(nq_ctx *ctx, nq_outcome *out, bool final)
     out->delay_us = delay > NQ_MAX_DURATION ? NQ_MAX_DURATION : delay;
 }
 
-static nq_verdict dispatch_run(nq_ctx *ctx)
+NQ_PRIVATE nq_verdict nq_dispatch_run(nq_ctx *ctx)
 {
-    const nq_proc *p = ctx->proc;
     const nq_task *task = &ctx->claim->task;
-    const struct nq_route *route = nq_route_find(p, task->type);
-    if (!route)
-        route = nq_route_find(p, NULL);
-    if (!route) {
+    if (!ctx->route) {
         char type[NQ_MAX_TYPE + 1];
         nq_printable(type, sizeof type, task->type, strlen(task->type));
         return nq_fail(ctx, NQ_RETRY, "no handler for type '%s'", type);
     }
-    nq_next first = {p, route, 0};
+    nq_next first = {ctx->proc, ctx->route, 0};
     nq_verdict verdict = nq_next_run(&first, ctx, task);
     if ((int)verdict < NQ_DONE || (int)verdict > NQ_SNOOZE)
         return nq_fail(ctx, NQ_RETRY, "handler answered with the unknown verdict %d", (int)verdict);
@@ -124,10 +120,8 @@ static void dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome *out)
     }
 }
 
-NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out)
+NQ_PRIVATE void nq_dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome *out)
 {
-    const nq_verdict verdict = dispatch_run(ctx);
-
     *out = dispatch_outcome(ctx);
     if (atomic_load(&ctx->abandoned))
         return; /* nobody asks any more; the policy may be gone */
@@ -136,6 +130,11 @@ NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out)
         out->kind = NQ_OUT_CONFIRM;
     else
         dispatch_verdict(ctx, verdict, out);
+}
+
+NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out)
+{
+    nq_dispatch_verdict(ctx, nq_dispatch_run(ctx), out);
 }
 
 NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out)
@@ -148,6 +147,22 @@ NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out)
     *out = dispatch_outcome(ctx);
     dispatch_verdict(ctx, verdict, out);
 }
+
+static bool dispatch_crashed_too_often(const nq_ctx *ctx)
+{
+    const unsigned allowed = ctx->route ? ctx->route->max_crashes : ctx->proc->opts.max_crashes;
+    return allowed == NQ_NO_CRASH || ctx->claim->task.crashes >= allowed;
+}
+
+NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out)
+{
+    *out = dispatch_outcome(ctx);
+    if (atomic_load(&ctx->abandoned))
+        return;
+    out->crashed = true;
+    dispatch_failed(ctx, out, dispatch_crashed_too_often(ctx));
+}
+
 NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out)
 {
     unsigned crash = ctx->claim->task.crashes + 1;
@@ -158,5 +173,5 @@ NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out)
      * delay, so that the innocent ones get apart from a task that kills its worker. */
     if (crash == 1)
         ctx->delay_us = 0;
-    dispatch_failed(ctx, out, crash > ctx->proc->opts.max_crashes);
+    dispatch_failed(ctx, out, dispatch_crashed_too_often(ctx));
 }

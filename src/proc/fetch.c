@@ -35,7 +35,7 @@ static size_t fetch_prefetch(const nq_proc *p)
 
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_proc *p)
 {
-    size_t busy = atomic_load(&p->running) + p->ready.n, slots = p->opts.concurrency;
+    size_t busy = atomic_load(&p->running) + p->ahead + p->ready.n, slots = p->opts.concurrency;
     size_t prefetch = fetch_prefetch(p), want;
     if (p->unrecorded - p->along.n >= NQ_UNRECORDED_MAX)
         return 0;
@@ -284,20 +284,26 @@ static void fetch_deliver(struct fetch *f, const struct fetch_claim *c, nq_claim
 {
     nq_proc *p = f->proc;
     int64_t now = nq_mono_us();
+    nq_jobs got;
+    nq_ctx *ctx;
+    nq_jobs_init(&got);
     atomic_fetch_add(&p->claimed, n);
+    while (list) {
+        nq_claimed *claim = list;
+        ctx = f->spare;
+        list = claim->next;
+        f->spare = ctx->next;
+        f->nspare--;
+        nq_ctx_hold(ctx, claim, now);
+        nq_jobs_push(&got, ctx);
+    }
     pthread_mutex_lock(&p->lock);
     p->taken += n > 0;
     if (n == 0 && nq_proc_held(p) == 0)
         fetch_sweep(p);
     bool run =
         p->phase == NQ_PHASE_RUN && atomic_load(&p->stops) == 0 && p->member == NQ_LEASE_PROCESSOR(c->lease);
-    while (list) {
-        nq_claimed *claim = list;
-        nq_ctx *ctx = f->spare;
-        list = claim->next;
-        f->spare = ctx->next;
-        f->nspare--;
-        nq_ctx_hold(ctx, claim, now);
+    while ((ctx = nq_jobs_pop(&got))) {
         if (run)
             nq_jobs_push(&p->ready, ctx);
         else

@@ -42,9 +42,13 @@ enum nq_phase {
 #define NQ_CARRY_WAIT_US      NQ_MS(5)      /* completions wait no longer than this for a claim */
 
 /* One task held by this processor, and the context of its attempt. */
+struct nq_page; /* child.h */
 struct nq_ctx {
-    nq_ctx *next; /* in the ready or the ended list */
+    nq_ctx *next; /* in the ready or the ended list, or ahead of a slot */
     nq_proc *proc;
+    const struct nq_route *route; /* NULL: no handler */
+    uint64_t seq;                 /* of the frame that took it to a child */
+    const struct nq_page *page;   /* in a child: where its cause is; else NULL */
     nq_claimed *claim;
     nq_outcome out;
     int64_t held_us; /* monotonic time of the claim */
@@ -68,6 +72,15 @@ struct nq_next {
     size_t depth; /* layers entered so far */
 };
 
+/* What a child may use, and how it is run. */
+typedef struct nq_limits {
+    size_t memory;
+    unsigned cpu_seconds, files, processes, tasks, stderr_bytes;
+    int nice;
+    char **environment;
+    size_t nenvironment;
+} nq_limits;
+
 /* A handler and its own middleware. type NULL: of every other type. */
 struct nq_route {
     char *type;
@@ -75,14 +88,10 @@ struct nq_route {
     void *udata;
     nq_layer *layers;
     size_t nlayers;
-};
-
-/* A handler thread. */
-struct nq_slot {
-    nq_proc *proc;
-    nq_ctx *ctx; /* what it runs, or NULL */
-    pthread_t thread;
-    bool stuck;
+    unsigned max_crashes;
+    bool isolated;
+    nq_limits limits;
+    size_t kind; /* isolated: the first route with the same limits; they share children */
 };
 
 /* A queue as the fetcher sees it. */
@@ -108,6 +117,16 @@ typedef struct nq_jobs {
     size_t n;
 } nq_jobs;
 
+/* A handler thread. */
+struct nq_slot {
+    nq_proc *proc;
+    nq_ctx *ctx;   /* what it runs, or NULL */
+    nq_jobs ahead; /* what was sent to its child besides, and has not begun as far as is known */
+    int wake_fd;   /* an eventfd on which the thread waits beside its child; -1: not made yet */
+    pthread_t thread;
+    bool stuck;
+};
+
 struct nq_proc {
     /* fixed before the threads start */
     nq *q;
@@ -126,8 +145,9 @@ struct nq_proc {
     const char **types;    /* known_types_only */
     uint64_t seq_max;      /* NQ_LEASE_SEQ_MAX; less in tests */
     nq_listener listener;
-    struct nq_wake *wake; /* may be NULL; of nq_proc_run */
-    int poke_fd;          /* wakes nq_proc_run */
+    struct nq_wake *wake;     /* may be NULL; of nq_proc_run */
+    int poke_fd;              /* wakes nq_proc_run */
+    struct nq_zygote *zygote; /* NULL: no handler is isolated */
 
     atomic_uint refs; /* the owner and each handler thread */
     atomic_bool started;
@@ -148,6 +168,7 @@ struct nq_proc {
     bool carrying;     /* there will be one soon */
     size_t unrecorded; /* in the ended list, along or being recorded */
     size_t orphans;    /* of these */
+    size_t ahead;      /* in the slots' lists */
     unsigned idle;     /* handler threads that wait */
     bool rousing;      /* one of them was signalled and has not woken yet */
     bool completer_idle;
@@ -175,6 +196,7 @@ struct nq_proc {
 };
 
 /* ---- processor.c */
+NQ_PRIVATE int nq_proc_may_register(const nq_proc *p, nq_err *err);
 NQ_PRIVATE void nq_proc_log(const nq_proc *p, enum nq_log_level level, const char *fmt, ...) NQ_PRINTF(3, 4);
 NQ_PRIVATE void nq_proc_unref(nq_proc *p);
 /* Wake nq_proc_run. Async-signal-safe. */
@@ -199,6 +221,11 @@ NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, co
 /* ---- dispatch.c */
 /* Run the attempt and decide what becomes of it. */
 NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out);
+/* Its two halves: the first runs in the child where the handler is isolated. */
+NQ_PRIVATE nq_verdict nq_dispatch_run(nq_ctx *ctx);
+NQ_PRIVATE void nq_dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome *out);
+/* What becomes of a task whose child died under it; the message is set. */
+NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out);
 /* The same once more, for an attempt that completed its task in a transaction which was not committed. */
 NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out);
 /* What becomes of a task whose processor died. */
@@ -211,7 +238,16 @@ NQ_PRIVATE void *nq_watch_main(void *proc);
 NQ_PRIVATE void nq_jobs_init(nq_jobs *l);
 NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx);
 NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l);
+NQ_PRIVATE void nq_jobs_unpop(nq_jobs *l, nq_ctx *ctx); /* to the front */
 /* The rest with the lock held. */
+/* The timeout of an attempt, within bounds: plain SQL may have written anything. */
+NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task);
+/* ctx is what the slot runs from now on. */
+NQ_PRIVATE void nq_slot_begin(struct nq_slot *slot, nq_ctx *ctx);
+/* What it ran has ended; out NULL: it never began, and is the caller's. */
+NQ_PRIVATE void nq_slot_end(struct nq_slot *slot, const nq_outcome *out);
+/* Attempts ended, that took so long together. */
+NQ_PRIVATE void nq_slots_ended(nq_proc *p, size_t n, int64_t took_us);
 NQ_PRIVATE void nq_done_push(nq_proc *p, nq_ctx *ctx);    /* out is set */
 NQ_PRIVATE void nq_carry_end(nq_proc *p);                 /* no claim will come soon: the completer's turn */
 NQ_PRIVATE void nq_done_release(nq_proc *p, nq_ctx *ctx); /* give back, unstarted or abandoned */

@@ -5,7 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "proc.h"
+#include "child.h"
 
 #define PROCESSOR_MAX_CONCURRENCY 1024
 #define PROCESSOR_MAX_BATCH       1000
@@ -162,7 +162,11 @@ static void processor_free_memory(nq_proc *p)
     for (size_t i = 0; i < p->nroutes; i++) {
         free(p->routes[i].type);
         free(p->routes[i].layers);
+        nq_limits_free(&p->routes[i].limits);
     }
+    for (unsigned i = 0; p->slots && i < p->opts.concurrency; i++)
+        if (p->slots[i].wake_fd >= 0)
+            close(p->slots[i].wake_fd);
     free(p->feeds);
     free(p->routes);
     free(p->layers);
@@ -181,6 +185,8 @@ NQ_PRIVATE void nq_proc_unref(nq_proc *p)
         pthread_cond_destroy(conds[i]);
     pthread_mutex_destroy(&p->lock);
     close(p->poke_fd);
+    nq_zygote_stop(p);
+    nq_zygote_free(p);
     processor_free_memory(p);
 }
 
@@ -211,6 +217,10 @@ int nq_proc_new(nq_proc **out, nq *q, const nq_proc_options *opts, nq_err *err)
     nq_jobs_init(&p->ended);
     nq_jobs_init(&p->along);
     p->slots = calloc(p->opts.concurrency, sizeof *p->slots);
+    for (unsigned i = 0; p->slots && i < p->opts.concurrency; i++) {
+        p->slots[i].wake_fd = -1;
+        nq_jobs_init(&p->slots[i].ahead);
+    }
     rc = p->slots ? processor_sync(p, err) : nq_err_nomem(err);
 out:
     if (rc != NQ_OK)
@@ -229,10 +239,13 @@ void nq_proc_free(nq_proc *p)
 
 /* ---- Registration ---- */
 
-static int processor_may_register(const nq_proc *p, nq_err *err)
+NQ_PRIVATE int nq_proc_may_register(const nq_proc *p, nq_err *err)
 {
     if (!p)
         return nq_err_set(err, NQ_EINVAL, "the processor is NULL");
+    if (p->zygote)
+        return nq_err_set(err, NQ_EINVAL,
+                          "nq_proc_fork was called: what is registered now would be unknown to the children");
     if (atomic_load(&p->started))
         return nq_err_set(err, NQ_EINVAL, "handlers and middleware are registered before nq_proc_run");
     return nq_usable(p->q, err);
@@ -258,7 +271,7 @@ int nq_proc_handle(nq_proc *p, const char *type, nq_handler handler, void *udata
 {
     nq_handle_options o;
     struct nq_route r = {.fn = handler, .udata = udata}, *grown;
-    int rc = processor_may_register(p, err);
+    int rc = nq_proc_may_register(p, err);
     if (rc != NQ_OK)
         return rc;
     if (!handler)
@@ -268,9 +281,12 @@ int nq_proc_handle(nq_proc *p, const char *type, nq_handler handler, void *udata
     if (nq_route_find(p, type))
         return type ? nq_err_set(err, NQ_EINVAL, "type '%s' has a handler already", type)
                     : nq_err_set(err, NQ_EINVAL, "there is a handler of every other type already");
-    if ((rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err)) != NQ_OK ||
-        (rc = processor_layers(&r, &o, err)) != NQ_OK)
+    if ((rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err)) != NQ_OK)
         return rc;
+    r.max_crashes = o.max_crashes ? o.max_crashes : p->opts.max_crashes;
+    r.isolated = o.isolation == NQ_PROCESS;
+    if ((rc = nq_limits_read(&r.limits, &o, err)) != NQ_OK || (rc = processor_layers(&r, &o, err)) != NQ_OK)
+        goto out;
     if (type && !(r.type = strdup(type)))
         goto nomem;
     grown = realloc(p->routes, (p->nroutes + 1) * sizeof *grown);
@@ -280,14 +296,17 @@ int nq_proc_handle(nq_proc *p, const char *type, nq_handler handler, void *udata
     p->routes[p->nroutes++] = r;
     return NQ_OK;
 nomem:
+    rc = nq_err_nomem(err);
+out:
     free(r.type);
     free(r.layers);
-    return nq_err_nomem(err);
+    nq_limits_free(&r.limits);
+    return rc;
 }
 
 int nq_proc_use(nq_proc *p, nq_middleware middleware, void *udata, nq_err *err)
 {
-    int rc = processor_may_register(p, err);
+    int rc = nq_proc_may_register(p, err);
     if (rc != NQ_OK)
         return rc;
     if (!middleware)

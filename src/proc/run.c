@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "proc.h"
+#include "child.h"
+
+#define RUN_KILL_US NQ_SECONDS(2)
 
 struct run {
     nq_proc *proc;
@@ -190,6 +192,7 @@ static void run_phase(nq_proc *p, enum nq_phase phase)
     pthread_cond_broadcast(&p->watch_cond);
     pthread_cond_broadcast(&p->live_cond);
     pthread_cond_broadcast(&p->bell_cond);
+    nq_children_wake(p);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -252,7 +255,9 @@ static void run_shutdown(struct run *r, nq_err *stuck)
         pthread_mutex_lock(&p->lock);
         nq_cancel_running(p, NQ_CAUSE_SHUTDOWN);
         pthread_mutex_unlock(&p->lock);
-        if (!run_wait_handlers(p, p->opts.cancel_grace_us, UINT_MAX))
+        /* Children are killed when the grace is over, which takes a moment. */
+        const int64_t moment = p->zygote ? RUN_KILL_US : 0;
+        if (!run_wait_handlers(p, p->opts.cancel_grace_us + moment, UINT_MAX))
             run_abandon(r, stuck);
     }
     if (r->has_fetcher)
@@ -292,11 +297,25 @@ static int run_result(const struct run *r, const nq_err *stuck, nq_err *err)
             *err = *stuck;
         return NQ_ESTUCK;
     }
+    if (p->zygote && atomic_load(&p->zygote->lost))
+        return nq_err_set(
+            err, NQ_ESYSTEM,
+            "the parent of the child processes died, and cannot be forked anew in a process with "
+            "threads; the tasks were released: start again");
     if (p->lost > 0)
         return nq_err_set(err, p->lost_err.code,
                           "%zu outcome(s) could not be recorded, their tasks will run again: %.300s", p->lost,
                           p->lost_err.message);
     return NQ_OK;
+}
+
+/* Is a zygote wanted, and not there? */
+static bool run_isolates(const nq_proc *p)
+{
+    bool isolated = false;
+    for (size_t i = 0; i < p->nroutes; i++)
+        isolated = isolated || p->routes[i].isolated;
+    return isolated && !p->zygote && !atomic_load(&p->started);
 }
 
 int nq_proc_run(nq_proc *p, nq_err *err)
@@ -307,6 +326,8 @@ int nq_proc_run(nq_proc *p, nq_err *err)
         return nq_err_set(err, NQ_EINVAL, "the processor is NULL");
     int rc = nq_usable(p->q, err);
     if (rc != NQ_OK)
+        return rc;
+    if (run_isolates(p) && (rc = nq_zygote_start(p, err)) != NQ_OK)
         return rc;
     if (atomic_exchange(&p->started, true))
         return nq_err_set(err, NQ_EINVAL, "nq_proc_run may be called once for a processor");
@@ -328,6 +349,7 @@ int nq_proc_run(nq_proc *p, nq_err *err)
     if (rc == NQ_OK)
         rc = run_result(&r, &stuck, err);
 out:
+    nq_zygote_stop(p);
     run_signals_restore(&r);
     for (size_t i = 0; i < p->nfeeds; i++) {
         nq_claimer_free(p->feeds[i].claimer);

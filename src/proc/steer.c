@@ -58,9 +58,13 @@ NQ_PRIVATE int nq_steer_cancels(nq_proc *p, nq_err *err)
         return rc;
     pthread_mutex_lock(&p->lock);
     steer_ready(p, list, n);
-    for (unsigned i = 0; i < p->opts.concurrency; i++)
+    for (unsigned i = 0; i < p->opts.concurrency; i++) {
         if (p->slots[i].ctx && steer_asked(p->slots[i].ctx, list, n))
             nq_ctx_cancel(p->slots[i].ctx, NQ_CAUSE_CANCEL);
+        for (nq_ctx *ctx = p->slots[i].ahead.head; ctx; ctx = ctx->next)
+            if (steer_asked(ctx, list, n))
+                nq_ctx_cancel(ctx, NQ_CAUSE_CANCEL);
+    }
     pthread_mutex_unlock(&p->lock);
     free(list);
     return NQ_OK;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The handler threads and the watch over their deadlines. */
-#include "proc.h"
+#include "child.h"
 
 NQ_PRIVATE void nq_jobs_init(nq_jobs *l)
 {
@@ -28,6 +28,14 @@ NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l)
     l->n--;
     ctx->next = NULL;
     return ctx;
+}
+
+NQ_PRIVATE void nq_jobs_unpop(nq_jobs *l, nq_ctx *ctx)
+{
+    ctx->next = l->head;
+    l->head = ctx;
+    if (l->n++ == 0)
+        l->tail = &ctx->next;
 }
 
 NQ_PRIVATE void nq_done_push(nq_proc *p, nq_ctx *ctx)
@@ -75,34 +83,59 @@ NQ_PRIVATE void nq_ready_release(nq_proc *p)
 
 NQ_PRIVATE size_t nq_proc_held(const nq_proc *p)
 {
-    return p->ready.n + atomic_load(&p->running) + p->unrecorded;
+    return p->ready.n + p->ahead + atomic_load(&p->running) + p->unrecorded;
 }
 
 NQ_PRIVATE void nq_cancel_running(nq_proc *p, enum nq_cause cause)
 {
-    for (unsigned i = 0; i < p->opts.concurrency; i++)
+    for (unsigned i = 0; i < p->opts.concurrency; i++) {
         if (p->slots[i].ctx)
             nq_ctx_cancel(p->slots[i].ctx, cause);
+        for (nq_ctx *ctx = p->slots[i].ahead.head; ctx; ctx = ctx->next)
+            nq_ctx_cancel(ctx, cause);
+    }
 }
 
-/* With the lock held: the attempt of this slot ended. */
-static void threads_ended(struct nq_slot *slot, const nq_outcome *out, int64_t took_us)
+NQ_PRIVATE void nq_slots_ended(nq_proc *p, size_t n, int64_t took_us)
 {
-    nq_proc *p = slot->proc;
-    nq_ctx *ctx = slot->ctx;
-    slot->ctx = NULL;
-    atomic_fetch_sub(&p->running, 1);
-    p->avg16_us += took_us - p->avg16_us / 16;
-    if (atomic_load(&ctx->abandoned)) {
-        nq_ctx_unref(ctx);
-    } else {
-        ctx->out = *out;
-        nq_done_push(p, ctx);
-    }
+    for (size_t i = 0; i < n; i++)
+        p->avg16_us += took_us / (int64_t)n - p->avg16_us / 16;
     if (p->hungry && nq_fetch_wanted(p) > 0)
         pthread_cond_signal(&p->fetch_cond);
     if (p->phase != NQ_PHASE_RUN && atomic_load(&p->running) == 0)
         nq_proc_poke(p);
+}
+
+NQ_PRIVATE void nq_slot_end(struct nq_slot *slot, const nq_outcome *out)
+{
+    nq_ctx *ctx = slot->ctx;
+    slot->ctx = NULL;
+    atomic_fetch_sub(&slot->proc->running, 1);
+    if (!out)
+        return;
+    if (atomic_load(&ctx->abandoned)) {
+        nq_ctx_unref(ctx);
+    } else {
+        ctx->out = *out;
+        nq_done_push(slot->proc, ctx);
+    }
+}
+
+NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task)
+{
+    if (task->timeout_us < NQ_SECONDS(1))
+        return NQ_SECONDS(1);
+    return task->timeout_us < NQ_MAX_DURATION ? task->timeout_us : NQ_MAX_DURATION;
+}
+
+NQ_PRIVATE void nq_slot_begin(struct nq_slot *slot, nq_ctx *ctx)
+{
+    nq_proc *p = slot->proc;
+    ctx->deadline_us = nq_mono_us() + nq_timeout_of(&ctx->claim->task);
+    slot->ctx = ctx;
+    atomic_fetch_add(&p->running, 1);
+    if (ctx->deadline_us < p->watch_until)
+        pthread_cond_signal(&p->watch_cond);
 }
 
 /* With the lock held: the next attempt, or NULL when there will be none. */
@@ -119,16 +152,7 @@ static nq_ctx *threads_take(struct nq_slot *slot)
     if (!ctx)
         return NULL;
     nq_ready_rouse(p);
-    int64_t timeout = ctx->claim->task.timeout_us;
-    if (timeout < NQ_SECONDS(1)) /* plain SQL may have written anything */
-        timeout = NQ_SECONDS(1);
-    else if (timeout > NQ_MAX_DURATION)
-        timeout = NQ_MAX_DURATION;
-    ctx->deadline_us = nq_mono_us() + timeout;
-    slot->ctx = ctx;
-    atomic_fetch_add(&p->running, 1);
-    if (ctx->deadline_us < p->watch_until)
-        pthread_cond_signal(&p->watch_cond);
+    nq_slot_begin(slot, ctx);
     return ctx;
 }
 
@@ -142,12 +166,18 @@ NQ_PRIVATE void *nq_handler_main(void *arg)
     while ((ctx = threads_take(slot))) {
         nq_outcome out;
         pthread_mutex_unlock(&p->lock);
+        if (ctx->route && ctx->route->isolated) {
+            nq_drive(slot);
+            pthread_mutex_lock(&p->lock);
+            continue;
+        }
         int64_t start = nq_mono_us();
         nq_dispatch(ctx, &out);
         int64_t took = nq_mono_us() - start;
         pthread_mutex_lock(&p->lock);
         nq_ctx_close_fd(ctx);
-        threads_ended(slot, &out, took);
+        nq_slot_end(slot, &out);
+        nq_slots_ended(p, 1, took);
     }
     pthread_mutex_unlock(&p->lock);
     nq_proc_unref(p);

@@ -61,6 +61,6 @@ int main(int argc, char **argv)
 {
     Suite *(*const suites[])(void) = {suite_verdicts, suite_retry,   suite_middleware, suite_cancel,
                                       suite_stop,     suite_threads, suite_crash,      suite_followups,
-                                      suite_wake,     suite_steer,   suite_complete};
+                                      suite_wake,     suite_steer,   suite_complete,   suite_isolation};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }

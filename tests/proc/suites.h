@@ -14,6 +14,7 @@ Suite *suite_threads(void);
 Suite *suite_crash(void);
 Suite *suite_followups(void);
 Suite *suite_wake(void);
+Suite *suite_isolation(void);
 Suite *suite_steer(void);
 Suite *suite_complete(void);
 

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: MIT */
+/* A handler thread that has its tasks run in a child. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "child.h"
+
+/* So many tasks are given to a child at once as it does in this time, if they are small. */
+#define DRIVE_WINDOW_US 500
+#define DRIVE_BYTES     65536
+/* A task that runs so long is no quick one: those behind it go to others. */
+#define DRIVE_SLOW_US  NQ_MS(5)
+#define DRIVE_PAUSE_MS 200 /* when there is no child to be had */
+/* A child that ends closes its channel a moment before its end is reported. */
+#define DRIVE_CLOSED_US NQ_MS(500)
+
+struct drive_end {
+    nq_ctx *ctx;
+    nq_outcome out;
+};
+
+struct drive {
+    struct nq_slot *slot;
+    nq_proc *proc;
+    nq_child *child;
+    int64_t since_us;                    /* the running task runs since then, as far as is known */
+    bool recalled;                       /* what was behind it was taken back */
+    uint64_t told;                       /* the child was told this of its cause */
+    int64_t term_us, kill_us, closed_us; /* INT64_MAX: not to be done */
+    size_t nends;                        /* answered, not settled */
+    struct drive_end ends[NQ_AHEAD_MAX];
+};
+
+static nq_outcome drive_released(const nq_ctx *ctx)
+{
+    nq_outcome out;
+    memset(&out, 0, sizeof out);
+    out.id = ctx->claim->task.id;
+    out.lease = ctx->claim->lease;
+    out.kind = NQ_OUT_RELEASE;
+    return out;
+}
+
+/* ---- Giving ---- */
+
+/* With the lock held: ctx is what runs from now on. Whoever cancels it wakes us. */
+static void drive_begin(struct drive *d, nq_ctx *ctx)
+{
+    if (d->slot->ctx != ctx)
+        nq_slot_begin(d->slot, ctx);
+    atomic_store(&ctx->fd, d->slot->wake_fd);
+    d->since_us = nq_mono_us();
+    d->recalled = false;
+    d->term_us = d->kill_us = INT64_MAX;
+}
+
+static void drive_number(const struct drive *d, nq_ctx *ctx)
+{
+    nq_page *page = d->child->page;
+    ctx->seq = ++d->child->seq;
+    atomic_store(&page->begun[ctx->seq % NQ_AHEAD_MAX], nq_page_word(ctx->seq, NQ_BEGUN_NOT));
+}
+
+/* With the lock held: how many tasks the child should have. */
+static size_t drive_depth(const nq_proc *p)
+{
+    const int64_t each = p->avg16_us / 16 + 1, n = DRIVE_WINDOW_US / each;
+    return n < 1 ? 1 : n > NQ_AHEAD_MAX ? NQ_AHEAD_MAX : (size_t)n;
+}
+
+/* With the lock held: take more of the same kind, leaving to other idle threads their share. */
+static void drive_fill(struct drive *d)
+{
+    nq_proc *p = d->proc;
+    nq_child *c = d->child;
+    struct nq_slot *slot = d->slot;
+    const size_t depth = drive_depth(p), has = slot->ahead.n + (slot->ctx != NULL);
+    size_t more = p->ready.n / (p->idle + 1) + 1, bytes = c->out.n - c->out_at;
+    if (p->phase != NQ_PHASE_RUN || c->retire || c->fault || c->ended || (slot->ctx && has > depth / 2))
+        return;
+    if (slot->ctx && nq_ctx_cause(slot->ctx) != NQ_CAUSE_NONE)
+        return;
+    more = has + more > depth ? depth - has : more;
+    for (nq_ctx *ctx; more > 0 && (ctx = p->ready.head); more--) {
+        if (!ctx->route || !ctx->route->isolated || ctx->route->kind != c->kind)
+            return;
+        bytes += nq_frame_task_size(ctx);
+        if (slot->ctx && (d->recalled || bytes > DRIVE_BYTES || c->seq + 1 - slot->ctx->seq >= NQ_AHEAD_MAX))
+            return;
+        if (c->begun + slot->ahead.n + (slot->ctx != NULL) >= c->limits->tasks)
+            return;
+        drive_number(d, nq_jobs_pop(&p->ready));
+        if (slot->ctx) {
+            nq_jobs_push(&slot->ahead, ctx);
+            p->ahead++;
+        } else {
+            drive_begin(d, ctx);
+        }
+    }
+}
+
+/* Write those from seq on into the channel's buffer. */
+static bool drive_give(struct drive *d, uint64_t seq)
+{
+    nq_buf *out = &d->child->out;
+    if (d->slot->ctx && d->slot->ctx->seq >= seq)
+        nq_frame_task(out, d->slot->ctx);
+    for (const nq_ctx *ctx = d->slot->ahead.head; ctx; ctx = ctx->next)
+        if (ctx->seq >= seq)
+            nq_frame_task(out, ctx);
+    return !out->failed && nq_child_send(d->child);
+}
+
+/* ---- Taking back ---- */
+
+/* With the lock held: a task that never began goes to where it came from, or back to the database. */
+static void drive_back(nq_proc *p, nq_ctx *ctx)
+{
+    const enum nq_cause cause = nq_ctx_cause(ctx);
+    if (cause == NQ_CAUSE_CANCEL) {
+        ctx->out.kind = NQ_OUT_CANCELLED;
+        nq_done_push(p, ctx);
+    } else if (cause == NQ_CAUSE_NONE && p->phase == NQ_PHASE_RUN &&
+               p->member == NQ_LEASE_PROCESSOR(ctx->claim->lease)) {
+        nq_jobs_unpop(&p->ready, ctx);
+        nq_ready_rouse(p);
+    } else {
+        nq_done_release(p, ctx);
+    }
+}
+
+/* With the lock held: all that did not begin; all there is when the child is dead. */
+static void drive_recall(struct drive *d)
+{
+    nq_proc *p = d->proc;
+    nq_ctx *ctx, *back = NULL;
+    nq_jobs stay;
+    nq_jobs_init(&stay);
+    while ((ctx = nq_jobs_pop(&d->slot->ahead))) {
+        if (!nq_page_move(d->child->page, ctx->seq, NQ_BEGUN_NEVER) && !d->child->ended) {
+            nq_jobs_push(&stay, ctx);
+            continue;
+        }
+        p->ahead--;
+        ctx->next = back;
+        back = ctx;
+    }
+    d->slot->ahead = stay;
+    if (!stay.head)
+        nq_jobs_init(&d->slot->ahead);
+    while ((ctx = back)) { /* the last first, so that the first comes first */
+        back = ctx->next;
+        drive_back(p, ctx);
+    }
+    d->recalled = true;
+}
+
+/* ---- Hearing ---- */
+
+static void drive_fault(struct drive *d, const char *fault)
+{
+    nq_child *c = d->child;
+    if (!c->fault && !c->ended)
+        c->fault = fault;
+    c->retire = true;
+    nq_child_signal(c, SIGKILL);
+}
+
+/* Nothing comes from it any more: it ends, or it is made to. */
+static void drive_closed(struct drive *d)
+{
+    nq_child *c = d->child;
+    c->retire = true;
+    if (c->channel >= 0 && !c->ended)
+        d->closed_us = nq_mono_us() + DRIVE_CLOSED_US;
+    if (c->channel >= 0)
+        close(c->channel);
+    c->channel = -1;
+}
+
+static void drive_answered(struct drive *d, nq_ctx *ctx, const nq_answer *a)
+{
+    struct drive_end *end = &d->ends[d->nends++];
+    free(ctx->message);
+    ctx->message = a->message_size ? strndup(a->message, a->message_size) : NULL;
+    ctx->delay_us = a->delay_us;
+    ctx->completed = a->completed;
+    end->ctx = ctx;
+    nq_dispatch_verdict(ctx, a->verdict, &end->out);
+    d->child->begun++;
+}
+
+/* One frame about ctx, the first that is not answered; false: it breaks the rules. */
+static bool drive_frame(struct drive *d, nq_ctx *ctx, const nq_frame *head, const char *body)
+{
+    nq_answer answer;
+    nq_told told;
+    if (!ctx || head->seq != ctx->seq || !nq_page_began(d->child->page, ctx->seq))
+        return false;
+    if (nq_frame_read_answer(head, body, &answer)) {
+        drive_answered(d, ctx, &answer);
+        return true;
+    }
+    if (!nq_frame_read_progress(head, body, &told))
+        return false;
+    nq_ctx_set_progress(ctx, told.done, told.total, told.note, told.note_size);
+    return true;
+}
+
+static void drive_hear(struct drive *d)
+{
+    nq_child *c = d->child;
+    nq_ctx *ctx = d->slot->ctx;
+    for (;;) {
+        nq_frame head;
+        bool more;
+        const char *p = c->in.p + c->in_at;
+        const size_t before = d->nends;
+        if (c->fault || c->in.n == c->in_at)
+            return;
+        if (!nq_frame_heard(p, c->in.n - c->in_at, &head, &more)) {
+            drive_fault(d, "wrote something else than answers to its channel");
+            return;
+        }
+        if (more)
+            return;
+        if (!drive_frame(d, ctx, &head, p + sizeof head)) {
+            drive_fault(d, "answered what it was not asked");
+            return;
+        }
+        c->in_at += sizeof head + head.size;
+        if (d->nends > before)
+            ctx = ctx == d->slot->ctx ? d->slot->ahead.head : ctx->next;
+    }
+}
+
+/* With the lock held: hand over what was answered; the next ones run by now. */
+static void drive_settle(struct drive *d)
+{
+    nq_proc *p = d->proc;
+    const int64_t took = nq_mono_us() - d->since_us;
+    atomic_fetch_add(&p->running, 1); /* between two tasks it does not look as if none ran */
+    for (size_t i = 0; i < d->nends; i++) {
+        atomic_store(&d->ends[i].ctx->fd, -1);
+        nq_slot_end(d->slot, &d->ends[i].out);
+        nq_ctx *next = nq_jobs_pop(&d->slot->ahead);
+        if (next) {
+            p->ahead--;
+            drive_begin(d, next);
+        }
+    }
+    atomic_fetch_sub(&p->running, 1);
+    nq_slots_ended(p, d->nends, took);
+    d->nends = 0;
+}
+
+/* ---- Stopping ---- */
+
+/* Tell the child why it should stop, and see that it does. */
+static void drive_cancel(struct drive *d, int64_t now)
+{
+    const nq_ctx *ctx = d->slot->ctx;
+    const enum nq_cause cause = nq_ctx_cause(ctx);
+    const uint64_t word = ctx->seq << 8 | (uint64_t)cause, one = 1;
+    const int64_t grace = d->proc->opts.cancel_grace_us;
+    if (cause != NQ_CAUSE_NONE && d->told != word) {
+        d->told = word;
+        d->child->retire = true;
+        atomic_store(&d->child->page->cause, word);
+        if (write(d->child->cancel, &one, sizeof one) < 0)
+            d->term_us = now; /* cannot be */
+        if (d->kill_us == INT64_MAX) {
+            d->term_us = now + grace / 4;
+            d->kill_us = now + grace;
+        }
+    }
+    if (d->term_us <= now) {
+        nq_child_signal(d->child, SIGTERM);
+        d->term_us = INT64_MAX;
+    }
+    if (d->closed_us <= now) {
+        drive_fault(d, "closed its channel");
+        d->closed_us = INT64_MAX;
+    }
+    if (d->kill_us <= now) {
+        nq_child_signal(d->child, SIGKILL);
+        d->kill_us = now + NQ_SECONDS(1);
+    }
+}
+
+/* With the lock held: is it time to take back what is behind the running task? */
+static bool drive_is_slow(const struct drive *d, int64_t now)
+{
+    const nq_proc *p = d->proc;
+    return d->slot->ahead.n > 0 && !d->recalled &&
+           (now - d->since_us >= DRIVE_SLOW_US || p->phase != NQ_PHASE_RUN ||
+            nq_ctx_cause(d->slot->ctx) != NQ_CAUSE_NONE);
+}
+
+static int drive_timeout(const struct drive *d, int64_t now)
+{
+    int64_t until = d->term_us < d->kill_us ? d->term_us : d->kill_us;
+    until = d->closed_us < until ? d->closed_us : until;
+    if (d->slot->ahead.n > 0 && !d->recalled && d->since_us + DRIVE_SLOW_US < until)
+        until = d->since_us + DRIVE_SLOW_US;
+    if (until == INT64_MAX)
+        return -1;
+    return until <= now ? 0 : (int)((until - now + 999) / 1000);
+}
+
+/* Wait until something happens, and hear what it is. */
+static void drive_wait(struct drive *d)
+{
+    nq_child *c = d->child;
+    const short wanted = (short)(c->out_at < c->out.n ? POLLIN | POLLOUT : POLLIN);
+    struct pollfd fds[4] = {{c->fault ? -1 : c->channel, wanted, 0},
+                            {c->errors, POLLIN, 0},
+                            {c->report, POLLIN, 0},
+                            {d->slot->wake_fd, POLLIN, 0}};
+    uint64_t count;
+    if (poll(fds, 4, drive_timeout(d, nq_mono_us())) < 0)
+        return;
+    if (fds[3].revents && read(d->slot->wake_fd, &count, sizeof count) < 0)
+        return;
+    if (fds[1].revents || fds[2].revents)
+        nq_child_listen(d->proc, c);
+    if (fds[0].revents || c->ended) {
+        const bool open = nq_child_send(c) && nq_child_receive(c);
+        drive_hear(d);
+        if (!open)
+            drive_closed(d);
+    }
+}
+
+/* ---- The end of a child ---- */
+
+/* The attempt that the child took with it. */
+static void drive_victim(struct drive *d, nq_outcome *out)
+{
+    nq_ctx *ctx = d->slot->ctx;
+    const enum nq_cause cause = nq_ctx_cause(ctx);
+    if (atomic_load(&d->proc->zygote->lost) || d->child->end.kind != NQ_REPORT_ENDED) {
+        *out = drive_released(ctx);
+        return;
+    }
+    if (cause == NQ_CAUSE_NONE || cause == NQ_CAUSE_TIMEOUT)
+        nq_child_tell(d->child, ctx, nq_mono_us() - d->since_us);
+    if (cause == NQ_CAUSE_NONE)
+        nq_dispatch_died(ctx, out);
+    else
+        nq_dispatch_verdict(ctx, NQ_RETRY, out);
+}
+
+static void drive_died(struct drive *d)
+{
+    nq_proc *p = d->proc;
+    nq_outcome out;
+    nq_ctx *ctx;
+    pthread_mutex_lock(&p->lock);
+    drive_settle(d);
+    drive_recall(d);
+    ctx = d->slot->ctx;
+    pthread_mutex_unlock(&p->lock);
+    if (!ctx)
+        return;
+    /* One that died before its first task would do so again, for ever. */
+    const bool began = nq_page_began(d->child->page, ctx->seq) || d->child->begun == 0;
+    if (began)
+        drive_victim(d, &out);
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&ctx->fd, -1);
+    nq_slot_end(d->slot, began ? &out : NULL);
+    if (!began)
+        drive_back(p, ctx);
+    nq_slots_ended(p, began, nq_mono_us() - d->since_us);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* There is no child: the task is given back, and before the next one is a pause. */
+static void drive_without(struct nq_slot *slot, const nq_err *err)
+{
+    nq_proc *p = slot->proc;
+    struct pollfd fd = {slot->wake_fd, POLLIN, 0};
+    if (!atomic_load(&p->zygote->lost))
+        nq_proc_log(p, NQ_LOG_WARN, "task %lld is given back: %s", (long long)slot->ctx->claim->task.id,
+                    err->message);
+    pthread_mutex_lock(&p->lock);
+    const nq_outcome out = drive_released(slot->ctx);
+    atomic_store(&slot->ctx->fd, -1);
+    nq_slot_end(slot, &out);
+    nq_slots_ended(p, 0, 0);
+    const bool pause = p->phase == NQ_PHASE_RUN;
+    pthread_mutex_unlock(&p->lock);
+    if (pause)
+        (void)poll(&fd, 1, DRIVE_PAUSE_MS);
+}
+
+/* ---- The loop ---- */
+
+static void drive_run(struct drive *d)
+{
+    nq_proc *p = d->proc;
+    for (;;) {
+        const uint64_t from = d->child->seq + 1;
+        pthread_mutex_lock(&p->lock);
+        if (d->nends > 0)
+            drive_settle(d);
+        drive_fill(d);
+        if (d->slot->ctx && drive_is_slow(d, nq_mono_us()))
+            drive_recall(d);
+        const bool more = d->slot->ctx != NULL;
+        pthread_mutex_unlock(&p->lock);
+        if (!more)
+            return;
+        if (d->child->ended) {
+            drive_died(d);
+            return;
+        }
+        if (!drive_give(d, from))
+            drive_closed(d);
+        drive_cancel(d, nq_mono_us());
+        drive_wait(d);
+    }
+}
+
+NQ_PRIVATE void nq_drive(struct nq_slot *slot)
+{
+    struct drive d = {.slot = slot, .proc = slot->proc, .closed_us = INT64_MAX};
+    nq_err err = {0};
+    int rc = NQ_OK;
+    pthread_mutex_lock(&d.proc->lock);
+    if (slot->wake_fd < 0 && (slot->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+        rc = nq_err_sys(&err, NQ_ESYSTEM, errno, "cannot make an eventfd");
+    drive_begin(&d, slot->ctx);
+    pthread_mutex_unlock(&d.proc->lock);
+    if (rc == NQ_OK)
+        rc = nq_child_get(d.proc, slot->ctx->route, &d.child, &err);
+    if (rc != NQ_OK) {
+        drive_without(slot, &err);
+        return;
+    }
+    drive_number(&d, slot->ctx);
+    if (!drive_give(&d, slot->ctx->seq))
+        drive_closed(&d);
+    drive_run(&d);
+    nq_child_put(d.proc, d.child);
+}
