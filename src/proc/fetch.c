@@ -9,9 +9,7 @@ struct fetch {
     size_t nspare;
     int64_t retry_us; /* after trouble: no claim before */
     struct nq_away away;
-    size_t nalong; /* completions that the claim takes along */
-    nq_ctx *along[NQ_FINISH_MAX];
-    nq_outcome *outs[NQ_FINISH_MAX];
+    nq_along along;
 };
 
 /* One claim that is about to be made. */
@@ -189,17 +187,6 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     return true;
 }
 
-/* With the lock held: what the claim takes along. */
-static void fetch_take_along(struct fetch *f)
-{
-    f->nalong = 0;
-    while (f->nalong < NQ_FINISH_MAX && f->proc->along.head) {
-        nq_ctx *ctx = nq_jobs_pop(&f->proc->along);
-        f->outs[f->nalong] = &ctx->out;
-        f->along[f->nalong++] = ctx;
-    }
-}
-
 /* With the lock held. The bell is hung out while the fetcher waits for tasks; not in trouble with the
  * database. */
 static void fetch_sleep(struct fetch *f, int64_t until)
@@ -234,7 +221,7 @@ static bool fetch_wait(struct fetch *f, struct fetch_claim *c)
         fetch_sleep(f, until);
     p->hungry = false;
     if (on)
-        fetch_take_along(f);
+        nq_along_take(p, &f->along);
     else
         nq_carry_end(p);
     pthread_mutex_unlock(&p->lock);
@@ -319,29 +306,10 @@ static void fetch_deliver(struct fetch *f, const struct fetch_claim *c, nq_claim
     pthread_mutex_unlock(&p->lock);
 }
 
-/* What was taken along is recorded, or it is the completer's. */
-static void fetch_settle(struct fetch *f, enum nq_carried carried)
-{
-    nq_proc *p = f->proc;
-    if (f->nalong == 0)
-        return;
-    if (carried == NQ_CARRIED) {
-        nq_settle(p, f->along, f->nalong, false);
-        return;
-    }
-    pthread_mutex_lock(&p->lock);
-    for (size_t i = 0; i < f->nalong; i++) {
-        f->along[i]->unknown = carried == NQ_CARRIED_UNKNOWN;
-        nq_jobs_push(&p->ended, f->along[i]);
-    }
-    nq_carry_end(p);
-    pthread_mutex_unlock(&p->lock);
-}
-
 static void fetch_claim(struct fetch *f, struct fetch_claim *c)
 {
     nq_proc *p = f->proc;
-    nq_carry carry = {.outcomes = f->outs, .n = f->nalong};
+    nq_carry carry = {.outcomes = f->along.outs, .n = f->along.n};
     nq_claimed *list = NULL;
     size_t n = 0;
     int64_t wait_us = -1;
@@ -353,7 +321,7 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
     int rc = c->limit
                  ? nq_claimer_claim(c->feed->claimer, c->lease, c->limit, &carry, &list, &n, &wait_us, &err)
                  : nq_err_nomem(&err);
-    fetch_settle(f, carry.carried);
+    nq_along_settle(p, &f->along, carry.carried);
     if (rc != NQ_OK) {
         f->retry_us = nq_mono_us() + nq_away_failed(p, &f->away, "claiming", &err);
         return;

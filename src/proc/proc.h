@@ -249,7 +249,6 @@ NQ_PRIVATE void nq_slot_end(struct nq_slot *slot, const nq_outcome *out);
 /* Attempts ended, that took so long together. */
 NQ_PRIVATE void nq_slots_ended(nq_proc *p, size_t n, int64_t took_us);
 NQ_PRIVATE void nq_done_push(nq_proc *p, nq_ctx *ctx);    /* out is set */
-NQ_PRIVATE void nq_carry_end(nq_proc *p);                 /* no claim will come soon: the completer's turn */
 NQ_PRIVATE void nq_done_release(nq_proc *p, nq_ctx *ctx); /* give back, unstarted or abandoned */
 NQ_PRIVATE void nq_ready_release(nq_proc *p);             /* all that are unstarted */
 /* Wake one idle handler for what is ready; it wakes the next before it runs its task. So quick tasks are run
@@ -262,6 +261,18 @@ NQ_PRIVATE void nq_cancel_running(nq_proc *p, enum nq_cause cause);
 NQ_PRIVATE void *nq_fetch_main(void *proc);
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_proc *p); /* with the lock held: how many to claim now */
 NQ_PRIVATE void nq_fetch_wake(void *proc, uint64_t queue, nq_id id); /* the listener */
+
+/* ---- carry.c: completions that the next claim takes along. While p->carrying they are kept for it. */
+typedef struct nq_along {
+    size_t n;
+    nq_ctx *ctx[NQ_FINISH_MAX];
+    nq_outcome *outs[NQ_FINISH_MAX];
+} nq_along;
+/* With the lock held: take what waits; no claim will come soon, what waits is the completer's. */
+NQ_PRIVATE void nq_along_take(nq_proc *p, nq_along *a);
+NQ_PRIVATE void nq_carry_end(nq_proc *p);
+/* Without: after the claim they are recorded, or the completer's. */
+NQ_PRIVATE void nq_along_settle(nq_proc *p, nq_along *a, enum nq_carried carried);
 
 /* ---- completer.c */
 NQ_PRIVATE void *nq_completer_main(void *proc);

@@ -50,16 +50,6 @@ NQ_PRIVATE void nq_done_push(nq_proc *p, nq_ctx *ctx)
         pthread_cond_signal(&p->done_cond);
 }
 
-NQ_PRIVATE void nq_carry_end(nq_proc *p)
-{
-    nq_ctx *ctx;
-    p->carrying = false;
-    while ((ctx = nq_jobs_pop(&p->along)))
-        nq_jobs_push(&p->ended, ctx);
-    if (p->ended.head && p->completer_idle)
-        pthread_cond_signal(&p->done_cond);
-}
-
 NQ_PRIVATE void nq_done_release(nq_proc *p, nq_ctx *ctx)
 {
     ctx->out.kind = NQ_OUT_RELEASE;
