@@ -163,6 +163,11 @@ static inline int nq_mysql_rows_(MYSQL_STMT *stmt, MYSQL_RES *meta, nq_row_fn ro
             nq_mysql_column_(&fields[i], &bind[i], &vals[i]);
         rc = row(vals, n, arg);
     }
+    /* The statement may be run again: libmysqlclient then writes through the pointers that it was given. */
+    memset(bind, 0, n * sizeof *bind);
+    for (unsigned i = 0; i < n; i++)
+        bind[i].buffer_type = MYSQL_TYPE_NULL;
+    mysql_stmt_bind_result(stmt, bind);
 out:
     free(bind);
     free(vals);

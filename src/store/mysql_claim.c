@@ -299,10 +299,10 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     int rc;
     nq_buf_fmt(&b,
                "UPDATE %s FORCE INDEX (PRIMARY) SET "
-               "state=1,generation=generation+1,claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE ",
+               "state=1,generation=generation+1,claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
                nq_mysql_data_of(c->base.store)->tasks, a->lease);
     nq_mysql_where_ids(&b, batch->ids, batch->n);
-    nq_buf_str(&b, ";COMMIT");
+    nq_buf_str(&b, c->galera ? ") AND state=0;COMMIT" : ");COMMIT");
     if (b.failed) {
         nq_mysql_rollback(&c->base);
         rc = nq_err_nomem(err);
@@ -312,7 +312,9 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
         const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
         if (mysql_next_result(c->my) == 0) {
             mysql_claim_carried(a, NQ_CARRIED);
-            rc = matched == batch->n ? NQ_OK : mysql_claim_verify(c, a->lease, batch, err);
+            /* A Galera node has been seen to answer OK here although a write of another node had ended the
+             * transaction: the claim was not there. */
+            rc = matched == batch->n && !c->galera ? NQ_OK : mysql_claim_verify(c, a->lease, batch, err);
             goto out;
         }
         doubt = true; /* an answer to UPDATE but none to COMMIT */

@@ -89,6 +89,22 @@ int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_
 
 /* ---- Without RETURNING ---------------------------------------------------------------------- */
 
+/* Each by itself: on Galera another node's write may end the transaction between two statements, and only the
+ * next command is sure to hear of it. There is no ; but between them. */
+static int mysql_complete_apart(nq_mysql_conn *c, const nq_buf *b, uint64_t *deleted, nq_err *err)
+{
+    int rc = b->failed ? nq_err_nomem(err) : NQ_OK;
+    for (size_t at = 0; rc == NQ_OK && at < b->n;) {
+        const char *end = memchr(b->p + at, ';', b->n - at);
+        const size_t n = end ? (size_t)(end - b->p) - at : b->n - at;
+        rc = nq_mysql_query(c, b->p + at, n, err);
+        if (rc == NQ_OK && memcmp(b->p + at, "DELETE", 6) == 0)
+            *deleted += (uint64_t)mysql_affected_rows(c->my);
+        at += n + 1;
+    }
+    return rc;
+}
+
 /* All the DELETEs in one round trip; *deleted counts what went. */
 static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, const char *before,
                                  uint64_t *deleted, nq_err *err)
@@ -97,10 +113,10 @@ static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, const
     nq_buf_str(&b, before);
     nq_buf_str(&b, "SAVEPOINT nanoq");
     nq_mysql_done_text(d, c->base.store, &b);
-    int rc = nq_mysql_query_buf(c, &b, err);
-    nq_buf_free(&b);
     *deleted = 0;
-    while (rc == NQ_OK && (rc = nq_mysql_next(c, err)) == 1) {
+    int rc = c->galera ? mysql_complete_apart(c, &b, deleted, err) : nq_mysql_query_buf(c, &b, err);
+    nq_buf_free(&b);
+    while (rc == NQ_OK && !c->galera && (rc = nq_mysql_next(c, err)) == 1) {
         *deleted += (uint64_t)mysql_affected_rows(c->my);
         rc = NQ_OK;
     }

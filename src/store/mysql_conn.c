@@ -303,6 +303,10 @@ static int mysql_conn_session(nq_mysql_conn *c, const struct mysql_conn_vars *v,
         nq_buf_str(&b, ", SESSION wait_timeout=60"); /* see nq_mysql_guard */
     if (v->snapshot_isolation)
         nq_buf_str(&b, ", SESSION innodb_snapshot_isolation=OFF");
+    /* What another node has committed is seen here: is it claimed, is it gone, did a lost commit take effect?
+     */
+    if (c->galera)
+        nq_buf_str(&b, ", SESSION wsrep_sync_wait=1");
     nq_buf_str(&b, "; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
     const int rc = nq_mysql_run(c, &b, err);
     nq_buf_free(&b);
@@ -356,7 +360,9 @@ static int mysql_conn_check(nq_mysql_conn *c, nq_err *err)
             s->max_payload = c->packet - 16384;
         d->packet = c->packet;
         d->rollback_on_timeout = v.rollback_on_timeout;
-        d->returns = c->mariadb;
+        /* On Galera a completion takes a transaction of its own: see mysql_complete_apart. */
+        d->returns = c->mariadb && !c->galera;
+        d->galera = c->galera;
         if (!d->identity)
             d->identity = mysql_conn_identity(s, &v);
         d->limited = true;
@@ -375,7 +381,11 @@ static void mysql_conn_set_tls(MYSQL *my, const nq_mysql_data *d, bool tls)
     const unsigned mode = !tls                            ? SSL_MODE_DISABLED
                           : d->tls == NQ_MYSQL_TLS_VERIFY ? SSL_MODE_VERIFY_IDENTITY
                                                           : SSL_MODE_REQUIRED;
+    /* caching_sha2_password sends no password in plain text: without TLS it takes the server's key, as
+     * libmariadb always does. Where there is no TLS by our own choice, the network is trusted. */
+    const bool take_key = !tls;
     mysql_options(my, MYSQL_OPT_SSL_MODE, &mode);
+    mysql_options(my, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &take_key);
 #endif
     if (tls && d->tls_ca)
         mysql_options(my, MYSQL_OPT_SSL_CA, d->tls_ca);

@@ -29,6 +29,7 @@ typedef struct nq_mysql_data {
     bool limited;             /* s->max_payload was checked against the server, at the first connection */
     bool returns;             /* the server has DELETE ... RETURNING, since then */
     bool rollback_on_timeout; /* the server's innodb_rollback_on_timeout, since then */
+    bool galera;              /* a node of a cluster, since then */
     char *identity;           /* what names the database on this host, since then; NULL: nothing does */
     pthread_mutex_t mutex;    /* doubts; held for list work only, never over a network call */
     nq_mysql_doubt *doubts;

@@ -279,6 +279,9 @@ out:
  * fewer than the pieces of a few fixed sizes would. */
 static size_t mysql_enqueue_piece(const struct mysql_enqueue_job *j, nq_mysql_row **rows, size_t n)
 {
+    /* The step between ids changes on Galera with the number of nodes, in open sessions too. */
+    if (nq_mysql_data_of(j->store)->galera)
+        return n ? 1 : 0;
     const size_t packet = nq_mysql_data_of(j->store)->packet / 2;
     const size_t most = packet < MYSQL_ENQUEUE_BYTES ? packet : MYSQL_ENQUEUE_BYTES;
     size_t bytes = 0, fit = 0;
