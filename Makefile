@@ -23,6 +23,12 @@ fault: test-deps
 	@ninja -C build-test --quiet $(FAULT)
 	@tests/fault/run
 
+# On servers that this Debian does not have; they are fetched and unpacked under build-servers/.
+test-mysql test-mariadb11 test-cluster: test-deps
+	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+	@ninja -C build-test --quiet
+	@tests/servers/run $(subst test-cluster,galera,$(subst test-mariadb11,mariadb11,$(subst test-mysql,mysql9,$@)))
+
 bench: test-deps
 	@bench/run
 
@@ -38,4 +44,4 @@ install: all
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test fault bench build-deps test-deps install clean
+.PHONY: all demo test fault test-mysql test-mariadb11 test-cluster bench build-deps test-deps install clean

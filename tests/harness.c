@@ -29,6 +29,7 @@
 
 enum nq_tx_kind t_kind;
 bool t_is_mariadb;
+bool t_is_galera;
 char t_dir[256];
 char t_url[512];
 char t_name[64];

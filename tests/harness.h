@@ -30,6 +30,7 @@ int t_slow_factor(void);
 
 extern enum nq_tx_kind t_kind; /* the store under test */
 extern bool t_is_mariadb;      /* the server, once a test runs */
+extern bool t_is_galera;       /* it has no named locks, so only the lease tells of deaths */
 extern char t_dir[256];        /* the test's own directory, also its working directory */
 extern char t_url[512];        /* the test's own database */
 extern char t_name[64];        /* its name on the server; MySQL only */

@@ -49,9 +49,15 @@ bool harness_db_server(const char *url)
         return false;
     }
     MYSQL *my = harness_mysql(NULL);
-    if (my)
-        mysql_close(my);
-    return my != NULL;
+    if (!my)
+        return false;
+    if (mysql_query(my, "SHOW VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'") == 0) {
+        MYSQL_RES *res = mysql_store_result(my);
+        t_is_galera = res && mysql_num_rows(res) == 1;
+        mysql_free_result(res);
+    }
+    mysql_close(my);
+    return true;
 }
 
 unsigned t_server_port(void)

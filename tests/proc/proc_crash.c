@@ -25,6 +25,10 @@ static nq_verdict crash_handler(nq_ctx *ctx, const nq_task *task, void *udata)
         pause(); /* until somebody kills us */
 }
 
+/* The default lease is long enough to show that a lock told of the death; where there are none it has to run
+ * out. */
+#define CRASH_OPTIONS(...) P_OPTIONS(.lease_us = t_is_galera ? NQ_SECONDS(3) : 0, __VA_ARGS__)
+
 /* Short, and different for each task, as the default policy's jitter makes it: so that those claimed beside a
  * killer come back apart from it. */
 static int64_t crash_soon(unsigned attempt, const nq_task *task, void *udata)
@@ -38,7 +42,7 @@ static void crash_worker(int fd, void *arg)
     struct crash_plan *plan = arg;
     plan->fd = fd;
     nq *q = t_open();
-    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = plan->concurrency, .retry_policy = crash_soon),
+    nq_proc *p = p_new(q, CRASH_OPTIONS(.concurrency = plan->concurrency, .retry_policy = crash_soon),
                        crash_handler, plan);
     nq_err err;
     nq_proc_run(p, &err);
@@ -81,7 +85,8 @@ START_TEST(kill_9_of_a_worker_loses_nothing_and_its_tasks_run_again_soon)
     struct crash_hook hook = {0};
     p_thread t;
     p_start(&t,
-            p_new(q, P_OPTIONS(.on_error = crash_on_error, .error_udata = &hook, .retry_policy = crash_soon),
+            p_new(q,
+                  CRASH_OPTIONS(.on_error = crash_on_error, .error_udata = &hook, .retry_policy = crash_soon),
                   p_count, &n));
     T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 30);
     int64_t took = t_mono() - start;
@@ -116,7 +121,7 @@ START_TEST(a_crash_consumes_an_attempt)
     nq *q = t_open();
     nq_task seen = {0};
     p_thread t;
-    p_start(&t, p_new(q, NULL, crash_look, &seen));
+    p_start(&t, p_new(q, CRASH_OPTIONS(.concurrency = 0), crash_look, &seen));
     T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 30);
     p_stop(&t);
     ck_assert_uint_eq(seen.attempt, 2);
@@ -175,7 +180,7 @@ START_TEST(a_task_out_of_attempts_is_dead_at_its_first_crash)
     int n = 0;
     struct crash_hook hook = {0};
     p_thread t;
-    p_start(&t, p_new(q, P_OPTIONS(.on_error = crash_on_error, .error_udata = &hook), p_count, &n));
+    p_start(&t, p_new(q, CRASH_OPTIONS(.on_error = crash_on_error, .error_udata = &hook), p_count, &n));
     T_WAIT(t_state(q, id) == NQ_STATE_DEAD, 30);
     T_WAIT(p_load(&hook.finals) == 1, 10);
     p_stop(&t);
@@ -222,7 +227,7 @@ START_TEST(orphans_of_long_ago_are_found_at_the_start)
     t_free_claimed(t_claim_one(q, NQ_LEASE(999, 5))); /* a processor that has no row */
     nq_task seen = {0};
     p_thread t;
-    p_start(&t, p_new(q, NULL, crash_look, &seen));
+    p_start(&t, p_new(q, CRASH_OPTIONS(.concurrency = 0), crash_look, &seen));
     T_WAIT(t_state(q, id) == -1, 15);
     p_stop(&t);
     ck_assert_uint_eq(seen.crashes, 1);

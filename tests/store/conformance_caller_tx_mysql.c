@@ -128,6 +128,34 @@ START_TEST(a_row_that_is_held_keeps_no_other_outcome_waiting)
 }
 END_TEST
 
+/* Error 1020, of MariaDB 11.6.2 and later unless turned off: after it the transaction is gone, and what the
+ * caller sends next would commit by itself. */
+START_TEST(a_conflict_with_a_snapshot_ends_the_transaction_and_says_so)
+{
+    nq *q = t_open();
+    nq_id id = T_ADD(q, .type = "t");
+    t_conn *mine = t_connect();
+    if (t_try(mine, "SET SESSION innodb_snapshot_isolation = ON") == 0) {
+        t_run(mine, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+        t_begin(mine);
+        t_run(mine, "SELECT COUNT(*) FROM nanoq_tasks");
+        nq_claimed *c = t_claim_one(q, NQ_LEASE(1, 1));
+        T_FAILS(nq_complete_in(nq_store_of(q), t_tx(mine), id, c->lease, false, &t_last), NQ_ECONFLICT);
+        ck_assert_int_eq(t_last.db_code, 1020);
+        ck_assert(t_last.transaction_lost);
+        ck_assert_int_eq(t_state(q, id), NQ_STATE_RUNNING);
+        t_run(mine, "ROLLBACK");
+        t_begin(mine);
+        T_OK(nq_complete_in(nq_store_of(q), t_tx(mine), id, c->lease, false, &t_last));
+        t_run(mine, "COMMIT");
+        ck_assert_int_eq(t_state(q, id), -1);
+        t_free_claimed(c);
+    }
+    t_disconnect(mine);
+    nq_close(q);
+}
+END_TEST
+
 struct caller_rival {
     t_conn *conn;
     sem_t go;
@@ -234,6 +262,7 @@ Suite *suite_caller_tx_mysql(void)
     tcase_add_loop_test(c, an_open_transaction_after_a_duplicate_blocks_no_completion, 0, 2);
     tcase_add_loop_test(c, an_open_transaction_after_a_duplicate_blocks_no_insert, 0, 2);
     tcase_add_loop_test(c, a_snapshot_older_than_the_live_task_still_learns_its_id, 0, 2);
+    tcase_add_test(c, a_conflict_with_a_snapshot_ends_the_transaction_and_says_so);
     tcase_add_loop_test(c, a_rivals_uncommitted_task_is_waited_for, 0, 4);
     tcase_add_test(c, producers_are_not_stopped_by_claims);
     tcase_add_loop_test(c, a_row_that_is_held_keeps_no_other_outcome_waiting, 0, 4);

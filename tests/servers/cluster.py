@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""What a Galera cluster does to the queue: three nodes that write, one that dies, two that are gone."""
+import os
+import signal
+import subprocess
+import time
+
+import audit
+import kills
+from proxy import Proxy
+from rig import Run, mono, ms
+
+LEASE_MS = 15000
+PAUSE_US = 10_000_000  # the longest that may pass without a task, when a node dies
+
+# A cluster's rows are put in order by their clock, which is this machine's: UUID_SHORT counts on each node.
+SEQ = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED) * 4096 + UUID_SHORT() % 1024 * 4 + @@server_id, "
+
+
+def runs(cluster, figures, seed, names):
+    audit.MYSQL["seq"] = ("seq, ", SEQ)
+    for name, run in (("kill", kill), ("writers", writers), ("backlog", backlog), ("node", node), ("quorum", quorum)):
+        if not names or name in names:
+            cluster.wait_size(len(cluster.nodes))
+            run(cluster, figures, seed)
+
+
+def kill(cluster, figures, seed):
+    """kill -9 of workers on one node: no lock tells of it, the lease does."""
+    kills.kill_workers(cluster.nodes[0], figures, seed, kills=60, every=0.4, soon_us=6_500_000)
+
+
+def verdict(run, **options):
+    check = run.check(**options)
+    twice = sum(check.seen[rule] for rule in ("completed twice", "one claim a generation", "stale completion"))
+    run.figure("claimed or completed twice", twice, twice == 0, 0)
+    run.figure("acknowledged and lost", check.seen["lost"], check.seen["lost"] == 0, 0)
+    return check
+
+
+def writers(cluster, figures, seed, seconds=20):
+    """Producers and workers on all three nodes, on the same tasks and keys."""
+    before = conflicts(cluster)
+    with Run("three writers", cluster.nodes[0], figures, seed, lease_ms=LEASE_MS, work_ms=5) as run:
+        for each in cluster.nodes:
+            run.start("work", url=each.url())
+            run.start("produce", url=each.url(), pause_us=5000)
+            run.start("produce", url=each.url(), pause_us=10000, hot=20)
+        time.sleep(seconds)
+        run.stop("produce")
+        run.stop("work")
+        run.drain(workers=1)
+        verdict(run, lease_us=LEASE_MS * 1000, expect={"OK": 500, "claims": 500, "DUP": 20})
+        lost = conflicts(cluster) - before
+        run.figure("transactions that lost to another node", lost, lost > 0, "> 0")
+        worse = [line for line in run.log_lines() if "error 1213" in line]
+        run.figure("of these, surfaced at workers", len(worse), not worse, 0)
+
+
+def backlog(cluster, figures, seed, seconds=8):
+    """Workers on all three nodes at the head of one backlog: every claim meets those of the others."""
+    with Run("backlog", cluster.nodes[0], figures, seed, lease_ms=LEASE_MS, work_ms=2) as run:
+        for each in cluster.nodes:
+            for _ in range(2):
+                run.start("produce", url=each.url(), pause_us=0)
+        time.sleep(seconds)
+        run.stop("produce")
+        for each in cluster.nodes:
+            run.start("work", url=each.url(), concurrency=32)
+        left = f"SELECT COUNT(*) FROM {cluster.name}.nanoq_tasks"
+        until = time.monotonic() + 90
+        while int(run.db.sql(left)[0][0]) and time.monotonic() < until:
+            time.sleep(0.2)
+        run.stop("work")
+        run.drain(workers=1)
+        verdict(run, lease_us=LEASE_MS * 1000, expect={"OK": 1000, "claims": 1000})
+
+
+def conflicts(cluster):
+    rows = [r for n in cluster.nodes for r in n.sql("SHOW STATUS WHERE Variable_name IN ('wsrep_local_cert_failures', "
+                                                    "'wsrep_local_bf_aborts')")]
+    return sum(int(r[1]) for r in rows)
+
+
+def gap(run, since, pids, until):
+    """The longest time without a start in these processes."""
+    at, longest = since, 0
+    with open(run.path, encoding="utf-8", errors="replace") as f:
+        for line in f:
+            kind, pid, mono_us = line.split(" ", 3)[:3]
+            if kind == "START" and int(pid) in pids and since <= int(mono_us) <= until:
+                longest, at = max(longest, int(mono_us) - at), int(mono_us)
+    return max(longest, until - at)
+
+
+def same(cluster, run):
+    """Do the nodes hold the same rows?"""
+    until, states = time.monotonic() + 30, []
+    while len(states) != 1 and time.monotonic() < until:
+        time.sleep(0.5)
+        states = sorted({str(n.sql("SET wsrep_sync_wait=1; CHECKSUM TABLE nanoq_tasks, nanoq_finished, fault_audit"))
+                         for n in cluster.nodes})
+    print("\n".join(f"  {s}" for s in states) if len(states) > 1 else "", end="")
+    run.figure("different states of the nodes", len(states), len(states) == 1, 1)
+
+
+def node(cluster, figures, seed):
+    """kill -9 of each node in turn. Clients of the dead one are led to the next by a proxy."""
+    with Run("node killed", cluster.nodes[0], figures, seed, lease_ms=LEASE_MS, work_ms=5) as run:
+        run.note("EXCUSE", "a node is away: beats are")
+        proxies = [Proxy(each.port) for each in cluster.nodes]
+        try:
+            workers = []
+            for proxy in proxies:
+                url = run.db.url(proxy.port)
+                workers.append(run.start("work", url=url))
+                run.start("produce", url=url, pause_us=10000)
+            slowest = [0, 0]
+            for dead, proxy in zip(cluster.nodes, proxies):
+                time.sleep(3)
+                at = mono()
+                dead.kill()
+                run.note("SERVERKILL", "-", at)
+                proxy.target = cluster.nodes[(dead.index + 1) % 3].port
+                proxy.cut()
+                time.sleep(15)
+                own = workers[dead.index].pid
+                slowest = [max(slowest[0], gap(run, at, {w.pid for w in workers if w.pid != own}, mono())),
+                           max(slowest[1], gap(run, at, {own}, mono()))]
+                dead.start()
+                dead.wait_ready()
+                cluster.wait_size(3)
+                proxy.target = dead.port
+                proxy.cut()
+            time.sleep(2)
+            run.stop("produce")
+            run.stop("work")
+            run.drain(workers=1)
+            same(cluster, run)
+            verdict(run, lease_us=LEASE_MS * 1000, expect={"SERVERKILL": 3, "OK": 200, "FAIL": 1})
+            run.figure("pause at the other nodes, longest", ms(slowest[0]), slowest[0] <= PAUSE_US, "<= 10 s")
+            run.figure("pause of the dead node's clients, longest", ms(slowest[1]), slowest[1] <= PAUSE_US, "<= 10 s")
+        finally:
+            for proxy in proxies:
+                proxy.close()
+
+
+def quorum(cluster, figures, seed):
+    """Two of three nodes are stopped: the third refuses, and says why; when they are back work goes on."""
+    tool = os.path.join(os.environ["NANOQ_BUILD"], "nanoq")
+    first, others = cluster.nodes[0], cluster.nodes[1:]
+    with Run("quorum lost", first, figures, seed, lease_ms=LEASE_MS, work_ms=5) as run:
+        run.note("EXCUSE", "the cluster is away: beats are")
+        worker = run.start("work")
+        run.start("produce", pause_us=10000)
+        time.sleep(2)
+        for each in others:
+            each.signal(signal.SIGSTOP)
+        run.note("SERVERKILL")
+        until = time.monotonic() + 60
+        while first.ready() and time.monotonic() < until:
+            time.sleep(0.2)
+        done = subprocess.run([tool, "add", "--db", run.db.url(), "quorum", "1"], capture_output=True, text=True,
+                              timeout=60)
+        print(f"  nanoq add: exit {done.returncode}: {done.stderr.strip()}")
+        run.figure("nanoq add without quorum: exit code", done.returncode, done.returncode == 69, 69)
+        run.figure("and it says why", done.stderr.strip()[:60], "WSREP" in done.stderr, "WSREP")
+        time.sleep(2)
+        for each in others:
+            each.signal(signal.SIGCONT)
+        first.wait_ready()
+        ready = mono()
+        time.sleep(8)
+        cluster.wait_size(3)
+        pause = gap(run, ready, {worker.pid}, mono())
+        run.stop("produce")
+        run.stop("work")
+        run.drain(workers=1)
+        verdict(run, lease_us=LEASE_MS * 1000, expect={"SERVERKILL": 1, "OK": 50, "FAIL": 1})
+        run.figure("work again after the node was ready", ms(pause), pause <= PAUSE_US, "<= 10 s")
