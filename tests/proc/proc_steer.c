@@ -255,7 +255,10 @@ START_TEST(a_reclaimed_task_is_cancelled_and_not_retried)
     t_task_free(&task);
     t_kill(&child, SIGKILL);
     steer_wait_init(&w, NQ_DONE);
-    p_start(&t, p_new(q, P_OPTIONS(.on_error = steer_hook, .error_udata = &w), steer_handler, &w));
+    p_start(&t, p_new(q,
+                      P_OPTIONS(.lease_us = t_is_galera ? NQ_SECONDS(3) : 0, .on_error = steer_hook,
+                                .error_udata = &w),
+                      steer_handler, &w));
     T_WAIT(t_state(q, id) == NQ_STATE_CANCELLED, 30);
     p_stop(&t);
     ck_assert_int_eq(t_get(q, id, &task), NQ_OK);
