@@ -15,6 +15,7 @@ Suite *suite_crash(void);
 Suite *suite_followups(void);
 Suite *suite_wake(void);
 Suite *suite_isolation(void);
+Suite *suite_isolation_end(void);
 Suite *suite_steer(void);
 Suite *suite_complete(void);
 

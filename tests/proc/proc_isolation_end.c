@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/* Children when something else ends: the attempt, the processor, the process, the zygote. */
+#include "suites.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#define HANDLE(...)                                                                                          \
+    (&(nq_handle_options){.size = sizeof(nq_handle_options), .isolation = NQ_PROCESS, __VA_ARGS__})
+
+/* What children tell the test. */
+struct seen {
+    pid_t child, grandchild, escaped, zygote;
+    int begun, told, ended;
+};
+
+static struct seen *seen_new(void)
+{
+    void *p = mmap(NULL, sizeof(struct seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(p, MAP_FAILED);
+    return p;
+}
+
+static bool is_gone(pid_t pid)
+{
+    char path[64], line[256], state = 'X';
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return true;
+    if (fgets(line, sizeof line, f) && strrchr(line, ')'))
+        state = strrchr(line, ')')[2];
+    fclose(f);
+    return state == 'Z'; /* as good as: its new parent may be slow */
+}
+
+static int64_t end_soon(unsigned attempt, const nq_task *task, void *udata)
+{
+    (void)attempt, (void)task, (void)udata;
+    return NQ_MS(5);
+}
+
+static nq_verdict count(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    (void)ctx, (void)task;
+    __atomic_add_fetch((int *)udata, 1, __ATOMIC_SEQ_CST);
+    return NQ_DONE;
+}
+
+/* ---- Cancellation ---- */
+
+/* Waits for its cancellation, as a handler should. */
+static nq_verdict obey(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct seen *s = udata;
+    struct pollfd fd = {nq_ctx_fd(ctx), POLLIN, 0};
+    (void)task;
+    __atomic_add_fetch(&s->begun, 1, __ATOMIC_SEQ_CST);
+    while (poll(&fd, 1, 20000) < 0 && errno == EINTR)
+        ;
+    __atomic_store_n(&s->told, (int)nq_ctx_cause(ctx), __ATOMIC_SEQ_CST);
+    return nq_fail(ctx, NQ_RETRY, "cause %d", (int)nq_ctx_cause(ctx));
+}
+
+START_TEST(a_child_is_told_of_its_timeout_and_may_answer)
+{
+    struct seen *s = seen_new();
+    nq *q = t_open();
+    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 2, .drain = NQ_DRAIN_DUE), NULL, NULL);
+    T_OK(nq_proc_handle(p, "t", obey, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_fork(p, &t_last));
+    nq_id id = T_ADD(q, .type = "t", .timeout_us = NQ_SECONDS(1));
+    p_run(p);
+    ck_assert_int_eq(s->told, NQ_CAUSE_TIMEOUT);
+    t_task t;
+    ck_assert_int_eq(t_get(q, id, &t), NQ_OK);
+    ck_assert_str_eq(t.error, "cause 1");
+    ck_assert_uint_eq(t.info.attempts, 1);
+    ck_assert_uint_eq(t.info.crashes, 0);
+    t_task_free(&t);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(nq_cancel_reaches_a_child)
+{
+    struct seen *s = seen_new();
+    nq *q = t_open();
+    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
+    T_OK(nq_proc_handle(p, "t", obey, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_fork(p, &t_last));
+    nq_id id = T_ADD(q, .type = "t");
+    p_thread t;
+    p_start(&t, p);
+    T_WAIT(p_load(&s->begun) == 1, 10);
+    T_OK(nq_cancel(q, id, &t_last));
+    T_WAIT(t_state(q, id) == NQ_STATE_CANCELLED, 10);
+    ck_assert_int_eq(s->told, NQ_CAUSE_CANCEL);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
+/* Deaf, with a process of its own in its group and one that left it. */
+static nq_verdict deaf(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct seen *s = udata;
+    (void)ctx, (void)task;
+    signal(SIGTERM, SIG_IGN);
+    __atomic_store_n(&s->child, getpid(), __ATOMIC_SEQ_CST);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        if (fork() == 0) {
+            setsid();
+            __atomic_store_n(&s->escaped, getpid(), __ATOMIC_SEQ_CST);
+        } else {
+            __atomic_store_n(&s->grandchild, getpid(), __ATOMIC_SEQ_CST);
+        }
+        for (;;)
+            pause();
+    }
+    while (__atomic_load_n(&s->grandchild, __ATOMIC_SEQ_CST) == 0 ||
+           __atomic_load_n(&s->escaped, __ATOMIC_SEQ_CST) == 0)
+        t_pause_ms(1);
+    __atomic_add_fetch(&s->begun, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 30000; i++)
+        t_pause_ms(1);
+    return NQ_DONE;
+}
+
+START_TEST(a_shutdown_kills_deaf_children_and_releases_their_tasks)
+{
+    struct seen *s = seen_new();
+    nq *q = t_open();
+    nq_proc *p =
+        p_new(q, P_OPTIONS(.concurrency = 1, .shutdown_timeout_us = NQ_MS(50), .cancel_grace_us = NQ_MS(200)),
+              NULL, NULL);
+    T_OK(nq_proc_handle(p, "t", deaf, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_fork(p, &t_last));
+    nq_id id = T_ADD(q, .type = "t");
+    p_thread t;
+    p_start(&t, p);
+    T_WAIT(p_load(&s->begun) == 1, 10);
+    p_stop(&t);
+    t_task task;
+    ck_assert_int_eq(t_get(q, id, &task), NQ_OK);
+    ck_assert_int_eq(task.info.state, NQ_STATE_WAITING);
+    ck_assert_uint_eq(task.info.attempts, 0);
+    ck_assert_uint_eq(task.info.crashes, 0);
+    t_task_free(&task);
+    ck_assert(is_gone(s->child) && is_gone(s->grandchild) && is_gone(s->escaped));
+    nq_close(q);
+}
+END_TEST
+
+/* ---- Pipelining ---- */
+
+/* Quick until the word comes, then slow once: those behind it must not wait. */
+static nq_verdict slow_once(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct seen *s = udata;
+    (void)ctx;
+    if (strncmp(task->payload, "slow", 4) == 0) {
+        __atomic_store_n(&s->told, 1, __ATOMIC_SEQ_CST);
+        for (int i = 0; i < 20000 && __atomic_load_n(&s->ended, __ATOMIC_SEQ_CST) < 800; i++)
+            t_pause_ms(1);
+        return __atomic_load_n(&s->ended, __ATOMIC_SEQ_CST) < 800 ? NQ_RETRY : NQ_DONE;
+    }
+    __atomic_add_fetch(&s->ended, 1, __ATOMIC_SEQ_CST);
+    return NQ_DONE;
+}
+
+START_TEST(a_slow_task_does_not_hold_up_those_behind_it)
+{
+    struct seen *s = seen_new();
+    nq_task_spec specs[801];
+    char payloads[801][16];
+    nq *q = t_open();
+    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 2, .drain = NQ_DRAIN_DUE), NULL, NULL);
+    T_OK(nq_proc_handle(p, "t", slow_once, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_fork(p, &t_last));
+    for (int i = 0; i < 801; i++) {
+        snprintf(payloads[i], sizeof payloads[i], "%s%d", i == 400 ? "slow" : "quick", i);
+        specs[i] = *NQ_TASK(.type = "t", .payload = payloads[i], .payload_size = strlen(payloads[i]));
+    }
+    T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, 801, NULL, NULL, &t_last));
+    p_run(p);
+    ck_assert_int_eq(s->ended, 800);                                /* each once */
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0); /* the slow one saw the others pass */
+    nq_close(q);
+}
+END_TEST
+
+/* Every so many tasks the child is killed from outside: the others run once and lose nothing. */
+static nq_verdict fragile(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    int *runs = udata;
+    (void)ctx;
+    const long i = strtol(task->payload, NULL, 10);
+    if (__atomic_add_fetch(&runs[i], 1, __ATOMIC_SEQ_CST) == 1 && i % 50 == 7)
+        raise(SIGKILL);
+    return NQ_DONE;
+}
+
+START_TEST(tasks_behind_one_that_kills_its_child_lose_no_attempt)
+{
+    enum { N = 1000 };
+    int *runs = mmap(NULL, N * sizeof *runs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    static nq_task_spec specs[N];
+    static char payloads[N][16];
+    nq_proc_counts counts;
+    nq *q = t_open();
+    nq_proc *p =
+        p_new(q, P_OPTIONS(.concurrency = 3, .drain = NQ_DRAIN_ALL, .retry_policy = end_soon), NULL, NULL);
+    T_OK(nq_proc_handle(p, "t", fragile, runs, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_fork(p, &t_last));
+    for (int i = 0; i < N; i++) {
+        snprintf(payloads[i], sizeof payloads[i], "%d", i);
+        specs[i] = *NQ_TASK(.type = "t", .payload = payloads[i], .payload_size = strlen(payloads[i]));
+    }
+    T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, N, NULL, NULL, &t_last));
+    T_OK(nq_proc_run(p, &t_last));
+    nq_proc_count(p, &counts);
+    nq_proc_free(p);
+    for (int i = 0; i < N; i++)
+        ck_assert_msg(runs[i] == (i % 50 == 7 ? 2 : 1), "task %d ran %d times", i, runs[i]);
+    ck_assert_uint_eq(counts.done, N);
+    ck_assert_uint_eq(counts.retried, N / 50);
+    nq_close(q);
+}
+END_TEST
+
+/* ---- The end of the process, and of the zygote ---- */
+
+static nq_verdict wait_for_ever(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    ((struct seen *)udata)->zygote = getppid();
+    return deaf(ctx, task, udata);
+}
+
+static void worker(int fd, void *arg)
+{
+    nq_err err;
+    (void)fd;
+    nq *q = t_open();
+    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
+    T_OK(nq_proc_handle(p, "t", wait_for_ever, arg, HANDLE(.nice = 1), &t_last));
+    nq_proc_run(p, &err);
+}
+
+START_TEST(kill_9_of_the_process_leaves_no_orphan_and_no_lock)
+{
+    struct seen *s = seen_new();
+    t_child child;
+    int done = 0;
+    nq *q = t_open();
+    nq_id id = T_ADD(q, .type = "t");
+    nq_close(q);
+    t_fork(&child, worker, s);
+    T_WAIT(p_load(&s->begun) == 1, 20);
+    t_kill(&child, SIGKILL);
+    const int64_t start = t_mono();
+    T_WAIT(is_gone(s->child) && is_gone(s->grandchild) && is_gone(s->escaped) && is_gone(s->zygote), 5);
+    q = t_open();
+    p_thread t;
+    p_start(&t, p_new(q, NULL, count, &done));
+    T_WAIT(t_state(q, id) == -1, 20);
+    ck_assert_int_lt(t_mono() - start, NQ_SECONDS(10) * T_SLOW_FACTOR); /* far below the lease */
+    p_stop(&t);
+    ck_assert_int_eq(done, 1);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_zygote_that_dies_stops_the_processor_and_costs_no_attempt)
+{
+    struct seen *s = seen_new();
+    nq *q = t_open();
+    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 2), NULL, NULL);
+    T_OK(nq_proc_handle(p, "t", wait_for_ever, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_fork(p, &t_last));
+    nq_id id = T_ADD(q, .type = "t");
+    p_thread t;
+    p_start(&t, p);
+    T_WAIT(p_load(&s->begun) == 1, 10);
+    kill(s->zygote, SIGKILL);
+    ck_assert_int_eq(p_join(&t), NQ_ESYSTEM);
+    ck_assert_ptr_nonnull(strstr(t.err.message, "died"));
+    T_WAIT(is_gone(s->child), 5);
+    t_task task;
+    ck_assert_int_eq(t_get(q, id, &task), NQ_OK);
+    ck_assert_int_eq(task.info.state, NQ_STATE_WAITING);
+    ck_assert_uint_eq(task.info.attempts, 0);
+    t_task_free(&task);
+    kill(s->grandchild, SIGKILL); /* nobody is left to see to these */
+    kill(s->escaped, SIGKILL);
+    nq_close(q);
+}
+END_TEST
+
+/* ---- What is refused ---- */
+
+static void *idle_thread(void *arg)
+{
+    t_await(arg, 30);
+    return NULL;
+}
+
+START_TEST(a_process_with_threads_cannot_fork_the_zygote)
+{
+    sem_t stop;
+    pthread_t thread;
+    int n = 0;
+    nq *q = t_open();
+    nq_proc *p = p_new(q, NULL, NULL, NULL);
+    T_OK(nq_proc_handle(p, "t", count, &n, HANDLE(.nice = 1), &t_last));
+    sem_init(&stop, 0, 0);
+    t_thread(&thread, idle_thread, &stop);
+    T_FAILS(nq_proc_fork(p, &t_last), NQ_ETHREADS);
+    T_FAILS(nq_proc_run(p, &t_last), NQ_ETHREADS);
+    t_post(&stop);
+    pthread_join(thread, NULL);
+    T_WAIT(nq_proc_fork(p, &t_last) == NQ_OK, 5); /* the kernel may still count it */
+    T_FAILS(nq_proc_fork(p, &t_last), NQ_EINVAL);
+    T_FAILS(nq_proc_handle(p, "u", count, &n, NULL, &t_last), NQ_EINVAL);
+    nq_proc_free(p);
+    ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+    p = p_new(q, NULL, count, &n);
+    T_FAILS(nq_proc_fork(p, &t_last), NQ_EINVAL); /* nothing is isolated */
+    static const char *const bad[] = {"=x"};
+    T_FAILS(nq_proc_handle(p, "a", count, &n, HANDLE(.environment = bad, .nenvironment = 1), &t_last),
+            NQ_EINVAL);
+    T_FAILS(nq_proc_handle(p, "a", count, &n, HANDLE(.nice = -1), &t_last), NQ_EINVAL);
+    T_FAILS(nq_proc_handle(p, "a", count, &n, HANDLE(.stderr_bytes = 4000), &t_last), NQ_EINVAL);
+    nq_handle_options threaded = {.size = sizeof threaded, .memory = 1 << 20};
+    T_FAILS(nq_proc_handle(p, "a", count, &n, &threaded, &t_last), NQ_EINVAL);
+    nq_proc_free(p);
+    nq_close(q);
+}
+END_TEST
+
+Suite *suite_isolation_end(void)
+{
+    Suite *s = suite_create("isolation_end");
+    TCase *c = t_case(s, "isolation_end", 60);
+    tcase_add_test(c, a_child_is_told_of_its_timeout_and_may_answer);
+    tcase_add_test(c, nq_cancel_reaches_a_child);
+    tcase_add_test(c, a_shutdown_kills_deaf_children_and_releases_their_tasks);
+    tcase_add_test(c, a_slow_task_does_not_hold_up_those_behind_it);
+    tcase_add_test(c, tasks_behind_one_that_kills_its_child_lose_no_attempt);
+    tcase_add_test(c, kill_9_of_the_process_leaves_no_orphan_and_no_lock);
+    tcase_add_test(c, a_zygote_that_dies_stops_the_processor_and_costs_no_attempt);
+    tcase_add_test(c, a_process_with_threads_cannot_fork_the_zygote);
+    return s;
+}
