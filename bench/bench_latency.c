@@ -183,9 +183,19 @@ static void latency_process_sqlite(bench *b)
 
 /* ---- Steady load: a producer process that keeps to its clock, a worker process */
 
+/* As a curve: the percentiles of each tenth of a run, where the load's own course would hide in one figure.
+ */
+static void latency_course(bench *b, const bench_shared *s, size_t n, double seconds, const char *row)
+{
+    enum { PARTS = 10 };
+    for (size_t part = 0; part < PARTS; part++)
+        latency_add(b, s, n * part / PARTS, n * (part + 1) / PARTS, row, "nanoq",
+                    seconds * (double)(part + 1) / PARTS);
+}
+
 /* Rate of handled tasks. At rate 0 the producer sends what the worker keeps up with. */
 static double latency_flow(bench *b, const bench_db *db, double rate, double seconds, size_t most,
-                           const char *row, double x)
+                           const char *row)
 {
     const size_t n = rate > 0 ? (size_t)(rate * seconds) : most;
     bench_shared *s = bench_shared_new(n);
@@ -210,7 +220,8 @@ static double latency_flow(bench *b, const bench_db *db, double rate, double sec
     const double took = bench_seconds() - start;
     bench_child_stop(s, 0);
     if (rate > 0) {
-        latency_add(b, s, sent / 10, sent, row, "nanoq", x); /* the first tenth warms up */
+        latency_add(b, s, sent / 10, sent, row, "nanoq", 0); /* the first tenth warms up */
+        latency_course(b, s, sent, seconds, row);
     }
     bench_shared_free(s);
     return (double)sent / took;
@@ -220,12 +231,12 @@ static void latency_steady(bench *b, const bench_db *db, int percent)
 {
     char row[80], figure[80];
     const double probe = b->quick ? 1.5 : 10;
-    const double limit = latency_flow(b, db, 0, probe, (size_t)(probe * 400e3), "", 0);
+    const double limit = latency_flow(b, db, 0, probe, (size_t)(probe * 400e3), "");
     snprintf(row, sizeof row, "steady load %s, the limit", db->name);
     bench_add(b, row, "nanoq", "tasks/s", 0, limit);
     snprintf(row, sizeof row, "steady load %s, rate kept at %d %%", db->name, percent);
     snprintf(figure, sizeof figure, "steady load %s, %d %%", db->name, percent);
-    const double kept = latency_flow(b, db, limit * percent / 100, b->steady_seconds, 0, figure, 0);
+    const double kept = latency_flow(b, db, limit * percent / 100, b->steady_seconds, 0, figure);
     bench_add(b, row, "nanoq", "tasks/s", 0, kept);
 }
 
