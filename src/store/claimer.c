@@ -299,11 +299,12 @@ static int claimer_wait(nq_claimer *c, int64_t *wait_us, nq_err *err)
 NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_carry *carry,
                                 nq_claimed **out, size_t *n, int64_t *wait_us, nq_err *err)
 {
-    struct claimer_batch b = {.args = {.queue = c->queue,
-                                       .types = c->types,
-                                       .ntypes = c->ntypes,
-                                       .lease = lease,
-                                       .carry = carry && carry->n ? carry : NULL}};
+    struct claimer_batch b = {
+        .args = {.queue = c->queue,
+                 .types = c->types,
+                 .ntypes = c->ntypes,
+                 .lease = lease,
+                 .carry = carry && carry->n && nq_store_carries(c->store, 1) ? carry : NULL}};
     int64_t wait = 0;
     int code = c->told && limit ? claimer_told(c, &b, err) : NQ_OK;
     const bool guessed = c->hinted && !code && b.n == 0;
