@@ -9,8 +9,9 @@
  *     still: an owner that merely lost its connection takes the lock again and beats within that time; or
  *   - its beat stood still for the whole lease.
  * Both are measured on the watcher's own monotonic clock, and a gap between two looks counts at most
- * MEMBERS_GAP_US, so that a watcher which was itself stopped condemns nobody. Declaring is deleting the row
- * as it was observed; a declared processor learns it at its next beat.
+ * MEMBERS_GAP_US and a sixth of the lease, so that a watcher which was itself stopped, or waited for a
+ * database that nobody could write, condemns nobody. Declaring is deleting the row as it was observed; a
+ * declared processor learns it at its next beat.
  */
 #define MEMBERS_FREE_US    NQ_MS(500)
 #define MEMBERS_FREE_LOOKS 3
@@ -265,12 +266,14 @@ static int members_probe(nq_member *m, struct members_look *l, int8_t **out, nq_
 }
 
 /* Carry on what was observed of the same ones before. Both lists are in order of id. */
-static void members_compare(nq_member *m, struct members_look *l, const int8_t free_now[], int64_t now)
+static void members_compare(nq_member *m, struct members_look *l, const int8_t free_now[], int64_t lease_us,
+                            int64_t now)
 {
+    const int64_t most = lease_us / 6 < MEMBERS_GAP_US ? lease_us / 6 : MEMBERS_GAP_US;
     int64_t gap = now - m->looked_us;
     size_t j = 0;
-    if (gap > MEMBERS_GAP_US)
-        gap = MEMBERS_GAP_US;
+    if (gap > most)
+        gap = most;
     m->suspects = 0;
     for (size_t i = 0; i < l->n; i++) {
         struct members_other *o = &l->seen[i];
@@ -331,7 +334,7 @@ NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, n
     if (code)
         goto out;
     const int64_t now = nq_mono_us();
-    members_compare(m, &l, free_now, now);
+    members_compare(m, &l, free_now, lease_us, now);
     free(m->others);
     m->others = l.seen;
     m->nothers = l.n;
