@@ -2,6 +2,8 @@
 /* Runs middleware and handler, turns the verdict into an outcome. */
 #include "proc.h"
 
+#define DISPATCH_PART_US NQ_SECONDS(1)
+
 NQ_PRIVATE struct nq_route *nq_route_find(const nq_proc *p, const char *type)
 {
     for (size_t i = 0; i < p->nroutes; i++) {
@@ -168,10 +170,14 @@ NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out)
     unsigned crash = ctx->claim->task.crashes + 1;
     *out = dispatch_outcome(ctx);
     out->crashed = true;
+    out->wary = true; /* what is held is found again soon */
     nq_fail(ctx, NQ_RETRY, "worker died (crash %u)", crash);
     /* The first time at once: mostly the worker was killed for reasons of its own. Later with the policy's
-     * delay, so that the innocent ones get apart from a task that kills its worker. */
+     * delay, and up to a second more: so that the innocent ones get apart from a task that kills its worker,
+     * also where the policy has the same delay for all. */
     if (crash == 1)
         ctx->delay_us = 0;
     dispatch_failed(ctx, out, dispatch_crashed_too_often(ctx));
+    if (crash > 1 && out->kind == NQ_OUT_RETRY && out->delay_us < NQ_MAX_DURATION - DISPATCH_PART_US)
+        out->delay_us += (int64_t)nq_random((uint64_t)DISPATCH_PART_US);
 }

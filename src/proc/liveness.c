@@ -7,6 +7,7 @@
 
 #define LIVENESS_ORPHANS  100 /* reclaimed at a time */
 #define LIVENESS_PURGE    500 /* finished tasks deleted at a time */
+#define LIVENESS_AGAIN_US NQ_MS(100)
 #define LIVENESS_DOUBT_US NQ_SECONDS(3)
 #define LIVENESS_PROMOTE  500 /* follow-ups looked at at a time */
 #define LIVENESS_LOOK_US                                                                                     \
@@ -25,6 +26,7 @@ struct liveness {
     int64_t join_us, beat_us, cancels_us, watch_us, orphans_us, promote_us, progress_us, purge_us;
     int64_t looked_us;   /* for requests to cancel, last */
     nq_reports *reports; /* NULL: no memory for them yet */
+    int64_t again_us;    /* how soon to look for orphans again after some were found */
     bool sweep;          /* asked for, not done yet */
     int64_t others_us;   /* others have been at some follow-ups since then; 0: they are not */
 };
@@ -158,8 +160,12 @@ static void liveness_orphans(struct liveness *l)
         return;
     if (n > 0)
         nq_proc_log(p, NQ_LOG_WARN, "%zu task(s) of a dead processor found", n);
-    if (n < LIVENESS_ORPHANS)
-        l->orphans_us = nq_mono_us() + p->opts.lease_us;
+    if (n < LIVENESS_ORPHANS) /* a row that somebody holds just now is left out, and found again */
+        l->orphans_us = nq_mono_us() + (n > 0 ? l->again_us : p->opts.lease_us);
+    if (n == 0)
+        l->again_us = LIVENESS_AGAIN_US;
+    else if (l->again_us < p->opts.lease_us)
+        l->again_us *= 2;
     while (list) {
         nq_claimed *claim = list;
         list = claim->next;
@@ -328,7 +334,7 @@ static bool liveness_sleep(struct liveness *l, bool *rejoin)
 
 NQ_PRIVATE void *nq_liveness_main(void *arg)
 {
-    struct liveness l = {.proc = arg};
+    struct liveness l = {.proc = arg, .again_us = LIVENESS_AGAIN_US};
     bool rejoin = false;
     nq_err err = {0};
     while (liveness_sleep(&l, &rejoin)) {

@@ -65,9 +65,11 @@ def freeze(db, figures, seed, stops=100, lease_ms=3000, fence=True):
             return control(run, options)
         check = run.check(**options)
         run.figure("stale completions", check.seen["stale completion"], check.seen["stale completion"] == 0, 0)
-        # A process that is stopped inside a transaction keeps its rows: of those few the database decides when.
+        # A process that is stopped inside a transaction keeps its rows, and in a SQLite file the one write lock: of
+        # those it is not the lease that decides.
         limit, most = lease_ms * 1000 + 1_000_000, percentile(check.latency, 0.9)
-        run.figure("taken over by heartbeat alone, p90", ms(most), most <= limit, f"<= lease {ms(lease_ms * 1000)} + 1 s")
+        run.figure("taken over by heartbeat alone, p90", ms(most), most <= limit or not db.mysql,
+                   f"<= lease {ms(lease_ms * 1000)} + 1 s" if db.mysql else "-")
         run.figure("taken over by heartbeat alone, slowest", ms(max(check.latency, default=0)), True, "-")
 
 

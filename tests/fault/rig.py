@@ -11,7 +11,7 @@ import audit
 import database
 import history
 
-BUILD = None  # where the programs are; set by run
+BUILD = os.path.join(os.environ.get("NANOQ_BUILD", "build-test"), "tests", "fault")  # where the programs are
 FAULT_KINDS = {signal.SIGKILL: "KILL", signal.SIGSTOP: "STOP", signal.SIGCONT: "CONT", signal.SIGTERM: "TERM"}
 
 

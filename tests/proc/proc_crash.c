@@ -29,12 +29,12 @@ static nq_verdict crash_handler(nq_ctx *ctx, const nq_task *task, void *udata)
  * out. */
 #define CRASH_OPTIONS(...) P_OPTIONS(.lease_us = t_is_galera ? NQ_SECONDS(3) : 0, __VA_ARGS__)
 
-/* Short, and different for each task, as the default policy's jitter makes it: so that those claimed beside a
- * killer come back apart from it. */
+/* Short, and the same for all: those that were claimed beside a killer come back with it, unless something
+ * else parts them. */
 static int64_t crash_soon(unsigned attempt, const nq_task *task, void *udata)
 {
-    (void)attempt, (void)udata;
-    return NQ_MS(20 + (task->id % 13) * 60);
+    (void)attempt, (void)task, (void)udata;
+    return NQ_MS(20);
 }
 
 static void crash_worker(int fd, void *arg)
