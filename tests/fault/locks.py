@@ -18,7 +18,7 @@ def storm(db, figures, seed, seconds=15):
         time.sleep(seconds)
         run.stop("produce")
         run.drain(workers=1, limit=120)
-        check = run.check(expect={"OK": 500, "DUP": 500})
+        check = run.check(expect={"OK": 20 * seconds, "DUP": 20 * seconds})
         met = deadlocks(db) - before
         if db.mysql:
             run.figure("deadlocks in the server", met, met > 0, "> 0")
