@@ -421,7 +421,7 @@ typedef struct nq_handle_options {
     unsigned cpu_seconds;     /* of CPU time for one task; default: no limit */
     unsigned files;           /* descriptors that it may add; default: no limit */
     unsigned processes;       /* RLIMIT_NPROC: all of its user's together, no matter to root; default: none */
-    unsigned tasks_per_child; /* after so many it is replaced; default 1000 */
+    unsigned tasks_per_child; /* after so many it is replaced; default 10000 */
     unsigned stderr_bytes;    /* of the last it wrote there, kept in a crash's error; default 2000, at most
                                  3000 */
     int nice;                 /* 0 to 19, added to the process's own */

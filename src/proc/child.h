@@ -110,7 +110,8 @@ struct nq_zygote {
     bool stopped;
     atomic_bool lost;
     /* with the processor's lock */
-    nq_child *children; /* opts.concurrency places */
+    nq_child *children; /* opts.concurrency places, each its driver's */
+    bool *taken;        /* and which of them are */
     nq_child *idle;
 };
 
@@ -140,7 +141,6 @@ NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, cons
 /* ---- children.c: the processor's side of a child; of one driver at a time */
 struct nq_child {
     nq_child *next; /* idle */
-    bool used;      /* the place is taken */
     size_t kind;
     const nq_limits *limits;
     nq_page *page;

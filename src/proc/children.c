@@ -85,7 +85,6 @@ static int children_make(nq_proc *p, nq_child *c, const struct nq_route *route, 
     const nq_spawn spawn = {(uint32_t)route->kind, place};
     int theirs[NQ_SPAWN_FDS];
     memset(c, 0, sizeof *c);
-    c->used = true;
     c->place = place;
     c->kind = route->kind;
     c->limits = &p->routes[route->kind].limits;
@@ -156,7 +155,7 @@ static nq_child *children_idle(struct nq_zygote *z, size_t kind, bool any)
 static nq_child *children_place(const nq_proc *p)
 {
     for (unsigned i = 0; i < p->opts.concurrency; i++)
-        if (!p->zygote->children[i].used)
+        if (!p->zygote->taken[i])
             return &p->zygote->children[i];
     return NULL;
 }
@@ -171,7 +170,7 @@ NQ_PRIVATE int nq_child_get(nq_proc *p, const struct nq_route *route, nq_child *
     pthread_mutex_lock(&p->lock);
     c = children_idle(z, route->kind, false);
     if (!c && (c = children_place(p))) {
-        c->used = fresh = true;
+        z->taken[c - z->children] = fresh = true;
     } else if (!c) {
         c = children_idle(z, route->kind, true);
     }
@@ -193,7 +192,7 @@ NQ_PRIVATE int nq_child_get(nq_proc *p, const struct nq_route *route, nq_child *
         return NQ_OK;
     }
     pthread_mutex_lock(&p->lock);
-    c->used = false;
+    z->taken[c - z->children] = false;
     pthread_mutex_unlock(&p->lock);
     return rc;
 }
@@ -208,7 +207,7 @@ NQ_PRIVATE void nq_child_put(nq_proc *p, nq_child *c)
         c->next = z->idle;
         z->idle = c;
     } else if (gone) {
-        c->used = false;
+        z->taken[c->place] = false;
     }
     pthread_mutex_unlock(&p->lock);
 }

@@ -217,10 +217,10 @@ static void drive_hear(struct drive *d)
     for (;;) {
         nq_frame head;
         bool more;
-        const char *p = c->in.p + c->in_at;
         const size_t before = d->nends;
         if (c->fault || c->in.n == c->in_at)
             return;
+        const char *p = c->in.p + c->in_at;
         if (!nq_frame_heard(p, c->in.n - c->in_at, &head, &more)) {
             drive_fault(d, "wrote something else than answers to its channel");
             return;

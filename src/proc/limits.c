@@ -7,7 +7,7 @@
 
 #include "child.h"
 
-#define LIMITS_TASKS      1000
+#define LIMITS_TASKS      10000
 #define LIMITS_STDERR     2000
 #define LIMITS_STDERR_MAX 3000 /* with the rest of the text below NQ_MAX_ERROR, which keeps the end */
 

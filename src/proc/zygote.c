@@ -346,10 +346,12 @@ static int zygote_memory(nq_proc *p, nq_err *err)
     z->control = -1;
     z->children = calloc(n, sizeof *z->children);
     z->pages = mmap(NULL, n * NQ_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (!z->children || z->pages == MAP_FAILED) {
+    z->taken = calloc(n, sizeof *z->taken);
+    if (!z->children || !z->taken || z->pages == MAP_FAILED) {
         if (z->pages != MAP_FAILED)
             munmap(z->pages, n * NQ_PAGE_SIZE);
         free(z->children);
+        free(z->taken);
         free(z);
         return nq_err_nomem(err);
     }
@@ -473,6 +475,7 @@ NQ_PRIVATE void nq_zygote_free(nq_proc *p)
         close(z->control);
     munmap(z->pages, (size_t)p->opts.concurrency * NQ_PAGE_SIZE);
     free(z->children);
+    free(z->taken);
     free(z);
     p->zygote = NULL;
 }

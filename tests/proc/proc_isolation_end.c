@@ -310,6 +310,18 @@ static void *idle_thread(void *arg)
     return NULL;
 }
 
+/* ThreadSanitizer keeps threads of its own from the first one on. */
+#if defined(__SANITIZE_THREAD__)
+#define END_KEEPS_THREADS 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define END_KEEPS_THREADS 1
+#endif
+#endif
+#ifndef END_KEEPS_THREADS
+#define END_KEEPS_THREADS 0
+#endif
+
 START_TEST(a_process_with_threads_cannot_fork_the_zygote)
 {
     sem_t stop;
@@ -324,9 +336,13 @@ START_TEST(a_process_with_threads_cannot_fork_the_zygote)
     T_FAILS(nq_proc_run(p, &t_last), NQ_ETHREADS);
     t_post(&stop);
     pthread_join(thread, NULL);
-    T_WAIT(nq_proc_fork(p, &t_last) == NQ_OK, 5); /* the kernel may still count it */
-    T_FAILS(nq_proc_fork(p, &t_last), NQ_EINVAL);
-    T_FAILS(nq_proc_handle(p, "u", count, &n, NULL, &t_last), NQ_EINVAL);
+    int rc = END_KEEPS_THREADS ? NQ_OK : NQ_ETHREADS; /* the kernel may still count it for a moment */
+    T_WAIT(END_KEEPS_THREADS || (rc = nq_proc_fork(p, &t_last)) != NQ_ETHREADS, 5);
+    ck_assert_msg(rc == NQ_OK, "%s", t_last.message);
+    if (!END_KEEPS_THREADS) {
+        T_FAILS(nq_proc_fork(p, &t_last), NQ_EINVAL);
+        T_FAILS(nq_proc_handle(p, "u", count, &n, NULL, &t_last), NQ_EINVAL);
+    }
     nq_proc_free(p);
     ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
     p = p_new(q, NULL, count, &n);
