@@ -89,8 +89,11 @@ static int mysql_db_levels(nq_conn *conn, const char *queue, nq_level levels[], 
     nq_mysql_conn *c = nq_mysql_of(conn);
     nq_look look = {.levels = levels, .max = max};
     nq_buf b = {0};
+    int rc = nq_mysql_settle(c, err);
+    if (rc != NQ_OK)
+        return rc;
     nq_mysql_levels_text(conn->store, queue, &b);
-    int rc = nq_mysql_query_buf(c, &b, err);
+    rc = nq_mysql_query_buf(c, &b, err);
     if (rc == NQ_OK)
         rc = nq_mysql_levels_read(c, &look, err);
     nq_buf_free(&b);

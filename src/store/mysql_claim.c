@@ -204,8 +204,7 @@ static int mysql_claim_release_doubt(nq_mysql_conn *c, const nq_mysql_doubt *dou
     return rc;
 }
 
-/* Settle what earlier claims left in doubt, before claiming anew. */
-static int mysql_claim_settle(nq_mysql_conn *c, nq_err *err)
+int nq_mysql_settle(nq_mysql_conn *c, nq_err *err)
 {
     nq_mysql_data *d = nq_mysql_data_of(c->base.store);
     for (;;) {
@@ -563,7 +562,7 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     nq_mysql_conn *c = nq_mysql_of(conn);
     struct mysql_claim_batch batch = {0};
     nq_mysql_done done = {0};
-    int rc = mysql_claim_settle(c, err);
+    int rc = nq_mysql_settle(c, err);
     if (rc == NQ_OK)
         rc = nq_mysql_guard(c, err);
     if (rc == NQ_OK && a->carry && !nq_mysql_done_new(&done, a->carry->outcomes, a->carry->n))

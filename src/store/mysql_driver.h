@@ -143,6 +143,9 @@ NQ_PRIVATE void nq_mysql_levels_text(const nq_store *s, const char *queue, nq_bu
 NQ_PRIVATE int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err);
 
 /* ---- mysql_claim.c */
+/* Give back what claims in doubt may have taken. Due before each claim and before each look, which would not
+ * see those tasks wait. */
+NQ_PRIVATE int nq_mysql_settle(nq_mysql_conn *c, nq_err *err);
 NQ_PRIVATE int nq_mysql_claim(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err);
 NQ_PRIVATE int nq_mysql_claim_id(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n,
                                  nq_err *err);

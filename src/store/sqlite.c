@@ -87,6 +87,23 @@ static int sqlite_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_
 
 /* ---- Claim ---- */
 
+/* Give back what a claim in doubt may have taken: before claiming anew, and before a look, which would not
+ * see those tasks wait. */
+static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
+{
+    nq_sqlite_data *d = c->base.store->data;
+    const nq_val args[] = {nq_text(d->doubt_queue), nq_int((int64_t)d->doubt)};
+    int code = NQ_OK;
+    if (d->doubt)
+        code = nq_sql(&c->base,
+                      "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL"
+                      " WHERE queue = ? AND state = 1 AND lease = ?",
+                      args, 2, NULL, NULL, NULL, err);
+    if (!code)
+        d->doubt = 0;
+    return code;
+}
+
 /* One seek in the claim index for each priority in use, and one that finds no more. */
 static int sqlite_levels(nq_conn *conn, const char *queue, nq_level levels[], size_t max, size_t *n,
                          int64_t *now_us, nq_err *err)
@@ -95,11 +112,13 @@ static int sqlite_levels(nq_conn *conn, const char *queue, nq_level levels[], si
     sqlite3_stmt *stmt;
     size_t found = 0;
     sqlite3_int64 last = (sqlite3_int64)INT_MIN - 1;
-    int rc = SQLITE_ROW;
-    int code = nq_sqlite_hot_get(c, NQ_SQLITE_LEVEL,
-                                 "SELECT priority, run_at FROM {tasks} WHERE queue = ? AND state = 0"
-                                 " AND priority > ? ORDER BY priority, run_at LIMIT 1",
-                                 &stmt, err);
+    int rc = SQLITE_ROW, code = sqlite_claim_settle(c, err);
+    if (code)
+        return code;
+    code = nq_sqlite_hot_get(c, NQ_SQLITE_LEVEL,
+                             "SELECT priority, run_at FROM {tasks} WHERE queue = ? AND state = 0"
+                             " AND priority > ? ORDER BY priority, run_at LIMIT 1",
+                             &stmt, err);
     if (code)
         return code;
     while (found < max && rc == SQLITE_ROW) {
@@ -243,22 +262,6 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
     code = nq_sqlite_commit(&c->base, err);
     if (a->carry)
         a->carry->carried = !code ? NQ_CARRIED : code == NQ_EUNKNOWN ? NQ_CARRIED_UNKNOWN : NQ_CARRIED_NO;
-    return code;
-}
-
-/* Give back what a claim in doubt may have taken, before claiming anew. */
-static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
-{
-    nq_sqlite_data *d = c->base.store->data;
-    const nq_val args[] = {nq_text(d->doubt_queue), nq_int((int64_t)d->doubt)};
-    int code = NQ_OK;
-    if (d->doubt)
-        code = nq_sql(&c->base,
-                      "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL"
-                      " WHERE queue = ? AND state = 1 AND lease = ?",
-                      args, 2, NULL, NULL, NULL, err);
-    if (!code)
-        d->doubt = 0;
     return code;
 }
 
