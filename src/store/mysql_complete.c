@@ -208,13 +208,18 @@ static int mysql_complete_at_once(const nq_mysql_done *d, nq_mysql_conn *c, nq_e
     nq_mysql_done_text(d, c->base.store, &b);
     nq_buf_str(&b, ";COMMIT");
     int rc = nq_mysql_query_buf(c, &b, &why);
+    const bool sent = rc == NQ_OK || nq_mysql_unanswered((unsigned)why.db_code);
     nq_buf_free(&b);
     if (rc == NQ_OK)
         rc = nq_mysql_done_read(d, c, false, &why);
     if (rc == NQ_OK)
         rc = nq_mysql_next(c, &why) < 0 ? why.code : NQ_OK;
-    if (rc != NQ_OK && c->base.broken && nq_mysql_unanswered((unsigned)why.db_code))
+    /* Not the server's error but one on our side, of the connection or for want of memory: it says nothing of
+     * what the server did. */
+    if (rc != NQ_OK && sent && (why.db_code == 0 || nq_mysql_client_error((unsigned)why.db_code))) {
+        c->base.broken = true;
         rc = nq_mysql_unknown(&why);
+    }
     if (rc != NQ_OK)
         nq_mysql_rollback(&c->base);
     if (rc != NQ_OK && err)
