@@ -10,7 +10,8 @@
 #include <sys/socket.h>
 
 static inject_plan inject_now;
-static atomic_bool inject_armed;
+static atomic_bool inject_armed, inject_over;
+static _Thread_local bool inject_paused;
 static atomic_long inject_counted, inject_failed;
 
 /* ---- The switch ----------------------------------------------------------------------------- */
@@ -28,6 +29,7 @@ static bool inject_remember;
 void inject_set(const inject_plan *plan)
 {
     inject_now = *plan;
+    atomic_store(&inject_over, false);
     atomic_store(&inject_counted, 0);
     atomic_store(&inject_failed, 0);
     pthread_mutex_lock(&inject_lock);
@@ -48,8 +50,12 @@ void inject_disarm(void)
 
 void inject_stop(void)
 {
-    inject_disarm();
-    inject_now.kind = INJECT_NONE;
+    atomic_store(&inject_over, true);
+}
+
+void inject_pause(bool pause)
+{
+    inject_paused = pause;
 }
 
 long inject_count(void)
@@ -69,7 +75,7 @@ enum inject_how inject_how(void)
 
 bool inject_hit(enum inject_kind kind)
 {
-    if (!atomic_load(&inject_armed) || inject_now.kind != kind)
+    if (!atomic_load(&inject_armed) || atomic_load(&inject_over) || inject_paused || inject_now.kind != kind)
         return false;
     const long n = atomic_fetch_add(&inject_counted, 1) + 1;
     if (inject_now.at <= 0 || n < inject_now.at || (n > inject_now.at && !inject_now.persistent))

@@ -47,7 +47,8 @@ typedef struct inject_plan {
 void inject_set(const inject_plan *plan); /* and count from 0 */
 void inject_arm(void);
 void inject_disarm(void);
-void inject_stop(void); /* from here on nothing fails */
+void inject_pause(bool pause); /* this thread is in the test's own code */
+void inject_stop(void);        /* from here on nothing fails */
 long inject_count(void);
 long inject_hits(void); /* how many calls failed */
 /* Shall this call fail? Counts it. */

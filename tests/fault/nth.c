@@ -232,6 +232,6 @@ void nth_all(const nth_case *c, long few)
 
 int main(int argc, char **argv)
 {
-    Suite *(*const suites[])(void) = {suite_store};
+    Suite *(*const suites[])(void) = {suite_store, suite_proc};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }
