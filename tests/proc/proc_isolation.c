@@ -353,8 +353,9 @@ START_TEST(each_misdeed_costs_one_attempt_of_one_task)
     size_t expected = 0;
     pid_t *grandchild = shared(sizeof *grandchild);
     int *count = shared(sizeof *count);
-    nq *q = t_open();
+    t_sql("SELECT COUNT(*) FROM nanoq_tasks"); /* the test's own connection */
     const size_t files = open_files();
+    nq *q = t_open();
     nq_proc *p = drainer(q, 4);
     isolate(p, "healthy", healthy, count);
     T_OK(nq_proc_handle(p, NULL, misbehave, grandchild,
@@ -393,10 +394,9 @@ START_TEST(each_misdeed_costs_one_attempt_of_one_task)
     ck_assert_int_eq(errno, ECHILD);
     if (*grandchild)
         T_WAIT(is_gone(*grandchild), 5);
-    nq_hint(q, NULL);
-    t_sql("SELECT 1");
-    ck_assert_uint_le(open_files(), files + 3); /* the test's own connection */
-    nq_close(q);
+    nq_close(q); /* and its pool */
+    /* SQLite keeps those of its two connections while another one of this process has the file open. */
+    ck_assert_uint_eq(open_files(), files + (T_SQLITE ? 2 : 0));
 }
 END_TEST
 
