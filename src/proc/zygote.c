@@ -203,15 +203,22 @@ static bool zygote_request(struct zygote *z)
     return true;
 }
 
+/* Its group, and itself: it may have gone to another group. Not reaped yet, its number is no other's. */
+static void zygote_kill(const struct zygote_child *c, int number)
+{
+    if (kill(-c->pid, number) != 0 || number == SIGKILL)
+        kill(c->pid, number);
+}
+
 /* The processor wants a signal sent, or (its end is closed) the child gone. */
 static void zygote_signal(struct zygote_child *c)
 {
     unsigned char number;
     const ssize_t n = recv(c->report, &number, 1, MSG_DONTWAIT);
     if (n == 1) {
-        kill(-c->pid, number);
+        zygote_kill(c, number);
     } else if (n == 0 || errno != EAGAIN) {
-        kill(-c->pid, SIGKILL);
+        zygote_kill(c, SIGKILL);
         close(c->report);
         c->report = -1;
     }
