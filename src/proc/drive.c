@@ -237,6 +237,14 @@ static void drive_hear(struct drive *d)
     }
 }
 
+/* Write and read; false: the channel is closed. What a child has answered before it died counts. */
+static bool drive_talk(struct drive *d)
+{
+    const bool sent = nq_child_send(d->child), open = nq_child_receive(d->child);
+    drive_hear(d);
+    return sent && open;
+}
+
 /* With the lock held: hand over what was answered; the next ones run by now. */
 static void drive_settle(struct drive *d)
 {
@@ -328,9 +336,7 @@ static void drive_wait(struct drive *d)
     if (fds[1].revents || fds[2].revents)
         nq_child_listen(d->proc, c);
     if (fds[0].revents || c->ended) {
-        const bool open = nq_child_send(c) && nq_child_receive(c);
-        drive_hear(d);
-        if (!open)
+        if (!drive_talk(d))
             drive_closed(d);
     }
 }
@@ -419,8 +425,10 @@ static void drive_run(struct drive *d)
             drive_died(d);
             return;
         }
-        if (!drive_give(d, from))
+        if (!drive_give(d, from)) {
+            (void)drive_talk(d);
             drive_closed(d);
+        }
         drive_cancel(d, nq_mono_us());
         drive_wait(d);
     }
