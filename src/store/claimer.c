@@ -112,8 +112,10 @@ static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
     b->got = NULL;
     b->ngot = 0;
     const int code = conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
-    if (code == NQ_ECONFLICT)
-        b->args.carry = NULL; /* a claim waits for no row; a completion may, and not here again */
+    /* Once: what was taken along is settled or in doubt, and a claim waits for no row, but a completion may.
+     * Only what surely took no effect may go along again. */
+    if (b->args.carry && (code == NQ_ECONFLICT || b->args.carry->carried != NQ_CARRIED_NO))
+        b->args.carry = NULL;
     return code;
 }
 
@@ -128,13 +130,6 @@ static void claimer_append(struct claimer_batch *b)
     b->n += b->ngot;
 }
 
-/* What was taken along is settled by the first claim, unless nothing of it took effect. */
-static void claimer_carried(struct claimer_batch *b)
-{
-    if (b->args.carry && b->args.carry->carried != NQ_CARRIED_NO)
-        b->args.carry = NULL;
-}
-
 /* Take what is due at one priority. */
 static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limit, struct claimer_batch *b,
                          nq_err *err)
@@ -144,7 +139,6 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
     b->args.from_id = level->cursor_id;
     b->args.limit = limit - b->n;
     int code = nq_store_do(c->store, claimer_claim_one, b, err);
-    claimer_carried(b);
     if (code)
         return code;
     if (b->ngot < b->args.limit)
@@ -215,7 +209,6 @@ static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, n
     b->args.look = &look;
     const int code = nq_store_do(c->store, claimer_claim_one, b, err);
     b->args.look = NULL;
-    claimer_carried(b);
     if (code)
         return code;
     claimer_looked(c, levels, look.n, look.now_us);
