@@ -7,25 +7,25 @@
 
 enum {
     SVG_WIDTH = 960,
-    SVG_LEFT = 300,
+    SVG_LEFT = 380,
     SVG_RIGHT = 30,
     SVG_CURVE_LEFT = 80,
     SVG_PLOT = 260,
     SVG_LEGEND = 230
 };
 
+/* No variables: not every viewer knows them, and black is what it draws instead. */
 static const char svg_style[] =
     "<style>\n"
-    ":root { --ink: #1f2328; --soft: #656d76; --grid: #d8dee4; --paper: #ffffff;\n"
-    "  --c0: #0550ae; --c1: #bc4c00; --c2: #1a7f37; --c3: #8250df; }\n"
-    "@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9198a1; --grid: #3d444d; "
-    "--paper: #0d1117;\n"
-    "  --c0: #58a6ff; --c1: #f0883e; --c2: #3fb950; --c3: #bc8cff; } }\n"
-    "text { font: 13px system-ui, sans-serif; fill: var(--ink); }\n"
-    ".title { font-size: 16px; font-weight: 600; } .soft { fill: var(--soft); font-size: 12px; }\n"
-    ".end { text-anchor: end; } .middle { text-anchor: middle; }\n"
-    ".grid { stroke: var(--grid); stroke-width: 1; } .axis { stroke: var(--soft); stroke-width: 1; }\n"
+    "text { font: 13px system-ui, sans-serif; fill: #1f2328; }\n"
+    ".title { font-size: 16px; font-weight: 600; } .soft { fill: #656d76; font-size: 12px; }\n"
+    ".end { text-anchor: end; } .middle { text-anchor: middle; } .paper { fill: #ffffff; }\n"
+    ".grid { stroke: #d8dee4; stroke-width: 1; } .axis { stroke: #656d76; stroke-width: 1; }\n"
     ".line { fill: none; stroke-width: 2; } .whisker { stroke-width: 1; }\n"
+    ".s0 { stroke: #0550ae; } .f0 { fill: #0550ae; } .s1 { stroke: #bc4c00; } .f1 { fill: #bc4c00; }\n"
+    "@media (prefers-color-scheme: dark) { text { fill: #e6edf3; } .soft { fill: #9198a1; }\n"
+    "  .paper { fill: #0d1117; } .grid { stroke: #3d444d; } .axis { stroke: #9198a1; }\n"
+    "  .s0 { stroke: #58a6ff; } .f0 { fill: #58a6ff; } .s1 { stroke: #f0883e; } .f1 { fill: #f0883e; } }\n"
     "</style>\n";
 
 static const char *const svg_dash[] = {"", "6 4", "", "6 4"};
@@ -102,7 +102,7 @@ static double svg_bars(const bench *b, FILE *o, double y)
         else
             snprintf(text, sizeof text, "%s", f->row);
         svg_text(o, SVG_LEFT - 10, at + 15, "end", text);
-        fprintf(o, "<rect x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"15\" fill=\"var(--c%d)\"/>\n", SVG_LEFT,
+        fprintf(o, "<rect x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"15\" class=\"f%d\"/>\n", SVG_LEFT,
                 at + 3, length, strstr(f->row, "SQLite") ? 1 : 0);
         svg_number(own, bench_median(f));
         svg_number(other, bare);
@@ -225,16 +225,13 @@ static void svg_curve(const bench *b, FILE *o, const struct svg_range *r, const 
         const double x = svg_x(r, next->x), y = svg_y(r, bench_median(next));
         bench_spread(next, &low, &high);
         if (last_x > 0)
-            fprintf(
-                o,
-                "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"line\" stroke=\"var(--c%d)\""
-                " stroke-dasharray=\"%s\"/>\n",
-                last_x, last_y, x, y, svg_color[k], svg_dash[k]);
-        fprintf(o,
-                "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"whisker\" "
-                "stroke=\"var(--c%d)\"/>\n",
-                x, svg_y(r, low), x, svg_y(r, high), svg_color[k]);
-        fprintf(o, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"var(--c%d)\"/>\n", x, y, svg_color[k]);
+            fprintf(o,
+                    "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"line s%d\""
+                    " stroke-dasharray=\"%s\"/>\n",
+                    last_x, last_y, x, y, svg_color[k], svg_dash[k]);
+        fprintf(o, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"whisker s%d\"/>\n", x,
+                svg_y(r, low), x, svg_y(r, high), svg_color[k]);
+        fprintf(o, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" class=\"f%d\"/>\n", x, y, svg_color[k]);
         svg_number(text, next->x);
         svg_text(o, x, r->top + SVG_PLOT + 18, "soft middle", text);
         last_x = x;
@@ -264,7 +261,7 @@ static double svg_draw_panel(const bench *b, FILE *o, const struct svg_panel *p,
         const double at = r.top + 10 + 22 * line++, x = r.left + r.width + 24;
         svg_curve(b, o, &r, &p->series[k], k);
         fprintf(o,
-                "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"line\" stroke=\"var(--c%d)\""
+                "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"line s%d\""
                 " stroke-dasharray=\"%s\"/>\n",
                 x, at, x + 28, at, svg_color[k], svg_dash[k]);
         svg_text(o, x + 36, at + 4, "", p->series[k].name);
@@ -290,7 +287,7 @@ int bench_write_svg(const bench *b, const char *path)
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %.0f\" width=\"%d\" height=\"%.0f\" "
             "role=\"img\">\n"
             "<title>nanoq: measured rates</title>\n%s"
-            "<rect width=\"100%%\" height=\"100%%\" fill=\"var(--paper)\"/>\n",
+            "<rect width=\"100%%\" height=\"100%%\" class=\"paper\"/>\n",
             SVG_WIDTH, y + 10, SVG_WIDTH, y + 10, svg_style);
     while ((n = fread(block, 1, sizeof block, body)) > 0)
         fwrite(block, 1, n, out);
