@@ -164,11 +164,14 @@ class Signals(ServiceBase):
         if pid == 0:
             os.environ.clear()
             os.environ.update(self.env)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
             os.execv(NANOQ, [
                 "nanoq", "work", *self.script("echo x > %s; sleep 1; echo y > %s" % (self.path("begun"), self.path("done")))])
         self.wait(lambda: self.lines("begun"), "the task to start")
         os.close(fd)
-        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        ended = []
+        self.wait(lambda: ended.append(os.waitpid(pid, os.WNOHANG)) or ended[-1][0] == pid, "it to end")
+        self.assertEqual(ended[-1][1], 0)
         self.assertEqual(self.lines("done"), ["y"])
 
     def test_forced_stop(self):
