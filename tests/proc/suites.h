@@ -16,6 +16,7 @@ Suite *suite_followups(void);
 Suite *suite_wake(void);
 Suite *suite_isolation(void);
 Suite *suite_isolation_end(void);
+Suite *suite_isolation_tx(void);
 Suite *suite_steer(void);
 Suite *suite_complete(void);
 
