@@ -407,11 +407,11 @@ static int zygote_fork(nq_proc *p, nq_err *err)
 
 NQ_PRIVATE int nq_zygote_start(nq_proc *p, nq_err *err)
 {
-    int rc = zygote_may_fork(err);
-    if (rc != NQ_OK)
-        return rc;
+    int rc;
     if (zygote_kinds(p) == 0)
         return nq_err_set(err, NQ_EINVAL, "no handler is NQ_PROCESS");
+    if ((rc = zygote_may_fork(err)) != NQ_OK)
+        return rc;
     if ((rc = zygote_memory(p, err)) == NQ_OK && (rc = zygote_fork(p, err)) != NQ_OK) {
         nq_zygote_stop(p);
         nq_zygote_free(p);
