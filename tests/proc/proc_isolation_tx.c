@@ -41,12 +41,12 @@ START_TEST(a_child_tells_its_progress_and_completes_in_its_own_transaction)
 {
     struct isolation_tx *x = mmap(NULL, sizeof *x, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert_ptr_ne(x, MAP_FAILED);
-    nq *q = t_open();
     t_sql("CREATE TABLE business (task INT)");
-    const nq_id good = T_ADD(q, .type = "t", NQ_BYTES("good")),
-                stolen = T_ADD(q, .type = "t", NQ_BYTES("stolen"));
-    nq_close(q); /* on MySQL its thread would forbid the fork */
-    q = t_open();
+    /* By plain SQL: on MySQL a nq starts a thread at its first nq_enqueue, which would forbid the fork. */
+    t_sql("INSERT INTO nanoq_tasks (type, payload) VALUES ('t', 'good'), ('t', 'stolen')");
+    const nq_id good = t_sql("SELECT MIN(id) FROM nanoq_tasks"),
+                stolen = t_sql("SELECT MAX(id) FROM nanoq_tasks");
+    nq *q = t_open();
     nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
     T_OK(nq_proc_handle(p, "t", isolation_tx_handler, x,
                         &(nq_handle_options){.size = sizeof(nq_handle_options), .isolation = NQ_PROCESS},
