@@ -6,9 +6,9 @@
 #include "proc.h"
 
 /*
- * The zygote is forked while the process has one thread. It forks the children, reaps them, signals their
- * process groups, and kills what is left when the processor is gone. It touches no database and runs no code
- * of the user's.
+ * The zygote is forked while the process has one thread. It forks the children, reaps them, signals them and
+ * their process groups, and kills what is left when the processor is gone. It uses no database and runs no
+ * code of the user's.
  *
  *   processor -> zygote      nq_spawn with four descriptors: the child's end of the channel, its eventfd of
  *                            cancellation, its standard error, the zygote's end of the report socket

@@ -15,9 +15,9 @@
  *   handlers    run them                       -> ended list, or along
  *   completer   records what became of them
  *   watch       cancels attempts whose deadline passed
- *   liveness    is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what it
- * is asked to, writes progress wake, bell  listen for hints from other processes, and wake the fetcher or
- * liveness; both may be missing
+ *   liveness    is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what
+ *               it is asked to, writes progress
+ *   wake, bell  listen for hints from other processes, and wake the fetcher or liveness; both may be missing
  *
  * The thread in nq_proc_run starts them, waits for a stop and takes them down phase by phase.
  *

@@ -201,7 +201,6 @@ static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, n
 {
     nq_level levels[CLAIMER_LEVELS];
     nq_look look = {.levels = levels, .max = CLAIMER_LEVELS};
-    c->hinted = false;
     b->args.priority = c->guess;
     b->args.from_run_at = c->guess_from;
     b->args.from_id = 0;

@@ -353,7 +353,7 @@ static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const n
         return rc;
     }
     rc = c->base.store->driver->commit(&c->base, err);
-    mysql_claim_carried(a, rc == NQ_OK ? NQ_CARRIED : rc == NQ_EUNKNOWN ? NQ_CARRIED_UNKNOWN : NQ_CARRIED_NO);
+    mysql_claim_carried(a, nq_carried_of(rc));
     return rc;
 }
 

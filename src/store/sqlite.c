@@ -261,7 +261,7 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
     }
     code = nq_sqlite_commit(&c->base, err);
     if (a->carry)
-        a->carry->carried = !code ? NQ_CARRIED : code == NQ_EUNKNOWN ? NQ_CARRIED_UNKNOWN : NQ_CARRIED_NO;
+        a->carry->carried = nq_carried_of(code);
     return code;
 }
 

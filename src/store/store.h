@@ -113,6 +113,11 @@ typedef struct nq_carry {
     size_t n;
     enum nq_carried carried; /* out, whatever the claim itself answers */
 } nq_carry;
+/* Of the answer to the COMMIT that they share. */
+static inline enum nq_carried nq_carried_of(int code)
+{
+    return code == NQ_OK ? NQ_CARRIED : code == NQ_EUNKNOWN ? NQ_CARRIED_UNKNOWN : NQ_CARRIED_NO;
+}
 /* Does a claim of so many gain by taking some along? */
 NQ_PRIVATE bool nq_store_carries(const nq_store *s, size_t limit);
 /*
