@@ -91,9 +91,12 @@ bool cli_take_id(const char *text, nq_id *out);
 bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *out); /* "512M": bytes */
 
 /* ---- report.c */
-/* "nanoq add: message" on stderr, control bytes escaped; answers CLI_USAGE. */
+/* "nanoq add: message" on stderr, control bytes escaped, the password of a URL hidden; answers CLI_USAGE. */
 int cli_usage(const char *fmt, ...) NQ_PRINTF(1, 2);
 void cli_complain(const char *fmt, ...) NQ_PRINTF(1, 2);
+/* Put x for each byte of PASSWORD in ...://user:PASSWORD@; where more than one @ follows, the last one ends
+ * it. */
+void cli_hide_password(char *text);
 /* Print an error of the library and answer the exit code for it. */
 int cli_fail(const nq_err *err);
 int cli_exit_of(int code);

@@ -8,11 +8,25 @@
 
 #include "nanoq_admin.h"
 
+json_t *json_input_load(const char *p, size_t n, size_t flags, json_error_t *error)
+{
+    const char *nul = n > 0 ? memchr(p, '\0', n) : NULL;
+    if (nul == NULL) {
+        return json_loadb(p, n, flags, error);
+    }
+    *error =
+        (json_error_t){.line = 1, .column = json_input_column(p, (size_t)(nul - p)), .text = "a NUL byte"};
+    for (const char *c = p; c < nul; c++) {
+        error->line += *c == '\n';
+    }
+    return NULL;
+}
+
 json_t *json_input(const char *p, size_t n, char message[256], int *line, int *column)
 {
     json_error_t error;
     /* As reals: JSON sets no limit to a whole number, jansson's integers have one. */
-    json_t *root = json_loadb(p, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+    json_t *root = json_input_load(p, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     if (root == NULL) {
         snprintf(message, 256, "%s", error.text);
         *line = error.line < 1 ? 1 : error.line;

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* json_loadb, which takes a NUL behind a number for nothing: here it is an error. */
+json_t *json_input_load(const char *p, size_t n, size_t flags, json_error_t *error);
 /* Parse any JSON value that fills p[0..n). NULL: invalid, with a message and the position in characters. */
 json_t *json_input(const char *p, size_t n, char message[256], int *line, int *column);
 /* Where the value of a member stands in the text of an object that json_input took. The member's name must be

@@ -20,12 +20,7 @@ static char **main_private(int argc, char **argv)
     char **copy = cli_alloc(((size_t)argc + 1) * sizeof copy[0]);
     for (int i = 0; i < argc; i++) {
         copy[i] = cli_format("%s", argv[i]);
-        char *url = strstr(argv[i], "mysql://");
-        char *colon = url != NULL ? strchr(url + 8, ':') : NULL;
-        char *at = colon != NULL ? strrchr(colon, '@') : NULL;
-        if (at != NULL) {
-            memset(colon + 1, 'x', (size_t)(at - colon - 1));
-        }
+        cli_hide_password(argv[i]);
     }
     return copy;
 }

@@ -7,6 +7,17 @@
 #include "cli.h"
 #include "text.h"
 
+void cli_hide_password(char *text)
+{
+    for (char *url = strstr(text, "://"); url != NULL; url = strstr(url + 3, "://")) {
+        char *colon = url + 3 + strcspn(url + 3, ":/@ ");
+        char *at = *colon == ':' ? strrchr(colon, '@') : NULL;
+        if (at != NULL) {
+            memset(colon + 1, 'x', (size_t)(at - colon - 1));
+        }
+    }
+}
+
 static void report_line(const char *fmt, va_list args) __attribute__((format(printf, 1, 0)));
 
 static void report_line(const char *fmt, va_list args)
@@ -14,6 +25,9 @@ static void report_line(const char *fmt, va_list args)
     char *message = NULL;
     struct text line = {0};
     int n = vasprintf(&message, fmt, args);
+    if (n >= 0) {
+        cli_hide_password(message); /* a URL may stand where something else should */
+    }
     if (n >= 0 && cli.complain != NULL) {
         cli.complain(message);
         free(message);

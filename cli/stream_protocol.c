@@ -168,14 +168,13 @@ bool stream_parse(const char *line, size_t n, struct stream_answer *a, char why[
 {
     json_error_t error;
     struct stream_answer found = {.delay_us = -1, .level = LOG_INFO};
-    json_t *root = json_loadb(line, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
+    json_t *root = json_input_load(line, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
     bool good = false;
     if (root == NULL) {
-        int part = n < 80 ? (int)n : 80;
         struct text safe = {0};
-        text_safe(&safe, line, text_whole(line, (size_t)part));
+        text_safe(&safe, line, n <= 80 ? n : text_whole(line, 80));
         protocol_bad(why, "not a JSON object (%.120s): %.160s%s", error.text,
-                     n > 0 ? safe.p : "(an empty line)", n > 80 ? " ..." : "");
+                     safe.p != NULL ? safe.p : "(an empty line)", n > 80 ? " ..." : "");
         text_free(&safe);
     } else if (!json_is_object(root)) {
         protocol_bad(why, "not a JSON object but an array; answer like {\"done\": ID}");

@@ -142,6 +142,12 @@ class Usage(Base):
             for args in (("list", "--db", url), ("--db=" + url, "stats")):
                 self.run_nanoq(*args, code=69 if url.endswith(":1/x") else 2)
                 self.assertNotIn("gehe", self.err)
+        # A URL where something else should stand.
+        for args in (("mysql://u:geheim@h/d", "list"), ("show", "mysql://u:geheim@h/d"),
+                     ("list", "--format", "mysql://u:geheim@h/d"), ("add", "--in", "mysql://u:geheim@h/d", "t")):
+            self.run_nanoq(*args, code=2)
+            self.assertNotIn("geheim", self.err)
+            self.assertIn("mysql://u:xxxxxx@h/d", self.err)
 
     def test_a_password_is_wiped_from_argv(self):
         reader, writer = os.pipe()
@@ -257,7 +263,8 @@ class Add(Base):
                                   ('{"typ": "t"}', 9, "did you mean type"), ('[1]', 1, "JSON object"), ('{}', 1, "missing"),
                                   ('{"type": "t", "in": "x"}', 21, "in: "), ('{"type":"t","queue":"a b"}', 21, "queue"),
                                   ('{"type":"t","in":1,"at":1}', 25, "exclude"), ('{"type":"t\\n"}', 9, "control"),
-                                  ('{"type":"t","priority":1.5}', 24, "whole number")):
+                                  ('{"type":"t","priority":1.5}', 24, "whole number"),
+                                  ('{"type":"t","priority":1\0}', 25, "NUL")):
             with self.subTest(bad=bad):
                 out = self.run_nanoq("add", "--stdin", stdin="\n".join(good[:650] + [bad] + good[650:]), code=2)
                 self.assertEqual(len(out.splitlines()), 500)
