@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # A thin front on Meson: `make` leaves the CLI at build/nanoq, `make demo` shows it, `make test` passes all tests,
-# `make fault` breaks things while it works, `make bench` measures.
+# `make fault` breaks things while it works, `make model` and
+# `make fuzz` try what nobody thinks of, `make bench` measures.
 
 BUILD ?= build
 
@@ -23,6 +24,16 @@ fault: test-deps
 	@ninja -C build-test --quiet $(FAULT)
 	@tests/fault/run
 
+# Random steps in a model and in each store at once; NANOQ_SEED repeats a run.
+model: test-deps
+	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+	@ninja -C build-test --quiet tests/model/model
+	@NANOQ_MODEL_STEPS=$${NANOQ_MODEL_STEPS:-1000000} build-test/tests/model/model sqlite
+	@NANOQ_MODEL_STEPS=$${NANOQ_MODEL_STEPS:-100000} tests/with-mariadb build-test/tests/model/model mariadb
+
+fuzz: test-deps
+	@tests/fuzz/run
+
 # On servers that this Debian does not have; they are fetched and unpacked under build-servers/.
 test-mysql test-mariadb11 test-cluster: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
@@ -44,4 +55,4 @@ install: all
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test fault test-mysql test-mariadb11 test-cluster bench build-deps test-deps install clean
+.PHONY: all demo test fault model fuzz test-mysql test-mariadb11 test-cluster bench build-deps test-deps install clean

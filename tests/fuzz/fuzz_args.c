@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/* Command lines of nanoq, run in this process: a line of the input is an argument. No database opens (nq_open
+ * is wrapped), so each ends at its options, its arguments, or there. */
+#include "fuzz.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "../../cli/cli.h"
+
+#define ARGS_MOST   24
+#define ARGS_SECRET "s3cr3t-w0rd"
+
+int cli_main(int argc, char **argv);
+int __wrap_nq_open(nq **out, const char *url, const nq_options *options, nq_err *err);
+bool __real_log_start(int verbosity, bool json);
+bool __wrap_log_start(int verbosity, bool json);
+
+static unsigned args_complaints;
+static bool args_say_null;
+
+int __wrap_nq_open(nq **out, const char *url, const nq_options *options, nq_err *err)
+{
+    (void)out, (void)options;
+    FUZZ_CHECK(url != NULL);
+    *err = (nq_err){.code = NQ_EUNAVAILABLE, .message = "no database here"};
+    return NQ_EUNAVAILABLE;
+}
+
+static void args_complain(const char *message)
+{
+    args_complaints++;
+    FUZZ_CHECK(message[0] != '\0' && (args_say_null || strstr(message, "(null)") == NULL));
+    FUZZ_CHECK(strstr(message, "://u:" ARGS_SECRET "@") == NULL);
+}
+
+/* work has its own way to complain. */
+bool __wrap_log_start(int verbosity, bool json)
+{
+    const bool terminal = __real_log_start(verbosity, json);
+    cli.complain = args_complain;
+    return terminal;
+}
+
+/* These make processes or read stdin before they open a database: only as far as their options. */
+static bool args_stops_early(const char *word)
+{
+    return strncmp(word, "demo", 4) == 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static bool silent;
+    if (!silent) { /* the helps */
+        silent = freopen("/dev/null", "w", stdout) != NULL;
+        FUZZ_CHECK(silent && setenv("NANOQ_DB", "mysql://u:" ARGS_SECRET "@h/d", 1) == 0);
+    }
+    const char *argv[ARGS_MOST + 2] = {"nanoq"};
+    char *text = fuzz_text(data, size), *own[ARGS_MOST + 2] = {0};
+    int argc = 1;
+    bool early = false;
+    for (char *word = text, *end; word != NULL && argc < ARGS_MOST; word = end) {
+        end = strchr(word, '\n');
+        if (end != NULL) {
+            *end++ = '\0';
+        }
+        early = early || args_stops_early(word);
+        argv[argc++] = word;
+    }
+    if (early) {
+        argv[argc++] = "--no-such-option";
+    }
+    for (int i = 0; i < argc; i++) { /* main writes over passwords in them */
+        own[i] = strdup(argv[i]);
+        FUZZ_CHECK(own[i] != NULL);
+    }
+    cli = (struct cli_settings){.complain = args_complain};
+    args_complaints = 0;
+    args_say_null = fuzz_says_null(data, size);
+    const int code = cli_main(argc, own);
+    FUZZ_CHECK(code == CLI_OK || code == CLI_USAGE || code == CLI_FAILURE || code == CLI_UNAVAILABLE ||
+               code == CLI_NOT_FOUND || code == CLI_DUPLICATE);
+    FUZZ_CHECK(code != CLI_OK || args_complaints == 0);
+    FUZZ_CHECK(code != CLI_USAGE || args_complaints > 0);
+    for (int i = 0; i < argc; i++) {
+        free(own[i]);
+    }
+    free(text);
+    return 0;
+}

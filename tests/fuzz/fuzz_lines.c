@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* A line of nanoq add --stdin: a task that the library takes, or a message and where. */
+#include "fuzz.h"
+
+#include "../../cli/add.h"
+#include "../../src/store/queue.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    char *text = fuzz_text(data, size);
+    struct line_fault fault = {.column = 1};
+    nq_task_spec spec = {.size = sizeof spec};
+    int line = 1;
+    json_t *root = json_input(text, size, fault.message, &line, &fault.column);
+    if (root == NULL || !line_task(&spec, text, root, &fault)) {
+        FUZZ_CHECK(fault.message[0] != '\0' && line >= 1 && fault.column >= 1);
+        FUZZ_CHECK((size_t)fault.column <= size + 1);
+    } else {
+        /* What stands in a line is refused there, where its number can be told, not by the library. */
+        nq_new task;
+        nq_err err = {0};
+        FUZZ_CHECK(nq_spec_check(&spec, ADD_MAX_PAYLOAD, ADD_MAX_PAYLOAD, &task, &err) == NQ_OK);
+        if (json_object_get(root, "payload") != NULL) { /* the bytes as they stood, and nothing around */
+            json_t *payload =
+                json_input(spec.payload, spec.payload_size, fault.message, &line, &fault.column);
+            FUZZ_CHECK(payload != NULL && json_equal(payload, json_object_get(root, "payload")));
+            json_decref(payload);
+        }
+    }
+    json_decref(root);
+    free(text);
+    return 0;
+}
