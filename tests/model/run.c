@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* The model and the store side by side over random steps. NANOQ_MODEL_STEPS: how many; NANOQ_SEED: which. */
+#include <inttypes.h>
+
+#include "model.h"
+
+static uint64_t run_steps(void)
+{
+    const char *steps = getenv("NANOQ_MODEL_STEPS");
+    return steps != NULL ? strtoull(steps, NULL, 10) : T_MYSQL ? 1500 : 6000;
+}
+
+static uint64_t run_take(nq *q, uint64_t seed, uint64_t steps)
+{
+    static struct steps s;
+    steps_begin(&s, q, seed);
+    while (s.step < steps) {
+        steps_one(&s);
+    }
+    steps_end(&s);
+    if (q != NULL) {
+        printf("seed %" PRIu64 ", %" PRIu64 " steps, %d tasks, trace %016" PRIx64 ":", seed, s.step,
+               s.model.numbers, s.digest);
+        for (size_t i = 0; i < 14; i++) {
+            printf(" %s %" PRIu64 "%s", steps_names[i], s.counts[i], i < 13 ? "," : "\n");
+        }
+    }
+    return s.digest;
+}
+
+static void run_seed(uint64_t seed)
+{
+    nq *q = t_open();
+    const uint64_t digest = run_take(q, seed, run_steps());
+    nq_close(q);
+    /* The steps depend on nothing but the seed: the model alone takes the same. */
+    ck_assert_uint_eq(run_take(NULL, seed, run_steps()), digest);
+}
+
+START_TEST(the_same_steps_every_time)
+{
+    run_seed(1 + (uint64_t)_i);
+}
+END_TEST
+
+START_TEST(other_steps_each_time)
+{
+    run_seed(t_seed());
+}
+END_TEST
+
+static Suite *suite_model(void)
+{
+    Suite *s = suite_create("model");
+    const bool quick = getenv("NANOQ_MODEL_STEPS") == NULL;
+    TCase *c = t_case(s, "model", quick ? 60 : 7200);
+    if (quick) {
+        tcase_add_loop_test(c, the_same_steps_every_time, 0, 2);
+    }
+    tcase_add_test(c, other_steps_each_time);
+    return s;
+}
+
+int main(int argc, char **argv)
+{
+    Suite *(*const suites[])(void) = {suite_model};
+    return t_main(argc, argv, suites, 1);
+}

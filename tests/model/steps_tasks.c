@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/* Steps of producers and workers: enqueue, claim, finish, too late. */
+#include <inttypes.h>
+
+#include "model.h"
+
+#define STEPS_MANY 5
+
+static const char *const steps_errors[] = {"no such order", "timeout"};
+
+/* ---- Enqueue ---- */
+
+static struct model_spec steps_spec(struct steps *s)
+{
+    struct model_spec spec = {.queue = (int)steps_random(s, 2),
+                              .type = (int)steps_random(s, 3),
+                              .payload = (int)steps_random(s, MODEL_WORDS),
+                              .priority = (int)steps_random(s, 3) - 1,
+                              .hours = steps_random(s, 3) == 0 ? (int)steps_random(s, 4) : 0,
+                              .max_retries = (int)steps_random(s, 4),
+                              .data = (int)steps_random(s, MODEL_WORDS)};
+    spec.unique = steps_random(s, 4) == 0   ? NQ_UNIQUE_NONE
+                  : steps_random(s, 3) == 0 ? NQ_UNIQUE_DATA
+                                            : NQ_UNIQUE_PAYLOAD;
+    return spec;
+}
+
+static nq_task_spec steps_task_spec(const struct model_spec *m)
+{
+    const struct model_word *payload = &model_words[m->payload], *data = &model_words[m->data];
+    return (nq_task_spec){.size = sizeof(nq_task_spec),
+                          .type = model_types[m->type],
+                          .payload = payload->p,
+                          .payload_size = payload->n,
+                          .queue = m->queue == 0 ? NULL : model_queues[m->queue],
+                          .priority = m->priority,
+                          .delay_us = m->hours * MODEL_HOUR,
+                          .max_retries = m->max_retries == 0 ? NQ_NO_RETRY : m->max_retries,
+                          .unique = m->unique,
+                          .unique_data = m->unique == NQ_UNIQUE_DATA ? data->p : NULL,
+                          .unique_size = m->unique == NQ_UNIQUE_DATA ? data->n : 0};
+}
+
+struct steps_new {
+    struct model_spec specs[STEPS_MANY];
+    nq_task_spec real[STEPS_MANY];
+    nq_id ids[STEPS_MANY];
+    int results[STEPS_MANY];
+    size_t n;
+};
+
+/* What the store answered, in the model and compared. */
+static void steps_enqueued(struct steps *s, struct steps_new *new, bool caller, int64_t from, int64_t to)
+{
+    s->model.seq++;
+    for (size_t i = 0; i < new->n; i++) {
+        struct model_task *t = NULL;
+        bool repeated = false;
+        for (size_t j = 0; j < i; j++) {
+            repeated = repeated || model_same_key(&new->specs[j], &new->specs[i]);
+        }
+        const int code = model_enqueue(&s->model, &new->specs[i], caller, repeated, &t);
+        if (s->q == NULL) {
+            continue;
+        }
+        STEPS_CHECK(s, new->results[i] == code, "enqueue %zu answered %s, should be %s", i,
+                    nq_code_name(new->results[i]), nq_code_name(code));
+        if (code == NQ_EDUPLICATE) {
+            STEPS_CHECK(s, new->ids[i] == t->id, "a duplicate of #%d answered id %" PRId64, t->number,
+                        new->ids[i]);
+            look_task(s, t, 0, 0);
+        } else {
+            STEPS_CHECK(s, new->ids[i] > s->newest, "id %" PRId64 " after %" PRId64, new->ids[i], s->newest);
+            t->id = s->newest = new->ids[i];
+            look_task(s, t, from, to);
+        }
+    }
+}
+
+void steps_enqueue(struct steps *s, bool caller)
+{
+    struct steps_new new = {.n = steps_random(s, 3) == 0 ? 1 + steps_random(s, STEPS_MANY) : 1};
+    const bool commit = !caller || steps_random(s, 3) > 0;
+    for (size_t i = 0; i < new.n; i++) {
+        new.specs[i] = steps_spec(s);
+        new.real[i] = steps_task_spec(&new.specs[i]);
+    }
+    steps_say(s, "enqueue %zu%s, the first: queue %d type %d payload %d in %d h unique %d/%d", new.n,
+              caller ? commit ? " in a transaction" : ", rolled back" : "", new.specs[0].queue,
+              new.specs[0].type, new.specs[0].payload, new.specs[0].hours, (int)new.specs[0].unique,
+              new.specs[0].data);
+    if (s->model.n + new.n > MODEL_TASKS || s->model.nfollowups + new.n > MODEL_FOLLOWUPS) {
+        return;
+    }
+    const int64_t from = steps_now(s);
+    if (s->q != NULL) {
+        if (caller) {
+            t_begin(s->caller);
+        }
+        const nq_tx tx = caller ? t_tx(s->caller) : NQ_OWN_TX;
+        if (new.n == 1) {
+            new.results[0] = nq_enqueue(s->q, tx, new.real, new.ids, &t_last);
+        } else {
+            T_OK(nq_enqueue_many(s->q, tx, new.real, new.n, new.ids, new.results, &t_last));
+        }
+        if (caller) {
+            t_run(s->caller, commit ? "COMMIT" : "ROLLBACK");
+        }
+    }
+    if (commit) {
+        steps_enqueued(s, &new, caller, from, steps_now(s));
+    }
+}
+
+/* ---- Claim and finish ---- */
+
+/* An outcome for a running task that somebody holds. */
+static nq_outcome steps_outcome(struct steps *s, const struct model_task *t, const char **error)
+{
+    static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE,  NQ_OUT_DONE,   NQ_OUT_DONE,    NQ_OUT_RETRY,
+                                                 NQ_OUT_RETRY, NQ_OUT_SNOOZE, NQ_OUT_RELEASE, NQ_OUT_DEAD};
+    nq_outcome o = {.id = t->id, .lease = t->lease, .kind = kinds[steps_random(s, 8)], .result = 1};
+    o.keep = o.kind == NQ_OUT_DONE && steps_random(s, 3) == 0;
+    o.delay_us =
+        o.kind == NQ_OUT_RETRY || o.kind == NQ_OUT_SNOOZE ? (int64_t)steps_random(s, 3) * MODEL_HOUR : 0;
+    *error = steps_random(s, 4) > 0 ? steps_errors[steps_random(s, 2)] : NULL;
+    if (o.kind == NQ_OUT_RETRY && t->attempts + 1 > (unsigned)t->spec.max_retries) {
+        o.kind = NQ_OUT_DEAD;
+        o.delay_us = 0;
+    }
+    o.error = *error;
+    o.error_size = *error != NULL ? strlen(*error) : 0;
+    return o;
+}
+
+bool steps_moves(const struct model_task *t, const nq_outcome *o)
+{
+    return t->state == NQ_STATE_WAITING && o->kind != NQ_OUT_RELEASE;
+}
+
+static int steps_by_id(const void *a, const void *b)
+{
+    const nq_outcome *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* Finish some that are held (by anybody: the lease is what counts), and some whose lease was lost. */
+void steps_finish(struct steps *s)
+{
+    nq_outcome outs[STEPS_MANY + 1], *list[STEPS_MANY + 1];
+    const char *errors[STEPS_MANY + 1] = {NULL};
+    size_t n = 0, want = steps_random(s, 3) > 0 ? 1 : 1 + steps_random(s, STEPS_MANY);
+    for (size_t i = 0; i < want; i++) {
+        const struct model_task *t = steps_task(s, NQ_STATE_RUNNING);
+        bool twice = t == NULL;
+        for (size_t j = 0; j < n && !twice; j++) {
+            twice = outs[j].id == t->id;
+        }
+        if (!twice) {
+            outs[n] = steps_outcome(s, t, &errors[n]);
+            n++;
+        }
+    }
+    const int64_t from = steps_now(s);
+    qsort(outs, n, sizeof *outs, steps_by_id); /* the order in which a store takes them */
+    for (size_t i = 0; i < n; i++) {
+        list[i] = &outs[i];
+    }
+    steps_say(s, "finish %zu, the first: #%d kind %d", n,
+              n > 0 ? model_find(&s->model, outs[0].id)->number : 0, n > 0 ? (int)outs[0].kind : 0);
+    if (n == 0) {
+        return;
+    }
+    nq_outcome said[STEPS_MANY + 1];
+    memcpy(said, outs, sizeof said);
+    if (s->q != NULL) {
+        T_OK(nq_store_finish(nq_store_of(s->q), list, n, &t_last));
+    }
+    const int64_t to = steps_now(s);
+    for (size_t i = 0; i < n; i++) {
+        struct model_task *t = model_find(&s->model, said[i].id);
+        model_finish(&s->model, t, &said[i], said[i].error);
+        STEPS_CHECK(s, s->q == NULL || outs[i].result == NQ_OK, "finishing #%d answered %s", t->number,
+                    nq_code_name(outs[i].result));
+        look_task(s, t, steps_moves(t, &said[i]) ? from : 0, to);
+    }
+}
+
+/* A worker that wakes up with a lease that is not the current one. */
+void steps_stale(struct steps *s)
+{
+    const size_t n = s->model.nlost < MODEL_STALE ? s->model.nlost : MODEL_STALE;
+    if (n == 0) {
+        steps_say(s, "stale: none");
+        return;
+    }
+    const struct model_lost *lost = &s->model.lost[steps_random(s, n)];
+    static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE, NQ_OUT_RETRY, NQ_OUT_SNOOZE, NQ_OUT_RELEASE,
+                                                 NQ_OUT_DEAD};
+    nq_outcome o = {.id = lost->id, .lease = lost->lease, .kind = kinds[steps_random(s, 5)], .result = 1},
+               *list[] = {&o};
+    steps_say(s, "stale #%d kind %d", lost->number, (int)o.kind);
+    if (s->q == NULL) {
+        return;
+    }
+    T_OK(nq_store_finish(nq_store_of(s->q), list, 1, &t_last));
+    STEPS_CHECK(s, o.result == NQ_ELEASE, "finishing #%d under a lost lease answered %s", lost->number,
+                nq_code_name(o.result));
+    struct model_task *t = model_find(&s->model, lost->id);
+    if (t != NULL) {
+        look_task(s, t, 0, 0);
+    }
+}
+
+/* Claim, perhaps taking a completion along. */
+void steps_claim(struct steps *s)
+{
+    struct model_task *due[MODEL_TASKS],
+        *along = steps_random(s, 4) == 0 ? steps_task(s, NQ_STATE_RUNNING) : NULL;
+    const int queue = (int)steps_random(s, 2), member = (int)steps_random(s, MODEL_MEMBERS);
+    const size_t limit = 1 + steps_random(s, 4), n = model_due(&s->model, queue, due),
+                 got = n < limit ? n : limit;
+    const uint64_t lease = NQ_LEASE(s->ids[member], ++s->leases);
+    steps_say(s, "claim %zu of queue %d by %d: %zu, the first #%d, along #%d", limit, queue, member, got,
+              got > 0 ? due[0]->number : 0, along != NULL ? along->number : 0);
+    nq_outcome done = {
+        .id = along ? along->id : 0, .lease = along ? along->lease : 0, .kind = NQ_OUT_DONE, .result = 1};
+    nq_outcome *list[] = {&done};
+    nq_carry carry = {.outcomes = list, .n = 1};
+    nq_claimed *claimed = NULL;
+    size_t is = got;
+    int64_t wait_us = -1;
+    if (s->q != NULL) {
+        nq_claimer *claimer = NULL;
+        T_OK(nq_claimer_new(&claimer, nq_store_of(s->q), model_queues[queue], NULL, 0, &t_last));
+        T_OK(nq_claimer_claim(claimer, lease, limit, along != NULL ? &carry : NULL, &claimed, &is, &wait_us,
+                              &t_last));
+        nq_claimer_free(claimer);
+        if (along != NULL && carry.carried == NQ_CARRIED_NO) {
+            T_OK(nq_store_finish(nq_store_of(s->q), list, 1, &t_last));
+        }
+        STEPS_CHECK(s, along == NULL || done.result == NQ_OK, "a completion taken along answered %s",
+                    nq_code_name(done.result));
+    }
+    STEPS_CHECK(s, is == got, "claimed %zu, should be %zu", is, got);
+    if (along != NULL) {
+        model_finish(&s->model, along, &done, NULL);
+        look_task(s, along, 0, 0);
+    }
+    const nq_claimed *c = claimed;
+    for (size_t i = 0; i < got; i++, c = c != NULL ? c->next : NULL) {
+        model_claim(&s->model, due[i], lease, member);
+        if (s->q != NULL) {
+            look_claimed(s, due[i], c);
+            look_task(s, due[i], 0, 0);
+        }
+    }
+    nq_claimed_free(claimed);
+}
+
+/* Complete in the caller's transaction, committed or not, under the current lease or a lost one. */
+void steps_complete_in(struct steps *s)
+{
+    struct model_task *t = steps_task(s, NQ_STATE_RUNNING);
+    const bool keep = steps_random(s, 2), commit = steps_random(s, 3) > 0, ours = steps_random(s, 4) > 0;
+    steps_say(s, "complete in #%d%s%s", t != NULL ? t->number : 0, commit ? "" : ", rolled back",
+              ours ? "" : ", not ours");
+    if (t == NULL) {
+        return;
+    }
+    if (s->q != NULL) {
+        t_begin(s->caller);
+        const int code = nq_complete_in(nq_store_of(s->q), t_tx(s->caller), t->id,
+                                        ours ? t->lease : t->lease + 1, keep, &t_last);
+        STEPS_CHECK(s, code == (ours ? NQ_OK : NQ_ELEASE), "completing #%d answered %s", t->number,
+                    nq_code_name(code));
+        t_run(s->caller, commit ? "COMMIT" : "ROLLBACK");
+    }
+    const nq_outcome o = {.kind = NQ_OUT_DONE, .keep = keep};
+    if (commit && ours) {
+        model_finish(&s->model, t, &o, NULL);
+    }
+    look_task(s, t, 0, 0);
+}
