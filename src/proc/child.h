@@ -84,9 +84,8 @@ static inline bool nq_page_began(const nq_page *page, uint64_t seq)
 }
 
 /* ---- zygote.c */
-#define NQ_PAGE_SIZE   65536 /* of a child in the shared memory: whole pages on every machine */
-#define NQ_SPAWN_FDS   4
-#define NQ_REPORT_SIZE sizeof(nq_report)
+#define NQ_PAGE_SIZE 65536 /* of a child in the shared memory: whole pages on every machine */
+#define NQ_SPAWN_FDS 4
 
 typedef struct nq_spawn {
     uint32_t kind;  /* of limits: a route; UINT32_MAX: kill all, and end */
@@ -115,6 +114,12 @@ struct nq_zygote {
     nq_child *idle;
 };
 
+#define NQ_ZYGOTE_END_US NQ_SECONDS(5) /* for what it kills to be gone */
+
+/* Its whole life, from the fork on. */
+_Noreturn NQ_PRIVATE void nq_zygote_main(nq_proc *p, int control, pid_t parent);
+
+/* ---- fork.c: the processor's side of it */
 NQ_PRIVATE int nq_zygote_start(nq_proc *p, nq_err *err);
 /* Kill all children and the zygote; accepts a processor without one. Before the memory goes. */
 NQ_PRIVATE void nq_zygote_stop(nq_proc *p);

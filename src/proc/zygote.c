@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The process that the children come from: its making, its work, its end. */
+/* The process that the children come from: forks them, reaps and signals them, and ends with its processor.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,29 +12,13 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "child.h"
 
-#define ZYGOTE_LOOK_MS  1000          /* how often it looks for its parent by itself */
-#define ZYGOTE_END_US   NQ_SECONDS(5) /* for what it kills to be gone */
-#define ZYGOTE_READY_MS 10000         /* for its own start */
-
-#if defined(__SANITIZE_THREAD__)
-#define ZYGOTE_OWN_THREADS 2 /* the sanitizer has one, and makes it safe */
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ZYGOTE_OWN_THREADS 2
-#endif
-#endif
-#ifndef ZYGOTE_OWN_THREADS
-#define ZYGOTE_OWN_THREADS 1
-#endif
-
-/* ---- In the zygote ---- */
+#define ZYGOTE_LOOK_MS 1000 /* how often it looks for its parent by itself */
 
 struct zygote_child {
     pid_t pid;  /* 0: the place is free */
@@ -263,7 +248,7 @@ static void zygote_kill_children(void)
 
 static void zygote_end(struct zygote *z)
 {
-    const int64_t until = nq_mono_us() + ZYGOTE_END_US;
+    const int64_t until = nq_mono_us() + NQ_ZYGOTE_END_US;
     for (size_t i = 0; i < z->n; i++)
         if (z->children[i].pid)
             kill(-z->children[i].pid, SIGKILL);
@@ -301,7 +286,7 @@ static bool zygote_prepare(struct zygote *z)
            prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0;
 }
 
-_Noreturn static void zygote_main(nq_proc *p, int control, pid_t parent)
+_Noreturn NQ_PRIVATE void nq_zygote_main(nq_proc *p, int control, pid_t parent)
 {
     struct zygote z = {.proc = p, .parent = parent, .control = control};
     errno = 0;
@@ -312,177 +297,4 @@ _Noreturn static void zygote_main(nq_proc *p, int control, pid_t parent)
         ;
     zygote_end(&z);
     _exit(0);
-}
-
-/* ---- In the processor ---- */
-
-static int zygote_may_fork(nq_err *err)
-{
-    struct stat st;
-    if (stat("/proc/self/task", &st) != 0)
-        return nq_err_sys(err, NQ_ESYSTEM, errno, "cannot count this process's threads without /proc");
-    if (st.st_nlink - 2 <= ZYGOTE_OWN_THREADS)
-        return NQ_OK;
-    return nq_err_set(
-        err, NQ_ETHREADS,
-        "NQ_PROCESS handlers need a fork, which is not safe with %lu threads: call nq_proc_fork "
-        "before the process starts threads (a nq on MySQL starts one at its first nq_enqueue)",
-        (unsigned long)st.st_nlink - 2);
-}
-
-/* Routes with the same limits share children. */
-static size_t zygote_kinds(nq_proc *p)
-{
-    size_t isolated = 0;
-    for (size_t i = 0; i < p->nroutes; i++) {
-        struct nq_route *r = &p->routes[i];
-        isolated += r->isolated;
-        for (r->kind = 0; r->kind < i; r->kind++)
-            if (p->routes[r->kind].isolated && nq_limits_same(&p->routes[r->kind].limits, &r->limits))
-                break;
-    }
-    return isolated;
-}
-
-static int zygote_memory(nq_proc *p, nq_err *err)
-{
-    struct nq_zygote *z = calloc(1, sizeof *z);
-    const size_t n = p->opts.concurrency;
-    if (!z)
-        return nq_err_nomem(err);
-    z->control = -1;
-    z->children = calloc(n, sizeof *z->children);
-    z->pages = mmap(NULL, n * NQ_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    z->taken = calloc(n, sizeof *z->taken);
-    if (!z->children || !z->taken || z->pages == MAP_FAILED) {
-        if (z->pages != MAP_FAILED)
-            munmap(z->pages, n * NQ_PAGE_SIZE);
-        free(z->children);
-        free(z->taken);
-        free(z);
-        return nq_err_nomem(err);
-    }
-    p->zygote = z;
-    return NQ_OK;
-}
-
-/* Wait for the zygote to say that it is ready. */
-static int zygote_ready(int control, nq_err *err)
-{
-    struct pollfd fd = {control, POLLIN, 0};
-    int32_t ready = 0;
-    if (poll(&fd, 1, ZYGOTE_READY_MS) == 1 && recv(control, &ready, sizeof ready, 0) == sizeof ready)
-        return ready == 0 ? NQ_OK
-                          : nq_err_sys(err, NQ_ESYSTEM, ready, "cannot prepare the parent of the children");
-    return nq_err_set(err, NQ_ESYSTEM, "the parent of the children did not start");
-}
-
-static int zygote_fork(nq_proc *p, nq_err *err)
-{
-    struct nq_zygote *z = p->zygote;
-    const pid_t self = getpid();
-    sigset_t all, old;
-    int ends[2], high[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-        return nq_err_sys(err, NQ_ESYSTEM, errno, "cannot make a socket");
-    for (int i = 0; i < 2; i++) { /* out of the way of the standard ones, which may be closed */
-        high[i] = fcntl(ends[i], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-        close(ends[i]);
-    }
-    z->control = high[0];
-    fflush(NULL); /* or both would print what is in the buffers */
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &old); /* none is ever delivered to the zygote */
-    z->pid = high[0] >= 0 && high[1] >= 0 ? fork() : -1;
-    const int failure = errno;
-    if (z->pid == 0)
-        zygote_main(p, high[1], self);
-    sigprocmask(SIG_SETMASK, &old, NULL);
-    if (high[1] >= 0)
-        close(high[1]);
-    if (z->pid < 0)
-        return nq_err_sys(err, NQ_ESYSTEM, failure, "cannot fork the parent of the children");
-    return zygote_ready(z->control, err);
-}
-
-NQ_PRIVATE int nq_zygote_start(nq_proc *p, nq_err *err)
-{
-    int rc;
-    if (zygote_kinds(p) == 0)
-        return nq_err_set(err, NQ_EINVAL, "no handler is NQ_PROCESS");
-    if ((rc = zygote_may_fork(err)) != NQ_OK)
-        return rc;
-    if ((rc = zygote_memory(p, err)) == NQ_OK && (rc = zygote_fork(p, err)) != NQ_OK) {
-        nq_zygote_stop(p);
-        nq_zygote_free(p);
-    }
-    return rc;
-}
-
-int nq_proc_fork(nq_proc *p, nq_err *err)
-{
-    int rc = nq_proc_may_register(p, err);
-    return rc != NQ_OK ? rc : nq_zygote_start(p, err);
-}
-
-NQ_PRIVATE int nq_zygote_spawn(const struct nq_zygote *z, const nq_spawn *spawn, const int fds[NQ_SPAWN_FDS],
-                               nq_err *err)
-{
-    union {
-        char space[CMSG_SPACE(sizeof(int) * NQ_SPAWN_FDS)];
-        struct cmsghdr align;
-    } control;
-    nq_spawn copy = *spawn;
-    struct iovec iov = {&copy, sizeof copy};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t n;
-    memset(&control, 0, sizeof control);
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int) * NQ_SPAWN_FDS);
-    memcpy(CMSG_DATA(c), fds, sizeof(int) * NQ_SPAWN_FDS);
-    do
-        n = sendmsg(z->control, &msg, MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? nq_err_sys(err, NQ_ESYSTEM, errno, "cannot ask for a child process") : NQ_OK;
-}
-
-NQ_PRIVATE void nq_zygote_stop(nq_proc *p)
-{
-    struct nq_zygote *z = p->zygote;
-    if (!z || z->stopped)
-        return;
-    z->stopped = true;
-    nq_children_drop(p);
-    if (z->pid <= 0)
-        return;
-    const nq_spawn over = {UINT32_MAX, 0};
-    (void)send(z->control, &over, sizeof over, MSG_NOSIGNAL);
-    shutdown(z->control, SHUT_RDWR);
-    const int64_t until = nq_mono_us() + ZYGOTE_END_US * 2;
-    pid_t got; /* -1: the application waits for whatever child there is, and got it */
-    for (int64_t pause = 100; (got = waitpid(z->pid, NULL, WNOHANG)) == 0 && nq_mono_us() < until;) {
-        nq_sleep_us(pause);
-        pause = pause < 5000 ? pause * 2 : pause;
-    }
-    if (got == 0) {
-        kill(z->pid, SIGKILL);
-        waitpid(z->pid, NULL, 0);
-    }
-}
-
-NQ_PRIVATE void nq_zygote_free(nq_proc *p)
-{
-    struct nq_zygote *z = p->zygote;
-    if (!z)
-        return;
-    if (z->control >= 0)
-        close(z->control);
-    munmap(z->pages, (size_t)p->opts.concurrency * NQ_PAGE_SIZE);
-    free(z->children);
-    free(z->taken);
-    free(z);
-    p->zygote = NULL;
 }
