@@ -199,13 +199,18 @@ struct nq_proc {
 NQ_PRIVATE int nq_proc_may_register(const nq_proc *p, nq_err *err);
 NQ_PRIVATE void nq_proc_log(const nq_proc *p, enum nq_log_level level, const char *fmt, ...) NQ_PRINTF(3, 4);
 NQ_PRIVATE void nq_proc_unref(nq_proc *p);
-/* Wake nq_proc_run. Async-signal-safe. */
-NQ_PRIVATE void nq_proc_poke(nq_proc *p);
 /* A failure: log it now and then, return how long to pause (100 ms growing to 5 s). A success ends it. */
 NQ_PRIVATE int64_t nq_away_failed(const nq_proc *p, struct nq_away *a, const char *what, const nq_err *err);
 NQ_PRIVATE void nq_away_ended(const nq_proc *p, struct nq_away *a, const char *what);
 
-/* ---- run.c: nq_proc_run, nq_proc_stop */
+/* ---- run.c: nq_proc_run */
+
+/* ---- stop.c: nq_proc_stop */
+/* Wake nq_proc_run. Async-signal-safe. */
+NQ_PRIVATE void nq_proc_poke(nq_proc *p);
+/* SIGINT and SIGTERM stop this processor, if its options say so; as they were, if it has them. */
+NQ_PRIVATE int nq_signals_take(nq_proc *p, nq_err *err);
+NQ_PRIVATE void nq_signals_give_back(nq_proc *p);
 
 /* ---- context.c */
 NQ_PRIVATE nq_ctx *nq_ctx_new(nq_proc *p);

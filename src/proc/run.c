@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Running a processor: start, wait for a stop, shut down phase by phase. */
-#include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -16,72 +14,7 @@ struct run {
     bool has_fetcher, has_completer, has_watch, has_liveness;
     unsigned handlers; /* threads started */
     unsigned stuck;
-    struct sigaction old[2];
-    bool signals; /* ours are installed */
 };
-
-/* ---- Stopping ---- */
-
-NQ_PRIVATE void nq_proc_poke(nq_proc *p)
-{
-    const uint64_t one = 1;
-    int saved = errno;
-    ssize_t n = write(p->poke_fd, &one, sizeof one);
-    (void)n; /* it can only fail when it is readable already */
-    errno = saved;
-}
-
-void nq_proc_stop(nq_proc *p)
-{
-    if (!p || p->pid != getpid())
-        return;
-    atomic_fetch_add(&p->stops, 1);
-    nq_proc_poke(p);
-}
-
-static _Atomic(nq_proc *) run_signalled;
-static atomic_uint run_in_signal;
-static const int run_signals[2] = {SIGINT, SIGTERM};
-
-static void run_on_signal(int number)
-{
-    (void)number;
-    atomic_fetch_add(&run_in_signal, 1);
-    nq_proc_stop(atomic_load(&run_signalled));
-    atomic_fetch_sub(&run_in_signal, 1);
-}
-
-static int run_signals_install(struct run *r, nq_err *err)
-{
-    nq_proc *nobody = NULL;
-    struct sigaction sa;
-    if (!r->proc->opts.handle_signals)
-        return NQ_OK;
-    if (!atomic_compare_exchange_strong(&run_signalled, &nobody, r->proc))
-        return nq_err_set(err, NQ_EINVAL,
-                          "handle_signals: another processor of this process has them already");
-    memset(&sa, 0, sizeof sa);
-    sa.sa_handler = run_on_signal;
-    sa.sa_flags = SA_RESTART;
-    sigemptyset(&sa.sa_mask);
-    for (int i = 0; i < 2; i++)
-        sigaction(run_signals[i], &sa, &r->old[i]);
-    r->signals = true;
-    return NQ_OK;
-}
-
-static void run_signals_restore(struct run *r)
-{
-    if (!r->signals)
-        return;
-    for (int i = 0; i < 2; i++)
-        sigaction(run_signals[i], &r->old[i], NULL);
-    atomic_store(&run_signalled, NULL);
-    /* A handler on another thread may have read the pointer before: let it end, the processor goes next. */
-    while (atomic_load(&run_in_signal) > 0)
-        nq_sleep_us(100);
-    r->signals = false;
-}
 
 /* Sleep until poked or until a point in time. */
 static void run_poll(nq_proc *p, int64_t until)
@@ -334,7 +267,7 @@ int nq_proc_run(nq_proc *p, nq_err *err)
     p->avg16_us = NQ_PREFETCH_WINDOW_US * 16 * 2 * (int64_t)p->opts.concurrency;
     p->watch_until = p->due_us = INT64_MAX;
     p->taken = 1;
-    if ((rc = run_claimers(p, err)) != NQ_OK || (rc = run_signals_install(&r, err)) != NQ_OK)
+    if ((rc = run_claimers(p, err)) != NQ_OK || (rc = nq_signals_take(p, err)) != NQ_OK)
         goto out;
     if ((rc = run_check(p, err)) != NQ_OK || atomic_load(&p->stops) > 0)
         goto out;
@@ -350,7 +283,7 @@ int nq_proc_run(nq_proc *p, nq_err *err)
         rc = run_result(&r, &stuck, err);
 out:
     nq_zygote_stop(p);
-    run_signals_restore(&r);
+    nq_signals_give_back(p);
     for (size_t i = 0; i < p->nfeeds; i++) {
         nq_claimer_free(p->feeds[i].claimer);
         p->feeds[i].claimer = NULL;

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* Stopping a processor: by a call, and by SIGINT and SIGTERM where it was asked to handle them. */
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "proc.h"
+
+NQ_PRIVATE void nq_proc_poke(nq_proc *p)
+{
+    const uint64_t one = 1;
+    int saved = errno;
+    ssize_t n = write(p->poke_fd, &one, sizeof one);
+    (void)n; /* it can only fail when it is readable already */
+    errno = saved;
+}
+
+void nq_proc_stop(nq_proc *p)
+{
+    if (!p || p->pid != getpid())
+        return;
+    atomic_fetch_add(&p->stops, 1);
+    nq_proc_poke(p);
+}
+
+/* ---- Signals: of one processor of a process */
+
+static const int stop_signals[2] = {SIGINT, SIGTERM};
+static struct sigaction stop_old[2];
+static _Atomic(nq_proc *) stop_signalled;
+static atomic_uint stop_in_signal;
+
+static void stop_on_signal(int number)
+{
+    (void)number;
+    atomic_fetch_add(&stop_in_signal, 1);
+    nq_proc_stop(atomic_load(&stop_signalled));
+    atomic_fetch_sub(&stop_in_signal, 1);
+}
+
+NQ_PRIVATE int nq_signals_take(nq_proc *p, nq_err *err)
+{
+    nq_proc *nobody = NULL;
+    struct sigaction sa;
+    if (!p->opts.handle_signals)
+        return NQ_OK;
+    if (!atomic_compare_exchange_strong(&stop_signalled, &nobody, p))
+        return nq_err_set(err, NQ_EINVAL,
+                          "handle_signals: another processor of this process has them already");
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = stop_on_signal;
+    sa.sa_flags = SA_RESTART;
+    sigemptyset(&sa.sa_mask);
+    for (int i = 0; i < 2; i++)
+        sigaction(stop_signals[i], &sa, &stop_old[i]);
+    return NQ_OK;
+}
+
+NQ_PRIVATE void nq_signals_give_back(nq_proc *p)
+{
+    if (atomic_load(&stop_signalled) != p)
+        return;
+    for (int i = 0; i < 2; i++)
+        sigaction(stop_signals[i], &stop_old[i], NULL);
+    atomic_store(&stop_signalled, NULL);
+    /* A handler on another thread may have read the pointer before: let it end, the processor goes next. */
+    while (atomic_load(&stop_in_signal) > 0)
+        nq_sleep_us(100);
+}
