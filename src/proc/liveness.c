@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Heartbeat, watch over other processors, reclaiming, follow-ups, retention. */
+/* The liveness thread: keeps the membership, and does each duty when it is due. */
 #include <stdio.h>
 #include <unistd.h>
 
@@ -108,33 +108,6 @@ static bool liveness_went(struct liveness *l, int rc, const char *what, const nq
     return false;
 }
 
-/* Hand a dead processor's task to the completer. */
-static bool liveness_reclaim(nq_proc *p, nq_claimed *claim)
-{
-    nq_ctx *ctx = nq_ctx_new(p);
-    if (!ctx)
-        return false;
-    nq_ctx_hold(ctx, claim, nq_mono_us());
-    ctx->orphan = true;
-    nq_outcome out;
-    nq_dispatch_crash(ctx, &out);
-    ctx->out = out;
-
-    pthread_mutex_lock(&p->lock);
-    bool run = p->phase == NQ_PHASE_RUN;
-    if (run) {
-        p->orphans++;
-        p->taken++;
-        for (size_t i = 0; i < p->nfeeds; i++)
-            p->feeds[i].quiet = 0;
-        nq_done_push(p, ctx);
-    }
-    pthread_mutex_unlock(&p->lock);
-    if (!run)
-        nq_ctx_unref(ctx); /* somebody else finds it */
-    return true;
-}
-
 /* A drain waits for the verdict over processors that may have just died, but not for ever: one without its
  * lock that goes on beating stays a suspect. */
 static bool liveness_doubts(const struct liveness *l)
@@ -145,9 +118,9 @@ static bool liveness_doubts(const struct liveness *l)
 static void liveness_orphans(struct liveness *l)
 {
     nq_proc *p = l->proc;
-    nq_claimed *list = NULL;
     nq_err err = {0};
     size_t n = 0;
+    bool all = true;
 
     pthread_mutex_lock(&p->lock);
     bool busy = p->orphans > 0; /* recorded first, or we would find the same ones again */
@@ -155,25 +128,17 @@ static void liveness_orphans(struct liveness *l)
     l->orphans_us = nq_mono_us() + NQ_MS(20);
     if (busy)
         return;
-    int rc = nq_store_orphans(p->store, LIVENESS_ORPHANS, &list, &n, &err);
+    int rc = nq_reclaim(p, LIVENESS_ORPHANS, &n, &all, &err);
     if (!liveness_went(l, rc, "looking for tasks of dead processors", &err, &l->orphans_us))
         return;
-    if (n > 0)
-        nq_proc_log(p, NQ_LOG_WARN, "%zu task(s) of a dead processor found", n);
     if (n < LIVENESS_ORPHANS) /* a row that somebody holds just now is left out, and found again */
         l->orphans_us = nq_mono_us() + (n > 0 ? l->again_us : p->opts.lease_us);
     if (n == 0)
         l->again_us = LIVENESS_AGAIN_US;
     else if (l->again_us < p->opts.lease_us)
         l->again_us *= 2;
-    while (list) {
-        nq_claimed *claim = list;
-        list = claim->next;
-        if (!liveness_reclaim(p, claim)) {
-            free(claim);
-            l->orphans_us = nq_mono_us() + NQ_SECONDS(1);
-        }
-    }
+    if (!all)
+        l->orphans_us = nq_mono_us() + NQ_SECONDS(1);
     pthread_mutex_lock(&p->lock);
     p->looked = p->looked || (n < LIVENESS_ORPHANS && !liveness_doubts(l));
     pthread_cond_signal(&p->fetch_cond);

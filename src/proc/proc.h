@@ -302,6 +302,11 @@ NQ_PRIVATE void nq_wake_start(nq_proc *p);
 NQ_PRIVATE void nq_wake_stop(nq_proc *p); /* tell its threads to end */
 NQ_PRIVATE void nq_wake_free(nq_proc *p); /* and wait for them */
 
+/* ---- reclaim.c */
+/* Look for up to `max` running tasks of dead processors and hand them to the completer. *all: none was left
+ * for want of memory. */
+NQ_PRIVATE int nq_reclaim(nq_proc *p, size_t max, size_t *found, bool *all, nq_err *err);
+
 /* ---- liveness.c */
 NQ_PRIVATE void *nq_liveness_main(void *proc);
 
