@@ -302,6 +302,13 @@ NQ_PRIVATE void nq_wake_start(nq_proc *p);
 NQ_PRIVATE void nq_wake_stop(nq_proc *p); /* tell its threads to end */
 NQ_PRIVATE void nq_wake_free(nq_proc *p); /* and wait for them */
 
+/* ---- wake_bell.c: the thread of the bell */
+typedef struct nq_wake_bell nq_wake_bell;
+/* NULL: there is none, or no room for one. The arguments are nq_bell_new's. */
+NQ_PRIVATE nq_wake_bell *nq_wake_bell_start(nq_proc *p, const uint64_t queues[], size_t n, bool told);
+NQ_PRIVATE void nq_wake_bell_stop(nq_wake_bell *b); /* tell it to end; accepts NULL */
+NQ_PRIVATE void nq_wake_bell_free(nq_wake_bell *b); /* and wait for it */
+
 /* ---- reclaim.c */
 /* Look for up to `max` running tasks of dead processors and hand them to the completer. *all: none was left
  * for want of memory. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Listens for hints from other processes and wakes the fetcher: datagrams, changes of a file, the bell. */
+/* Listens for hints from other processes and wakes the fetcher: datagrams, changes of a file. */
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -22,19 +22,13 @@ static const int64_t wake_echo_us[WAKE_ECHOES] = {500, 1000, 2500};
 #define WAKE_WATCH_MAX_US NQ_MS(5)
 /* Writes of our own come with a claim or an outcome. */
 #define WAKE_OWN_US NQ_MS(2)
-/* The bell is hung out so often a second over time, and so often at once. */
-#define WAKE_HANGS_PER_S 40
-#define WAKE_HANGS_BURST 20
-/* With a look that soon the bell needs none of its own. */
-#define WAKE_SOON_US NQ_MS(10)
-
 struct nq_wake {
     nq_proc *proc;
     int stop_fd;
-    pthread_t listener, ringing;
-    bool has_listener, has_bell;
-    nq_bell *bell;
-    uint64_t *queues; /* of the feeds, and NQ_HINT_CANCEL */
+    pthread_t listener;
+    bool has_listener;
+    nq_wake_bell *bell; /* may be NULL */
+    uint64_t *queues;   /* of the feeds, and NQ_HINT_CANCEL */
 
     /* the listener thread's */
     int fd, place;       /* of the datagrams; -1: none */
@@ -223,94 +217,7 @@ static void *wake_listen(void *arg)
     return NULL;
 }
 
-/* ---- The bell's thread ---- */
-
-/* With the lock held: wait until the fetcher waits for tasks and the bell may be hung out again. */
-static bool wake_bell_wait(nq_proc *p, int64_t from_us)
-{
-    while (p->phase == NQ_PHASE_RUN) {
-        if (nq_mono_us() < from_us) {
-            nq_cond_wait_until(&p->bell_cond, &p->lock, from_us);
-        } else if (p->asleep) {
-            return true;
-        } else {
-            p->bell_waits = true;
-            pthread_cond_wait(&p->bell_cond, &p->lock);
-            p->bell_waits = false;
-        }
-    }
-    return false;
-}
-
-/* What was committed between the fetcher's last look and the hanging rang nothing: have it look again. */
-static void wake_look_again(nq_proc *p)
-{
-    int64_t next = INT64_MAX;
-    pthread_mutex_lock(&p->lock);
-    for (size_t i = 0; i < p->nfeeds; i++)
-        next = wake_min(next, p->feeds[i].look_us);
-    pthread_mutex_unlock(&p->lock);
-    if (next > nq_mono_us() + WAKE_SOON_US)
-        nq_fetch_wake(p, NQ_HINT_ANY, 0);
-}
-
-/* Hang it out once. Answers how long to pause: not at all, or longer and longer when it does not work. */
-static int64_t wake_bell_once(struct nq_wake *w, int64_t pause)
-{
-    nq_proc *p = w->proc;
-    bool rung = false;
-    nq_err err = {0};
-    int rc = nq_bell_hang(w->bell, &err);
-    if (rc == NQ_OK) {
-        wake_look_again(p);
-        rc = nq_bell_wait(w->bell, &rung, &err);
-    }
-    if (rc == NQ_OK) {
-        if (rung) {
-            nq_fetch_wake(p, NQ_HINT_ANY, 0);
-            nq_steer_look(p);
-        }
-        return 0;
-    }
-    pthread_mutex_lock(&p->lock);
-    const bool on = p->phase == NQ_PHASE_RUN;
-    pthread_mutex_unlock(&p->lock);
-    if (on)
-        nq_proc_log(p, NQ_LOG_DEBUG, "the bell: %s", err.message);
-    return pause == 0 ? NQ_MS(500) : wake_min(pause * 2, NQ_SECONDS(30));
-}
-
-static void *wake_bell_main(void *arg)
-{
-    struct nq_wake *w = arg;
-    nq_proc *p = w->proc;
-    const int64_t each = NQ_SECONDS(1) / WAKE_HANGS_PER_S;
-    int64_t full_us = 0, from_us = 0, pause = 0;
-    pthread_mutex_lock(&p->lock);
-    while (wake_bell_wait(p, from_us)) {
-        pthread_mutex_unlock(&p->lock);
-        pause = wake_bell_once(w, pause);
-        const int64_t now = nq_mono_us();
-        full_us = (full_us > now ? full_us : now) + each;
-        from_us = pause ? now + pause : full_us - each * WAKE_HANGS_BURST;
-        pthread_mutex_lock(&p->lock);
-    }
-    pthread_mutex_unlock(&p->lock);
-    return NULL;
-}
-
 /* ---- Starting and ending ---- */
-
-static void wake_start_bell(struct nq_wake *w)
-{
-    nq_proc *p = w->proc;
-    nq_err err = {0};
-    const int rc = nq_bell_new(&w->bell, p->store, w->queues, p->nfeeds + 1, w->fd >= 0, &err);
-    if (rc == NQ_OK)
-        w->has_bell = nq_thread_start(&w->ringing, wake_bell_main, w, &err) == NQ_OK;
-    if (!w->has_bell && rc != NQ_EUNSUPPORTED)
-        nq_proc_log(p, NQ_LOG_DEBUG, "the bell: %s", err.message);
-}
 
 NQ_PRIVATE void nq_wake_start(nq_proc *p)
 {
@@ -336,7 +243,7 @@ NQ_PRIVATE void nq_wake_start(nq_proc *p)
     if (w->fd >= 0 || w->notify >= 0)
         w->has_listener = nq_thread_start(&w->listener, wake_listen, w, NULL) == NQ_OK;
     if (p->opts.drain != NQ_DRAIN_DUE)
-        wake_start_bell(w);
+        w->bell = nq_wake_bell_start(p, w->queues, p->nfeeds + 1, w->fd >= 0);
     nq_fetch_wake(p, NQ_HINT_ANY, 0); /* for what came before anybody listened */
 }
 
@@ -348,8 +255,7 @@ NQ_PRIVATE void nq_wake_stop(nq_proc *p)
         return;
     if (w->has_listener && write(w->stop_fd, &one, sizeof one) < 0)
         nq_proc_log(p, NQ_LOG_DEBUG, "the listener for hints cannot be told to end");
-    if (w->has_bell)
-        nq_bell_interrupt(w->bell);
+    nq_wake_bell_stop(w->bell);
 }
 
 NQ_PRIVATE void nq_wake_free(nq_proc *p)
@@ -360,14 +266,12 @@ NQ_PRIVATE void nq_wake_free(nq_proc *p)
     p->wake = NULL;
     if (w->has_listener)
         pthread_join(w->listener, NULL);
-    if (w->has_bell)
-        pthread_join(w->ringing, NULL);
+    nq_wake_bell_free(w->bell);
     nq_hints_unlisten(nq_hints_of(p->q), w->fd, w->place);
     if (w->notify >= 0)
         close(w->notify);
     if (w->stop_fd >= 0)
         close(w->stop_fd);
-    nq_bell_free(w->bell);
     free(w->file);
     free(w->queues);
     free(w);
