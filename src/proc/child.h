@@ -171,6 +171,10 @@ NQ_PRIVATE int nq_child_get(nq_proc *p, const struct nq_route *route, nq_child *
 NQ_PRIVATE void nq_child_put(nq_proc *p, nq_child *c);
 /* Forget the idle ones, which the zygote has killed or will. */
 NQ_PRIVATE void nq_children_drop(nq_proc *p);
+/* With the lock held: look up, all drivers. */
+NQ_PRIVATE void nq_children_wake(nq_proc *p);
+
+/* ---- talk.c */
 /* Send what waits to be sent; read what came. False: the channel is closed. */
 NQ_PRIVATE bool nq_child_send(nq_child *c);
 NQ_PRIVATE bool nq_child_receive(nq_child *c);
@@ -179,8 +183,6 @@ NQ_PRIVATE void nq_child_listen(nq_proc *p, nq_child *c);
 NQ_PRIVATE void nq_child_signal(const nq_child *c, int number);
 /* How it ended, as the message of an attempt that `took` so long. */
 NQ_PRIVATE void nq_child_tell(const nq_child *c, nq_ctx *ctx, int64_t took_us);
-/* With the lock held: look up, all drivers. */
-NQ_PRIVATE void nq_children_wake(nq_proc *p);
 
 /* ---- drive.c: run slot->ctx, and more like it, in a child. Without the lock. */
 NQ_PRIVATE void nq_drive(struct nq_slot *slot);
