@@ -30,6 +30,7 @@ typedef struct nq_frame {
 } nq_frame;
 
 #define NQ_FRAME_SAID_MAX 8192 /* size of what a child may say */
+#define NQ_HEAR_SIZE      (2 * (NQ_FRAME_SAID_MAX + sizeof(nq_frame)))
 
 typedef struct nq_answer {
     nq_verdict verdict;
@@ -159,9 +160,11 @@ struct nq_child {
     unsigned begun; /* how many were, as far as is known */
     int64_t born_us;
     const char *fault; /* why it was killed by us; NULL: it was not, or for the context's cause */
-    nq_buf out, in;
-    size_t out_at, in_at; /* sent; read */
-    char *tail;           /* the last it wrote to its standard error */
+    nq_buf out;
+    size_t out_at;     /* sent */
+    char *in;          /* NQ_HEAR_SIZE; what it said */
+    size_t nin, in_at; /* how much, and how much of it was read */
+    char *tail;        /* the last it wrote to its standard error */
     size_t ntail;
 };
 
@@ -175,7 +178,7 @@ NQ_PRIVATE void nq_children_drop(nq_proc *p);
 NQ_PRIVATE void nq_children_wake(nq_proc *p);
 
 /* ---- talk.c */
-/* Send what waits to be sent; read what came. False: the channel is closed. */
+/* Send what waits to be sent; read what came, as far as there is room. False: the channel is closed. */
 NQ_PRIVATE bool nq_child_send(nq_child *c);
 NQ_PRIVATE bool nq_child_receive(nq_child *c);
 /* Read its standard error and reports. */

@@ -28,9 +28,9 @@ static void children_release(nq_child *c)
     children_close(&c->errors);
     children_close(&c->report);
     nq_buf_free(&c->out);
-    nq_buf_free(&c->in);
+    free(c->in);
     free(c->tail);
-    c->tail = NULL;
+    c->in = c->tail = NULL;
 }
 
 /* ---- Making ---- */
@@ -39,8 +39,6 @@ static void children_release(nq_child *c)
 static int children_descriptors(nq_child *c, int theirs[NQ_SPAWN_FDS], nq_err *err)
 {
     int pair[2];
-    for (int i = 0; i < NQ_SPAWN_FDS; i++)
-        theirs[i] = -1;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
         c->channel = pair[0];
         theirs[0] = pair[1];
@@ -80,7 +78,7 @@ static int children_make(nq_proc *p, nq_child *c, const struct nq_route *route, 
     const struct nq_zygote *z = p->zygote;
     const uint32_t place = (uint32_t)(c - z->children);
     const nq_spawn spawn = {(uint32_t)route->kind, place};
-    int theirs[NQ_SPAWN_FDS];
+    int theirs[NQ_SPAWN_FDS] = {-1, -1, -1, -1};
     memset(c, 0, sizeof *c);
     c->place = place;
     c->kind = route->kind;
@@ -90,10 +88,11 @@ static int children_make(nq_proc *p, nq_child *c, const struct nq_route *route, 
     memset((void *)c->page, 0, sizeof *c->page);
     c->born_us = nq_mono_us();
     c->tail = malloc(c->limits->stderr_bytes);
-    int rc = c->tail ? children_descriptors(c, theirs, err) : nq_err_nomem(err);
+    c->in = malloc(NQ_HEAR_SIZE); /* all of it now: later there is an answer to lose */
+    int rc = c->tail && c->in ? children_descriptors(c, theirs, err) : nq_err_nomem(err);
     if (rc == NQ_OK)
         rc = nq_zygote_spawn(z, &spawn, theirs, err);
-    for (int i = 0; c->tail && i < NQ_SPAWN_FDS; i++)
+    for (int i = 0; i < NQ_SPAWN_FDS; i++)
         if (i != 1)
             children_close(&theirs[i]);
     if (rc == NQ_OK)

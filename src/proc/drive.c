@@ -16,6 +16,7 @@
 #define DRIVE_PAUSE_MS 200 /* when there is no child to be had */
 /* A child that ends closes its channel a moment before its end is reported. */
 #define DRIVE_CLOSED_US NQ_MS(500)
+#define DRIVE_ROUNDS    16 /* of reading, before something else has its turn */
 
 struct drive_end {
     nq_ctx *ctx;
@@ -102,18 +103,6 @@ static void drive_fill(struct drive *d)
     }
 }
 
-/* Write those from seq on into the channel's buffer. */
-static bool drive_give(struct drive *d, uint64_t seq)
-{
-    nq_buf *out = &d->child->out;
-    if (d->slot->ctx && d->slot->ctx->seq >= seq)
-        nq_frame_task(out, d->slot->ctx);
-    for (const nq_ctx *ctx = d->slot->ahead.head; ctx; ctx = ctx->next)
-        if (ctx->seq >= seq)
-            nq_frame_task(out, ctx);
-    return !out->failed && nq_child_send(d->child);
-}
-
 /* ---- Taking back ---- */
 
 /* With the lock held: a task that never began goes to where it came from, or back to the database. */
@@ -156,6 +145,61 @@ static void drive_recall(struct drive *d)
         drive_back(p, ctx);
     }
     d->recalled = true;
+}
+
+/* The task cannot be given to a child: it goes back as it was, and before the next one is a pause. */
+static void drive_without(struct nq_slot *slot, const nq_err *err)
+{
+    nq_proc *p = slot->proc;
+    struct pollfd fd = {slot->wake_fd, POLLIN, 0};
+    if (!atomic_load(&p->zygote->lost))
+        nq_proc_log(p, NQ_LOG_WARN, "task %lld is given back: %s", (long long)slot->ctx->claim->task.id,
+                    err->message);
+    pthread_mutex_lock(&p->lock);
+    const nq_outcome out = drive_released(slot->ctx);
+    atomic_store(&slot->ctx->fd, -1);
+    nq_slot_end(slot, &out);
+    nq_slots_ended(p, 0, 0);
+    const bool pause = p->phase == NQ_PHASE_RUN;
+    pthread_mutex_unlock(&p->lock);
+    if (pause)
+        (void)poll(&fd, 1, DRIVE_PAUSE_MS);
+}
+
+/* ---- Sending ---- */
+
+/* Into the channel's buffer, whole or not at all; false: no memory. */
+static bool drive_write(nq_buf *out, const nq_ctx *ctx)
+{
+    const size_t before = out->n;
+    nq_frame_task(out, ctx);
+    if (!out->failed)
+        return true;
+    out->n = before;
+    out->failed = false;
+    return false;
+}
+
+/* Send those from seq on. What there is no memory for goes back, with all behind it: the child never hears of
+ * it. False: the channel is closed. */
+static bool drive_give(struct drive *d, uint64_t seq)
+{
+    nq_buf *out = &d->child->out;
+    const bool first = d->slot->ctx->seq < seq || drive_write(out, d->slot->ctx);
+    bool all = first;
+    for (const nq_ctx *ctx = d->slot->ahead.head; all && ctx; ctx = ctx->next)
+        all = ctx->seq < seq || drive_write(out, ctx);
+    if (!all) {
+        pthread_mutex_lock(&d->proc->lock);
+        drive_recall(d);
+        pthread_mutex_unlock(&d->proc->lock);
+    }
+    if (!first) {
+        nq_err err;
+        (void)nq_err_nomem(&err);
+        drive_without(d->slot, &err);
+    }
+    return nq_child_send(d->child);
 }
 
 /* ---- Hearing ---- */
@@ -214,14 +258,16 @@ static void drive_hear(struct drive *d)
 {
     nq_child *c = d->child;
     nq_ctx *ctx = d->slot->ctx;
+    for (size_t i = 0; i < d->nends; i++)
+        ctx = i == 0 ? d->slot->ahead.head : ctx->next;
     for (;;) {
         nq_frame head;
         bool more;
         const size_t before = d->nends;
-        if (c->fault || c->in.n == c->in_at)
+        if (c->fault || c->nin == c->in_at)
             return;
-        const char *p = c->in.p + c->in_at;
-        if (!nq_frame_heard(p, c->in.n - c->in_at, &head, &more)) {
+        const char *p = c->in + c->in_at;
+        if (!nq_frame_heard(p, c->nin - c->in_at, &head, &more)) {
             drive_fault(d, "wrote something else than answers to its channel");
             return;
         }
@@ -240,8 +286,14 @@ static void drive_hear(struct drive *d)
 /* Write and read; false: the channel is closed. What a child has answered before it died counts. */
 static bool drive_talk(struct drive *d)
 {
-    const bool sent = nq_child_send(d->child), open = nq_child_receive(d->child);
-    drive_hear(d);
+    nq_child *c = d->child;
+    const bool sent = nq_child_send(c);
+    bool open = true, full = true;
+    for (int i = 0; i < DRIVE_ROUNDS && open && full && !c->fault; i++) {
+        open = nq_child_receive(c);
+        full = c->nin == NQ_HEAR_SIZE;
+        drive_hear(d);
+    }
     return sent && open;
 }
 
@@ -385,25 +437,6 @@ static void drive_died(struct drive *d)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* There is no child: the task is given back, and before the next one is a pause. */
-static void drive_without(struct nq_slot *slot, const nq_err *err)
-{
-    nq_proc *p = slot->proc;
-    struct pollfd fd = {slot->wake_fd, POLLIN, 0};
-    if (!atomic_load(&p->zygote->lost))
-        nq_proc_log(p, NQ_LOG_WARN, "task %lld is given back: %s", (long long)slot->ctx->claim->task.id,
-                    err->message);
-    pthread_mutex_lock(&p->lock);
-    const nq_outcome out = drive_released(slot->ctx);
-    atomic_store(&slot->ctx->fd, -1);
-    nq_slot_end(slot, &out);
-    nq_slots_ended(p, 0, 0);
-    const bool pause = p->phase == NQ_PHASE_RUN;
-    pthread_mutex_unlock(&p->lock);
-    if (pause)
-        (void)poll(&fd, 1, DRIVE_PAUSE_MS);
-}
-
 /* ---- The loop ---- */
 
 static void drive_run(struct drive *d)
@@ -429,6 +462,8 @@ static void drive_run(struct drive *d)
             (void)drive_talk(d);
             drive_closed(d);
         }
+        if (!d->slot->ctx)
+            continue;
         drive_cancel(d, nq_mono_us());
         drive_wait(d);
     }

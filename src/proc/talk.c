@@ -31,22 +31,20 @@ NQ_PRIVATE bool nq_child_send(nq_child *c)
 
 NQ_PRIVATE bool nq_child_receive(nq_child *c)
 {
-    char bytes[16384];
     if (c->in_at > 0) {
-        memmove(c->in.p, c->in.p + c->in_at, c->in.n - c->in_at);
-        c->in.n -= c->in_at;
+        memmove(c->in, c->in + c->in_at, c->nin - c->in_at);
+        c->nin -= c->in_at;
         c->in_at = 0;
     }
-    for (int i = 0; i < TALK_ROUNDS && c->channel >= 0; i++) {
-        const ssize_t n = recv(c->channel, bytes, sizeof bytes, MSG_DONTWAIT);
+    while (c->channel >= 0 && c->nin < NQ_HEAR_SIZE) {
+        const size_t room = NQ_HEAR_SIZE - c->nin;
+        const ssize_t n = recv(c->channel, c->in + c->nin, room, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return n < 0 && errno == EAGAIN;
-        nq_buf_add(&c->in, bytes, (size_t)n);
-        if (c->in.failed)
-            return false;
-        if ((size_t)n < sizeof bytes)
+        c->nin += (size_t)n;
+        if ((size_t)n < room)
             return true;
     }
     return c->channel >= 0;

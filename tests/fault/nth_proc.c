@@ -91,10 +91,10 @@ static int64_t proc_soon(unsigned attempt, const nq_task *task, void *arg)
     return NQ_MS(1);
 }
 
-static void proc_enqueue(struct proc_world *w)
+static void proc_enqueue(struct proc_world *w, unsigned count)
 {
     nq_err err = {0};
-    for (unsigned i = 0; i < PROC_TASKS; i++) {
+    for (unsigned i = 0; i < count; i++) {
         char payload[8];
         const int n = snprintf(payload, sizeof payload, "%u", i);
         const int rc =
@@ -173,7 +173,7 @@ static void proc_scenario(nth_run *run)
     pthread_t friend;
     int rc = nq_open(&w.q, run->url, NULL, &err);
     NTH_CHECK(run, rc == NQ_OK, "open: %s", err.message);
-    proc_enqueue(&w);
+    proc_enqueue(&w, PROC_TASKS);
     if (run->plan.persistent && run->plan.at > 0)
         t_thread(&friend, proc_end_trouble, NULL);
     INJECT(rc, proc_once(&w, &err));
@@ -189,6 +189,53 @@ static void proc_scenario(nth_run *run)
     rc = proc_once(&w, &err);
     NTH_CHECK(run, rc == NQ_OK, "a second processor: %s", err.message);
     proc_check(&w, clean);
+    nq_close(w.q);
+}
+
+/* ---- In children ---------------------------------------------------------------------------- */
+
+#define PROC_CHILDREN 8
+
+static nq_verdict proc_in_child(nq_ctx *ctx, const nq_task *task, void *arg)
+{
+    (void)ctx, (void)task, (void)arg;
+    return NQ_DONE;
+}
+
+/* Nothing fails in the children, so no attempt may: what fails in their processor costs none. */
+static void proc_children(nth_run *run)
+{
+    struct proc_world w = {.run = run};
+    const nq_proc_options opts = {.size = sizeof opts,
+                                  .concurrency = 2,
+                                  .drain = NQ_DRAIN_ALL,
+                                  .on_error = proc_error,
+                                  .error_udata = &w,
+                                  .poll_us = NQ_MS(20)};
+    const nq_handle_options isolated = {
+        .size = sizeof isolated, .isolation = NQ_PROCESS, .tasks_per_child = 1};
+    nq_err err = {0};
+    NTH_CHECK(run, nq_open(&w.q, run->url, NULL, &err) == NQ_OK, "open: %s", err.message);
+    int rc = nq_proc_new(&w.p, w.q, &opts, &err);
+    if (rc == NQ_OK)
+        rc = nq_proc_handle(w.p, "known", proc_in_child, NULL, &isolated, &err);
+    if (rc == NQ_OK)
+        rc = nq_proc_fork(w.p, &err);
+    NTH_CHECK(run, rc == NQ_OK, "prepare: %s", err.message);
+    proc_enqueue(&w, PROC_CHILDREN);
+    INJECT(rc, nq_proc_run(w.p, &err));
+    const long hits = inject_hits();
+    inject_stop();
+    nq_proc_free(w.p);
+    NTH_CHECK(run, rc == NQ_OK || (hits > 0 && err.code == rc && err.message[0]), "run: %s (%d): %s",
+              nq_code_name(rc), err.code, err.message);
+    t_conn *side = t_connect();
+    const int64_t live = t_run(side, "SELECT COUNT(*) FROM %stasks", run->prefix);
+    const int64_t tried = t_run(side, "SELECT SUM(attempts + crashes) FROM %stasks", run->prefix);
+    t_disconnect(side);
+    NTH_CHECK(run, rc != NQ_OK || live == 0, "%lld tasks are left", (long long)live);
+    NTH_CHECK(run, atomic_load(&w.errors) == 0 && tried == 0, "%u attempts failed, %lld counted",
+              atomic_load(&w.errors), (long long)tried);
     nq_close(w.q);
 }
 
@@ -211,6 +258,13 @@ END_TEST
 START_TEST(proc_allocations_all)
 {
     proc_all("a processor, allocations for a while", INJECT_ALLOC, 0, true, 8);
+}
+END_TEST
+
+START_TEST(proc_allocations_children)
+{
+    const nth_case c = {"children, one allocation", INJECT_ALLOC, 0, false, "hints=local", proc_children};
+    nth_all(&c, 24);
 }
 END_TEST
 
@@ -262,6 +316,7 @@ Suite *suite_proc(void)
     TCase *c = t_case(s, "processor", seconds);
     tcase_add_test(c, proc_allocations);
     tcase_add_test(c, proc_allocations_all);
+    tcase_add_test(c, proc_allocations_children);
     tcase_add_test(c, proc_system);
     tcase_add_test(c, proc_system_all);
     tcase_add_loop_test(c, proc_statements, 0, (int)(sizeof proc_ways / sizeof *proc_ways));
