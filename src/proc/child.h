@@ -17,7 +17,7 @@
  *   processor <-> child      the channel: frames. A page of memory that both see says which task has begun
  *                            and why the running one should stop.
  *
- * A handler thread that has a task for a child is its driver (drive.c) until the child has nothing to do.
+ * A handler thread that has a task for a child is its driver (drive.h) until the child has nothing to do.
  */
 
 /* ---- frame.c: a stream of these, each followed by `size` bytes. One machine: native byte order. */

@@ -6,146 +6,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "child.h"
+#include "drive.h"
 
-/* So many tasks are given to a child at once as it does in this time, if they are small. */
-#define DRIVE_WINDOW_US 500
-#define DRIVE_BYTES     65536
 /* A task that runs so long is no quick one: those behind it go to others. */
 #define DRIVE_SLOW_US  NQ_MS(5)
 #define DRIVE_PAUSE_MS 200 /* when there is no child to be had */
 /* A child that ends closes its channel a moment before its end is reported. */
 #define DRIVE_CLOSED_US NQ_MS(500)
 #define DRIVE_ROUNDS    16 /* of reading, before something else has its turn */
-
-struct drive_end {
-    nq_ctx *ctx;
-    nq_outcome out;
-};
-
-struct drive {
-    struct nq_slot *slot;
-    nq_proc *proc;
-    nq_child *child;
-    int64_t since_us;                    /* the running task runs since then, as far as is known */
-    bool recalled;                       /* what was behind it was taken back */
-    uint64_t told;                       /* the child was told this of its cause */
-    int64_t term_us, kill_us, closed_us; /* INT64_MAX: not to be done */
-    size_t nends;                        /* answered, not settled */
-    struct drive_end ends[NQ_AHEAD_MAX];
-};
-
-static nq_outcome drive_released(const nq_ctx *ctx)
-{
-    nq_outcome out;
-    memset(&out, 0, sizeof out);
-    out.id = ctx->claim->task.id;
-    out.lease = ctx->claim->lease;
-    out.kind = NQ_OUT_RELEASE;
-    return out;
-}
-
-/* ---- Giving ---- */
-
-/* With the lock held: ctx is what runs from now on. Whoever cancels it wakes us. */
-static void drive_begin(struct drive *d, nq_ctx *ctx)
-{
-    if (d->slot->ctx != ctx)
-        nq_slot_begin(d->slot, ctx);
-    atomic_store(&ctx->fd, d->slot->wake_fd);
-    d->since_us = nq_mono_us();
-    d->recalled = false;
-    d->term_us = d->kill_us = INT64_MAX;
-}
-
-static void drive_number(const struct drive *d, nq_ctx *ctx)
-{
-    nq_page *page = d->child->page;
-    ctx->seq = ++d->child->seq;
-    atomic_store(&page->begun[ctx->seq % NQ_AHEAD_MAX], nq_page_word(ctx->seq, NQ_BEGUN_NOT));
-}
-
-/* With the lock held: how many tasks the child should have. */
-static size_t drive_depth(const nq_proc *p)
-{
-    const int64_t each = p->avg16_us / 16 + 1, n = DRIVE_WINDOW_US / each;
-    return n < 1 ? 1 : n > NQ_AHEAD_MAX ? NQ_AHEAD_MAX : (size_t)n;
-}
-
-/* With the lock held: take more of the same kind, leaving to other idle threads their share. */
-static void drive_fill(struct drive *d)
-{
-    nq_proc *p = d->proc;
-    nq_child *c = d->child;
-    struct nq_slot *slot = d->slot;
-    const size_t depth = drive_depth(p), has = slot->ahead.n + (slot->ctx != NULL);
-    size_t more = p->ready.n / (p->idle + 1) + 1, bytes = c->out.n - c->out_at;
-    if (p->phase != NQ_PHASE_RUN || c->retire || c->fault || c->ended || (slot->ctx && has > depth / 2))
-        return;
-    if (slot->ctx && nq_ctx_cause(slot->ctx) != NQ_CAUSE_NONE)
-        return;
-    more = has + more > depth ? depth - has : more;
-    for (nq_ctx *ctx; more > 0 && (ctx = p->ready.head); more--) {
-        if (!ctx->route || !ctx->route->isolated || ctx->route->kind != c->kind)
-            return;
-        bytes += nq_frame_task_size(ctx);
-        if (slot->ctx && (d->recalled || bytes > DRIVE_BYTES || c->seq + 1 - slot->ctx->seq >= NQ_AHEAD_MAX))
-            return;
-        if (c->begun + slot->ahead.n + (slot->ctx != NULL) >= c->limits->tasks)
-            return;
-        drive_number(d, nq_jobs_pop(&p->ready));
-        if (slot->ctx) {
-            nq_jobs_push(&slot->ahead, ctx);
-            p->ahead++;
-        } else {
-            drive_begin(d, ctx);
-        }
-    }
-}
-
-/* ---- Taking back ---- */
-
-/* With the lock held: a task that never began goes to where it came from, or back to the database. */
-static void drive_back(nq_proc *p, nq_ctx *ctx)
-{
-    const enum nq_cause cause = nq_ctx_cause(ctx);
-    if (cause == NQ_CAUSE_CANCEL) {
-        ctx->out.kind = NQ_OUT_CANCELLED;
-        nq_done_push(p, ctx);
-    } else if (cause == NQ_CAUSE_NONE && p->phase == NQ_PHASE_RUN &&
-               p->member == NQ_LEASE_PROCESSOR(ctx->claim->lease)) {
-        nq_jobs_unpop(&p->ready, ctx);
-        nq_ready_rouse(p);
-    } else {
-        nq_done_release(p, ctx);
-    }
-}
-
-/* With the lock held: all that did not begin; all there is when the child is dead. */
-static void drive_recall(struct drive *d)
-{
-    nq_proc *p = d->proc;
-    nq_ctx *ctx, *back = NULL;
-    nq_jobs stay;
-    nq_jobs_init(&stay);
-    while ((ctx = nq_jobs_pop(&d->slot->ahead))) {
-        if (!nq_page_move(d->child->page, ctx->seq, NQ_BEGUN_NEVER) && !d->child->ended) {
-            nq_jobs_push(&stay, ctx);
-            continue;
-        }
-        p->ahead--;
-        ctx->next = back;
-        back = ctx;
-    }
-    d->slot->ahead = stay;
-    if (!stay.head)
-        nq_jobs_init(&d->slot->ahead);
-    while ((ctx = back)) { /* the last first, so that the first comes first */
-        back = ctx->next;
-        drive_back(p, ctx);
-    }
-    d->recalled = true;
-}
 
 /* The task cannot be given to a child: it goes back as it was, and before the next one is a pause. */
 static void drive_without(struct nq_slot *slot, const nq_err *err)
@@ -156,7 +24,7 @@ static void drive_without(struct nq_slot *slot, const nq_err *err)
         nq_proc_log(p, NQ_LOG_WARN, "task %lld is given back: %s", (long long)slot->ctx->claim->task.id,
                     err->message);
     pthread_mutex_lock(&p->lock);
-    const nq_outcome out = drive_released(slot->ctx);
+    const nq_outcome out = nq_drive_released(slot->ctx);
     atomic_store(&slot->ctx->fd, -1);
     nq_slot_end(slot, &out);
     nq_slots_ended(p, 0, 0);
@@ -182,7 +50,7 @@ static bool drive_write(nq_buf *out, const nq_ctx *ctx)
 
 /* Send those from seq on. What there is no memory for goes back, with all behind it: the child never hears of
  * it. False: the channel is closed. */
-static bool drive_give(struct drive *d, uint64_t seq)
+static bool drive_give(struct nq_drive *d, uint64_t seq)
 {
     nq_buf *out = &d->child->out;
     const bool first = d->slot->ctx->seq < seq || drive_write(out, d->slot->ctx);
@@ -191,7 +59,7 @@ static bool drive_give(struct drive *d, uint64_t seq)
         all = ctx->seq < seq || drive_write(out, ctx);
     if (!all) {
         pthread_mutex_lock(&d->proc->lock);
-        drive_recall(d);
+        nq_drive_recall(d);
         pthread_mutex_unlock(&d->proc->lock);
     }
     if (!first) {
@@ -204,7 +72,7 @@ static bool drive_give(struct drive *d, uint64_t seq)
 
 /* ---- Hearing ---- */
 
-static void drive_fault(struct drive *d, const char *fault)
+static void drive_fault(struct nq_drive *d, const char *fault)
 {
     nq_child *c = d->child;
     if (!c->fault && !c->ended)
@@ -214,7 +82,7 @@ static void drive_fault(struct drive *d, const char *fault)
 }
 
 /* Nothing comes from it any more: it ends, or it is made to. */
-static void drive_closed(struct drive *d)
+static void drive_closed(struct nq_drive *d)
 {
     nq_child *c = d->child;
     c->retire = true;
@@ -225,9 +93,9 @@ static void drive_closed(struct drive *d)
     c->channel = -1;
 }
 
-static void drive_answered(struct drive *d, nq_ctx *ctx, const nq_answer *a)
+static void drive_answered(struct nq_drive *d, nq_ctx *ctx, const nq_answer *a)
 {
-    struct drive_end *end = &d->ends[d->nends++];
+    struct nq_drive_end *end = &d->ends[d->nends++];
     free(ctx->message);
     ctx->message = a->message_size ? strndup(a->message, a->message_size) : NULL;
     ctx->delay_us = a->delay_us;
@@ -238,7 +106,7 @@ static void drive_answered(struct drive *d, nq_ctx *ctx, const nq_answer *a)
 }
 
 /* One frame about ctx, the first that is not answered; false: it breaks the rules. */
-static bool drive_frame(struct drive *d, nq_ctx *ctx, const nq_frame *head, const char *body)
+static bool drive_frame(struct nq_drive *d, nq_ctx *ctx, const nq_frame *head, const char *body)
 {
     nq_answer answer;
     nq_told told;
@@ -254,7 +122,7 @@ static bool drive_frame(struct drive *d, nq_ctx *ctx, const nq_frame *head, cons
     return true;
 }
 
-static void drive_hear(struct drive *d)
+static void drive_hear(struct nq_drive *d)
 {
     nq_child *c = d->child;
     nq_ctx *ctx = d->slot->ctx;
@@ -284,7 +152,7 @@ static void drive_hear(struct drive *d)
 }
 
 /* Write and read; false: the channel is closed. What a child has answered before it died counts. */
-static bool drive_talk(struct drive *d)
+static bool drive_talk(struct nq_drive *d)
 {
     nq_child *c = d->child;
     const bool sent = nq_child_send(c);
@@ -297,30 +165,10 @@ static bool drive_talk(struct drive *d)
     return sent && open;
 }
 
-/* With the lock held: hand over what was answered; the next ones run by now. */
-static void drive_settle(struct drive *d)
-{
-    nq_proc *p = d->proc;
-    const int64_t took = nq_mono_us() - d->since_us;
-    atomic_fetch_add(&p->running, 1); /* between two tasks it does not look as if none ran */
-    for (size_t i = 0; i < d->nends; i++) {
-        atomic_store(&d->ends[i].ctx->fd, -1);
-        nq_slot_end(d->slot, &d->ends[i].out);
-        nq_ctx *next = nq_jobs_pop(&d->slot->ahead);
-        if (next) {
-            p->ahead--;
-            drive_begin(d, next);
-        }
-    }
-    atomic_fetch_sub(&p->running, 1);
-    nq_slots_ended(p, d->nends, took);
-    d->nends = 0;
-}
-
 /* ---- Stopping ---- */
 
 /* Tell the child why it should stop, and see that it does. */
-static void drive_cancel(struct drive *d, int64_t now)
+static void drive_cancel(struct nq_drive *d, int64_t now)
 {
     const nq_ctx *ctx = d->slot->ctx;
     const enum nq_cause cause = nq_ctx_cause(ctx);
@@ -352,7 +200,7 @@ static void drive_cancel(struct drive *d, int64_t now)
 }
 
 /* With the lock held: is it time to take back what is behind the running task? */
-static bool drive_is_slow(const struct drive *d, int64_t now)
+static bool drive_is_slow(const struct nq_drive *d, int64_t now)
 {
     const nq_proc *p = d->proc;
     return d->slot->ahead.n > 0 && !d->recalled &&
@@ -360,7 +208,7 @@ static bool drive_is_slow(const struct drive *d, int64_t now)
             nq_ctx_cause(d->slot->ctx) != NQ_CAUSE_NONE);
 }
 
-static int drive_timeout(const struct drive *d, int64_t now)
+static int drive_timeout(const struct nq_drive *d, int64_t now)
 {
     int64_t until = d->term_us < d->kill_us ? d->term_us : d->kill_us;
     until = d->closed_us < until ? d->closed_us : until;
@@ -372,7 +220,7 @@ static int drive_timeout(const struct drive *d, int64_t now)
 }
 
 /* Wait until something happens, and hear what it is. */
-static void drive_wait(struct drive *d)
+static void drive_wait(struct nq_drive *d)
 {
     nq_child *c = d->child;
     const short wanted = (short)(c->out_at < c->out.n ? POLLIN | POLLOUT : POLLIN);
@@ -396,12 +244,12 @@ static void drive_wait(struct drive *d)
 /* ---- The end of a child ---- */
 
 /* The attempt that the child took with it. */
-static void drive_victim(struct drive *d, nq_outcome *out)
+static void drive_victim(struct nq_drive *d, nq_outcome *out)
 {
     nq_ctx *ctx = d->slot->ctx;
     const enum nq_cause cause = nq_ctx_cause(ctx);
     if (atomic_load(&d->proc->zygote->lost) || d->child->end.kind != NQ_REPORT_ENDED) {
-        *out = drive_released(ctx);
+        *out = nq_drive_released(ctx);
         return;
     }
     if (cause == NQ_CAUSE_NONE || cause == NQ_CAUSE_TIMEOUT)
@@ -412,14 +260,14 @@ static void drive_victim(struct drive *d, nq_outcome *out)
         nq_dispatch_verdict(ctx, NQ_RETRY, out);
 }
 
-static void drive_died(struct drive *d)
+static void drive_died(struct nq_drive *d)
 {
     nq_proc *p = d->proc;
     nq_outcome out;
     nq_ctx *ctx;
     pthread_mutex_lock(&p->lock);
-    drive_settle(d);
-    drive_recall(d);
+    nq_drive_settle(d);
+    nq_drive_recall(d);
     ctx = d->slot->ctx;
     pthread_mutex_unlock(&p->lock);
     if (!ctx)
@@ -432,24 +280,24 @@ static void drive_died(struct drive *d)
     atomic_store(&ctx->fd, -1);
     nq_slot_end(d->slot, began ? &out : NULL);
     if (!began)
-        drive_back(p, ctx);
+        nq_drive_back(p, ctx);
     nq_slots_ended(p, began, nq_mono_us() - d->since_us);
     pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- The loop ---- */
 
-static void drive_run(struct drive *d)
+static void drive_run(struct nq_drive *d)
 {
     nq_proc *p = d->proc;
     for (;;) {
         const uint64_t from = d->child->seq + 1;
         pthread_mutex_lock(&p->lock);
         if (d->nends > 0)
-            drive_settle(d);
-        drive_fill(d);
+            nq_drive_settle(d);
+        nq_drive_fill(d);
         if (d->slot->ctx && drive_is_slow(d, nq_mono_us()))
-            drive_recall(d);
+            nq_drive_recall(d);
         const bool more = d->slot->ctx != NULL;
         pthread_mutex_unlock(&p->lock);
         if (!more)
@@ -471,13 +319,13 @@ static void drive_run(struct drive *d)
 
 NQ_PRIVATE void nq_drive(struct nq_slot *slot)
 {
-    struct drive d = {.slot = slot, .proc = slot->proc, .closed_us = INT64_MAX};
+    struct nq_drive d = {.slot = slot, .proc = slot->proc, .closed_us = INT64_MAX};
     nq_err err = {0};
     int rc = NQ_OK;
     pthread_mutex_lock(&d.proc->lock);
     if (slot->wake_fd < 0 && (slot->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
         rc = nq_err_sys(&err, NQ_ESYSTEM, errno, "cannot make an eventfd");
-    drive_begin(&d, slot->ctx);
+    nq_drive_begin(&d, slot->ctx);
     pthread_mutex_unlock(&d.proc->lock);
     if (rc == NQ_OK)
         rc = nq_child_get(d.proc, slot->ctx->route, &d.child, &err);
@@ -485,7 +333,7 @@ NQ_PRIVATE void nq_drive(struct nq_slot *slot)
         drive_without(slot, &err);
         return;
     }
-    drive_number(&d, slot->ctx);
+    nq_drive_number(&d, slot->ctx);
     if (!drive_give(&d, slot->ctx->seq))
         drive_closed(&d);
     drive_run(&d);
