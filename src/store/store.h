@@ -188,7 +188,7 @@ NQ_PRIVATE int nq_member_leave(nq_member *m, nq_err *err);
 /* Forget without touching the database (after NQ_ELEASE). Accepts NULL. */
 NQ_PRIVATE void nq_member_free(nq_member *m);
 
-/* tasks.c: the columns, of table alias t, that nq_claimed_add reads: FROM {tasks} t is the caller's. */
+/* claimed.c: the columns, of table alias t, that nq_claimed_add reads: FROM {tasks} t is the caller's. */
 #define NQ_CLAIMED_COLUMNS                                                                                   \
     "t.id, t.lease, t.queue, t.type, t.payload, t.error, t.priority, t.attempts, t.crashes, t.max_retries, " \
     "t.generation, t.timeout_ms, {us:t.created_at}, {us:t.run_at}"

@@ -1,73 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Claimed tasks: from rows, and what becomes of them: finished, retried, released. */
-#include <limits.h>
-
+/* What becomes of claimed tasks: finished, retried, released. */
 #include "store.h"
 
 #define TASKS_CHUNK 200 /* ids of one statement */
-
-/* ---- Claimed tasks from rows ---- */
-
-static char *tasks_put(char **at, const nq_val *v)
-{
-    char *start = *at;
-    if (v->n)
-        memcpy(start, v->p, v->n);
-    start[v->n] = '\0';
-    *at = start + v->n + 1;
-    return start;
-}
-
-static unsigned tasks_count(const nq_val *v)
-{
-    return v->i < 0 ? 0 : v->i > INT_MAX ? INT_MAX : (unsigned)v->i;
-}
-
-NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg)
-{
-    nq_claimed_list *list = arg;
-    nq_claimed *made = malloc(sizeof(*made) + cols[2].n + cols[3].n + cols[4].n + cols[5].n + 4);
-    (void)ncols;
-    if (!made)
-        return NQ_ENOMEM;
-    char *at = (char *)(made + 1);
-    made->next = NULL;
-    made->lease = (uint64_t)cols[1].i;
-    made->task = (nq_task){
-        .id = cols[0].i,
-        .queue = tasks_put(&at, &cols[2]),
-        .type = tasks_put(&at, &cols[3]),
-        .payload = tasks_put(&at, &cols[4]),
-        .payload_size = cols[4].n,
-        .last_error = cols[5].type == NQ_VAL_NULL ? NULL : tasks_put(&at, &cols[5]),
-        .priority = (int)cols[6].i,
-        .attempt = tasks_count(&cols[7]) + 1,
-        .crashes = tasks_count(&cols[8]),
-        .max_retries = tasks_count(&cols[9]),
-        .generation = tasks_count(&cols[10]),
-        .timeout_us = cols[11].i * 1000,
-        .created_at_us = cols[12].i,
-        .run_at_us = cols[13].i,
-    };
-    if (list->tail)
-        list->tail->next = made;
-    else
-        list->head = made;
-    list->tail = made;
-    list->n++;
-    return 0;
-}
-
-NQ_PRIVATE void nq_claimed_free(nq_claimed *list)
-{
-    while (list) {
-        nq_claimed *next = list->next;
-        free(list);
-        list = next;
-    }
-}
-
-/* ---- Finishing ---- */
 
 /* The outcomes of one call, sorted by id so that two finishers take rows in the same order. */
 struct tasks_batch {
