@@ -2,6 +2,8 @@
 /* The processor's suite: the same for every store. */
 #include "suites.h"
 
+#include <sys/mman.h>
+
 nq_proc *p_new(nq *q, const nq_proc_options *opts, nq_handler handler, void *udata)
 {
     nq_proc *p = NULL;
@@ -45,6 +47,19 @@ void p_stop(p_thread *t)
     ck_assert_msg(rc == NQ_OK, "%s: %s", nq_code_name(rc), t->err.message);
 }
 
+void *p_shared(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(p, MAP_FAILED);
+    return p;
+}
+
+int64_t p_soon(unsigned attempt, const nq_task *task, void *udata)
+{
+    (void)attempt, (void)task, (void)udata;
+    return NQ_MS(5);
+}
+
 nq_verdict p_count(nq_ctx *ctx, const nq_task *task, void *udata)
 {
     (void)ctx, (void)task;
@@ -60,8 +75,8 @@ int p_load(int *n)
 int main(int argc, char **argv)
 {
     Suite *(*const suites[])(void) = {
-        suite_verdicts, suite_retry,     suite_middleware,    suite_cancel,      suite_stop,
-        suite_threads,  suite_crash,     suite_followups,     suite_wake,        suite_steer,
-        suite_complete, suite_isolation, suite_isolation_end, suite_isolation_tx};
+        suite_verdicts, suite_retry,     suite_middleware,      suite_cancel,        suite_stop,
+        suite_threads,  suite_crash,     suite_followups,       suite_wake,          suite_steer,
+        suite_complete, suite_isolation, suite_isolation_ahead, suite_isolation_end, suite_isolation_tx};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }

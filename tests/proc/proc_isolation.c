@@ -23,12 +23,9 @@
 #define ISOLATION_SANITIZED 0
 #endif
 
-#define HANDLE(...)                                                                                          \
-    (&(nq_handle_options){.size = sizeof(nq_handle_options), .isolation = NQ_PROCESS, __VA_ARGS__})
-
 static void isolate(nq_proc *p, const char *type, nq_handler handler, void *udata)
 {
-    T_OK(nq_proc_handle(p, type, handler, udata, HANDLE(.nice = 0), &t_last));
+    T_OK(nq_proc_handle(p, type, handler, udata, P_ISOLATED(.nice = 0), &t_last));
 }
 
 static size_t open_files(void)
@@ -39,14 +36,6 @@ static size_t open_files(void)
         n++;
     closedir(d);
     return n;
-}
-
-/* Memory that the children share with the test. */
-static void *shared(size_t size)
-{
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ck_assert_ptr_ne(p, MAP_FAILED);
-    return p;
 }
 
 static nq_proc *drainer(nq *q, unsigned concurrency)
@@ -177,7 +166,7 @@ START_TEST(middleware_environment_and_dead_handles_in_a_child)
     T_OK(nq_proc_use(p, stamp, (void *)(uintptr_t) "a", &t_last));
     T_OK(nq_proc_handle(
         p, "t", surroundings, q,
-        HANDLE(.middleware = layers, .nmiddleware = 1, .environment = environment, .nenvironment = 1),
+        P_ISOLATED(.middleware = layers, .nmiddleware = 1, .environment = environment, .nenvironment = 1),
         &t_last));
     setenv("COLOUR", "red", 1);
     T_OK(nq_proc_fork(p, &t_last));
@@ -209,10 +198,10 @@ static nq_verdict who(nq_ctx *ctx, const nq_task *task, void *udata)
 
 START_TEST(children_live_on_between_tasks_and_are_replaced_after_so_many)
 {
-    int *seen = shared(4096);
+    int *seen = p_shared(4096);
     nq *q = t_open();
     nq_proc *p = drainer(q, 1);
-    T_OK(nq_proc_handle(p, "t", who, seen, HANDLE(.tasks_per_child = 10), &t_last));
+    T_OK(nq_proc_handle(p, "t", who, seen, P_ISOLATED(.tasks_per_child = 10), &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     for (int i = 0; i < 45; i++)
         T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
@@ -362,15 +351,15 @@ START_TEST(each_misdeed_costs_one_attempt_of_one_task)
 {
     const size_t n = sizeof misdeeds / sizeof *misdeeds;
     size_t expected = 0;
-    pid_t *grandchild = shared(sizeof *grandchild);
-    int *count = shared(sizeof *count);
+    pid_t *grandchild = p_shared(sizeof *grandchild);
+    int *count = p_shared(sizeof *count);
     t_sql("SELECT COUNT(*) FROM nanoq_tasks"); /* the test's own connection */
     const size_t files = open_files();
     nq *q = t_open();
     nq_proc *p = drainer(q, 4);
     isolate(p, "healthy", healthy, count);
     T_OK(nq_proc_handle(p, NULL, misbehave, grandchild,
-                        HANDLE(.memory = ISOLATION_SANITIZED ? 0 : (size_t)512 << 20, .cpu_seconds = 1),
+                        P_ISOLATED(.memory = ISOLATION_SANITIZED ? 0 : (size_t)512 << 20, .cpu_seconds = 1),
                         &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     for (size_t i = 0; i < n; i++) {
@@ -417,22 +406,15 @@ static nq_verdict crasher(nq_ctx *ctx, const nq_task *task, void *udata)
     _exit(3);
 }
 
-static int64_t isolation_soon(unsigned attempt, const nq_task *task, void *udata)
-{
-    (void)attempt, (void)task, (void)udata;
-    return NQ_MS(5);
-}
-
 START_TEST(crashes_are_counted_apart_and_more_than_allowed_are_final)
 {
     nq *q = t_open();
-    nq_proc *p = p_new(
-        q,
-        P_OPTIONS(.concurrency = 2, .drain = NQ_DRAIN_ALL, .retry_policy = isolation_soon, .max_crashes = 2),
-        NULL, NULL);
+    nq_proc *p =
+        p_new(q, P_OPTIONS(.concurrency = 2, .drain = NQ_DRAIN_ALL, .retry_policy = p_soon, .max_crashes = 2),
+              NULL, NULL);
     isolate(p, "some", crasher, NULL);
-    T_OK(nq_proc_handle(p, "one", crasher, NULL, HANDLE(.max_crashes = 1), &t_last));
-    T_OK(nq_proc_handle(p, "none", crasher, NULL, HANDLE(.max_crashes = NQ_NO_CRASH), &t_last));
+    T_OK(nq_proc_handle(p, "one", crasher, NULL, P_ISOLATED(.max_crashes = 1), &t_last));
+    T_OK(nq_proc_handle(p, "none", crasher, NULL, P_ISOLATED(.max_crashes = NQ_NO_CRASH), &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     T_ADD(q, .type = "some");
     T_ADD(q, .type = "one");
@@ -450,7 +432,7 @@ END_TEST
 
 START_TEST(a_handler_that_forks_and_returns_twice_answers_once)
 {
-    int *count = shared(sizeof *count);
+    int *count = p_shared(sizeof *count);
     nq *q = t_open();
     nq_proc *p = drainer(q, 1);
     isolate(p, "twice", misbehave, NULL);
@@ -480,7 +462,7 @@ static nq_verdict bomb(nq_ctx *ctx, const nq_task *task, void *udata)
 START_TEST(a_fork_bomb_under_a_limit_is_killed_whole)
 {
     const uid_t somebody = 20000 + (uid_t)getpid() % 40000;
-    int *count = shared(sizeof *count);
+    int *count = p_shared(sizeof *count);
     if (T_SQLITE && getuid() == 0) {
         char path[400];
         snprintf(path, sizeof path, "%s/..", t_dir);
@@ -494,8 +476,8 @@ START_TEST(a_fork_bomb_under_a_limit_is_killed_whole)
         ck_assert(setgid(somebody) == 0 && setuid(somebody) == 0);
     nq *q = t_open();
     nq_proc *p = drainer(q, 2);
-    T_OK(nq_proc_handle(p, "bomb", bomb, NULL, HANDLE(.processes = 60), &t_last));
-    T_OK(nq_proc_handle(p, "healthy", healthy, count, HANDLE(.nice = 0), &t_last));
+    T_OK(nq_proc_handle(p, "bomb", bomb, NULL, P_ISOLATED(.processes = 60), &t_last));
+    T_OK(nq_proc_handle(p, "healthy", healthy, count, P_ISOLATED(.nice = 0), &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     T_ADD(q, .type = "bomb", .max_retries = NQ_NO_RETRY, .timeout_us = NQ_SECONDS(1));
     add_healthy(q, 1000);

@@ -9,21 +9,11 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define HANDLE(...)                                                                                          \
-    (&(nq_handle_options){.size = sizeof(nq_handle_options), .isolation = NQ_PROCESS, __VA_ARGS__})
-
 /* What children tell the test. */
 struct seen {
     pid_t child, grandchild, escaped, zygote;
     int begun, told, ended;
 };
-
-static struct seen *seen_new(void)
-{
-    void *p = mmap(NULL, sizeof(struct seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ck_assert_ptr_ne(p, MAP_FAILED);
-    return p;
-}
 
 static bool is_gone(pid_t pid)
 {
@@ -36,19 +26,6 @@ static bool is_gone(pid_t pid)
         state = strrchr(line, ')')[2];
     fclose(f);
     return state == 'Z'; /* as good as: its new parent may be slow */
-}
-
-static int64_t end_soon(unsigned attempt, const nq_task *task, void *udata)
-{
-    (void)attempt, (void)task, (void)udata;
-    return NQ_MS(5);
-}
-
-static nq_verdict count(nq_ctx *ctx, const nq_task *task, void *udata)
-{
-    (void)ctx, (void)task;
-    __atomic_add_fetch((int *)udata, 1, __ATOMIC_SEQ_CST);
-    return NQ_DONE;
 }
 
 /* ---- Cancellation ---- */
@@ -68,10 +45,10 @@ static nq_verdict obey(nq_ctx *ctx, const nq_task *task, void *udata)
 
 START_TEST(a_child_is_told_of_its_timeout_and_may_answer)
 {
-    struct seen *s = seen_new();
+    struct seen *s = p_shared(sizeof *s);
     nq *q = t_open();
     nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 2, .drain = NQ_DRAIN_DUE), NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", obey, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_handle(p, "t", obey, s, P_ISOLATED(.nice = 1), &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     nq_id id = T_ADD(q, .type = "t", .timeout_us = NQ_SECONDS(1));
     p_run(p);
@@ -88,10 +65,10 @@ END_TEST
 
 START_TEST(nq_cancel_reaches_a_child)
 {
-    struct seen *s = seen_new();
+    struct seen *s = p_shared(sizeof *s);
     nq *q = t_open();
     nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", obey, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_handle(p, "t", obey, s, P_ISOLATED(.nice = 1), &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     nq_id id = T_ADD(q, .type = "t");
     p_thread t;
@@ -134,12 +111,12 @@ static nq_verdict deaf(nq_ctx *ctx, const nq_task *task, void *udata)
 
 START_TEST(a_shutdown_kills_deaf_children_and_releases_their_tasks)
 {
-    struct seen *s = seen_new();
+    struct seen *s = p_shared(sizeof *s);
     nq *q = t_open();
     nq_proc *p =
         p_new(q, P_OPTIONS(.concurrency = 1, .shutdown_timeout_us = NQ_MS(50), .cancel_grace_us = NQ_MS(200)),
               NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", deaf, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_handle(p, "t", deaf, s, P_ISOLATED(.nice = 1), &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     nq_id id = T_ADD(q, .type = "t");
     p_thread t;
@@ -153,83 +130,6 @@ START_TEST(a_shutdown_kills_deaf_children_and_releases_their_tasks)
     ck_assert_uint_eq(task.info.crashes, 0);
     t_task_free(&task);
     ck_assert(is_gone(s->child) && is_gone(s->grandchild) && is_gone(s->escaped));
-    nq_close(q);
-}
-END_TEST
-
-/* ---- Pipelining ---- */
-
-/* Quick until the word comes, then slow once: those behind it must not wait. */
-static nq_verdict slow_once(nq_ctx *ctx, const nq_task *task, void *udata)
-{
-    struct seen *s = udata;
-    (void)ctx;
-    if (strncmp(task->payload, "slow", 4) == 0) {
-        __atomic_store_n(&s->told, 1, __ATOMIC_SEQ_CST);
-        for (int i = 0; i < 20000 && __atomic_load_n(&s->ended, __ATOMIC_SEQ_CST) < 800; i++)
-            t_pause_ms(1);
-        return __atomic_load_n(&s->ended, __ATOMIC_SEQ_CST) < 800 ? NQ_RETRY : NQ_DONE;
-    }
-    __atomic_add_fetch(&s->ended, 1, __ATOMIC_SEQ_CST);
-    return NQ_DONE;
-}
-
-START_TEST(a_slow_task_does_not_hold_up_those_behind_it)
-{
-    struct seen *s = seen_new();
-    nq_task_spec specs[801];
-    char payloads[801][16];
-    nq *q = t_open();
-    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 2, .drain = NQ_DRAIN_DUE), NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", slow_once, s, HANDLE(.nice = 1), &t_last));
-    T_OK(nq_proc_fork(p, &t_last));
-    for (int i = 0; i < 801; i++) {
-        snprintf(payloads[i], sizeof payloads[i], "%s%d", i == 400 ? "slow" : "quick", i);
-        specs[i] = *NQ_TASK(.type = "t", .payload = payloads[i], .payload_size = strlen(payloads[i]));
-    }
-    T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, 801, NULL, NULL, &t_last));
-    p_run(p);
-    ck_assert_int_eq(s->ended, 800);                                /* each once */
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0); /* the slow one saw the others pass */
-    nq_close(q);
-}
-END_TEST
-
-/* Every so many tasks the child is killed from outside: the others run once and lose nothing. */
-static nq_verdict fragile(nq_ctx *ctx, const nq_task *task, void *udata)
-{
-    int *runs = udata;
-    (void)ctx;
-    const long i = strtol(task->payload, NULL, 10);
-    if (__atomic_add_fetch(&runs[i], 1, __ATOMIC_SEQ_CST) == 1 && i % 50 == 7)
-        raise(SIGKILL);
-    return NQ_DONE;
-}
-
-START_TEST(tasks_behind_one_that_kills_its_child_lose_no_attempt)
-{
-    enum { N = 1000 };
-    int *runs = mmap(NULL, N * sizeof *runs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    static nq_task_spec specs[N];
-    static char payloads[N][16];
-    nq_proc_counts counts;
-    nq *q = t_open();
-    nq_proc *p =
-        p_new(q, P_OPTIONS(.concurrency = 3, .drain = NQ_DRAIN_ALL, .retry_policy = end_soon), NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", fragile, runs, HANDLE(.nice = 1), &t_last));
-    T_OK(nq_proc_fork(p, &t_last));
-    for (int i = 0; i < N; i++) {
-        snprintf(payloads[i], sizeof payloads[i], "%d", i);
-        specs[i] = *NQ_TASK(.type = "t", .payload = payloads[i], .payload_size = strlen(payloads[i]));
-    }
-    T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, N, NULL, NULL, &t_last));
-    T_OK(nq_proc_run(p, &t_last));
-    nq_proc_count(p, &counts);
-    nq_proc_free(p);
-    for (int i = 0; i < N; i++)
-        ck_assert_msg(runs[i] == (i % 50 == 7 ? 2 : 1), "task %d ran %d times", i, runs[i]);
-    ck_assert_uint_eq(counts.done, N);
-    ck_assert_uint_eq(counts.retried, N / 50);
     nq_close(q);
 }
 END_TEST
@@ -248,13 +148,13 @@ static void worker(int fd, void *arg)
     (void)fd;
     nq *q = t_open();
     nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", wait_for_ever, arg, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_handle(p, "t", wait_for_ever, arg, P_ISOLATED(.nice = 1), &t_last));
     nq_proc_run(p, &err);
 }
 
 START_TEST(kill_9_of_the_process_leaves_no_orphan_and_no_lock)
 {
-    struct seen *s = seen_new();
+    struct seen *s = p_shared(sizeof *s);
     t_child child;
     int done = 0;
     nq *q = t_open();
@@ -267,7 +167,7 @@ START_TEST(kill_9_of_the_process_leaves_no_orphan_and_no_lock)
     T_WAIT(is_gone(s->child) && is_gone(s->grandchild) && is_gone(s->escaped) && is_gone(s->zygote), 5);
     q = t_open();
     p_thread t;
-    p_start(&t, p_new(q, NULL, count, &done));
+    p_start(&t, p_new(q, NULL, p_count, &done));
     T_WAIT(t_state(q, id) == -1, 20);
     ck_assert_int_lt(t_mono() - start, NQ_SECONDS(10) * T_SLOW_FACTOR); /* far below the lease */
     p_stop(&t);
@@ -278,10 +178,10 @@ END_TEST
 
 START_TEST(a_zygote_that_dies_stops_the_processor_and_costs_no_attempt)
 {
-    struct seen *s = seen_new();
+    struct seen *s = p_shared(sizeof *s);
     nq *q = t_open();
     nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 2), NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", wait_for_ever, s, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_handle(p, "t", wait_for_ever, s, P_ISOLATED(.nice = 1), &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     nq_id id = T_ADD(q, .type = "t");
     p_thread t;
@@ -329,7 +229,7 @@ START_TEST(a_process_with_threads_cannot_fork_the_zygote)
     int n = 0;
     nq *q = t_open();
     nq_proc *p = p_new(q, NULL, NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", count, &n, HANDLE(.nice = 1), &t_last));
+    T_OK(nq_proc_handle(p, "t", p_count, &n, P_ISOLATED(.nice = 1), &t_last));
     sem_init(&stop, 0, 0);
     t_thread(&thread, idle_thread, &stop);
     T_FAILS(nq_proc_fork(p, &t_last), NQ_ETHREADS);
@@ -341,19 +241,19 @@ START_TEST(a_process_with_threads_cannot_fork_the_zygote)
     ck_assert_msg(rc == NQ_OK, "%s", t_last.message);
     if (!END_KEEPS_THREADS) {
         T_FAILS(nq_proc_fork(p, &t_last), NQ_EINVAL);
-        T_FAILS(nq_proc_handle(p, "u", count, &n, NULL, &t_last), NQ_EINVAL);
+        T_FAILS(nq_proc_handle(p, "u", p_count, &n, NULL, &t_last), NQ_EINVAL);
     }
     nq_proc_free(p);
     ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
-    p = p_new(q, NULL, count, &n);
+    p = p_new(q, NULL, p_count, &n);
     T_FAILS(nq_proc_fork(p, &t_last), NQ_EINVAL); /* nothing is isolated */
     static const char *const bad[] = {"=x"};
-    T_FAILS(nq_proc_handle(p, "a", count, &n, HANDLE(.environment = bad, .nenvironment = 1), &t_last),
+    T_FAILS(nq_proc_handle(p, "a", p_count, &n, P_ISOLATED(.environment = bad, .nenvironment = 1), &t_last),
             NQ_EINVAL);
-    T_FAILS(nq_proc_handle(p, "a", count, &n, HANDLE(.nice = -1), &t_last), NQ_EINVAL);
-    T_FAILS(nq_proc_handle(p, "a", count, &n, HANDLE(.stderr_bytes = 4000), &t_last), NQ_EINVAL);
+    T_FAILS(nq_proc_handle(p, "a", p_count, &n, P_ISOLATED(.nice = -1), &t_last), NQ_EINVAL);
+    T_FAILS(nq_proc_handle(p, "a", p_count, &n, P_ISOLATED(.stderr_bytes = 4000), &t_last), NQ_EINVAL);
     nq_handle_options threaded = {.size = sizeof threaded, .memory = 1 << 20};
-    T_FAILS(nq_proc_handle(p, "a", count, &n, &threaded, &t_last), NQ_EINVAL);
+    T_FAILS(nq_proc_handle(p, "a", p_count, &n, &threaded, &t_last), NQ_EINVAL);
     nq_proc_free(p);
     nq_close(q);
 }
@@ -366,8 +266,6 @@ Suite *suite_isolation_end(void)
     tcase_add_test(c, a_child_is_told_of_its_timeout_and_may_answer);
     tcase_add_test(c, nq_cancel_reaches_a_child);
     tcase_add_test(c, a_shutdown_kills_deaf_children_and_releases_their_tasks);
-    tcase_add_test(c, a_slow_task_does_not_hold_up_those_behind_it);
-    tcase_add_test(c, tasks_behind_one_that_kills_its_child_lose_no_attempt);
     tcase_add_test(c, kill_9_of_the_process_leaves_no_orphan_and_no_lock);
     tcase_add_test(c, a_zygote_that_dies_stops_the_processor_and_costs_no_attempt);
     tcase_add_test(c, a_process_with_threads_cannot_fork_the_zygote);

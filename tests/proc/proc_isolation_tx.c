@@ -39,8 +39,7 @@ static nq_verdict isolation_tx_handler(nq_ctx *ctx, const nq_task *task, void *u
 
 START_TEST(a_child_tells_its_progress_and_completes_in_its_own_transaction)
 {
-    struct isolation_tx *x = mmap(NULL, sizeof *x, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ck_assert_ptr_ne(x, MAP_FAILED);
+    struct isolation_tx *x = p_shared(sizeof *x);
     t_sql("CREATE TABLE business (task INT)");
     /* By plain SQL: on MySQL a nq starts a thread at its first nq_enqueue, which would forbid the fork. */
     t_sql("INSERT INTO nanoq_tasks (type, payload) VALUES ('t', 'good'), ('t', 'stolen')");
@@ -48,9 +47,7 @@ START_TEST(a_child_tells_its_progress_and_completes_in_its_own_transaction)
                 stolen = t_sql("SELECT MAX(id) FROM nanoq_tasks");
     nq *q = t_open();
     nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
-    T_OK(nq_proc_handle(p, "t", isolation_tx_handler, x,
-                        &(nq_handle_options){.size = sizeof(nq_handle_options), .isolation = NQ_PROCESS},
-                        &t_last));
+    T_OK(nq_proc_handle(p, "t", isolation_tx_handler, x, P_ISOLATED(.nice = 0), &t_last));
     T_OK(nq_proc_fork(p, &t_last));
     p_thread t;
     p_start(&t, p);

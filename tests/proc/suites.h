@@ -15,6 +15,7 @@ Suite *suite_crash(void);
 Suite *suite_followups(void);
 Suite *suite_wake(void);
 Suite *suite_isolation(void);
+Suite *suite_isolation_ahead(void);
 Suite *suite_isolation_end(void);
 Suite *suite_isolation_tx(void);
 Suite *suite_steer(void);
@@ -36,6 +37,14 @@ typedef struct p_thread {
 void p_start(p_thread *t, nq_proc *p);
 int p_join(p_thread *t);  /* wait for its end; frees the processor; its result */
 void p_stop(p_thread *t); /* stop, join, assert NQ_OK */
+
+/* Options of a handler that runs in child processes, and memory, all zero, that these share with the test. */
+#define P_ISOLATED(...)                                                                                      \
+    (&(nq_handle_options){.size = sizeof(nq_handle_options), .isolation = NQ_PROCESS, __VA_ARGS__})
+void *p_shared(size_t size);
+
+/* A retry policy: 5 ms. */
+int64_t p_soon(unsigned attempt, const nq_task *task, void *udata);
 
 /* A handler that counts: atomically adds 1 to the int behind udata. */
 nq_verdict p_count(nq_ctx *ctx, const nq_task *task, void *udata);
