@@ -184,26 +184,6 @@ static void mysql_claim_remember(nq_mysql_data *d, uint64_t lease, const uint64_
     pthread_mutex_unlock(&d->mutex);
 }
 
-static int mysql_claim_release_doubt(nq_mysql_conn *c, const nq_mysql_doubt *doubt, nq_err *err)
-{
-    size_t n = 0;
-    nq_buf b = {0};
-    uint64_t *have = calloc(doubt->n ? doubt->n : 1, sizeof *have);
-    if (!have)
-        return nq_err_nomem(err);
-    int rc = mysql_claim_look_up(c, doubt->lease, doubt->ids, doubt->n, have, &n, err);
-    if (rc == NQ_OK && n) {
-        nq_buf_fmt(&b, "UPDATE %s FORCE INDEX (PRIMARY) SET state=0,lease=0,claimed_at=NULL WHERE (",
-                   nq_mysql_data_of(c->base.store)->tasks);
-        nq_mysql_where_ids(&b, have, n);
-        nq_buf_fmt(&b, ") AND lease=%" PRIu64 " AND state=1", doubt->lease);
-        rc = nq_mysql_run(c, &b, err);
-    }
-    nq_buf_free(&b);
-    free(have);
-    return rc;
-}
-
 int nq_mysql_settle(nq_mysql_conn *c, nq_err *err)
 {
     nq_mysql_data *d = nq_mysql_data_of(c->base.store);
@@ -215,7 +195,7 @@ int nq_mysql_settle(nq_mysql_conn *c, nq_err *err)
         pthread_mutex_unlock(&d->mutex);
         if (!doubt)
             return NQ_OK;
-        const int rc = mysql_claim_release_doubt(c, doubt, err);
+        const int rc = nq_tasks_release(&c->base, doubt->lease, doubt->ids, doubt->n, err);
         if (rc != NQ_OK) {
             pthread_mutex_lock(&d->mutex);
             doubt->next = d->doubts;

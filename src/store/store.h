@@ -135,6 +135,10 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
  * or (NQ_EUNKNOWN) all or none did; calling again is safe: what did take effect answers NQ_ELEASE. */
 NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t n, nq_err *err);
 
+/* For a driver, on its own connection and in a transaction of it: release those of these tasks that are still
+ * under the lease. One that is to be cancelled ends so. Calling again is safe. */
+NQ_PRIVATE int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[], size_t n, nq_err *err);
+
 /* -- complete.c: completion in the caller's transaction. -- */
 
 /* The columns that a task keeps when it moves from {tasks} to {finished}. */
