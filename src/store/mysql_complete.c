@@ -50,7 +50,10 @@ void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
     const nq_mysql_data *data = nq_mysql_data_of(s);
     for (size_t i = 0, end; i < d->n; i = end) {
         end = mysql_complete_run(d, i);
-        nq_buf_fmt(b, ";DELETE FROM %s WHERE (", data->tasks);
+        /* A row that somebody holds must not keep the others waiting: where one statement can say so, it
+         * fails at once, and whoever asked goes on without that row. */
+        nq_buf_fmt(b, ";%sDELETE FROM %s WHERE (",
+                   data->returns ? "SET STATEMENT innodb_lock_wait_timeout=0 FOR " : "", data->tasks);
         nq_mysql_where_ids(b, d->ids + i, end - i);
         nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1%s", d->list[i]->lease,
                    data->returns ? " RETURNING id" : "");
