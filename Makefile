@@ -34,6 +34,15 @@ model: test-deps
 fuzz: test-deps
 	@tests/fuzz/run
 
+valgrind: test-deps
+	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+	@ninja -C build-test --quiet
+	@tools/valgrind
+
+coverage:
+	@tools/deps coverage
+	@tools/coverage
+
 # On servers that this Debian does not have; they are fetched and unpacked under build-servers/.
 test-mysql test-mariadb11 test-cluster: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
@@ -42,6 +51,10 @@ test-mysql test-mariadb11 test-cluster: test-deps
 
 bench: test-deps
 	@bench/run
+
+# Beside other queues; needs PostgreSQL, Redis, node and npm, and says so.
+bench-peers: test-deps
+	@bench/peers/run
 
 build-deps:
 	@tools/deps build
@@ -55,4 +68,4 @@ install: all
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test fault model fuzz test-mysql test-mariadb11 test-cluster bench build-deps test-deps install clean
+.PHONY: all demo test fault model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench bench-peers build-deps test-deps install clean
