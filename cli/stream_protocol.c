@@ -174,7 +174,7 @@ bool stream_parse(const char *line, size_t n, struct stream_answer *a, char why[
         struct text safe = {0};
         text_safe(&safe, line, n <= 80 ? n : text_whole(line, 80));
         protocol_bad(why, "not a JSON object (%.120s): %.160s%s", error.text,
-                     safe.p != NULL ? safe.p : "(an empty line)", n > 80 ? " ..." : "");
+                     n > 0 ? safe.p : "(an empty line)", n > 80 ? " ..." : "");
         text_free(&safe);
     } else if (!json_is_object(root)) {
         protocol_bad(why, "not a JSON object but an array; answer like {\"done\": ID}");
