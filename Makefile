@@ -24,6 +24,9 @@ fault: test-deps
 	@ninja -C build-test --quiet $(FAULT)
 	@tests/fault/run
 
+fault-sanitized: test-deps
+	@tests/fault/sanitized
+
 # Random steps in a model and in each store at once; NANOQ_SEED repeats a run.
 model: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
@@ -68,4 +71,4 @@ install: all
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test fault model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench bench-peers build-deps test-deps install clean
+.PHONY: all demo test fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench bench-peers build-deps test-deps install clean

@@ -31,8 +31,8 @@ def kill_workers(db, figures, seed, kills=500, every=0.2, soon_us=1_000_000):
             group[i] = run.start(role, **options)
         run.stop("produce")
         run.drain(workers=1)
-        check = run.check(lease_us=5_000_000, expect={"KILL": kills, "crashes": kills / 4, "OK": kills, "retries": 1,
-                                                      "snoozes": 1, "BACK": 1})
+        check = run.check(lease_us=5_000_000, expect={"KILL": kills, "crashes": kills / 4 if kills >= 100 else kills / 10,
+                                                      "OK": kills, "retries": 1, "snoozes": 1, "BACK": 1})
         late = sum(t > soon_us for t in check.latency)
         run.figure("tasks of the killed run again, p50", ms(percentile(check.latency, 0.5)), True, "-")
         run.figure("tasks of the killed run again, p99", ms(percentile(check.latency, 0.99)),
@@ -110,7 +110,8 @@ def terminate(db, figures, seed, terms=50, grace_ms=500):
         run.figure("bad exit statuses", codes, codes == 0, 0)
         run.stop("produce")
         run.drain()
-        run.check(expect={"TERM": terms, "releases": terms / 10, "START": terms})
+        # A few terms on a slow machine may all hit before anything was claimed.
+        run.check(expect={"TERM": terms, "releases": terms / 10 if terms >= 50 else 0, "START": terms})
 
 
 def forks(db, figures, seed, count=200):
