@@ -19,6 +19,10 @@ def mono():
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
+# Under a sanitizer, say: less must have happened for a run to count.
+SLOW = bool(os.environ.get("NANOQ_FAULT_SLOW"))
+
+
 class Figures:
     """The table at the end. A figure has a limit that it must keep."""
 
