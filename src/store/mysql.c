@@ -187,7 +187,9 @@ static int mysql_db_uptime_row(const nq_val cols[], size_t ncols, void *arg)
     char text[24];
     snprintf(text, sizeof text, "%.*s", ncols == 2 && cols[1].n < sizeof text ? (int)cols[1].n : 0,
              ncols == 2 && cols[1].p ? (const char *)cols[1].p : "");
-    *(int64_t *)arg = NQ_SECONDS(strtoll(text, NULL, 10));
+    /* The server takes whole seconds from whole seconds: that may be nearly one too many. */
+    const long long seconds = strtoll(text, NULL, 10) - 1;
+    *(int64_t *)arg = seconds > 0 ? NQ_SECONDS(seconds) : 0;
     return 0;
 }
 

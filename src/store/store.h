@@ -426,7 +426,8 @@ struct nq_driver {
     int (*lock_hold)(nq_conn *c, uint64_t id, nq_err *err);
     void (*lock_drop)(nq_conn *c, uint64_t id);
     int (*lock_probe)(nq_conn *c, const uint64_t ids[], size_t n, int8_t free_out[], nq_err *err);
-    /* How long ago the server started, and with that dropped every lock; NULL: there is none to start. */
+    /* How long ago at least the server started, and with that dropped every lock; NULL: there is none to
+     * start. */
     int (*uptime)(nq_conn *c, int64_t *us, nq_err *err);
 
     /* One migration at a time over all processes. */

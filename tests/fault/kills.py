@@ -9,9 +9,9 @@ from rig import SLOW, Run, mono, ms, percentile
 def kill_workers(db, figures, seed, kills=500, every=0.2, soon_us=1_000_000):
     """kill -9 of workers and producers under load: nothing lost, nothing done twice, taken over within a second."""
     with Run("kill -9", db, figures, seed, lease_ms=5000, work_ms=40) as run:
-        # Who last beat in the first second of the server cannot be told from one that has yet to come back to it, and is
+        # Who last beat in the first seconds of the server cannot be told from one that has yet to come back to it, and is
         # given 10 s: no matter of this run.
-        while db.mysql and int(db.sql("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]) < 2:
+        while db.mysql and int(db.sql("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]) < 3:
             time.sleep(0.1)
         stay = [run.start("work") for _ in range(2)]
         mortal = [run.start("work", concurrency=6) for _ in range(3)]

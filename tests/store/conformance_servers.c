@@ -212,6 +212,25 @@ START_TEST(a_commit_without_an_answer_is_unknown)
 }
 END_TEST
 
+/* Uptime is whole seconds less whole seconds. Who last beat before a restart must not seem to have beaten
+ * after it. */
+START_TEST(a_server_is_taken_for_no_older_than_it_is)
+{
+    nq *q = t_open();
+    nq_store *s = nq_store_of(q);
+    nq_conn *c = NULL;
+    int64_t us = -1;
+    T_OK(nq_pool_get(s, &c, &t_last));
+    T_OK(s->driver->uptime(c, &us, &t_last));
+    nq_pool_put(c);
+    char *text = t_text(t_side(), "SHOW GLOBAL STATUS LIKE 'Uptime'");
+    const int64_t said = strtoll(strchr(text, '|') + 1, NULL, 10);
+    ck_assert(us >= 0 && us <= NQ_SECONDS(said > 0 ? said - 1 : 0));
+    free(text);
+    nq_close(q);
+}
+END_TEST
+
 /* A claim whose COMMIT had no answer and could not be looked up: the next one gives back what it took. */
 START_TEST(a_claim_in_doubt_is_given_back_or_cancelled)
 {
@@ -251,6 +270,7 @@ Suite *suite_servers(void)
     tcase_add_test(c, nobody_listens_and_somebody_listens_but_says_nothing);
     tcase_add_test(c, a_server_that_restarts_its_connections_is_met_again);
     tcase_add_test(c, a_commit_without_an_answer_is_unknown);
+    tcase_add_test(c, a_server_is_taken_for_no_older_than_it_is);
     tcase_add_test(c, a_claim_in_doubt_is_given_back_or_cancelled);
     tcase_add_loop_test(c, versions_are_told_apart, 0,
                         (int)(sizeof servers_versions / sizeof *servers_versions));
