@@ -372,7 +372,7 @@ static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const
 {
     nq_buf b = {0};
     nq_buf_str(&b, "START TRANSACTION");
-    nq_mysql_done_text(done, c->base.store, false, &b);
+    nq_mysql_done_text(done, c->base.store, &b);
     nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s", nq_mysql_data_of(c->base.store)->tasks);
     mysql_claim_where_due(&b, a);
     nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", a->limit);
@@ -439,7 +439,7 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, con
         if (rc == NQ_OK && n) {
             /* Asked again: a task may have been claimed and put off in between. */
             nq_buf_str(&b, "START TRANSACTION");
-            nq_mysql_done_text(done, c->base.store, false, &b);
+            nq_mysql_done_text(done, c->base.store, &b);
             nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s FORCE INDEX (PRIMARY) WHERE (",
                        nq_mysql_data_of(c->base.store)->tasks);
             nq_mysql_where_ids(&b, ids, n);

@@ -45,14 +45,12 @@ static size_t mysql_complete_run(const nq_mysql_done *d, size_t i)
     return end;
 }
 
-void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, bool wait, nq_buf *b)
+void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
 {
     const nq_mysql_data *data = nq_mysql_data_of(s);
     for (size_t i = 0, end; i < d->n; i = end) {
         end = mysql_complete_run(d, i);
-        nq_buf_fmt(b, ";%sDELETE FROM %s WHERE (",
-                   wait || !data->returns ? "" : "SET STATEMENT innodb_lock_wait_timeout=0 FOR ",
-                   data->tasks);
+        nq_buf_fmt(b, ";DELETE FROM %s WHERE (", data->tasks);
         nq_mysql_where_ids(b, d->ids + i, end - i);
         nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1%s", d->list[i]->lease,
                    data->returns ? " RETURNING id" : "");
@@ -114,7 +112,7 @@ static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, const
     nq_buf b = {0};
     nq_buf_str(&b, before);
     nq_buf_str(&b, "SAVEPOINT nanoq");
-    nq_mysql_done_text(d, c->base.store, true, &b);
+    nq_mysql_done_text(d, c->base.store, &b);
     *deleted = 0;
     int rc = c->galera ? mysql_complete_apart(c, &b, deleted, err) : nq_mysql_query_buf(c, &b, err);
     nq_buf_free(&b);
@@ -177,7 +175,7 @@ static int mysql_complete_returned(const nq_mysql_done *d, nq_mysql_conn *c, boo
 {
     nq_buf b = {0};
     nq_buf_str(&b, begin ? "START TRANSACTION" : "");
-    nq_mysql_done_text(d, c->base.store, true, &b);
+    nq_mysql_done_text(d, c->base.store, &b);
     const size_t skip = begin ? 0 : 1; /* the semicolon before the first */
     int rc = b.failed ? nq_err_nomem(err) : nq_mysql_query(c, b.p + skip, b.n - skip, err);
     nq_buf_free(&b);
@@ -207,7 +205,7 @@ static int mysql_complete_at_once(const nq_mysql_done *d, nq_mysql_conn *c, nq_e
     nq_buf b = {0};
     nq_err why = {0};
     nq_buf_str(&b, "START TRANSACTION");
-    nq_mysql_done_text(d, c->base.store, false, &b);
+    nq_mysql_done_text(d, c->base.store, &b);
     nq_buf_str(&b, ";COMMIT");
     int rc = nq_mysql_query_buf(c, &b, &why);
     const bool sent = rc == NQ_OK || nq_mysql_unanswered((unsigned)why.db_code);

@@ -172,12 +172,9 @@ typedef struct nq_mysql_done {
 NQ_PRIVATE bool nq_mysql_done_new(nq_mysql_done *d, nq_outcome *const outcomes[],
                                   size_t n); /* or no memory */
 NQ_PRIVATE void nq_mysql_done_free(nq_mysql_done *d);
-/* Append a ";DELETE ..." for each claim. wait false: where one statement can say so (MariaDB), it fails at
- * once when somebody holds a row, so that this keeps the others waiting for nothing; then they are recorded
- * another way. */
-NQ_PRIVATE void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, bool wait, nq_buf *b);
-/* Read their results, and set each outcome's, where the server has RETURNING. first: the first one's has come
- * already; else it is the next. */
+/* Append a ";DELETE ..." for each claim; read their results, and set each outcome's, where the server has
+ * RETURNING. first: the first one's has come already; else it is the next. */
+NQ_PRIVATE void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b);
 NQ_PRIVATE int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err);
 NQ_PRIVATE size_t nq_mysql_carry_limit(const nq_store *s);
 NQ_PRIVATE int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err);
