@@ -50,6 +50,7 @@ static int attempts_delete(nq_conn *c, const char *head, const nq_attempt list[]
             nq_buf_u64(&sql, list[k].lease);
             nq_buf_str(&sql, ")");
         }
+        nq_buf_fmt(&sql, " {at_most:%zu}", n - i < ATTEMPTS_CHUNK ? n - i : (size_t)ATTEMPTS_CHUNK);
         code = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, err);
     }
     nq_buf_free(&sql);

@@ -172,6 +172,7 @@ static int followups_make(nq_conn *c, struct followups *f, struct followups_one 
 
 static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
 {
+    size_t ngone = 0;
     int code = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ", " {lock_free}",
                             followups_locked, err);
     if (!code)
@@ -188,12 +189,12 @@ static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
         f->made += made;
         if (!made && one->state != 0)
             continue;
-        nq_buf_str(&f->gone, f->gone.n ? "," : "DELETE FROM {followups} WHERE id IN (");
+        nq_buf_str(&f->gone, ngone++ ? "," : "DELETE FROM {followups} WHERE id IN (");
         nq_buf_u64(&f->gone, (uint64_t)one->id);
     }
-    if (code || (f->gone.n == 0 && !f->gone.failed))
+    if (code || ngone == 0)
         return code;
-    nq_buf_str(&f->gone, ")");
+    nq_buf_fmt(&f->gone, ") {at_most:%zu}", ngone);
     return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
 }
 

@@ -182,7 +182,7 @@ static int tasks_release(nq_conn *c, struct tasks_batch *b, nq_err *err)
         if (b->all[i]->kind == NQ_OUT_RELEASE && b->all[i]->result == NQ_OK)
             b->some[n++] = b->all[i];
     }
-    return tasks_in(c, "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL WHERE id IN ",
+    return tasks_in(c, "UPDATE {tasks} {by_id} SET state = 0, lease = 0, claimed_at = NULL WHERE id IN ",
                     " AND state = 1", b->some, n, NULL, 0, NULL, NULL, err);
 }
 

@@ -95,7 +95,7 @@ static int upkeep_purge_state(nq_conn *c, struct upkeep_purge *p, int state, int
                   args, 3, upkeep_purge_row, p, NULL, err);
     if (code || p->nids == 0)
         return code;
-    nq_buf_str(&p->ids, ")");
+    nq_buf_fmt(&p->ids, ") {at_most:%zu}", p->nids);
     code = p->ids.failed ? nq_err_nomem(err) : nq_sql(c, p->ids.p, NULL, 0, NULL, NULL, &res, err);
     p->gone += res.affected;
     return code;

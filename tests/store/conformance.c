@@ -4,9 +4,10 @@
 
 int main(int argc, char **argv)
 {
-    Suite *(*const suites[])(void) = {
-        suite_enqueue, suite_limits,  suite_unique,  suite_caller_tx, suite_caller_tx_mysql, suite_claim,
-        suite_finish,  suite_batches, suite_members, suite_admin,     suite_migrate,         suite_plainsql,
-        suite_errors,  suite_servers, suite_explain, suite_followups, suite_attempts};
+    Suite *(*const suites[])(void) = {suite_enqueue,         suite_limits,  suite_unique,  suite_caller_tx,
+                                      suite_caller_tx_mysql, suite_claim,   suite_finish,  suite_batches,
+                                      suite_members,         suite_admin,   suite_migrate, suite_plainsql,
+                                      suite_errors,          suite_servers, suite_explain, suite_followups,
+                                      suite_attempts,        suite_held,    suite_galera};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* The ways of servers that are not here, taken on the one that is: completion without DELETE ... RETURNING,
+ * as on MySQL, and a statement at a time, as on Galera. `make test-mysql` and `make test-cluster` meet the
+ * real ones. */
+#include "suites.h"
+
+#include "../../src/store/mysql_driver.h"
+
+static int galera_mark(nq_conn *c, void *arg, nq_err *err)
+{
+    (void)err;
+    nq_mysql_of(c)->galera = *(const bool *)arg;
+    return NQ_OK;
+}
+
+/* The one connection of a store that has been idle is the next to be used. */
+static void galera_pretend(nq *q, bool galera)
+{
+    nq_store *s = nq_store_of(q);
+    nq_mysql_data_of(s)->returns = false;
+    nq_mysql_data_of(s)->galera = galera;
+    T_OK(nq_store_do(s, galera_mark, &galera, &t_last));
+}
+
+START_TEST(completions_are_told_apart_by_counting)
+{
+    const bool galera = _i % 2, keep = _i / 2 % 2, lost = _i / 4;
+    nq_outcome outcomes[9], *list[9];
+    size_t n = 0, i = 0;
+    nq *q = t_open();
+    galera_pretend(q, galera);
+    for (int k = 0; k < 10; k++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    nq_claimed *c = t_claim(q, NQ_LEASE(1, 1), 6, &n), *c2 = t_claim(q, NQ_LEASE(1, 2), 3, &n);
+    for (int two = 0; two < 2; two++)
+        for (const nq_claimed *at = two ? c2 : c; at; at = at->next, i++) {
+            outcomes[i] = (nq_outcome){
+                .id = at->task.id, .lease = at->lease, .kind = NQ_OUT_DONE, .keep = keep, .result = 1};
+            list[i] = &outcomes[i];
+        }
+    ck_assert_uint_eq(i, 9);
+    if (lost)
+        t_sql("UPDATE nanoq_tasks SET lease = 77 WHERE id IN (%lld, %lld)", (long long)outcomes[2].id,
+              (long long)outcomes[7].id);
+    T_OK(nq_store_finish(nq_store_of(q), list, 9, &t_last));
+    for (i = 0; i < 9; i++)
+        ck_assert_int_eq(outcomes[i].result, lost && (i == 2 || i == 7) ? NQ_ELEASE : NQ_OK);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), lost ? 3 : 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), !keep ? 0 : lost ? 7 : 9);
+    t_free_claimed(c);
+    t_free_claimed(c2);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_claim_is_looked_up_after_its_commit)
+{
+    size_t n = 0;
+    nq *q = t_open();
+    galera_pretend(q, true);
+    for (int k = 0; k < 3; k++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    /* Another node's write: one of them is another's by the time of the look. */
+    t_sql("CREATE TRIGGER other BEFORE UPDATE ON nanoq_tasks FOR EACH ROW "
+          "SET NEW.lease = IF(NEW.lease <> 0 AND NEW.id MOD 3 = 0, 77, NEW.lease)");
+    nq_claimed *c = t_claim(q, NQ_LEASE(1, 1), 3, &n);
+    ck_assert_uint_eq(n, 2);
+    for (const nq_claimed *at = c; at; at = at->next)
+        ck_assert_int_ne(at->task.id % 3, 0);
+    t_free_claimed(c);
+    /* None is left of a commit that answered well and had not happened. */
+    t_sql("DROP TRIGGER other");
+    t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0");
+    t_sql("CREATE TRIGGER other BEFORE UPDATE ON nanoq_tasks FOR EACH ROW "
+          "SET NEW.lease = OLD.lease, NEW.state = OLD.state, NEW.generation = OLD.generation");
+    nq_claimer *claimer;
+    int64_t wait_us;
+    T_OK(nq_claimer_new(&claimer, nq_store_of(q), "default", NULL, 0, &t_last));
+    T_OK(nq_claimer_claim(claimer, NQ_LEASE(1, 2), 3, NULL, &c, &n, &wait_us, &t_last));
+    ck_assert_uint_eq(n, 0);
+    ck_assert_int_eq(wait_us, 0); /* they are still due */
+    t_sql("DROP TRIGGER other");
+    T_OK(nq_claimer_claim(claimer, NQ_LEASE(1, 3), 3, NULL, &c, &n, &wait_us, &t_last));
+    ck_assert_uint_eq(n, 3);
+    t_free_claimed(c);
+    nq_claimer_free(claimer);
+    nq_close(q);
+}
+END_TEST
+
+Suite *suite_galera(void)
+{
+    Suite *s = suite_create("galera");
+    if (T_SQLITE)
+        return s;
+    TCase *c = t_case(s, "galera", 30);
+    tcase_add_loop_test(c, completions_are_told_apart_by_counting, 0, 8);
+    tcase_add_test(c, a_claim_is_looked_up_after_its_commit);
+    return s;
+}
