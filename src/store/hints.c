@@ -9,8 +9,10 @@
 
 #include "queue.h"
 
-/* Processors of one database on one host that can be told; a further one is not. */
-#define HINTS_PLACES 8
+/* Processors of one database on one host that can be told, one bit each in `own`; a further one is not. */
+#define HINTS_PLACES 32
+/* One of them will take the task: so many are woken for it, the next ones the next time. */
+#define HINTS_TOLD 8
 /* How long a place is passed over after nobody was there. */
 #define HINTS_EMPTY_US NQ_MS(100)
 
@@ -21,6 +23,7 @@ struct nq_hints {
     char name[48];                                  /* without the place */
     atomic_int fd;                                  /* to send from; -1: not made yet */
     atomic_uint own;                                /* places of this handle's processors */
+    atomic_int next;                                /* the place to begin with */
     atomic_int_least64_t empty_until[HINTS_PLACES]; /* our clock */
 };
 
@@ -129,33 +132,42 @@ static int hints_fd(nq_hints *h)
     return fd;
 }
 
-/* True when somebody got one. */
+/* False when nobody is there. A full socket has hints enough. */
+static bool hints_tell(const nq_hints *h, int fd, int place, const uint64_t queues[], size_t n, nq_id id)
+{
+    struct sockaddr_un at;
+    const socklen_t size = hints_address(h, place, &at);
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t hint[2] = {queues[i], (uint64_t)id};
+        if (sendto(fd, hint, sizeof(hint), MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&at, size) <
+                0 &&
+            errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+    }
+    return true;
+}
+
+/* True when somebody was told. */
 static bool hints_local(nq_hints *h, const uint64_t queues[], size_t n, nq_id id)
 {
     const unsigned own = atomic_load(&h->own);
     const int64_t now = nq_mono_us();
-    bool told = own != 0;
-    int fd = -1;
-    for (int place = 0; place < HINTS_PLACES; place++) {
-        struct sockaddr_un at;
+    const int first = atomic_load(&h->next), most = queues[0] == NQ_HINT_CANCEL ? HINTS_PLACES : HINTS_TOLD;
+    int told = 0, next = 0, fd = -1;
+    for (int i = 0; i < HINTS_PLACES && told < most; i++) {
+        const int place = (first + i) % HINTS_PLACES;
         if ((own & 1u << place) || atomic_load(&h->empty_until[place]) > now)
             continue;
         if (fd < 0 && (fd = hints_fd(h)) < 0)
             break;
-        const socklen_t size = hints_address(h, place, &at);
-        for (size_t i = 0; i < n; i++) {
-            /* A full socket has hints enough. */
-            const uint64_t hint[2] = {queues[i], (uint64_t)id};
-            if (sendto(fd, hint, sizeof(hint), MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&at,
-                       size) < 0 &&
-                errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-                atomic_store(&h->empty_until[place], now + HINTS_EMPTY_US);
-                break;
-            }
-            told = true;
-        }
+        if (hints_tell(h, fd, place, queues, n, id))
+            told++;
+        else
+            atomic_store(&h->empty_until[place], now + HINTS_EMPTY_US);
+        next = told == HINTS_TOLD ? (place + 1) % HINTS_PLACES : 0;
     }
-    return told;
+    atomic_store(&h->next, next); /* the first places, which are taken first, unless there are many */
+    return told > 0 || own != 0;
 }
 
 NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq_id id)

@@ -337,33 +337,78 @@ START_TEST(garbage_does_no_harm)
 }
 END_TEST
 
+/* Listeners as processors have them. */
+static void wake_places(nq *const q[], int fd[], int place[], int n)
+{
+    for (int i = 0; i < n; i++)
+        fd[i] = nq_hints_listen(nq_hints_of(q[i]), &place[i]);
+}
+
+/* How many datagrams wait. */
+static int wake_heard(int fd, uint64_t queue)
+{
+    uint64_t hint[2];
+    int n = 0;
+    while (recv(fd, hint, sizeof hint, MSG_DONTWAIT) == (ssize_t)sizeof hint)
+        n += hint[0] == queue;
+    return n;
+}
+
+START_TEST(of_many_processors_some_in_turn_are_told_of_tasks_and_all_of_requests_to_cancel)
+{
+    enum { MANY = 12, TOLD = 8 };
+    nq *q[MANY], *other = wake_open("hints=local");
+    int fd[MANY], place[MANY], heard, once = 0, twice = 0;
+    for (int i = 0; i < MANY; i++)
+        q[i] = wake_open("hints=local");
+    wake_places(q, fd, place, MANY);
+    nq_hint(other, NULL);
+    nq_hint(other, NULL);
+    for (int i = 0; i < MANY; i++) {
+        heard = wake_heard(fd[i], nq_hint_queue("default"));
+        once += heard == 1;
+        twice += heard == 2;
+    }
+    ck_assert_int_eq(once + twice, MANY);
+    ck_assert_int_eq(once + 2 * twice, 2 * TOLD);
+    nq_wake_look(other);
+    for (int i = 0; i < MANY; i++)
+        ck_assert_int_eq(wake_heard(fd[i], NQ_HINT_CANCEL), 1);
+    for (int i = 0; i < MANY; i++) {
+        nq_hints_unlisten(nq_hints_of(q[i]), fd[i], place[i]);
+        nq_close(q[i]);
+    }
+    nq_close(other);
+}
+END_TEST
+
 START_TEST(more_processors_than_places)
 {
-    enum { MANY = 10 };
-    struct sockaddr_un at[MANY];
-    socklen_t size[MANY];
-    p_thread t[MANY];
-    nq_proc *p[MANY];
-    nq *q[MANY], *other = wake_open("hints=local");
-    int n = 0;
-    for (int i = 0; i < MANY; i++) {
-        q[i] = wake_open("hints=local");
-        p[i] = wake_start(&t[i], q[i], &n);
-    }
-    T_WAIT(wake_addresses(at, size, MANY) == 8, 10);
+    enum { PLACES = 32, MANY = PLACES + 1 };
+    struct sockaddr_un at[2];
+    socklen_t size[2];
+    nq *q = wake_open("hints=local"), *other = wake_open("hints=local"), *all[MANY];
+    int fd[MANY], place[MANY], n = 0;
+    p_thread t;
     for (int i = 0; i < MANY; i++)
-        wake_settle(p[i], false);
+        all[i] = other;
+    wake_places(all, fd, place, MANY);
+    ck_assert_int_eq(fd[PLACES], -1);
+    /* A processor without a place works all the same; */
+    nq_proc *p = wake_start(&t, q, &n);
+    wake_settle(p, false);
+    nq_hint(q, NULL);
+    p_stop(&t);
+    for (int i = 0; i < PLACES; i++)
+        nq_hints_unlisten(nq_hints_of(other), fd[i], place[i]);
+    ck_assert_int_eq(wake_addresses(at, size, 2), 0);
+    wake_start(&t, q, &n); /* and a place that was given up is free again. */
+    T_WAIT(wake_addresses(at, size, 2) == 1, 10);
+    ck_assert_int_eq(((const char *)&at[0])[size[0] - 1], '0');
     T_ADD(other, .type = "t");
     T_WAIT(p_load(&n) == 1, WAKE_AT_ONCE);
-    for (int i = 0; i < MANY; i++)
-        p_stop(&t[i]);
-    ck_assert_int_eq(wake_addresses(at, size, MANY), 0);
-    wake_start(&t[0], q[0], &n); /* and the first place is free again */
-    T_WAIT(wake_addresses(at, size, MANY) == 1, 10);
-    ck_assert_int_eq(((const char *)&at[0])[size[0] - 1], '0');
-    p_stop(&t[0]);
-    for (int i = 0; i < MANY; i++)
-        nq_close(q[i]);
+    p_stop(&t);
+    nq_close(q);
     nq_close(other);
 }
 END_TEST
@@ -404,6 +449,7 @@ Suite *suite_wake(void)
     tcase_add_test(c, a_stop_wakes_others);
     c = t_case(s, "sockets", 60);
     tcase_add_test(c, garbage_does_no_harm);
+    tcase_add_test(c, of_many_processors_some_in_turn_are_told_of_tasks_and_all_of_requests_to_cancel);
     tcase_add_test(c, more_processors_than_places);
     tcase_add_test(c, the_option);
     return s;
