@@ -65,6 +65,10 @@ void inject_print_live(void);
 void inject_vfs(void);
 void inject_vfs_end(void);
 
+/* MySQL: the server's numbers of the connections that were cut, with commas between; "0" when none was. Not
+ * while one may be cut. */
+void inject_cut(char *out, size_t size);
+
 /* The library's call, with the injection armed. */
 #define INJECT(rc, call)                                                                                     \
     do {                                                                                                     \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Statements on MySQL and MariaDB that fail. */
 #include <mysql.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 #include "inject.h"
@@ -23,6 +24,18 @@ static int inject_my_socket(MYSQL *my)
 
 int __real_mysql_real_query(MYSQL *my, const char *sql, unsigned long n);
 
+#define INJECT_MY_CUTS 500
+static unsigned long inject_my_cuts[INJECT_MY_CUTS];
+static atomic_uint inject_my_ncut;
+
+void inject_cut(char *out, size_t size)
+{
+    size_t at = (size_t)snprintf(out, size, "0");
+    for (unsigned i = 0; i < inject_my_ncut && i < INJECT_MY_CUTS && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, ",%lu", inject_my_cuts[i]);
+    ck_assert(inject_my_ncut <= INJECT_MY_CUTS && at < size);
+}
+
 static void inject_my_answer(MYSQL *my, MYSQL_STMT *stmt, unsigned code)
 {
     inject_my.my = my;
@@ -32,6 +45,9 @@ static void inject_my_answer(MYSQL *my, MYSQL_STMT *stmt, unsigned code)
 
 static void inject_my_cut(MYSQL *my)
 {
+    const unsigned n = atomic_fetch_add(&inject_my_ncut, 1);
+    if (n < INJECT_MY_CUTS)
+        inject_my_cuts[n] = mysql_thread_id(my);
     shutdown(inject_my_socket(my), SHUT_RDWR);
 }
 
