@@ -87,7 +87,7 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
     else if (sql_is(token, n, "claim"))
         nq_buf_str(out, server ? "FORCE INDEX (claim)" : "");
     else if (n > 8 && memcmp(token, "at_most:", 8) == 0)
-        nq_buf_fmt(out, server ? "LIMIT %.*s" : "", (int)(n - 8), token + 8);
+        nq_buf_fmt(out, "%s%.*s", server ? "LIMIT " : "", server ? (int)(n - 8) : 0, token + 8);
     else if (n > 3 && memcmp(token, "us:", 3) == 0)
         sql_us(s, token + 3, n - 3, out);
     else if (n > 6 && memcmp(token, "bytes:", 6) == 0)
