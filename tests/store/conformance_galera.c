@@ -13,13 +13,16 @@ static int galera_mark(nq_conn *c, void *arg, nq_err *err)
     return NQ_OK;
 }
 
-/* The one connection of a store that has been idle is the next to be used. */
-static void galera_pretend(nq *q, bool galera)
+/* Without hints no other thread has a connection: the one that is idle is the next to be used. */
+static nq *galera_open(bool galera)
 {
+    nq *q = NULL;
+    T_OK(nq_open(&q, t_url_with("hints=none"), NULL, &t_last));
     nq_store *s = nq_store_of(q);
     nq_mysql_data_of(s)->returns = false;
     nq_mysql_data_of(s)->galera = galera;
     T_OK(nq_store_do(s, galera_mark, &galera, &t_last));
+    return q;
 }
 
 START_TEST(completions_are_told_apart_by_counting)
@@ -27,8 +30,7 @@ START_TEST(completions_are_told_apart_by_counting)
     const bool galera = _i % 2, keep = _i / 2 % 2, lost = _i / 4;
     nq_outcome outcomes[9], *list[9];
     size_t n = 0, i = 0;
-    nq *q = t_open();
-    galera_pretend(q, galera);
+    nq *q = galera_open(galera);
     for (int k = 0; k < 10; k++)
         T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
     nq_claimed *c = t_claim(q, NQ_LEASE(1, 1), 6, &n), *c2 = t_claim(q, NQ_LEASE(1, 2), 3, &n);
@@ -56,8 +58,7 @@ END_TEST
 START_TEST(a_claim_is_looked_up_after_its_commit)
 {
     size_t n = 0;
-    nq *q = t_open();
-    galera_pretend(q, true);
+    nq *q = galera_open(true);
     for (int k = 0; k < 3; k++)
         T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
     /* Another node's write: one of them is another's by the time of the look. */
