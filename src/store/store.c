@@ -11,7 +11,7 @@
 #define STORE_TRY_US          NQ_SECONDS(10) /* no new try when this much time went by */
 #define STORE_LOST_US         NQ_MS(500)     /* or this much, and the connection broke: that was a time-out */
 #define STORE_PAUSE_US        NQ_MS(1)       /* before the second try; doubles */
-#define STORE_MAX_PAUSE_US    NQ_MS(250)
+#define STORE_MAX_PAUSE_US    NQ_MS(50)      /* on hot keys many tries help, long pauses do not */
 
 /* ---- Opening ---- */
 

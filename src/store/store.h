@@ -316,7 +316,7 @@ NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[],
  * (NQ_ECONFLICT) or a connection lost before COMMIT (NQ_EUNAVAILABLE) runs it again, at most
  * NQ_TX_TRIES times with growing pauses; so fn must be repeatable. NQ_EUNKNOWN is never retried here.
  */
-#define NQ_TX_TRIES 20
+#define NQ_TX_TRIES 60
 typedef int (*nq_tx_fn)(nq_conn *c, void *arg, nq_err *err);
 NQ_PRIVATE int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
 /* The same without BEGIN and COMMIT: for readings and single statements that may be repeated. */
