@@ -41,16 +41,17 @@ static int attempts_delete(nq_conn *c, const char *head, const nq_attempt list[]
     nq_buf sql = {0};
     int code = NQ_OK;
     for (size_t i = 0; i < n && !code; i += ATTEMPTS_CHUNK) {
+        const size_t end = n - i < ATTEMPTS_CHUNK ? n : i + ATTEMPTS_CHUNK;
         nq_buf_clear(&sql);
         nq_buf_str(&sql, head);
-        for (size_t k = i; k < n && k < i + ATTEMPTS_CHUNK; k++) {
+        for (size_t k = i; k < end; k++) {
             nq_buf_str(&sql, k > i ? " OR (task_id = " : " WHERE (task_id = ");
             nq_buf_u64(&sql, (uint64_t)list[k].id);
             nq_buf_str(&sql, " AND lease = ");
             nq_buf_u64(&sql, list[k].lease);
             nq_buf_str(&sql, ")");
         }
-        nq_buf_fmt(&sql, " {at_most:%zu}", n - i < ATTEMPTS_CHUNK ? n - i : (size_t)ATTEMPTS_CHUNK);
+        nq_buf_fmt(&sql, " {at_most:%zu}", end - i);
         code = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, err);
     }
     nq_buf_free(&sql);

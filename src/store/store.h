@@ -302,9 +302,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
  *   {by_id} {by_key} {claim}  after a table: the index to use
- *   {at_most:N}  at the end of a DELETE of N rows by their keys. To the server's planner a scan of a small
- * table is cheaper than several keys, and the scan waits for every row that somebody holds, though it is none
- * of the N. With a LIMIT below the table's rows the planner keeps to the keys, and a DELETE takes no {by_id}.
+ *   {at_most:N}  at the end of a DELETE of N rows by their keys: sql.c says why
  *   {same_key}   a task t and a follow-up f have the same unique key
  */
 NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);

@@ -10,7 +10,8 @@ static t_conn *held_open(const char *sql)
 {
     t_conn *other = t_connect();
     t_begin(other);
-    t_run(other, "%s", sql);
+    if (sql)
+        t_run(other, "%s", sql);
     return other;
 }
 
@@ -20,15 +21,15 @@ static void held_end(t_conn *other)
     t_disconnect(other);
 }
 
-/* Tasks that run, the oldest of them held by another. */
-static nq_claimed *held_running(nq *q, t_conn **other)
+#define HELD_OLDEST "SELECT id FROM nanoq_tasks ORDER BY id LIMIT 1 FOR UPDATE"
+
+static nq_claimed *held_running(nq *q)
 {
     size_t n = 0;
     for (int i = 0; i < HELD_TASKS; i++)
         T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
     nq_claimed *c = t_claim(q, NQ_LEASE(1, 1), HELD_TASKS, &n);
     ck_assert_uint_eq(n, HELD_TASKS);
-    *other = held_open("SELECT id FROM nanoq_tasks ORDER BY id LIMIT 1 FOR UPDATE");
     return c;
 }
 
@@ -51,8 +52,8 @@ START_TEST(outcomes_do_not_wait_for_a_task_that_is_none_of_theirs)
     static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE,  NQ_OUT_DONE, NQ_OUT_RELEASE,
                                                  NQ_OUT_RETRY, NQ_OUT_DEAD, NQ_OUT_CANCELLED};
     nq *q = t_open();
-    t_conn *other;
-    nq_claimed *c = held_running(q, &other);
+    nq_claimed *c = held_running(q);
+    t_conn *other = held_open(HELD_OLDEST);
     nq_outcome outcomes[HELD_TASKS], *list[HELD_TASKS];
     const size_t n = held_outcomes(c, outcomes, list);
     for (size_t i = 0; i < n; i++) {
@@ -72,8 +73,8 @@ END_TEST
 START_TEST(completions_that_a_claim_takes_along_do_not_wait_either)
 {
     nq *q = t_open();
-    t_conn *other;
-    nq_claimed *c = held_running(q, &other), *got = NULL;
+    nq_claimed *c = held_running(q), *got = NULL;
+    t_conn *other = held_open(HELD_OLDEST);
     nq_outcome outcomes[HELD_TASKS], *list[HELD_TASKS];
     nq_carry carry = {.outcomes = list, .n = held_outcomes(c, outcomes, list)};
     nq_claimer *claimer;
@@ -106,8 +107,7 @@ START_TEST(follow_ups_do_not_wait_for_one_that_a_producer_has_not_committed)
         T_ADD(q, .type = "t", .payload = payload, .payload_size = 1);
     nq_claimed *c = t_claim(q, NQ_LEASE(1, 1), HELD_TASKS, &n);
     ck_assert_uint_eq(n, HELD_TASKS);
-    t_conn *other = t_connect();
-    t_begin(other);
+    t_conn *other = held_open(NULL);
     for (payload[0] = 'a'; payload[0] < 'a' + HELD_TASKS; payload[0]++)
         T_FAILS(nq_enqueue(q, payload[0] == 'a' ? t_tx(other) : NQ_OWN_TX,
                            NQ_TASK(.type = "t", .payload = payload, .payload_size = 1), NULL, &t_last),
@@ -125,18 +125,15 @@ END_TEST
 START_TEST(the_purge_does_not_wait_for_a_record_that_is_not_committed)
 {
     nq *q = t_open();
-    t_conn *other;
     uint64_t gone = 0;
-    nq_claimed *c = held_running(q, &other);
-    held_end(other);
+    nq_claimed *c = held_running(q);
     for (const nq_claimed *at = c->next; at; at = at->next) {
         nq_outcome o = {.id = at->task.id, .lease = at->lease, .kind = NQ_OUT_DONE, .keep = true},
                    *list[] = {&o};
         T_OK(nq_store_finish(nq_store_of(q), list, 1, &t_last));
         ck_assert_int_eq(o.result, NQ_OK);
     }
-    other = t_connect();
-    t_begin(other);
+    t_conn *other = held_open(NULL);
     T_OK(nq_complete_in(nq_store_of(q), t_tx(other), c->task.id, c->lease, true, &t_last));
     T_OK(nq_store_purge(nq_store_of(q), 0, 0, 100, &gone, &t_last));
     ck_assert_uint_eq(gone, HELD_TASKS - 1);
