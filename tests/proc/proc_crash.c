@@ -27,7 +27,7 @@ static nq_verdict crash_handler(nq_ctx *ctx, const nq_task *task, void *udata)
 
 /* The default lease is long enough to show that a lock told of the death; where there are none it has to run
  * out. */
-#define CRASH_OPTIONS(...) P_OPTIONS(.lease_us = t_is_galera ? NQ_SECONDS(3) : 0, __VA_ARGS__)
+#define CRASH_OPTIONS(...) P_OPTIONS(.lease_us = P_DYING_LEASE, __VA_ARGS__)
 
 /* Short, and the same for all: those that were claimed beside a killer come back with it, unless something
  * else parts them. */

@@ -147,7 +147,7 @@ static void worker(int fd, void *arg)
     nq_err err;
     (void)fd;
     nq *q = t_open();
-    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
+    nq_proc *p = p_new(q, P_OPTIONS(.concurrency = 1, .lease_us = P_DYING_LEASE), NULL, NULL);
     T_OK(nq_proc_handle(p, "t", wait_for_ever, arg, P_ISOLATED(.nice = 1), &t_last));
     nq_proc_run(p, &err);
 }
@@ -167,7 +167,7 @@ START_TEST(kill_9_of_the_process_leaves_no_orphan_and_no_lock)
     T_WAIT(is_gone(s->child) && is_gone(s->grandchild) && is_gone(s->escaped) && is_gone(s->zygote), 5);
     q = t_open();
     p_thread t;
-    p_start(&t, p_new(q, NULL, p_count, &done));
+    p_start(&t, p_new(q, P_OPTIONS(.lease_us = P_DYING_LEASE), p_count, &done));
     T_WAIT(t_state(q, id) == -1, 20);
     ck_assert_int_lt(t_mono() - start, NQ_SECONDS(10) * T_SLOW_FACTOR); /* far below the lease */
     p_stop(&t);

@@ -255,9 +255,7 @@ START_TEST(a_reclaimed_task_is_cancelled_and_not_retried)
     t_task_free(&task);
     t_kill(&child, SIGKILL);
     steer_wait_init(&w, NQ_DONE);
-    p_start(&t, p_new(q,
-                      P_OPTIONS(.lease_us = t_is_galera ? NQ_SECONDS(3) : 0, .on_error = steer_hook,
-                                .error_udata = &w),
+    p_start(&t, p_new(q, P_OPTIONS(.lease_us = P_DYING_LEASE, .on_error = steer_hook, .error_udata = &w),
                       steer_handler, &w));
     T_WAIT(t_state(q, id) == NQ_STATE_CANCELLED, 30);
     p_stop(&t);
@@ -304,20 +302,21 @@ END_TEST
 struct steer_race {
     atomic_int runs[STEER_RACES]; /* of each task */
     atomic_int now;               /* one that runs, + 1 */
-    nq_id first;
 };
 
-/* Answers by the task's number, so that each way to end races. */
+/* Answers by the task's number, which is its payload, so that each way to end races. */
 static nq_verdict steer_race_handler(nq_ctx *ctx, const nq_task *task, void *udata)
 {
     static const nq_verdict verdicts[] = {NQ_DONE, NQ_RETRY, NQ_SNOOZE, NQ_DISCARD};
     struct steer_race *r = udata;
-    atomic_fetch_add(&r->runs[task->id - r->first], 1);
-    atomic_store(&r->now, (int)(task->id - r->first) + 1);
+    int number;
+    memcpy(&number, task->payload, sizeof number);
+    atomic_fetch_add(&r->runs[number], 1);
+    atomic_store(&r->now, number + 1);
     for (int i = 0; i < 20; i++)
         sched_yield();
     nq_ctx_set_delay(ctx, 0);
-    return verdicts[task->id % 4];
+    return verdicts[number % 4];
 }
 
 static int steer_generation(const nq_info *info, void *udata)
@@ -333,9 +332,9 @@ struct steer_raced {
     unsigned generation; /* 0: gone already */
 };
 
-static void steer_race_check(nq *q, const struct steer_raced *t, int runs)
+static void steer_race_check(nq *q, const struct steer_raced *t, int number, int runs)
 {
-    const int kind = (int)(t->id % 4), state = t_state(q, t->id);
+    const int kind = number % 4, state = t_state(q, t->id);
     unsigned generation = 0;
     if (!t->asked)
         ck_assert_int_eq(state, kind == 0 ? NQ_STATE_DONE : NQ_STATE_DEAD);
@@ -355,17 +354,19 @@ START_TEST(cancelling_races_with_every_end)
     enum { N = STEER_RACES };
     static struct steer_race r;
     static struct steer_raced raced[N];
+    static int numbers[N];
     nq_task_spec *specs = calloc(N, sizeof *specs);
     nq_id *ids = calloc(N, sizeof *ids);
     nq_proc_counts c;
     p_thread t;
     uint64_t seed = t_seed();
     nq *q = t_open(), *other = t_open();
-    for (int i = 0; i < N; i++)
-        specs[i] = *NQ_TASK(.type = "t", .unique = NQ_UNIQUE_NONE, .max_retries = 1000);
-    /* One transaction: the ids are consecutive. */
+    for (int i = 0; i < N; i++) {
+        numbers[i] = i;
+        specs[i] = *NQ_TASK(.type = "t", .payload = &numbers[i], .payload_size = sizeof numbers[i],
+                            .unique = NQ_UNIQUE_NONE, .max_retries = 1000);
+    }
     T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, N, ids, NULL, &t_last));
-    r.first = ids[0];
     nq_proc *p =
         p_new(q, P_OPTIONS(.keep_done_us = -1, .concurrency = 4, .batch = 8), steer_race_handler, &r);
     p_start(&t, p);
@@ -394,7 +395,7 @@ START_TEST(cancelling_races_with_every_end)
     p_stop(&t);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), N);
     for (int i = 0; i < N; i++)
-        steer_race_check(q, &raced[i], atomic_load(&r.runs[i]));
+        steer_race_check(q, &raced[i], i, atomic_load(&r.runs[i]));
     free(ids);
     free(specs);
     nq_close(other);

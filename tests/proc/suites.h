@@ -22,6 +22,8 @@ Suite *suite_steer(void);
 Suite *suite_complete(void);
 
 #define P_OPTIONS(...) (&(nq_proc_options){.size = sizeof(nq_proc_options), __VA_ARGS__})
+/* The lease of a processor that the test kills: short where nothing else tells of the death. */
+#define P_DYING_LEASE (t_is_galera ? NQ_SECONDS(3) : 0)
 
 /* A processor with one handler for every type; more may be registered before p_run or p_start. */
 nq_proc *p_new(nq *q, const nq_proc_options *opts, nq_handler handler, void *udata);
