@@ -297,8 +297,10 @@ static int mysql_conn_session(nq_mysql_conn *c, const struct mysql_conn_vars *v,
     nq_buf b = {0};
     nq_buf_str(&b, "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', SESSION autocommit=1, "
                    "SESSION time_zone='+00:00'");
-    nq_buf_fmt(&b, ", SESSION innodb_lock_wait_timeout=%u, SESSION lock_wait_timeout=%u",
-               nq_mysql_wait(c->base.store, 5), nq_mysql_wait(c->base.store, 20));
+    /* nanoq's own transactions are short. A row that is held for longer is held by somebody's open one, and
+     * waiting for it would keep all other outcomes back. */
+    nq_buf_fmt(&b, ", SESSION innodb_lock_wait_timeout=1, SESSION lock_wait_timeout=%u",
+               nq_mysql_wait(c->base.store, 20));
     if (!c->mariadb)
         nq_buf_str(&b, ", SESSION wait_timeout=60"); /* see nq_mysql_guard */
     if (v->snapshot_isolation)
