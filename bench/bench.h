@@ -125,7 +125,7 @@ double bench_mysql_enqueue(const bench *b, unsigned producers, unsigned chunk);
 /* A snapshot that stays open until it is given back. */
 void *bench_mysql_snapshot(const bench *b);
 void bench_mysql_release(void *snapshot);
-/* n tasks in the hands of a processor that is kept alive until it is given back. */
+/* n tasks in the hands of a worker that is kept alive until it is given back. */
 void *bench_mysql_running(const bench *b, size_t n);
 void bench_mysql_running_end(const bench *b, void *running, size_t n);
 

@@ -131,24 +131,24 @@ void bench_work(bench_shared *s, int slot, nq *q)
 {
     bench_slot *me = &s->slot[slot];
     struct child_work w = {s, me};
-    nq_proc *p = NULL;
+    nq_worker *p = NULL;
     nq_err err = {0};
     const char *const queues[] = {me->queue};
-    nq_proc_options opts = {.size = sizeof opts,
-                            .queues = me->queue[0] ? queues : NULL,
-                            .nqueues = me->queue[0] ? 1 : 0,
-                            .concurrency = me->concurrency,
-                            .batch = me->batch,
-                            .drain = (enum nq_drain)me->drain,
-                            .handle_signals = true};
+    nq_worker_options opts = {.size = sizeof opts,
+                              .queues = me->queue[0] ? queues : NULL,
+                              .nqueues = me->queue[0] ? 1 : 0,
+                              .concurrency = me->concurrency,
+                              .batch = me->batch,
+                              .drain = (enum nq_drain)me->drain,
+                              .handle_signals = true};
     atomic_store(&me->ready, true);
     while (!atomic_load(&s->go))
         bench_sleep(0.0005);
-    if (nq_proc_new(&p, q, &opts, &err) || nq_proc_handle(p, NULL, child_handle, &w, NULL, &err) ||
-        nq_proc_run(p, &err))
+    if (nq_worker_new(&p, q, &opts, &err) || nq_worker_handle(p, NULL, child_handle, &w, NULL, &err) ||
+        nq_worker_run(p, &err))
         child_failed(me, &err);
     child_memory(me);
-    nq_proc_free(p);
+    nq_worker_free(p);
     atomic_store(&me->ended, true);
 }
 

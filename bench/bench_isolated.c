@@ -36,25 +36,25 @@ static nq_verdict isolated_weigh(nq_ctx *ctx, const nq_task *task, void *arg)
 static double isolated_drain(const bench_db *db, unsigned concurrency, nq_handler handler,
                              enum nq_isolation isolation, unsigned tasks_per_child, size_t n)
 {
-    const nq_proc_options opts = {
+    const nq_worker_options opts = {
         .size = sizeof opts, .concurrency = concurrency, .drain = NQ_DRAIN_DUE, .batch = 500};
     const nq_handle_options how = {
         .size = sizeof how, .isolation = isolation, .tasks_per_child = tasks_per_child};
-    nq_proc *p = NULL;
+    nq_worker *p = NULL;
     nq_err err = {0};
-    nq_proc_counts counts;
+    nq_worker_counts counts;
     nq *q = bench_open(db);
-    if (nq_proc_new(&p, q, &opts, &err) || nq_proc_handle(p, NULL, handler, NULL, &how, &err) ||
-        (isolation == NQ_PROCESS && nq_proc_fork(p, &err)))
+    if (nq_worker_new(&p, q, &opts, &err) || nq_worker_handle(p, NULL, handler, NULL, &how, &err) ||
+        (isolation == NQ_PROCESS && nq_worker_fork(p, &err)))
         bench_die("%s: %s", db->name, err.message);
     const double start = bench_seconds();
-    if (nq_proc_run(p, &err) != NQ_OK)
+    if (nq_worker_run(p, &err) != NQ_OK)
         bench_die("draining %s: %s", db->name, err.message);
     const double took = bench_seconds() - start;
-    nq_proc_count(p, &counts);
+    nq_worker_count(p, &counts);
     if (counts.done != n)
         bench_die("%s: %llu of %zu tasks are done", db->name, (unsigned long long)counts.done, n);
-    nq_proc_free(p);
+    nq_worker_free(p);
     nq_close(q);
     return took;
 }

@@ -104,7 +104,7 @@ static void latency_pickup(bench *b, const bench_db *db, const char *url, bool p
             bench_die("cannot start a thread");
         bench_produce(s, 1, t.q);
         latency_wait_handled(s, n, 20);
-        raise(SIGTERM); /* the processor handles it */
+        raise(SIGTERM); /* the worker handles it */
         pthread_join(thread, NULL);
         nq_close(t.q);
     }

@@ -73,7 +73,7 @@ void bench_preload(const bench_db *db, size_t n, const char *tag, int64_t delay_
 
 struct nanoq_drain {
     bench_meter meter;
-    nq_proc *proc;
+    nq_worker *proc;
 };
 
 static nq_verdict nanoq_handle(nq_ctx *ctx, const nq_task *task, void *arg)
@@ -82,7 +82,7 @@ static nq_verdict nanoq_handle(nq_ctx *ctx, const nq_task *task, void *arg)
     (void)ctx;
     (void)task;
     if (bench_meter_add(&d->meter, 1))
-        nq_proc_stop(d->proc);
+        nq_worker_stop(d->proc);
     return NQ_DONE;
 }
 
@@ -90,23 +90,24 @@ bench_result bench_nanoq_drain(const bench *b, const bench_db *db, const bench_d
 {
     struct nanoq_drain n = {0};
     nq_err err = {0};
-    nq_proc_counts counts;
+    nq_worker_counts counts;
     nq *q = bench_open(db);
-    nq_proc_options opts = {
+    nq_worker_options opts = {
         .size = sizeof opts, .concurrency = d->concurrency, .batch = d->batch, .drain = NQ_DRAIN_DUE};
     n.meter.first = d->limit > 2000 ? d->limit / 20 : d->limit / 10;
     n.meter.last = d->limit;
-    if (nq_proc_new(&n.proc, q, &opts, &err) || nq_proc_handle(n.proc, NULL, nanoq_handle, &n, NULL, &err))
+    if (nq_worker_new(&n.proc, q, &opts, &err) ||
+        nq_worker_handle(n.proc, NULL, nanoq_handle, &n, NULL, &err))
         bench_die("%s: %s", db->name, err.message);
     const bench_counters before = bench_count(b, db);
-    if (nq_proc_run(n.proc, &err) != NQ_OK)
+    if (nq_worker_run(n.proc, &err) != NQ_OK)
         bench_die("draining %s: %s", db->name, err.message);
     const bench_result r =
         bench_result_since(b, db, &before, atomic_load(&n.meter.n), d->limit ? &n.meter : NULL);
-    nq_proc_count(n.proc, &counts);
+    nq_worker_count(n.proc, &counts);
     if (counts.done != r.n)
         bench_die("%s: %zu handler calls, %llu recorded", db->name, r.n, (unsigned long long)counts.done);
-    nq_proc_free(n.proc);
+    nq_worker_free(n.proc);
     nq_close(q);
     return r;
 }

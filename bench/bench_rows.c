@@ -47,7 +47,7 @@ static void rows_drain(bench *b, const bench_db *db, unsigned batch, double full
     }
 }
 
-/* The processor's default batch. */
+/* The worker's default batch. */
 static void rows_drain_mysql_500(bench *b)
 {
     rows_drain(b, &b->mysql, 500, 200e3);

@@ -54,7 +54,7 @@ void bench_mysql_release(void *snapshot)
     mysql_close(snapshot);
 }
 
-/* ---- Running tasks: in the hands of a processor that lives, and works for another queue */
+/* ---- Running tasks: in the hands of a worker that lives, and works for another queue */
 
 void *bench_mysql_running(const bench *b, size_t n)
 {

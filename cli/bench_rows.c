@@ -15,7 +15,7 @@
 #define ROWS_CONCURRENCY 10
 #define ROWS_SAMPLES     100
 #define ROWS_TICK_MS     20 /* between two looks at how far it is */
-/* A processor waits for a database that is away; we do not. */
+/* A worker waits for a database that is away; we do not. */
 #define ROWS_PATIENCE_US NQ_SECONDS(30)
 
 static void rows_progress(const char *what, uint64_t done, int64_t since)
@@ -130,10 +130,10 @@ int bench_enqueue(struct bench *b, const char *what, unsigned threads, unsigned 
     return CLI_OK;
 }
 
-/* ---- a processor in a thread of its own */
+/* ---- a worker in a thread of its own */
 
 struct rows_process {
-    nq_proc *proc;
+    nq_worker *proc;
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t moved;
@@ -170,11 +170,11 @@ static nq_verdict rows_note(nq_ctx *ctx, const nq_task *task, void *udata)
     return NQ_DONE;
 }
 
-static void *rows_processor(void *arg)
+static void *rows_worker(void *arg)
 {
     struct rows_process *p = arg;
     nq_err err = {0};
-    int code = nq_proc_run(p->proc, &err);
+    int code = nq_worker_run(p->proc, &err);
     pthread_mutex_lock(&p->mutex);
     p->code = code;
     p->err = err;
@@ -190,15 +190,15 @@ static int rows_start(struct rows_process *p, nq *q, const char *queue, enum nq_
 {
     pthread_condattr_t clock;
     nq_err err = {0};
-    const nq_proc_options options = {.size = sizeof options,
-                                     .queues = &queue,
-                                     .nqueues = 1,
-                                     .concurrency = ROWS_CONCURRENCY,
-                                     .drain = drain};
-    int rc = nq_proc_new(&p->proc, q, &options, &err);
-    rc = rc == NQ_OK ? nq_proc_handle(p->proc, NULL, handler, udata, NULL, &err) : rc;
+    const nq_worker_options options = {.size = sizeof options,
+                                       .queues = &queue,
+                                       .nqueues = 1,
+                                       .concurrency = ROWS_CONCURRENCY,
+                                       .drain = drain};
+    int rc = nq_worker_new(&p->proc, q, &options, &err);
+    rc = rc == NQ_OK ? nq_worker_handle(p->proc, NULL, handler, udata, NULL, &err) : rc;
     if (rc != NQ_OK) {
-        nq_proc_free(p->proc);
+        nq_worker_free(p->proc);
         return cli_fail(&err);
     }
     pthread_mutex_init(&p->mutex, NULL);
@@ -206,12 +206,12 @@ static int rows_start(struct rows_process *p, nq *q, const char *queue, enum nq_
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&p->moved, &clock);
     pthread_condattr_destroy(&clock);
-    if (pthread_create(&p->thread, NULL, rows_processor, p) == 0) {
+    if (pthread_create(&p->thread, NULL, rows_worker, p) == 0) {
         return CLI_OK;
     }
     pthread_cond_destroy(&p->moved);
     pthread_mutex_destroy(&p->mutex);
-    nq_proc_free(p->proc);
+    nq_worker_free(p->proc);
     return rows_no_thread();
 }
 
@@ -235,11 +235,11 @@ static bool rows_wait(struct rows_process *p, const int64_t *since)
 
 static int rows_end(struct rows_process *p)
 {
-    nq_proc_stop(p->proc);
+    nq_worker_stop(p->proc);
     pthread_join(p->thread, NULL);
     pthread_cond_destroy(&p->moved);
     pthread_mutex_destroy(&p->mutex);
-    nq_proc_free(p->proc);
+    nq_worker_free(p->proc);
     return p->code == NQ_OK ? CLI_OK : cli_fail(&p->err);
 }
 
@@ -255,14 +255,14 @@ int bench_drain(struct bench *b, const char *what, int64_t *rate)
 {
     struct rows_process p = {0};
     atomic_int_least64_t began = 0;
-    nq_proc_counts c = {0};
+    nq_worker_counts c = {0};
     int64_t begun = cli_now_us(CLOCK_MONOTONIC), now = begun;
     int code = rows_start(&p, b->q, "bench", NQ_DRAIN_DUE, rows_no_op, &began);
     if (code != CLI_OK) {
         return code;
     }
     while (!rows_wait(&p, NULL)) {
-        nq_proc_count(p.proc, &c); /* what was recorded as done, not only handled */
+        nq_worker_count(p.proc, &c); /* what was recorded as done, not only handled */
         now = cli_now_us(CLOCK_MONOTONIC);
         int64_t first = atomic_load(&began); /* not the start: connecting is no part of the rate */
         if (bench_stopped() || now - (first > 0 ? first : begun + ROWS_PATIENCE_US) >= b->limit_us) {
@@ -272,7 +272,7 @@ int bench_drain(struct bench *b, const char *what, int64_t *rate)
     }
     pthread_mutex_lock(&p.mutex);
     if (p.ended) {
-        nq_proc_count(p.proc, &c);
+        nq_worker_count(p.proc, &c);
         now = p.ended_at;
     }
     pthread_mutex_unlock(&p.mutex);
@@ -332,7 +332,7 @@ int bench_pick_up(struct bench *b, const char *what, int64_t *p50, int64_t *p99)
     if (code != CLI_OK) {
         return code;
     }
-    int64_t sample = rows_sample(b, &p); /* the first one waits for the processor to start */
+    int64_t sample = rows_sample(b, &p); /* the first one waits for the worker to start */
     while (sample >= 0 && n < wanted && !bench_stopped()) {
         rows_progress(what, n, begun);
         poll(NULL, 0, (int)(pause < 1 ? 1 : pause > 50 ? 50 : pause)); /* so that it is idle again */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* nanoq demo-worker: a worker process of the demo, started by it; the library's processor with its own
+/* nanoq demo-worker: a worker process of the demo, started by it; the library's worker with its own
  * handlers. */
 #include <poll.h>
 #include <signal.h>
@@ -53,30 +53,30 @@ static int64_t worker_delay(unsigned attempt, const nq_task *task, void *udata)
 static int worker_process(nq *q, const char *queue, bool risky)
 {
     nq_err err = {0};
-    nq_proc *p = NULL;
-    nq_proc_options options = {.size = sizeof options,
-                               .queues = &queue,
-                               .nqueues = 1,
-                               .concurrency = risky ? 1 : 6,
-                               .batch = risky ? 1 : 12,
-                               .handle_signals = true,
-                               .shutdown_timeout_us = NQ_SECONDS(2),
-                               .lease_us = NQ_SECONDS(3),
-                               .poll_us = NQ_MS(200),
-                               .max_crashes = worker_fast ? 1 : 2,
-                               .keep_done_us = NQ_HOURS(1),
-                               .retry_policy = worker_delay};
-    int rc = nq_proc_new(&p, q, &options, &err);
+    nq_worker *w = NULL;
+    nq_worker_options options = {.size = sizeof options,
+                                 .queues = &queue,
+                                 .nqueues = 1,
+                                 .concurrency = risky ? 1 : 6,
+                                 .batch = risky ? 1 : 12,
+                                 .handle_signals = true,
+                                 .shutdown_timeout_us = NQ_SECONDS(2),
+                                 .lease_us = NQ_SECONDS(3),
+                                 .poll_us = NQ_MS(200),
+                                 .max_crashes = worker_fast ? 1 : 2,
+                                 .keep_done_us = NQ_HOURS(1),
+                                 .retry_policy = worker_delay};
+    int rc = nq_worker_new(&w, q, &options, &err);
     for (size_t k = 0; k < DEMO_KINDS && rc == NQ_OK; k++) {
         void *kind = (void *)(uintptr_t)&demo_kinds[k]; /* read only */
-        rc = nq_proc_handle(p, demo_kinds[k].type, worker_handle, kind, NULL, &err);
+        rc = nq_worker_handle(w, demo_kinds[k].type, worker_handle, kind, NULL, &err);
     }
-    rc = rc == NQ_OK ? nq_proc_run(p, &err) : rc;
+    rc = rc == NQ_OK ? nq_worker_run(w, &err) : rc;
     if (rc != NQ_OK) {
         cli_fail(&err);
         _exit(CLI_FAILURE);
     }
-    nq_proc_free(p);
+    nq_worker_free(w);
     return CLI_OK;
 }
 

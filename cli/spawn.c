@@ -103,7 +103,7 @@ failed:;
     _exit(127);
 }
 
-/* fork with every signal blocked: a handler of ours that ran in the child would stop the parent's processor.
+/* fork with every signal blocked: a handler of ours that ran in the child would stop the parent's worker.
  */
 static pid_t spawn_fork(const struct spawn_command *c, const struct spawn_pipes *pipes, char *const *env)
 {

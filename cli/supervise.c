@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* nanoq work beside its processor: signals, systemd's notices and watchdog, the line on a terminal. */
+/* nanoq work beside its worker: signals, systemd's notices and watchdog, the line on a terminal. */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -19,14 +19,14 @@
 static struct {
     int wake; /* an eventfd */
     bool nohup;
-    _Atomic(nq_proc *) proc;
+    _Atomic(nq_worker *) proc;
     atomic_uint stops, hups;
     atomic_bool ended;
 } supervise_state = {.wake = -1};
 
 /* Of the thread alone. */
 struct supervise {
-    nq_proc *proc;
+    nq_worker *proc;
     bool drawing, ready, stopping;
     unsigned stops, hups; /* seen */
     int64_t watchdog_us, fed_us, told_us;
@@ -49,10 +49,10 @@ static void supervise_signal(int number, siginfo_t *info, void *context)
     (void)context;
     /* From the kernel: the terminal is gone, and with it who could have asked for anything but an end. */
     if (number != SIGHUP || (info->si_code == SI_KERNEL && !supervise_state.nohup)) {
-        nq_proc *proc = atomic_load(&supervise_state.proc);
+        nq_worker *proc = atomic_load(&supervise_state.proc);
         atomic_fetch_add(&supervise_state.stops, 1);
         if (proc != NULL) {
-            nq_proc_stop(proc);
+            nq_worker_stop(proc);
         }
     } else if (info->si_code != SI_KERNEL) {
         atomic_fetch_add(&supervise_state.hups, 1);
@@ -85,8 +85,8 @@ unsigned supervise_stops(void)
 
 static void supervise_status(const struct supervise *s, char out[200])
 {
-    nq_proc_counts c;
-    nq_proc_count(s->proc, &c);
+    nq_worker_counts c;
+    nq_worker_count(s->proc, &c);
     snprintf(out, 200, "%u running, %" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead%s", c.running,
              c.done, c.retried, c.dead,
              s->stops > 1   ? "; stopping now"
@@ -110,8 +110,8 @@ static void supervise_asked(struct supervise *s)
         }
     }
     if (stops != s->stops) {
-        nq_proc_counts c;
-        nq_proc_count(s->proc, &c);
+        nq_worker_counts c;
+        nq_worker_count(s->proc, &c);
         s->stops = stops;
         log_line(LOG_INFO,
                  stops > 1 ? "stopping %u running tasks now"
@@ -125,18 +125,18 @@ static void supervise_asked(struct supervise *s)
     }
 }
 
-/* Alive: none of the processor's threads has been silent for as long as the watchdog allows. A database that
+/* Alive: none of the worker's threads has been silent for as long as the watchdog allows. A database that
  * is away is no reason: they go on trying. */
 static void supervise_feed(struct supervise *s, int64_t now)
 {
     if (s->watchdog_us > 0 && now - s->fed_us >= s->watchdog_us / 2) {
-        int64_t silence = nq_proc_silence_us(s->proc);
+        int64_t silence = nq_worker_silence_us(s->proc);
         s->fed_us = now;
         if (silence < s->watchdog_us) {
             notify("WATCHDOG=1");
         } else {
             log_line(LOG_ERROR,
-                     "the processor has been silent for %.1f s: not telling the watchdog that it lives",
+                     "the worker has been silent for %.1f s: not telling the watchdog that it lives",
                      (double)silence / 1e6);
         }
     }
@@ -145,7 +145,7 @@ static void supervise_feed(struct supervise *s, int64_t now)
 static void supervise_tell(struct supervise *s, int64_t now)
 {
     char status[200];
-    if (!s->ready && nq_proc_silence_us(s->proc) >= 0) {
+    if (!s->ready && nq_worker_silence_us(s->proc) >= 0) {
         s->ready = true;
         s->told_us = 0;
         notify("READY=1");
@@ -197,15 +197,15 @@ static void *supervise_main(void *arg)
     return NULL;
 }
 
-void supervise_start(nq_proc *proc, bool drawing)
+void supervise_start(nq_worker *proc, bool drawing)
 {
     sigset_t all, before;
     char buf[128];
     supervise_thread.proc = proc;
     supervise_thread.drawing = drawing;
     atomic_store(&supervise_state.proc, proc);
-    if (supervise_stops() > 0) { /* before there was a processor that could have been told */
-        nq_proc_stop(proc);
+    if (supervise_stops() > 0) { /* before there was a worker that could have been told */
+        nq_worker_stop(proc);
     }
     sigfillset(&all); /* signals are for the main thread */
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -37,7 +37,7 @@ static bool work_name(const char *what, const char *value, const char **names, s
     return true;
 }
 
-static bool work_drain(const char *value, nq_proc_options *options)
+static bool work_drain(const char *value, nq_worker_options *options)
 {
     if (value != NULL && strcmp(value, "all") != 0 && strcmp(value, "due") != 0) {
         cli_complain("--drain: '%s' is none of due, all", value);
@@ -59,7 +59,7 @@ static bool work_log_format(const char *value, bool *json)
 
 static bool work_option(struct work *w, int key, const char *value)
 {
-    nq_proc_options *o = &w->options;
+    nq_worker_options *o = &w->options;
     int64_t v = 0;
     switch (key) {
     case 'j':
@@ -131,7 +131,7 @@ static unsigned work_cores(void)
 
 static int work_start(struct work *w, char **argv)
 {
-    nq_proc_options *o = &w->options;
+    nq_worker_options *o = &w->options;
     o->concurrency = o->concurrency > 0 ? o->concurrency : work_cores();
     /* A claim for the processes that can start now: what is claimed early waits here while others are idle.
      * With

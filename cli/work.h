@@ -9,7 +9,7 @@
 #define WORK_NAMES 64
 
 struct work {
-    nq_proc_options options;
+    nq_worker_options options;
     const char *queues[WORK_NAMES], *types[WORK_NAMES];
     size_t nqueues, ntypes;
     int verbosity;
@@ -18,7 +18,7 @@ struct work {
     unsigned max_tasks;
     struct spawn_command command;
     struct stream *stream;
-    nq_proc *proc;
+    nq_worker *proc;
 };
 
 /* ---- work_run.c */
@@ -35,8 +35,8 @@ nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata);
 /* From here on SIGINT and SIGTERM ask to stop and SIGHUP is only noted. */
 bool supervise_signals(void);
 unsigned supervise_stops(void); /* signals that asked to stop, so far */
-/* Look after the processor, on a thread of its own, until supervise_end. */
-void supervise_start(nq_proc *proc, bool drawing);
+/* Look after the worker, on a thread of its own, until supervise_end. */
+void supervise_start(nq_worker *proc, bool drawing);
 void supervise_end(void);
 
 /* ---- notify.c: what systemd calls sd_notify. Without NOTIFY_SOCKET in the environment nothing is sent. */

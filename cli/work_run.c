@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* nanoq work: a processor around the command, and what is logged of its tasks. */
+/* nanoq work: a worker around the command, and what is logged of its tasks. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
@@ -112,12 +112,12 @@ static int work_register(struct work *w, nq_err *err)
 {
     const nq_handler handler = w->streams ? work_stream : work_exec;
     void *udata = w->streams ? (void *)w->stream : &w->command;
-    int rc = nq_proc_use(w->proc, work_started, NULL, err);
+    int rc = nq_worker_use(w->proc, work_started, NULL, err);
     if (rc == NQ_OK && w->ntypes == 0) {
-        return nq_proc_handle(w->proc, NULL, handler, udata, NULL, err);
+        return nq_worker_handle(w->proc, NULL, handler, udata, NULL, err);
     }
     for (size_t i = 0; i < w->ntypes && rc == NQ_OK; i++) {
-        rc = nq_proc_handle(w->proc, w->types[i], handler, udata, NULL, err);
+        rc = nq_worker_handle(w->proc, w->types[i], handler, udata, NULL, err);
     }
     return rc;
 }
@@ -125,8 +125,8 @@ static int work_register(struct work *w, nq_err *err)
 static int work_proc_run(struct work *w, nq *q, bool drawing)
 {
     nq_err err = {0};
-    nq_proc_counts c;
-    int rc = nq_proc_new(&w->proc, q, &w->options, &err);
+    nq_worker_counts c;
+    int rc = nq_worker_new(&w->proc, q, &w->options, &err);
     rc = rc == NQ_OK ? work_register(w, &err) : rc;
     if (rc != NQ_OK) {
         return cli_fail(&err);
@@ -134,13 +134,13 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
     log_line(LOG_INFO, "working on queue %s%s, %u at a time", w->nqueues > 0 ? w->queues[0] : "default",
              w->nqueues > 1 ? " and others" : "", w->options.concurrency);
     supervise_start(w->proc, drawing);
-    rc = nq_proc_run(w->proc, &err);
+    rc = nq_worker_run(w->proc, &err);
     if (rc != NQ_ESTUCK) {
         stream_free(w->stream);
     }
     supervise_end();
     log_stop();
-    nq_proc_count(w->proc, &c);
+    nq_worker_count(w->proc, &c);
     log_line(LOG_INFO,
              "%" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead, %" PRIu64 " cancelled, %" PRIu64
              " given back",
@@ -184,7 +184,7 @@ int work_process(struct work *w, char **argv)
     }
     if (code == CLI_OK) {
         code = work_proc_run(w, q, drawing);
-        nq_proc_free(w->proc);
+        nq_worker_free(w->proc);
         nq_close(q);
     }
     guard_end(&w->command);

@@ -17,7 +17,7 @@ int main(int argc, char **argv)
 {
     const char *url = argc > 1 ? argv[1] : "sqlite:hello.db";
     nq *q = NULL;
-    nq_proc *p = NULL;
+    nq_worker *w = NULL;
     nq_err err = {0};
 
     int rc = nq_open(&q, url, NULL, &err);
@@ -26,15 +26,15 @@ int main(int argc, char **argv)
     if (rc == NQ_OK)
         rc = nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "greet", NQ_BYTES("world")), NULL, &err);
     if (rc == NQ_OK || rc == NQ_EDUPLICATE) /* the same greeting waits already: run that one */
-        rc = nq_proc_new(&p, q, &(nq_proc_options){.size = sizeof(nq_proc_options), .drain = NQ_DRAIN_DUE},
-                         &err);
+        rc = nq_worker_new(
+            &w, q, &(nq_worker_options){.size = sizeof(nq_worker_options), .drain = NQ_DRAIN_DUE}, &err);
     if (rc == NQ_OK)
-        rc = nq_proc_handle(p, "greet", greet, NULL, NULL, &err);
+        rc = nq_worker_handle(w, "greet", greet, NULL, NULL, &err);
     if (rc == NQ_OK)
-        rc = nq_proc_run(p, &err);
+        rc = nq_worker_run(w, &err);
     if (rc != NQ_OK)
         fprintf(stderr, "hello: %s\n", err.message);
-    nq_proc_free(p);
+    nq_worker_free(w);
     nq_close(q);
     return rc != NQ_OK;
 }

@@ -31,30 +31,30 @@ static int add(nq *q, const char *number, size_t size, nq_err *err)
 
 int main(int argc, char **argv)
 {
-    const nq_proc_options opts = {
+    const nq_worker_options opts = {
         .size = sizeof opts, .concurrency = 1, .drain = NQ_DRAIN_DUE, .on_error = complain};
     const nq_handle_options isolated = {
         .size = sizeof isolated, .isolation = NQ_PROCESS, .max_crashes = NQ_NO_CRASH};
     nq *q = NULL;
-    nq_proc *p = NULL;
+    nq_worker *w = NULL;
     nq_err err = {0};
 
     int rc = nq_open(&q, argc > 1 ? argv[1] : "sqlite:isolated.db", NULL, &err);
     if (rc == NQ_OK)
         rc = nq_migrate(q, &err);
     if (rc == NQ_OK)
-        rc = nq_proc_new(&p, q, &opts, &err);
+        rc = nq_worker_new(&w, q, &opts, &err);
     if (rc == NQ_OK)
-        rc = nq_proc_handle(p, "divide", divide, NULL, &isolated, &err);
+        rc = nq_worker_handle(w, "divide", divide, NULL, &isolated, &err);
     if (rc == NQ_OK)
-        rc = nq_proc_fork(p, &err); /* while this is the only thread */
+        rc = nq_worker_fork(w, &err); /* while this is the only thread */
     if (rc == NQ_OK && (rc = add(q, "7", 1, &err)) == NQ_OK && (rc = add(q, "0", 1, &err)) == NQ_OK)
         rc = add(q, "8", 1, &err);
     if (rc == NQ_OK)
-        rc = nq_proc_run(p, &err);
+        rc = nq_worker_run(w, &err);
     if (rc != NQ_OK)
         fprintf(stderr, "isolated: %s\n", err.message);
-    nq_proc_free(p);
+    nq_worker_free(w);
     nq_close(q);
     return rc != NQ_OK;
 }

@@ -34,7 +34,7 @@ int main(int argc, char **argv)
     char url[600];
     MYSQL *db = mysql_init(NULL);
     nq *q = NULL;
-    nq_proc *p = NULL;
+    nq_worker *w = NULL;
     nq_err err = {0};
     need(argc == 5, "usage: stock_mysql HOST PORT USER DATABASE   (password in NANOQ_PASSWORD)");
     snprintf(url, sizeof url, "mysql://%s@%s:%s/%s", argv[3], argv[1], argv[2], argv[4]);
@@ -57,11 +57,11 @@ int main(int argc, char **argv)
     need(mysql_query(db, "COMMIT") == 0, mysql_error(db));
 
     /* One handler thread, because the handlers share `db`; it returns when nothing is due. */
-    nq_proc_options opts = {.size = sizeof opts, .concurrency = 1, .drain = NQ_DRAIN_DUE};
-    need(nq_proc_new(&p, q, &opts, &err) == 0, err.message);
-    need(nq_proc_handle(p, "recalculate", recalculate, db, NULL, &err) == 0, err.message);
-    need(nq_proc_run(p, &err) == 0, err.message);
-    nq_proc_free(p);
+    nq_worker_options opts = {.size = sizeof opts, .concurrency = 1, .drain = NQ_DRAIN_DUE};
+    need(nq_worker_new(&w, q, &opts, &err) == 0, err.message);
+    need(nq_worker_handle(w, "recalculate", recalculate, db, NULL, &err) == 0, err.message);
+    need(nq_worker_run(w, &err) == 0, err.message);
+    nq_worker_free(w);
     nq_close(q);
     mysql_close(db);
     return 0;

@@ -34,7 +34,7 @@ int main(int argc, char **argv)
     char url[600];
     sqlite3 *db = NULL;
     nq *q = NULL;
-    nq_proc *p = NULL;
+    nq_worker *w = NULL;
     nq_err err = {0};
     need(argc == 2, "usage: stock_sqlite FILE");
     snprintf(url, sizeof url, "sqlite:%s", argv[1]);
@@ -56,11 +56,11 @@ int main(int argc, char **argv)
     need(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK, sqlite3_errmsg(db));
 
     /* One handler thread, because the handlers share `db`; it returns when nothing is due. */
-    nq_proc_options opts = {.size = sizeof opts, .concurrency = 1, .drain = NQ_DRAIN_DUE};
-    need(nq_proc_new(&p, q, &opts, &err) == 0, err.message);
-    need(nq_proc_handle(p, "recalculate", recalculate, db, NULL, &err) == 0, err.message);
-    need(nq_proc_run(p, &err) == 0, err.message);
-    nq_proc_free(p);
+    nq_worker_options opts = {.size = sizeof opts, .concurrency = 1, .drain = NQ_DRAIN_DUE};
+    need(nq_worker_new(&w, q, &opts, &err) == 0, err.message);
+    need(nq_worker_handle(w, "recalculate", recalculate, db, NULL, &err) == 0, err.message);
+    need(nq_worker_run(w, &err) == 0, err.message);
+    nq_worker_free(w);
     nq_close(q);
     return sqlite3_close(db);
 }

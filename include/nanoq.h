@@ -9,8 +9,8 @@
  * Results     0 (NQ_OK) or a negative code of enum nq_code. Outputs are written only on success.
  * Errors      `err` is the caller's and may be NULL; it is filled on failure and left alone on success.
  * Ownership   The library copies what it is given and keeps no pointer past the call, except handlers,
- *             middleware and their udata, which must live until nq_proc_free. What it hands out through
- *             a `**out` is released by the function of the same family (nq_close, nq_proc_free, ...);
+ *             middleware and their udata, which must live until nq_worker_free. What it hands out through
+ *             a `**out` is released by the function of the same family (nq_close, nq_worker_free, ...);
  *             these accept NULL.
  * Strings     NUL-terminated UTF-8. Payloads and unique data are bytes with a size, and may hold NULs.
  * Times       int64_t microseconds. Points in time are UTC since 1970 by the clock of the database.
@@ -21,7 +21,7 @@
  * fork        Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees
  *             nothing, and the parent goes on unharmed. Open a new handle in the child.
  * Manners     The library never prints, never exits, installs no signal handler unless asked
- *             (nq_proc_options.handle_signals), and every network call has a time limit.
+ *             (nq_worker_options.handle_signals), and every network call has a time limit.
  */
 
 #include <stdbool.h>
@@ -142,12 +142,12 @@ typedef struct nq_options {
  *
  * Parts are percent-decoded. Options of both:
  *   prefix=nanoq_            of the table names: ^[A-Za-z_][A-Za-z0-9_]{0,47}$
- *   hints=all|local|server|none   how processors are woken when a task is committed; default all. local:
+ *   hints=all|local|server|none   how workers are woken when a task is committed; default all. local:
  *                            between processes of one host (datagram sockets; SQLite: also a watch on its
- *                            files); server: between hosts, through MySQL or MariaDB (an idle processor
+ *                            files); server: between hosts, through MySQL or MariaDB (an idle worker
  *                            sleeps in a statement on a connection of its own, which the enqueuer kills).
- *                            Handles of one process always tell their own processors. A hint may be lost,
- *                            and then the task waits for the next look (nq_proc_options.poll_us)
+ *                            Handles of one process always tell their own workers. A hint may be lost,
+ *                            and then the task waits for the next look (nq_worker_options.poll_us)
  * Options of mysql:
  *   socket=PATH              unix socket instead of host and port
  *   password_file=PATH       first line is the password
@@ -165,7 +165,7 @@ typedef struct nq_options {
  */
 NQ_API int nq_open(nq **out, const char *url, const nq_options *opts, nq_err *err);
 
-/* Close. No other call may be running; every nq_proc of it must have been freed. Accepts NULL. */
+/* Close. No other call may be running; every nq_worker of it must have been freed. Accepts NULL. */
 NQ_API void nq_close(nq *q);
 
 /*
@@ -254,16 +254,16 @@ NQ_API int nq_enqueue_many(nq *q, nq_tx tx, const nq_task_spec tasks[], size_t n
                            nq_err *err);
 
 /*
- * Wake the processors of a queue (NULL: "default"). Call it after committing a transaction of your own in
+ * Wake the workers of a queue (NULL: "default"). Call it after committing a transaction of your own in
  * which tasks were enqueued: nq_enqueue cannot know when that is, and without the hint the tasks wait for the
- * next look of a processor. With NQ_OWN_TX nothing need be called. Never waits for anything; a hint that gets
+ * next look of a worker. With NQ_OWN_TX nothing need be called. Never waits for anything; a hint that gets
  * lost is harmless; in a child of fork it does nothing.
  */
 NQ_API void nq_hint(nq *q, const char *queue);
 
 /* ---- Running tasks ------------------------------------------------------------------------ */
 
-typedef struct nq_proc nq_proc;
+typedef struct nq_worker nq_worker;
 typedef struct nq_ctx nq_ctx;
 typedef struct nq_next nq_next;
 
@@ -302,7 +302,7 @@ NQ_API nq_verdict nq_next_run(nq_next *next, nq_ctx *ctx, const nq_task *task);
 enum nq_cause {
     NQ_CAUSE_NONE = 0,
     NQ_CAUSE_TIMEOUT,    /* the task's timeout passed */
-    NQ_CAUSE_SHUTDOWN,   /* the processor's shutdown timeout passed: the task will be released */
+    NQ_CAUSE_SHUTDOWN,   /* the worker's shutdown timeout passed: the task will be released */
     NQ_CAUSE_LEASE_LOST, /* the task is another's now: what this attempt does has no effect here */
     NQ_CAUSE_CANCEL      /* nq_cancel: whatever is answered but NQ_DONE, the task ends as cancelled */
 };
@@ -326,7 +326,7 @@ NQ_API const char *nq_ctx_message(const nq_ctx *ctx); /* what nq_fail recorded, 
 /*
  * Tell how far the attempt has got, for people: `nanoq show`, nq_info. done of total, in units of your own;
  * total 0: not known; below 0 is 0. note (may be NULL) is text, of which NQ_MAX_NOTE bytes are kept. Cheap:
- * it is kept in memory, and the processor writes the latest one about once a second. Nothing is promised: it
+ * it is kept in memory, and the worker writes the latest one about once a second. Nothing is promised: it
  * may be late or lost, and it is gone when the attempt ends. Callable from any thread until the handler
  * returns.
  */
@@ -350,7 +350,7 @@ NQ_API void nq_ctx_progress(nq_ctx *ctx, int64_t done, int64_t total, const char
  */
 NQ_API int nq_ctx_complete_in(nq_ctx *ctx, nq_tx tx, nq_err *err);
 
-/* -- The processor -- */
+/* -- The worker -- */
 
 /* Delay before the next attempt, in microseconds; negative means "no more retries". attempt: the number
  * of the attempt that failed, from 1. Called from any thread. */
@@ -361,7 +361,7 @@ typedef int64_t (*nq_retry_policy)(unsigned attempt, const nq_task *task, void *
 NQ_API int64_t nq_default_retry_delay(unsigned attempt);
 
 /* Called after a failed attempt was recorded: error is the message, final says that the task is dead. Also
- * for crashes found when a dead processor's tasks are reclaimed. Called from library threads; be brief. */
+ * for crashes found when a dead worker's tasks are reclaimed. Called from library threads; be brief. */
 typedef void (*nq_error_hook)(const nq_task *task, const char *error, bool final, void *udata);
 
 #define NQ_NO_CRASH (~0u) /* max_crashes that allows none */
@@ -373,7 +373,7 @@ enum nq_drain {
     NQ_DRAIN_ALL  /* wait for delayed tasks and retries too, however far off */
 };
 
-typedef struct nq_proc_options {
+typedef struct nq_worker_options {
     size_t size;
     const char *const *queues; /* default {"default"}; served in turn, none starves */
     size_t nqueues;
@@ -384,7 +384,7 @@ typedef struct nq_proc_options {
     bool known_types_only;       /* claim only types that have a handler; default: claim all, and a
                                     type without one is a failed attempt */
     enum nq_drain drain;         /* return by itself when there is nothing left; default: go on */
-    bool handle_signals;         /* SIGINT and SIGTERM stop it while nq_proc_run runs */
+    bool handle_signals;         /* SIGINT and SIGTERM stop it while nq_worker_run runs */
     int64_t shutdown_timeout_us; /* after a stop, how long running tasks may go on; default 30 s */
     int64_t cancel_grace_us;     /* and after their cancellation; default 5 s */
     int64_t lease_us;            /* silent this long: dead; default 30 s, at least 3 s */
@@ -398,7 +398,7 @@ typedef struct nq_proc_options {
     void *retry_udata;
     nq_error_hook on_error;
     void *error_udata;
-} nq_proc_options;
+} nq_worker_options;
 
 typedef struct nq_layer { /* one middleware */
     nq_middleware fn;
@@ -414,7 +414,7 @@ typedef struct nq_handle_options {
     size_t size;
     const nq_layer *middleware; /* around this handler, inside the global ones; first is outermost */
     size_t nmiddleware;
-    unsigned max_crashes;        /* of this type's tasks, as in nq_proc_options; default: those */
+    unsigned max_crashes;        /* of this type's tasks, as in nq_worker_options; default: those */
     enum nq_isolation isolation; /* default NQ_THREAD */
     /* What follows is for NQ_PROCESS, and of each child. Handlers with the same limits share children. */
     size_t memory;            /* bytes of address space that it may add; default: no limit */
@@ -429,18 +429,18 @@ typedef struct nq_handle_options {
     size_t nenvironment;
 } nq_handle_options;
 
-/* Make a processor; nothing runs yet. opts may be NULL. Errors: NQ_EINVAL, NQ_ENOMEM. */
-NQ_API int nq_proc_new(nq_proc **out, nq *q, const nq_proc_options *opts, nq_err *err);
-/* Register the handler of a type; type NULL: of every type without one of its own. Before nq_proc_run
- * and nq_proc_fork only. A second one for the same type is NQ_EINVAL. opts may be NULL. */
-NQ_API int nq_proc_handle(nq_proc *p, const char *type, nq_handler handler, void *udata,
-                          const nq_handle_options *opts, nq_err *err);
-/* Register middleware around every handler; first registered is outermost. Before nq_proc_run and
- * nq_proc_fork only. */
-NQ_API int nq_proc_use(nq_proc *p, nq_middleware middleware, void *udata, nq_err *err);
+/* Make a worker; nothing runs yet. opts may be NULL. Errors: NQ_EINVAL, NQ_ENOMEM. */
+NQ_API int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err *err);
+/* Register the handler of a type; type NULL: of every type without one of its own. Before nq_worker_run
+ * and nq_worker_fork only. A second one for the same type is NQ_EINVAL. opts may be NULL. */
+NQ_API int nq_worker_handle(nq_worker *w, const char *type, nq_handler handler, void *udata,
+                            const nq_handle_options *opts, nq_err *err);
+/* Register middleware around every handler; first registered is outermost. Before nq_worker_run and
+ * nq_worker_fork only. */
+NQ_API int nq_worker_use(nq_worker *w, nq_middleware middleware, void *udata, nq_err *err);
 
 /*
- * Fork the process from which the children of NQ_PROCESS handlers come. nq_proc_run does it by itself; call
+ * Fork the process from which the children of NQ_PROCESS handlers come. nq_worker_run does it by itself; call
  * it where the process will have threads by then, as soon as everything is registered. It must be the only
  * thread of the process: NQ_ETHREADS otherwise (a nq on MySQL has a thread of its own from its first
  * nq_enqueue or nq_hint on). Flushes stdio's output streams first.
@@ -449,45 +449,46 @@ NQ_API int nq_proc_use(nq_proc *p, nq_middleware middleware, void *udata, nq_err
  * Children have the standard output and error (which is read on its way, for the error of a crash) of this
  * process and its environment, and nothing on their standard input. Every other descriptor of this process
  * leads to /dev/null there, and every handle of this library answers NQ_EFORK: open what a handler needs in
- * the handler. They and all that they start end with the processor, however that ends. docs/isolation.md
+ * the handler. They and all that they start end with the worker, however that ends. docs/isolation.md
  * tells all.
  *
  * Errors: NQ_ETHREADS, NQ_ESYSTEM, NQ_ENOMEM, NQ_EINVAL (no handler is NQ_PROCESS; called twice).
  */
-NQ_API int nq_proc_fork(nq_proc *p, nq_err *err);
+NQ_API int nq_worker_fork(nq_worker *w, nq_err *err);
 
 /*
- * Claim and run tasks until stopped: by nq_proc_stop, by a signal (handle_signals) or, with drain, by an
+ * Claim and run tasks until stopped: by nq_worker_stop, by a signal (handle_signals) or, with drain, by an
  * empty queue. Blocks. On a stop: nothing more is claimed, tasks not yet started are given back at once,
  * running ones get shutdown_timeout, then their contexts are cancelled (NQ_CAUSE_SHUTDOWN) and after
  * cancel_grace what still runs is released, attempts and schedule as they were.
  * A database that is away is waited for, at the start too (NQ_ENOTMIGRATED, NQ_ESCHEMA, NQ_EDENIED at the
  * start are answered instead).
  * NQ_ESTUCK: some handlers ignored their cancellation; their tasks were released, their threads still
- * run: exit the process. An NQ_PROCESS handler is killed instead. Those of nq_proc_fork come at the start;
- * NQ_ESYSTEM at the end when the process that it forked died. May be called once for a processor.
+ * run: exit the process. An NQ_PROCESS handler is killed instead. Those of nq_worker_fork come at the start;
+ * NQ_ESYSTEM at the end when the process that it forked died. May be called once for a worker.
  */
-NQ_API int nq_proc_run(nq_proc *p, nq_err *err);
+NQ_API int nq_worker_run(nq_worker *w, nq_err *err);
 
-/* Ask nq_proc_run to stop; a second call also skips shutdown_timeout. Any thread, and async-signal-safe. */
-NQ_API void nq_proc_stop(nq_proc *p);
+/* Ask nq_worker_run to stop; a second call also skips shutdown_timeout. Any thread, and async-signal-safe. */
+NQ_API void nq_worker_stop(nq_worker *w);
 
-/* What a processor has done since it started; callable while it runs, from any thread. */
-typedef struct nq_proc_counts {
+/* What a worker has done since it started; callable while it runs, from any thread. */
+typedef struct nq_worker_counts {
     uint64_t claimed, done, retried, dead, snoozed, released, lease_lost;
     unsigned running; /* handlers in progress */
     uint64_t cancelled;
-} nq_proc_counts;
-NQ_API void nq_proc_count(const nq_proc *p, nq_proc_counts *out);
+} nq_worker_counts;
+NQ_API void nq_worker_count(const nq_worker *w, nq_worker_counts *out);
 
-/* For a watchdog: how long the processor's own threads (not its handlers) have shown no sign of life, the
+/* For a watchdog: how long the worker's own threads (not its handlers) have shown no sign of life, the
  * most silent of them; microseconds. Up to 5 s is usual; a database call may take up to its time limits;
- * while the database is away they go on trying, and that is a sign. Negative before nq_proc_run has reached
+ * while the database is away they go on trying, and that is a sign. Negative before nq_worker_run has reached
  * the database for the first time. Any thread, never blocks. */
-NQ_API int64_t nq_proc_silence_us(const nq_proc *p);
+NQ_API int64_t nq_worker_silence_us(const nq_worker *w);
 
-/* Free. nq_proc_run must have returned (after NQ_ESTUCK what its threads still use is kept). NULL is fine. */
-NQ_API void nq_proc_free(nq_proc *p);
+/* Free. nq_worker_run must have returned (after NQ_ESTUCK what its threads still use is kept). NULL is fine.
+ */
+NQ_API void nq_worker_free(nq_worker *w);
 
 #ifdef __cplusplus
 }

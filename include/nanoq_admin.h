@@ -12,7 +12,7 @@ extern "C" {
 /* docs/states.md has the diagram. The numbers are those of the state columns. */
 enum nq_state {
     NQ_STATE_WAITING = 0,  /* due now or later, or to be retried */
-    NQ_STATE_RUNNING = 1,  /* claimed by a processor */
+    NQ_STATE_RUNNING = 1,  /* claimed by a worker */
     NQ_STATE_DONE = 2,     /* kept only where keep_done says so */
     NQ_STATE_DEAD = 3,     /* out of attempts, discarded, or crashed too often */
     NQ_STATE_CANCELLED = 4 /* by nq_cancel */
@@ -32,7 +32,7 @@ typedef struct nq_info {
     const void *payload; /* followed by a NUL that is not counted; nq_list: its first 256 bytes */
     size_t payload_size; /* the whole size, also in nq_list */
     const char *error;   /* the last attempt's, or "" */
-    const char *worker;  /* of a running task: the processor's name, host:pid; else "" */
+    const char *worker;  /* of a running task: the worker's name, host:pid; else "" */
     int priority;
     unsigned attempts; /* failed ones so far */
     unsigned crashes;
@@ -70,7 +70,7 @@ NQ_API int nq_retry(nq *q, nq_id id, nq_err *err);
 /*
  * Cancel a task. One that waits is taken out of the queue and kept as cancelled. For one that runs the
  * request is recorded, and its handler told (NQ_CAUSE_CANCEL): at once on this host where hints work, else at
- * the next heartbeat of its processor, which is at most 5 s away. It never runs again: when the attempt ends,
+ * the next heartbeat of its worker, which is at most 5 s away. It never runs again: when the attempt ends,
  * in whatever way (failed, snoozed, released, its worker died), the task is kept as cancelled; unless the
  * handler answers NQ_DONE, then it is done. A cancelled attempt counts as no failure. Asking again is no
  * error. NQ_ENOTFOUND; NQ_ESTATE when it has ended. A task that was to follow it (see nq_enqueue) still
@@ -96,7 +96,7 @@ NQ_API void nq_free(void *memory);
 
 /*
  * DESTRUCTIVE: drop this handle's tables (those of its URL's prefix, no others) with every task in them, done
- * ones and dead ones too. Nothing is asked and nothing is refused: not when tasks wait, not when processors
+ * ones and dead ones too. Nothing is asked and nothing is refused: not when tasks wait, not when workers
  * run, which from then on fail with NQ_ENOTMIGRATED. On MySQL and MariaDB it commits by itself, table by
  * table, and needs the privilege DROP; after a failure call it again. Tables that are not there are no error.
  */

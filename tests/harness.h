@@ -9,7 +9,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "../src/store/queue.h"
+#include "../src/api/api.h"
 #include "../src/store/store.h"
 #include "nanoq.h"
 #include "nanoq_admin.h"

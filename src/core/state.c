@@ -15,7 +15,7 @@ enum state_to {
     STATE_CN = NQ_STATE_CANCELLED
 };
 
-/* docs/states.md draws this. A running task is its processor's alone: nobody else may move it,
+/* docs/states.md draws this. A running task is its worker's alone: nobody else may move it,
  * but anybody may ask to have it cancelled. */
 static const int8_t state_moves[][NQ_MOVE_DELETE + 1] = {
     /* A running one is cancelled when its attempt ends and was not successful.

@@ -61,7 +61,7 @@ static int attempts_delete(nq_conn *c, const char *head, const nq_attempt list[]
 /* ---- Requests to cancel ---- */
 
 struct attempts_cancels {
-    uint64_t processor;
+    uint64_t worker;
     struct attempts_list ours, over;
 };
 
@@ -76,8 +76,8 @@ static int attempts_cancel_row(const nq_val cols[], size_t ncols, void *arg)
 static int attempts_cancels(nq_conn *c, void *arg, nq_err *err)
 {
     struct attempts_cancels *a = arg;
-    const nq_val args[] = {nq_int((int64_t)NQ_LEASE(a->processor, 0)),
-                           nq_int((int64_t)NQ_LEASE(a->processor, NQ_LEASE_SEQ_MAX))};
+    const nq_val args[] = {nq_int((int64_t)NQ_LEASE(a->worker, 0)),
+                           nq_int((int64_t)NQ_LEASE(a->worker, NQ_LEASE_SEQ_MAX))};
     a->ours.n = a->over.n = 0;
     int code = nq_sql(c,
                       "SELECT x.task_id, x.lease, t.id FROM {cancels} x LEFT JOIN {tasks} t "
@@ -89,9 +89,9 @@ static int attempts_cancels(nq_conn *c, void *arg, nq_err *err)
     return code ? code : attempts_delete(c, "DELETE FROM {cancels}", a->over.all, a->over.n, err);
 }
 
-NQ_PRIVATE int nq_store_cancels(nq_store *s, uint64_t processor, nq_attempt **out, size_t *n, nq_err *err)
+NQ_PRIVATE int nq_store_cancels(nq_store *s, uint64_t worker, nq_attempt **out, size_t *n, nq_err *err)
 {
-    struct attempts_cancels a = {.processor = processor};
+    struct attempts_cancels a = {.worker = worker};
     int code = nq_store_do(s, attempts_cancels, &a, err);
     free(a.over.all);
     if (code) {

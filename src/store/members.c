@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Which processors are alive: heartbeats, and locks that die with their holder. */
+/* Which workers are alive: heartbeats, and locks that die with their holder. */
 #include "store.h"
 
 /*
- * How death is told. Each processor has a row with a counter that it increments (its beat) and holds a lock
+ * How death is told. Each worker has a row with a counter that it increments (its beat) and holds a lock
  * that the database or the kernel takes from a process that ends. Another process declares it dead when
  *   - its lock was seen free at MEMBERS_FREE_LOOKS looks over at least MEMBERS_FREE_US, while its beat stood
  *     still: an owner that merely lost its connection takes the lock again and beats within that time; or
@@ -11,7 +11,7 @@
  * Both are measured on the watcher's own monotonic clock, and a gap between two looks counts at most
  * MEMBERS_GAP_US and a sixth of the lease, so that a watcher which was itself stopped, or waited for a
  * database that nobody could write, condemns nobody. Declaring is deleting the row as it was observed; a
- * declared processor learns it at its next beat.
+ * declared worker learns it at its next beat.
  */
 #define MEMBERS_FREE_US    NQ_MS(500)
 #define MEMBERS_FREE_LOOKS 3
@@ -24,7 +24,7 @@
 /* Of an id: NQ_LEASE must fit a signed 64-bit column. */
 #define MEMBERS_MAX_ID (((uint64_t)1 << (63 - NQ_LEASE_SEQ_BITS)) - 1)
 
-/* Another processor as this one has observed it. */
+/* Another worker as this one has observed it. */
 struct members_other {
     uint64_t id;
     int64_t beat;
@@ -66,7 +66,7 @@ static int members_beat_once(nq_member *m, nq_err *err)
     nq_exec_result res = {0};
     int code = nq_sql(m->conn, members_beat_sql, &id, 1, NULL, NULL, &res, err);
     if (!code && res.affected == 0)
-        code = nq_err_set(err, NQ_ELEASE, "this processor was declared dead by another one");
+        code = nq_err_set(err, NQ_ELEASE, "this worker was declared dead by another one");
     return code;
 }
 
@@ -118,7 +118,7 @@ static int members_enter(nq_member *m, const char *name, nq_err *err)
                     &arg, 1, NULL, NULL, &res, err)))
         return code;
     if (res.insert_id <= 0 || (uint64_t)res.insert_id > MEMBERS_MAX_ID)
-        return nq_err_set(err, NQ_EFULL, "the ids of processors are used up");
+        return nq_err_set(err, NQ_EFULL, "the ids of workers are used up");
     m->id = (uint64_t)res.insert_id;
     if ((code = m->store->driver->lock_hold(m->conn, m->id, err)))
         return code;

@@ -2,7 +2,7 @@
 /* Creating the tables, telling whether they are there, and dropping them. */
 #include <ctype.h>
 
-#include "queue.h"
+#include "../api/api.h"
 
 /* ---- The version ---- */
 

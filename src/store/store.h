@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the processor and the public calls see of a store, and what a driver must provide. */
+/* What the worker and the public calls see of a store, and what a driver must provide. */
 #ifndef NQ_STORE_H
 #define NQ_STORE_H
 
@@ -9,7 +9,7 @@
 
 /*
  * Three layers, each seeing only the one below:
- *   queue.c, processor        call nq_store_*: transactions, retries of transient faults, pooling
+ *   queue.c, worker        call nq_store_*: transactions, retries of transient faults, pooling
  *   tasks.c members.c ...     SQL that both databases share, over nq_driver.exec
  *   mysql*.c, sqlite*.c       nq_driver: connecting, error mapping, and the few hot statements that differ
  */
@@ -20,12 +20,12 @@ typedef struct nq_store nq_store;
 typedef struct nq_conn nq_conn;
 typedef struct nq_driver nq_driver;
 
-/* A lease names one committed claim: the processor's id in the high bits, its claim counter in the low 36.
+/* A lease names one committed claim: the worker's id in the high bits, its claim counter in the low 36.
  * It fits a signed 64-bit column, and no two claims ever share one, so it is the fencing token. */
-#define NQ_LEASE_SEQ_BITS         36
-#define NQ_LEASE_SEQ_MAX          (((uint64_t)1 << NQ_LEASE_SEQ_BITS) - 1)
-#define NQ_LEASE(processor, seq)  (((uint64_t)(processor) << NQ_LEASE_SEQ_BITS) | (uint64_t)(seq))
-#define NQ_LEASE_PROCESSOR(lease) ((lease) >> NQ_LEASE_SEQ_BITS)
+#define NQ_LEASE_SEQ_BITS      36
+#define NQ_LEASE_SEQ_MAX       (((uint64_t)1 << NQ_LEASE_SEQ_BITS) - 1)
+#define NQ_LEASE(worker, seq)  (((uint64_t)(worker) << NQ_LEASE_SEQ_BITS) | (uint64_t)(seq))
+#define NQ_LEASE_WORKER(lease) ((lease) >> NQ_LEASE_SEQ_BITS)
 
 /* ---- Values that cross the layers ---------------------------------------------------------- */
 
@@ -76,7 +76,7 @@ typedef struct nq_outcome {
                    not recorded: again later, with wary */
 } nq_outcome;
 
-/* ---- For the processor: nq_store_* ---------------------------------------------------------- */
+/* ---- For the worker: nq_store_* ---------------------------------------------------------- */
 /* All are thread-safe, retry what is transient a bounded number of times, and reconnect. */
 
 NQ_PRIVATE int nq_store_open(nq_store **out, const char *url, const nq_options *opts, nq_err *err);
@@ -159,9 +159,9 @@ typedef struct nq_attempt {
     nq_id id;
     uint64_t lease;
 } nq_attempt;
-/* The running attempts of a processor that are to be cancelled; *out is to be freed. Requests whose attempt
+/* The running attempts of a worker that are to be cancelled; *out is to be freed. Requests whose attempt
  * has ended, whosever it was, are deleted. One cheap statement when there are none. */
-NQ_PRIVATE int nq_store_cancels(nq_store *s, uint64_t processor, nq_attempt **out, size_t *n, nq_err *err);
+NQ_PRIVATE int nq_store_cancels(nq_store *s, uint64_t worker, nq_attempt **out, size_t *n, nq_err *err);
 
 typedef struct nq_progress {
     nq_attempt of;
@@ -172,13 +172,13 @@ typedef struct nq_progress {
 /* Write some, delete those of attempts that have ended. */
 NQ_PRIVATE int nq_store_progress(nq_store *s, const nq_progress *const told[], size_t n,
                                  const nq_attempt ended[], size_t nended, nq_err *err);
-/* Delete up to limit rows of progress whose attempt has ended and whose processor did not do so. */
+/* Delete up to limit rows of progress whose attempt has ended and whose worker did not do so. */
 NQ_PRIVATE int nq_store_progress_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
 
 /* -- Membership and liveness: members.c says how death is told. -- */
 
 typedef struct nq_member nq_member;
-/* Enter this process as a processor. name: host:pid, for people. */
+/* Enter this process as a worker. name: host:pid, for people. */
 NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq_err *err);
 NQ_PRIVATE uint64_t nq_member_id(const nq_member *m);
 /* Say that we live. NQ_ELEASE: we were declared dead; every lease of this member is lost. */
@@ -204,7 +204,7 @@ typedef struct nq_claimed_list {
 NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg);
 NQ_PRIVATE void nq_claimed_free(nq_claimed *list);
 
-/* Running tasks whose processor is no longer a member: up to limit, as claimed tasks under the dead lease,
+/* Running tasks whose worker is no longer a member: up to limit, as claimed tasks under the dead lease,
  * so that the caller decides (retry, dead) and finishes them. */
 NQ_PRIVATE int nq_store_orphans(nq_store *s, size_t limit, nq_claimed **out, size_t *n, nq_err *err);
 
@@ -232,7 +232,7 @@ enum nq_hints_kind {
 #define NQ_HINT_QUEUES 8          /* of one hint; more of them are NQ_HINT_ANY */
 NQ_PRIVATE uint64_t nq_hint_queue(const char *name);
 
-/* bell.c: a bell of a processor, which others ring through the server. One thread at a time but for
+/* bell.c: a bell of a worker, which others ring through the server. One thread at a time but for
  * interrupt. */
 typedef struct nq_bell nq_bell;
 /* NQ_EUNSUPPORTED where there is none, or it is not wanted. Connects to nothing yet. */
@@ -423,7 +423,7 @@ struct nq_driver {
      * never. */
     int (*complete)(nq_conn *c, nq_outcome *const outcomes[], size_t n, bool *did, nq_err *err);
 
-    /* A lock that dies with this process (GET_LOCK on c, or a file lock): hold processor `id`'s; and is
+    /* A lock that dies with this process (GET_LOCK on c, or a file lock): hold worker `id`'s; and is
      * each of these free? free_out[i] is 1 free, 0 held (one held on c too), -1 cannot tell. */
     int (*lock_hold)(nq_conn *c, uint64_t id, nq_err *err);
     void (*lock_drop)(nq_conn *c, uint64_t id);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Finding the tasks of dead processors; deleting finished tasks past their retention. */
+/* Finding the tasks of dead workers; deleting finished tasks past their retention. */
 #include "store.h"
 
 /* ---- Orphans ---- */

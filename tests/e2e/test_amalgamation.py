@@ -23,20 +23,20 @@ static nq_verdict work(nq_ctx *, const nq_task *task, void *) { std::printf("%s\
 int main()
 {
     nq *q = nullptr;
-    nq_proc *p = nullptr;
+    nq_worker *p = nullptr;
     nq_err err{};
     nq_task_spec task{};
     task.size = sizeof task;
     task.type = "from C++";
-    nq_proc_options opts{};
+    nq_worker_options opts{};
     opts.size = sizeof opts;
     opts.drain = NQ_DRAIN_DUE;
     int bad = nq_open(&q, "sqlite:cpp.db", nullptr, &err) || nq_migrate(q, &err) ||
-              nq_enqueue(q, NQ_OWN_TX, &task, nullptr, &err) || nq_proc_new(&p, q, &opts, &err) ||
-              nq_proc_handle(p, nullptr, work, nullptr, nullptr, &err) || nq_proc_run(p, &err);
+              nq_enqueue(q, NQ_OWN_TX, &task, nullptr, &err) || nq_worker_new(&p, q, &opts, &err) ||
+              nq_worker_handle(p, nullptr, work, nullptr, nullptr, &err) || nq_worker_run(p, &err);
     if (bad)
         std::fprintf(stderr, "%s\n", err.message);
-    nq_proc_free(p);
+    nq_worker_free(p);
     nq_close(q);
     return bad || nq_state_from_name("dead") != NQ_STATE_DEAD;
 }

@@ -609,11 +609,11 @@ class BenchTests:
     def start_bench(self):
         process = self.start("bench", "--seconds", "20", "--db", self.database_url())
         self.wait(lambda: len(self.bench_tables()) >= 5, "the tables to be there")
-        self.wait(lambda: process.poll() is not None or self.joined(), "a processor")
+        self.wait(lambda: process.poll() is not None or self.joined(), "a worker")
         return process
 
     def joined(self):
-        table = next(t for t in self.bench_tables() if t.endswith("_processors"))
+        table = next(t for t in self.bench_tables() if t.endswith("_workers"))
         return int(self.sql("SELECT COUNT(*) FROM " + table)[0][0]) > 0
 
     def test_figures_and_nothing_left(self):

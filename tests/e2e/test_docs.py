@@ -129,8 +129,8 @@ class Document(unittest.TestCase):
         if "fragment" in block.words:
             text = PRELUDE + text
         elif "statements" in block.words:
-            text = (PRELUDE + "int f(nq *q, nq_proc *p, sqlite3 *db, nq_err *err);\n"
-                    "int f(nq *q, nq_proc *p, sqlite3 *db, nq_err *err)\n{\n(void)q, (void)p, (void)db, (void)err;\n"
+            text = (PRELUDE + "int f(nq *q, nq_worker *p, sqlite3 *db, nq_err *err);\n"
+                    "int f(nq *q, nq_worker *p, sqlite3 *db, nq_err *err)\n{\n(void)q, (void)p, (void)db, (void)err;\n"
                     f"{text}return 0;\n}}\n")
         elif not name:
             self.fail("a c block needs file=NAME, fragment or statements")

@@ -239,7 +239,7 @@ class Notify(ServiceBase):
         self.told("READY=1")
         self.told("STOPPING=1")
 
-    def test_watchdog_follows_the_processor(self):
+    def test_watchdog_follows_the_worker(self):
         """Fed while it idles and while a task runs; not while a database call hangs; again when it goes on."""
         self.listen()
         self.env.update(WATCHDOG_USEC="7000000", NANOQ_DB="sqlite:%s?busy_timeout=50s" % self.path("w.db"))

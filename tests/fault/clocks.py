@@ -76,4 +76,4 @@ def judge(run, expect, **options):
     check = run.check(expect=expect, lease_us=3_000_000, **options)
     run.figure("run early", check.seen["early"], check.seen["early"] == 0, 0)
     run.figure("reclaimed from the living", check.n["crashes"], check.n["crashes"] == 0, 0)
-    run.figure("processors declared dead", check.n["DECLARED"], check.n["DECLARED"] == 0, 0)
+    run.figure("workers declared dead", check.n["DECLARED"], check.n["DECLARED"] == 0, 0)

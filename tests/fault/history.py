@@ -6,7 +6,7 @@ back) or UNKNOWN; START and END in a handler; EXIT. The run writes the faults: K
 """
 import collections
 
-PROCESSOR_SHIFT = 36  # of a lease: docs/design.md, "Fencing"
+WORKER_SHIFT = 36  # of a lease: docs/design.md, "Fencing"
 TICK_US = 1100        # SQLite's clock in SQL has milliseconds
 STOP_SLACK_US = 150_000
 
@@ -78,17 +78,17 @@ class Check:
                 self.ends[(r.at["id"], r.at["gen"])] = r
             elif r.kind in ("INVOKE", "OK", "DUP", "FAIL", "BACK", "UNKNOWN"):
                 self.keys[r.at["key"]].append(r)
-        self.processors = {}
+        self.workers = {}
         for a in self.audit:
             if a["what"] == "join":
-                self.processors[a["id"]] = int(a["name"].rpartition(":")[2])
+                self.workers[a["id"]] = int(a["name"].rpartition(":")[2])
         self.faults = collections.defaultdict(list)
         for r in self.records:
             if r.kind in ("KILL", "STOP", "CONT", "TERM"):
                 self.faults[r.at["pid"]].append(r)
 
     def pid_of(self, lease):
-        return self.processors.get((lease or 0) >> PROCESSOR_SHIFT)
+        return self.workers.get((lease or 0) >> WORKER_SHIFT)
 
     # ---- 1, 9, 10: durable, or never visible
 

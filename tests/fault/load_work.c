@@ -61,31 +61,31 @@ static int64_t work_policy(unsigned attempt, const nq_task *task, void *udata)
     return NQ_MS(20 + (task->id * 7919 + (nq_id)attempt * 31) % 80);
 }
 
-static nq_proc *work_new(nq *q, nq_err *err)
+static nq_worker *work_new(nq *q, nq_err *err)
 {
     static char names[16][16];
     static const char *queues[16];
     const size_t nqueues = (size_t)load_number("queues", 1);
-    nq_proc *p = NULL;
+    nq_worker *p = NULL;
     for (size_t i = 0; i < nqueues && i < 16; i++) {
         snprintf(names[i], sizeof names[i], "q%zu", i);
         queues[i] = names[i];
     }
-    const nq_proc_options opts = {.size = sizeof opts,
-                                  .queues = nqueues > 1 ? queues : NULL,
-                                  .nqueues = nqueues > 1 ? nqueues : 0,
-                                  .concurrency = (unsigned)load_number("concurrency", 8),
-                                  .lease_us = NQ_MS(load_number("lease_ms", 5000)),
-                                  .max_crashes = (unsigned)load_number("max_crashes", 3),
-                                  .shutdown_timeout_us = NQ_MS(load_number("shutdown_ms", 1000)),
-                                  .cancel_grace_us = NQ_MS(load_number("grace_ms", 1000)),
-                                  .keep_done_us = load_number("keep", 1) ? -1 : 0,
-                                  .keep_dead_us = -1,
-                                  .retry_policy = work_policy,
-                                  .handle_signals = true};
-    int rc = nq_proc_new(&p, q, &opts, err);
+    const nq_worker_options opts = {.size = sizeof opts,
+                                    .queues = nqueues > 1 ? queues : NULL,
+                                    .nqueues = nqueues > 1 ? nqueues : 0,
+                                    .concurrency = (unsigned)load_number("concurrency", 8),
+                                    .lease_us = NQ_MS(load_number("lease_ms", 5000)),
+                                    .max_crashes = (unsigned)load_number("max_crashes", 3),
+                                    .shutdown_timeout_us = NQ_MS(load_number("shutdown_ms", 1000)),
+                                    .cancel_grace_us = NQ_MS(load_number("grace_ms", 1000)),
+                                    .keep_done_us = load_number("keep", 1) ? -1 : 0,
+                                    .keep_dead_us = -1,
+                                    .retry_policy = work_policy,
+                                    .handle_signals = true};
+    int rc = nq_worker_new(&p, q, &opts, err);
     if (rc == NQ_OK)
-        rc = nq_proc_handle(p, NULL, work_handler, NULL, NULL, err);
+        rc = nq_worker_handle(p, NULL, work_handler, NULL, NULL, err);
     if (rc != NQ_OK) {
         load_note("NOTOPEN", "code=%d %s", rc, err->message);
         exit(8);
@@ -97,15 +97,15 @@ int load_work(void)
 {
     nq *q = load_open();
     nq_err err = {0};
-    nq_proc *p = work_new(q, &err);
-    nq_proc_counts n;
+    nq_worker *p = work_new(q, &err);
+    nq_worker_counts n;
     load_note("WORKER", "lease_us=%lld", (long long)NQ_MS(load_number("lease_ms", 5000)));
-    const int rc = nq_proc_run(p, &err);
-    nq_proc_count(p, &n);
+    const int rc = nq_worker_run(p, &err);
+    nq_worker_count(p, &n);
     load_note("EXIT", "role=work code=%d claimed=%llu done=%llu released=%llu lost=%llu %.200s", rc,
               (unsigned long long)n.claimed, (unsigned long long)n.done, (unsigned long long)n.released,
               (unsigned long long)n.lease_lost, rc ? err.message : "");
-    nq_proc_free(p);
+    nq_worker_free(p);
     if (rc != NQ_ESTUCK)
         nq_close(q);
     return rc == NQ_OK ? 0 : rc == NQ_ESTUCK ? 3 : 1;
@@ -114,7 +114,7 @@ int load_work(void)
 /* ---- fork ------------------------------------------------------------------------------------ */
 
 /* In the child: all is refused in words, and nothing of the parent's is touched. */
-static int fork_child(nq *q, nq_proc *p)
+static int fork_child(nq *q, nq_worker *p)
 {
     nq_err err = {0};
     nq_id id = 0;
@@ -123,13 +123,13 @@ static int fork_child(nq *q, nq_proc *p)
     if (!strstr(err.message, "fork") || nq_migrate(q, &err) != NQ_EFORK)
         return 2;
     nq_hint(q, NULL);
-    nq_proc_stop(p);
+    nq_worker_stop(p);
     nq_close(q);
     return 0;
 }
 
 struct fork_run {
-    nq_proc *proc;
+    nq_worker *proc;
     int rc;
 };
 
@@ -137,7 +137,7 @@ static void *fork_run(void *arg)
 {
     struct fork_run *r = arg;
     nq_err err = {0};
-    r->rc = nq_proc_run(r->proc, &err);
+    r->rc = nq_worker_run(r->proc, &err);
     return NULL;
 }
 
@@ -172,11 +172,11 @@ int load_fork(void)
             refused++;
     }
     load_sleep(NQ_MS(500));
-    nq_proc_stop(run.proc);
+    nq_worker_stop(run.proc);
     pthread_join(thread, NULL);
     load_note("FORKED", "count=%lld refused=%lld added=%lld code=%d", (long long)count, (long long)refused,
               (long long)added, run.rc);
-    nq_proc_free(run.proc);
+    nq_worker_free(run.proc);
     nq_close(q);
     return refused == count && added == count && run.rc == NQ_OK ? 0 : 1;
 }

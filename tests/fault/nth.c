@@ -226,7 +226,7 @@ void nth_all(const nth_case *c, long few)
         misses = nth_told->hits[at] > 0 ? misses : misses + 1;
     }
     printf("%s: %ld calls, %ld runs, %ld of them with a failure\n", c->name, total, runs, failures);
-    /* A processor does not make the same number of calls each time: a sample may end early. */
+    /* A worker does not make the same number of calls each time: a sample may end early. */
     const bool enough = step > 1 ? failures * 3 >= few : failures * 10 >= total * 7;
     ck_assert_msg(enough, "%s: only %ld failures", c->name, failures);
     munmap(nth_told, sizeof *nth_told);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A processor with one thing failing in it: every task ends as it should, and none runs twice unasked. */
+/* A worker with one thing failing in it: every task ends as it should, and none runs twice unasked. */
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -18,7 +18,7 @@
 struct proc_world {
     nth_run *run;
     nq *q;
-    nq_proc *p;
+    nq_worker *p;
     atomic_uint begun[PROC_TASKS];
     atomic_uint errors;
 };
@@ -106,28 +106,28 @@ static void proc_enqueue(struct proc_world *w, unsigned count)
     }
 }
 
-/* Make a processor and run it until nothing is left to do. */
+/* Make a worker and run it until nothing is left to do. */
 static int proc_once(struct proc_world *w, nq_err *err)
 {
     static const nq_layer layer = {proc_layer, NULL};
-    const nq_proc_options opts = {.size = sizeof opts,
-                                  .concurrency = 3,
-                                  .batch = 8,
-                                  .drain = NQ_DRAIN_ALL,
-                                  .retry_policy = proc_soon,
-                                  .on_error = proc_error,
-                                  .error_udata = w,
-                                  .poll_us = NQ_MS(50),
-                                  .lease_us = NQ_SECONDS(3)};
+    const nq_worker_options opts = {.size = sizeof opts,
+                                    .concurrency = 3,
+                                    .batch = 8,
+                                    .drain = NQ_DRAIN_ALL,
+                                    .retry_policy = proc_soon,
+                                    .on_error = proc_error,
+                                    .error_udata = w,
+                                    .poll_us = NQ_MS(50),
+                                    .lease_us = NQ_SECONDS(3)};
     const nq_handle_options handle = {.size = sizeof handle, .middleware = &layer, .nmiddleware = 1};
-    int rc = nq_proc_new(&w->p, w->q, &opts, err);
+    int rc = nq_worker_new(&w->p, w->q, &opts, err);
     if (rc == NQ_OK)
-        rc = nq_proc_use(w->p, proc_layer, NULL, err);
+        rc = nq_worker_use(w->p, proc_layer, NULL, err);
     if (rc == NQ_OK)
-        rc = nq_proc_handle(w->p, "known", proc_handle, w, &handle, err);
+        rc = nq_worker_handle(w->p, "known", proc_handle, w, &handle, err);
     if (rc == NQ_OK)
-        rc = nq_proc_run(w->p, err);
-    nq_proc_free(w->p);
+        rc = nq_worker_run(w->p, err);
+    nq_worker_free(w->p);
     w->p = NULL;
     return rc;
 }
@@ -187,7 +187,7 @@ static void proc_scenario(nth_run *run)
     if (clean)
         proc_check(&w, true); /* it came through by itself */
     rc = proc_once(&w, &err);
-    NTH_CHECK(run, rc == NQ_OK, "a second processor: %s", err.message);
+    NTH_CHECK(run, rc == NQ_OK, "a second worker: %s", err.message);
     proc_check(&w, clean);
     nq_close(w.q);
 }
@@ -202,31 +202,31 @@ static nq_verdict proc_in_child(nq_ctx *ctx, const nq_task *task, void *arg)
     return NQ_DONE;
 }
 
-/* Nothing fails in the children, so no attempt may: what fails in their processor costs none. */
+/* Nothing fails in the children, so no attempt may: what fails in their worker costs none. */
 static void proc_children(nth_run *run)
 {
     struct proc_world w = {.run = run};
-    const nq_proc_options opts = {.size = sizeof opts,
-                                  .concurrency = 2,
-                                  .drain = NQ_DRAIN_ALL,
-                                  .on_error = proc_error,
-                                  .error_udata = &w,
-                                  .poll_us = NQ_MS(20)};
+    const nq_worker_options opts = {.size = sizeof opts,
+                                    .concurrency = 2,
+                                    .drain = NQ_DRAIN_ALL,
+                                    .on_error = proc_error,
+                                    .error_udata = &w,
+                                    .poll_us = NQ_MS(20)};
     const nq_handle_options isolated = {
         .size = sizeof isolated, .isolation = NQ_PROCESS, .tasks_per_child = 1};
     nq_err err = {0};
     NTH_CHECK(run, nq_open(&w.q, run->url, NULL, &err) == NQ_OK, "open: %s", err.message);
-    int rc = nq_proc_new(&w.p, w.q, &opts, &err);
+    int rc = nq_worker_new(&w.p, w.q, &opts, &err);
     if (rc == NQ_OK)
-        rc = nq_proc_handle(w.p, "known", proc_in_child, NULL, &isolated, &err);
+        rc = nq_worker_handle(w.p, "known", proc_in_child, NULL, &isolated, &err);
     if (rc == NQ_OK)
-        rc = nq_proc_fork(w.p, &err);
+        rc = nq_worker_fork(w.p, &err);
     NTH_CHECK(run, rc == NQ_OK, "prepare: %s", err.message);
     proc_enqueue(&w, PROC_CHILDREN);
-    INJECT(rc, nq_proc_run(w.p, &err));
+    INJECT(rc, nq_worker_run(w.p, &err));
     const long hits = inject_hits();
     inject_stop();
-    nq_proc_free(w.p);
+    nq_worker_free(w.p);
     NTH_CHECK(run, rc == NQ_OK || (hits > 0 && err.code == rc && err.message[0]), "run: %s (%d): %s",
               nq_code_name(rc), err.code, err.message);
     t_conn *side = t_connect();
@@ -241,7 +241,7 @@ static void proc_children(nth_run *run)
 
 /* ---- The tests ------------------------------------------------------------------------------ */
 
-/* Without hints through the server: a bell outlives its processor by seconds there, and some hundred runs
+/* Without hints through the server: a bell outlives its worker by seconds there, and some hundred runs
  * would use up the connections. */
 static void proc_all(const char *name, enum inject_kind kind, enum inject_how how, bool persistent, long few)
 {
@@ -251,13 +251,13 @@ static void proc_all(const char *name, enum inject_kind kind, enum inject_how ho
 
 START_TEST(proc_allocations)
 {
-    proc_all("a processor, one allocation", INJECT_ALLOC, 0, false, 24);
+    proc_all("a worker, one allocation", INJECT_ALLOC, 0, false, 24);
 }
 END_TEST
 
 START_TEST(proc_allocations_all)
 {
-    proc_all("a processor, allocations for a while", INJECT_ALLOC, 0, true, 8);
+    proc_all("a worker, allocations for a while", INJECT_ALLOC, 0, true, 8);
 }
 END_TEST
 
@@ -270,13 +270,13 @@ END_TEST
 
 START_TEST(proc_system)
 {
-    proc_all("a processor, one system call", INJECT_SYSTEM, 0, false, 16);
+    proc_all("a worker, one system call", INJECT_SYSTEM, 0, false, 16);
 }
 END_TEST
 
 START_TEST(proc_system_all)
 {
-    proc_all("a processor, system calls for a while", INJECT_SYSTEM, 0, true, 6);
+    proc_all("a worker, system calls for a while", INJECT_SYSTEM, 0, true, 6);
 }
 END_TEST
 
@@ -286,19 +286,19 @@ static const struct {
     enum inject_how how;
     bool persistent;
 } proc_ways[] = {
-    {"a processor, connection lost before a statement", INJECT_STATEMENT, INJECT_LOST_BEFORE, false},
-    {"a processor, connection lost after a statement", INJECT_STATEMENT, INJECT_LOST_AFTER, false},
-    {"a processor, connections lost for a while", INJECT_STATEMENT, INJECT_LOST_AFTER, true},
-    {"a processor, deadlock", INJECT_STATEMENT, INJECT_DEADLOCK, false},
-    {"a processor, deadlocks for a while", INJECT_STATEMENT, INJECT_DEADLOCK, true},
-    {"a processor, no memory in the client", INJECT_STATEMENT, INJECT_CLIENT_NOMEM, false},
-    {"a processor, busy", INJECT_STATEMENT, INJECT_BUSY, false},
-    {"a processor, busy for a while", INJECT_STATEMENT, INJECT_BUSY, true},
-    {"a processor, I/O error, rolled back", INJECT_STATEMENT, INJECT_IOERR_LOST, false},
-    {"a processor, one file error", INJECT_FILE, INJECT_FILE_ERROR, false},
-    {"a processor, file errors for a while", INJECT_FILE, INJECT_FILE_ERROR, true},
-    {"a processor, one sync", INJECT_FILE, INJECT_FILE_SYNC, false},
-    {"a processor, no room for a while", INJECT_FILE, INJECT_FILE_FULL, true},
+    {"a worker, connection lost before a statement", INJECT_STATEMENT, INJECT_LOST_BEFORE, false},
+    {"a worker, connection lost after a statement", INJECT_STATEMENT, INJECT_LOST_AFTER, false},
+    {"a worker, connections lost for a while", INJECT_STATEMENT, INJECT_LOST_AFTER, true},
+    {"a worker, deadlock", INJECT_STATEMENT, INJECT_DEADLOCK, false},
+    {"a worker, deadlocks for a while", INJECT_STATEMENT, INJECT_DEADLOCK, true},
+    {"a worker, no memory in the client", INJECT_STATEMENT, INJECT_CLIENT_NOMEM, false},
+    {"a worker, busy", INJECT_STATEMENT, INJECT_BUSY, false},
+    {"a worker, busy for a while", INJECT_STATEMENT, INJECT_BUSY, true},
+    {"a worker, I/O error, rolled back", INJECT_STATEMENT, INJECT_IOERR_LOST, false},
+    {"a worker, one file error", INJECT_FILE, INJECT_FILE_ERROR, false},
+    {"a worker, file errors for a while", INJECT_FILE, INJECT_FILE_ERROR, true},
+    {"a worker, one sync", INJECT_FILE, INJECT_FILE_SYNC, false},
+    {"a worker, no room for a while", INJECT_FILE, INJECT_FILE_FULL, true},
 };
 
 START_TEST(proc_statements)
@@ -313,7 +313,7 @@ Suite *suite_proc(void)
 {
     Suite *s = suite_create("nth proc");
     const double seconds = nth_long() ? 3000 : 60;
-    TCase *c = t_case(s, "processor", seconds);
+    TCase *c = t_case(s, "worker", seconds);
     tcase_add_test(c, proc_allocations);
     tcase_add_test(c, proc_allocations_all);
     tcase_add_test(c, proc_allocations_children);

@@ -241,7 +241,7 @@ static int store_watch(struct store_world *w, nq_err *err)
     unsigned died = 0;
     int rc;
     INJECT(rc, nq_member_watch(w->member, NQ_SECONDS(30), &died, err));
-    NTH_CHECK(w->run, died == 0, "%u processors were declared dead", died);
+    NTH_CHECK(w->run, died == 0, "%u workers were declared dead", died);
     return rc;
 }
 
@@ -366,7 +366,7 @@ static int store_orphans(struct store_world *w, nq_err *err)
     size_t n = 0;
     int rc;
     t_conn *side = t_connect();
-    t_run(side, "DELETE FROM %sprocessors", w->run->prefix);
+    t_run(side, "DELETE FROM %sworkers", w->run->prefix);
     t_disconnect(side);
     INJECT(rc, nq_store_orphans(w->s, 100, &list, &n, err));
     NTH_CHECK(w->run, rc ? !list : n == 2, "found %zu orphans", n);
@@ -544,7 +544,7 @@ static int store_asked(struct store_world *w, nq_err *err)
     nq_attempt *list = NULL;
     size_t n = 0;
     int rc;
-    INJECT(rc, nq_store_cancels(w->s, NQ_LEASE_PROCESSOR(c->lease), &list, &n, err));
+    INJECT(rc, nq_store_cancels(w->s, NQ_LEASE_WORKER(c->lease), &list, &n, err));
     NTH_CHECK(w->run, rc ? !list && !n : n == 1 && list->id == c->task.id, "%zu requests", n);
     free(list);
     return rc;

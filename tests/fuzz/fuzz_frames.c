@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What a child process may send to its processor: any bytes, in any pieces. */
+/* What a child process may send to its worker: any bytes, in any pieces. */
 #include "fuzz.h"
 
-#include "../../src/proc/child.h"
+#include "../../src/worker/isolate/isolate.h"
 
-/* The first frame of p[0..n) as the processor reads it; 0: refused, or not all there. */
+/* The first frame of p[0..n) as the worker reads it; 0: refused, or not all there. */
 static size_t frames_one(const char *p, size_t n, bool *refused, bool *more)
 {
     nq_frame head = {0};

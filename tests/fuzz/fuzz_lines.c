@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 #include "../../cli/add.h"
-#include "../../src/store/queue.h"
+#include "../../src/api/api.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

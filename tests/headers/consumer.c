@@ -21,7 +21,7 @@ static nq_verdict consumer_layer(nq_ctx *ctx, const nq_task *task, nq_next *next
 int main(void)
 {
     nq *q = NULL;
-    nq_proc *p = NULL;
+    nq_worker *p = NULL;
     nq_id id = 0;
     nq_err err = {0};
     const char text[] = "{\"to\":2}";
@@ -31,13 +31,13 @@ int main(void)
         nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "email", NQ_BYTES("{\"to\":1}")), &id, &err) != NQ_OK ||
         nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "email", .payload = text, .payload_size = sizeof text - 1),
                    NULL, &err) != NQ_OK ||
-        nq_proc_new(&p, q, &(nq_proc_options){.size = sizeof(nq_proc_options), .drain = NQ_DRAIN_DUE},
-                    &err) != NQ_OK ||
-        nq_proc_use(p, consumer_layer, NULL, &err) != NQ_OK ||
-        nq_proc_handle(p, "email", consumer_email, NULL, NULL, &err) != NQ_OK ||
-        nq_proc_run(p, &err) != NQ_OK)
+        nq_worker_new(&p, q, &(nq_worker_options){.size = sizeof(nq_worker_options), .drain = NQ_DRAIN_DUE},
+                      &err) != NQ_OK ||
+        nq_worker_use(p, consumer_layer, NULL, &err) != NQ_OK ||
+        nq_worker_handle(p, "email", consumer_email, NULL, NULL, &err) != NQ_OK ||
+        nq_worker_run(p, &err) != NQ_OK)
         fprintf(stderr, "%s: %s\n", nq_code_name(err.code), err.message);
-    nq_proc_free(p);
+    nq_worker_free(p);
     nq_close(q);
     return err.code == NQ_OK ? 0 : 1;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Steps of everybody else: processors that die and take over, people, the clock. */
+/* Steps of everybody else: workers that die and take over, people, the clock. */
 #include <inttypes.h>
 
 #include "model.h"
@@ -8,7 +8,7 @@
 
 static const char steps_crashed[] = "killed by SIGSEGV";
 
-/* ---- Processors ---- */
+/* ---- Workers ---- */
 
 void steps_join(struct steps *s, int member)
 {
@@ -31,13 +31,13 @@ void steps_crash(struct steps *s)
     }
     if (s->q != NULL) {
         t_sql("DELETE FROM nanoq_processors WHERE id = %" PRIu64, s->ids[member]);
-        STEPS_CHECK(s, nq_member_beat(s->members[member], &t_last) == NQ_ELEASE, "a dead processor's beat");
+        STEPS_CHECK(s, nq_member_beat(s->members[member], &t_last) == NQ_ELEASE, "a dead worker's beat");
         nq_member_free(s->members[member]);
     }
     steps_join(s, member);
 }
 
-/* What a processor does with the tasks of dead ones. */
+/* What a worker does with the tasks of dead ones. */
 void steps_orphans(struct steps *s)
 {
     struct model_task *dead[MODEL_TASKS];
@@ -52,11 +52,11 @@ void steps_orphans(struct steps *s)
     nq_claimed *list = NULL;
     if (s->q != NULL) {
         T_OK(nq_store_orphans(nq_store_of(s->q), 100, &list, &got, &t_last));
-        STEPS_CHECK(s, got == n, "%zu tasks of dead processors, should be %zu", got, n);
+        STEPS_CHECK(s, got == n, "%zu tasks of dead workers, should be %zu", got, n);
         for (const nq_claimed *c = list; c != NULL; c = c->next) {
             const struct model_task *t = model_find(&s->model, c->task.id);
             STEPS_CHECK(s, t != NULL && t->state == NQ_STATE_RUNNING && t->member < 0 && c->lease == t->lease,
-                        "task %" PRId64 " is of no dead processor", c->task.id);
+                        "task %" PRId64 " is of no dead worker", c->task.id);
             look_claimed(s, t, c);
         }
         nq_claimed_free(list);
@@ -84,7 +84,7 @@ void steps_orphans(struct steps *s)
     }
 }
 
-/* Which running tasks are to be cancelled, as a processor asks. */
+/* Which running tasks are to be cancelled, as a worker asks. */
 void steps_cancels(struct steps *s)
 {
     const int member = (int)steps_random(s, MODEL_MEMBERS);

@@ -64,13 +64,13 @@ START_TEST(a_wrong_client_clock_changes_nothing)
     ck_assert_int_le(llabs(t.info.created_at_us / 1000000 - right), 30);
     t_task_free(&t);
     T_OK(nq_cancel(q, tomorrow, &t_last)); /* else the drain would wait for it */
-    nq_proc *p = NULL;
+    nq_worker *p = NULL;
     int64_t start = t_mono();
-    T_OK(nq_proc_new(&p, q, &(nq_proc_options){.size = sizeof(nq_proc_options), .drain = NQ_DRAIN_ALL},
-                     &t_last));
-    T_OK(nq_proc_handle(p, NULL, clock_not_early, udata, NULL, &t_last));
-    T_OK(nq_proc_run(p, &t_last));
-    nq_proc_free(p);
+    T_OK(nq_worker_new(&p, q, &(nq_worker_options){.size = sizeof(nq_worker_options), .drain = NQ_DRAIN_ALL},
+                       &t_last));
+    T_OK(nq_worker_handle(p, NULL, clock_not_early, udata, NULL, &t_last));
+    T_OK(nq_worker_run(p, &t_last));
+    nq_worker_free(p);
     ck_assert_int_ge(t_mono() - start, NQ_MS(300));
     ck_assert_int_lt(t_mono() - start, NQ_SECONDS(10) * T_SLOW_FACTOR);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);

@@ -4,9 +4,9 @@
 
 #include <signal.h>
 
-static uint64_t attempts_lease(int processor, int seq)
+static uint64_t attempts_lease(int worker, int seq)
 {
-    return NQ_LEASE(processor, seq);
+    return NQ_LEASE(worker, seq);
 }
 
 /* ---- Requests to cancel ---- */
@@ -88,7 +88,7 @@ START_TEST(a_request_is_for_one_claim_only)
     ck_assert_int_eq(asked[0].id, id);
     ck_assert(asked[0].lease == attempts_lease(7, 1));
     free(asked);
-    /* As if its processor were of a version that knows no requests: released, claimed anew. */
+    /* As if its worker were of a version that knows no requests: released, claimed anew. */
     t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0 WHERE id = %lld", (long long)id);
     nq_claimed *again = t_claim_one(q, attempts_lease(7, 2));
     ck_assert_int_eq(again->task.id, id);

@@ -238,7 +238,7 @@ END_TEST
 enum { CLAIM_TASKS = 1500, CLAIM_THREADS = 6 };
 struct claim_thread {
     nq *q;
-    uint64_t processor;
+    uint64_t worker;
     nq_id *mine;
     size_t n;
 };
@@ -254,7 +254,7 @@ static void *claim_all(void *arg)
         nq_claimed *list = NULL;
         size_t n = 0;
         int64_t wait;
-        int rc = nq_claimer_claim(c, NQ_LEASE(t->processor, seq), 1 + seq % 23, NULL, &list, &n, &wait, &err);
+        int rc = nq_claimer_claim(c, NQ_LEASE(t->worker, seq), 1 + seq % 23, NULL, &list, &n, &wait, &err);
         ck_assert_msg(rc == NQ_OK, "%s", err.message);
         idle = n == 0 ? idle + 1 : 0;
         for (const nq_claimed *one = list; one; one = one->next)

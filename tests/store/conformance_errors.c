@@ -174,8 +174,8 @@ static void errors_forked(int fd, void *arg)
     t_tell(fd, nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t"), &id, &err));
     t_tell(fd, nq_migrate(q, &err));
     t_tell(fd, nq_delete(q, 1, &err));
-    nq_proc *p = NULL;
-    t_tell(fd, nq_proc_new(&p, q, NULL, &err));
+    nq_worker *p = NULL;
+    t_tell(fd, nq_worker_new(&p, q, NULL, &err));
     nq_close(q);
     t_tell(fd, 77);
 }

@@ -4,7 +4,7 @@
  * real ones. */
 #include "suites.h"
 
-#include "../../src/store/mysql_driver.h"
+#include "../../src/store/mysql/mysql_driver.h"
 
 static int galera_mark(nq_conn *c, void *arg, nq_err *err)
 {

@@ -25,7 +25,7 @@ static int64_t members_lease(void)
     return t_is_galera ? NQ_SECONDS(3) : NQ_SECONDS(60);
 }
 
-/* Watch as a processor does, until somebody was declared dead; how long it took. */
+/* Watch as a worker does, until somebody was declared dead; how long it took. */
 static int64_t members_until_death(nq_member *m, int64_t lease_us, double seconds)
 {
     int64_t start = t_mono();
@@ -194,7 +194,7 @@ START_TEST(tasks_of_the_dead_are_orphans_and_those_of_the_living_are_not)
     T_OK(nq_store_orphans(s, 100, &orphans, &n, &t_last));
     ck_assert_uint_eq(n, 5);
     for (const nq_claimed *c = orphans; c; c = c->next) {
-        ck_assert_uint_eq(NQ_LEASE_PROCESSOR(c->lease), victim);
+        ck_assert_uint_eq(NQ_LEASE_WORKER(c->lease), victim);
         ck_assert_uint_eq(c->task.attempt, 1);
         ck_assert_str_eq(c->task.type, "t");
         nq_outcome o = {.id = c->task.id,

@@ -143,7 +143,7 @@ START_TEST(version_1_becomes_the_present_one_and_nothing_is_lost)
     migrate_make_v1(q);
     T_FAILS(nq_store_check(nq_store_of(q), &t_last), NQ_ESCHEMA);
     ck_assert_ptr_nonnull(strstr(t_last.message, "run nanoq migrate"));
-    /* Tasks that run, wait, are delayed; a finished one, a follow-up, and a processor of that version. */
+    /* Tasks that run, wait, are delayed; a finished one, a follow-up, and a worker of that version. */
     t_sql("INSERT INTO nanoq_processors (id, name, started_at, beat_at) VALUES (7, 'old', %s, %s)",
           T_MYSQL ? "NOW()" : "1", T_MYSQL ? "NOW()" : "1");
     for (int i = 0; i < 2; i++)
@@ -159,7 +159,7 @@ START_TEST(version_1_becomes_the_present_one_and_nothing_is_lost)
     kept = T_ADD(q, .type = "ends");
     T_OK(nq_cancel(q, kept, &t_last));
     char *before = migrate_all_rows();
-    /* By several processes at once, beside the old processor. */
+    /* By several processes at once, beside the old worker. */
     for (int i = 0; i < N; i++)
         t_tell(children[i].fd, 1);
     for (int i = 0; i < N; i++) {
@@ -234,7 +234,7 @@ START_TEST(two_prefixes_live_in_one_database)
     T_OK(nq_member_join(&mb, nq_store_of(b), "b", &t_last));
     T_OK(nq_member_watch(ma, NQ_SECONDS(30), &died, &t_last));
     ck_assert_uint_eq(died, 0);
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM a_processors"), 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM a_workers"), 1);
     T_OK(nq_member_leave(ma, &t_last));
     T_OK(nq_member_leave(mb, &t_last));
     nq_close(a);

@@ -6,7 +6,7 @@
 
 #include "suites.h"
 
-#include "../../src/store/mysql_driver.h"
+#include "../../src/store/mysql/mysql_driver.h"
 
 START_TEST(an_absent_database)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* queue.c and spec.c over a store that this file plays: checks, defaults, outputs, fork, listeners. */
-#include "../../src/store/queue.h"
+#include "../../src/api/api.h"
 #include "unit.h"
 
 #include <sys/wait.h>

@@ -74,7 +74,7 @@ CREATE TABLE IF NOT EXISTS {followups} (
   KEY followed (unique_key)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
--- Processors that are alive. beat counts heartbeats; only its changing matters, no clock is compared.
+-- Workers that are alive. beat counts heartbeats; only its changing matters, no clock is compared.
 CREATE TABLE IF NOT EXISTS {processors} (
   id          BIGINT UNSIGNED   NOT NULL AUTO_INCREMENT,
   name        VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,

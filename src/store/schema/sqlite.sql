@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS {followups} (
 CREATE INDEX IF NOT EXISTS "{prefix}followups_key" ON {followups} (type,
   CASE typeof(unique_key) WHEN 'integer' THEN CAST(payload AS BLOB) ELSE CAST(unique_key AS BLOB) END);
 
--- Processors that are alive. beat counts heartbeats; only its changing matters, no clock is compared.
+-- Workers that are alive. beat counts heartbeats; only its changing matters, no clock is compared.
 CREATE TABLE IF NOT EXISTS {processors} (
   id          INTEGER PRIMARY KEY AUTOINCREMENT,
   name        TEXT    NOT NULL,

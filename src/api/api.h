@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* The handle behind nq: what the worker needs of it beside the store. */
+#ifndef NQ_QUEUE_H
+#define NQ_QUEUE_H
+
+#include "../store/store.h"
+
+/* Told after a commit of this handle's that made tasks due (wake) or asked to cancel one that runs (look): a
+ * hint, called without locks, must be quick. id: of the one task that is due, of the queue of that hint, or
+ * 0. */
+typedef struct nq_listener {
+    struct nq_listener *next;
+    void (*wake)(void *arg, uint64_t queue, nq_id id);
+    void (*look)(void *arg);
+    void *arg;
+} nq_listener;
+
+/* NQ_EFORK in a child of the process that opened q, NQ_EINVAL for NULL, else NQ_OK. Every public call asks.
+ */
+NQ_PRIVATE int nq_usable(const nq *q, nq_err *err);
+NQ_PRIVATE nq_store *nq_store_of(nq *q);
+NQ_PRIVATE void nq_listen(nq *q, nq_listener *l);
+NQ_PRIVATE void nq_unlisten(nq *q, nq_listener *l); /* after it returns wake is not running */
+
+/* Wake whoever may wait for tasks of these queues: the listeners, and workers elsewhere. Without locks.
+ * id: of the task, where it is only one; else 0. */
+NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n, nq_id id);
+
+/* Have the workers look for requests to cancel. Likewise. */
+NQ_PRIVATE void nq_wake_look(nq *q);
+
+/* hints.c: tell other processes. Hints may be lost: whoever waits for one looks by itself now and then. */
+typedef struct nq_hints nq_hints;
+NQ_PRIVATE int nq_hints_open(nq_hints **out, nq_store *s, nq_err *err);
+NQ_PRIVATE void nq_hints_close(nq_hints *h); /* accepts NULL */
+NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq_id id);
+NQ_PRIVATE nq_hints *nq_hints_of(nq *q);
+/* A non-blocking socket on which hints of other handles' come, and its place; -1: none to be had. A hint is a
+ * datagram from anybody on this host: 8 bytes, a queue, and perhaps 8 more, the id of the task. */
+NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place);
+NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place);
+
+/* admin.c: NQ_ENOTFOUND, and which task. */
+NQ_PRIVATE int nq_absent(nq_id id, nq_err *err);
+
+/* queue.c: NQ_EINVAL where this is no handle that the store can work with; NQ_OWN_TX is one. */
+NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err);
+
+/* spec.c: check one spec, of whatever header's size, and fill in the defaults. Payloads have at most
+ * `allowed` bytes by the options and `possible` by the database. */
+NQ_PRIVATE int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out, nq_err *err);
+
+#endif

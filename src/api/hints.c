@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* Hints to workers in other processes of this host: datagrams to sockets named after the database. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "api.h"
+
+/* Workers of one database on one host that can be told, one bit each in `own`; a further one is not. */
+#define HINTS_PLACES 32
+/* One of them will take the task: so many are woken for it, the next ones the next time. */
+#define HINTS_TOLD 8
+/* How long a place is passed over after nobody was there. */
+#define HINTS_EMPTY_US NQ_MS(100)
+
+struct nq_hints {
+    nq_store *store;
+    nq_ringer *ringer; /* NULL: none */
+    bool local;
+    char name[48];                                  /* without the place */
+    atomic_int fd;                                  /* to send from; -1: not made yet */
+    atomic_uint own;                                /* places of this handle's workers */
+    atomic_int next;                                /* the place to begin with */
+    atomic_int_least64_t empty_until[HINTS_PLACES]; /* our clock */
+};
+
+NQ_PRIVATE uint64_t nq_hint_queue(const char *name)
+{
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 1099511628211u;
+    return h != NQ_HINT_ANY ? h : 1;
+}
+
+/* Abstract addresses are seen in one network namespace of one running kernel. */
+NQ_PRIVATE uint64_t nq_hint_host(void)
+{
+    char text[128] = "", space[64] = "";
+    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+    const bool boot = f && fgets(text, 64, f);
+    if (f)
+        fclose(f);
+    if (!boot || readlink("/proc/self/ns/net", space, sizeof(space) - 1) <= 0)
+        return 0;
+    text[strcspn(text, "\n")] = '\0';
+    memcpy(text + strlen(text), space, strlen(space) + 1);
+    return nq_hint_queue(text);
+}
+
+NQ_PRIVATE char *nq_store_watched(const nq_store *s)
+{
+    return (s->hints & NQ_HINTS_LOCAL) && s->driver->watched ? s->driver->watched(s) : NULL;
+}
+
+/* "nanoq." and 32 hex digits. Nothing to name: no local hints. */
+static int hints_name(nq_hints *h, nq_err *err)
+{
+    const nq_store *s = h->store;
+    nq_buf identity = {0};
+    uint8_t hash[32];
+    int rc = NQ_OK;
+    if (!(s->hints & NQ_HINTS_LOCAL) || !s->driver->identity)
+        return NQ_OK;
+    s->driver->identity(s, &identity);
+    if (identity.failed) {
+        rc = nq_err_nomem(err);
+    } else if (identity.n) {
+        nq_buf_add(&identity, "", 1);
+        nq_buf_str(&identity, s->prefix);
+        nq_unique_hash(hash, "hints", identity.failed ? "" : identity.p, identity.failed ? 0 : identity.n);
+        memcpy(h->name, "nanoq.", 7);
+        for (size_t i = 0; i < 16; i++)
+            snprintf(h->name + 6 + 2 * i, 3, "%02x", hash[i]);
+        h->local = !identity.failed;
+    }
+    nq_buf_free(&identity);
+    return rc;
+}
+
+NQ_PRIVATE int nq_hints_open(nq_hints **out, nq_store *s, nq_err *err)
+{
+    nq_hints *h = calloc(1, sizeof(*h));
+    int rc;
+    if (!h)
+        return nq_err_nomem(err);
+    h->store = s;
+    atomic_init(&h->fd, -1);
+    if ((rc = hints_name(h, err)) == NQ_OK && (s->hints & NQ_HINTS_SERVER) && s->driver->bell_ring)
+        rc = nq_ringer_new(&h->ringer, s, err);
+    if (rc != NQ_OK) {
+        free(h);
+        return rc;
+    }
+    *out = h;
+    return NQ_OK;
+}
+
+NQ_PRIVATE void nq_hints_close(nq_hints *h)
+{
+    if (!h)
+        return;
+    nq_ringer_free(h->ringer);
+    if (atomic_load(&h->fd) >= 0)
+        close(atomic_load(&h->fd));
+    free(h);
+}
+
+/* ---- Sending ---- */
+
+/* An abstract address: it leaves nothing in the file system and goes with its socket. */
+static socklen_t hints_address(const nq_hints *h, int place, struct sockaddr_un *at)
+{
+    memset(at, 0, sizeof(*at));
+    at->sun_family = AF_UNIX;
+    const int n = snprintf(at->sun_path + 1, sizeof(at->sun_path) - 1, "%s.%d", h->name, place);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+}
+
+static int hints_fd(nq_hints *h)
+{
+    int fd = atomic_load(&h->fd), none = -1;
+    if (fd >= 0)
+        return fd;
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && !atomic_compare_exchange_strong(&h->fd, &none, fd)) {
+        close(fd);
+        fd = none; /* another thread's */
+    }
+    return fd;
+}
+
+/* False when nobody is there. A full socket has hints enough. */
+static bool hints_tell(const nq_hints *h, int fd, int place, const uint64_t queues[], size_t n, nq_id id)
+{
+    struct sockaddr_un at;
+    const socklen_t size = hints_address(h, place, &at);
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t hint[2] = {queues[i], (uint64_t)id};
+        if (sendto(fd, hint, sizeof(hint), MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&at, size) <
+                0 &&
+            errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+    }
+    return true;
+}
+
+/* True when somebody was told. */
+static bool hints_local(nq_hints *h, const uint64_t queues[], size_t n, nq_id id)
+{
+    const unsigned own = atomic_load(&h->own);
+    const int64_t now = nq_mono_us();
+    const int first = atomic_load(&h->next), most = queues[0] == NQ_HINT_CANCEL ? HINTS_PLACES : HINTS_TOLD;
+    int told = 0, next = 0, fd = -1;
+    for (int i = 0; i < HINTS_PLACES && told < most; i++) {
+        const int place = (first + i) % HINTS_PLACES;
+        if ((own & 1u << place) || atomic_load(&h->empty_until[place]) > now)
+            continue;
+        if (fd < 0 && (fd = hints_fd(h)) < 0)
+            break;
+        if (hints_tell(h, fd, place, queues, n, id))
+            told++;
+        else
+            atomic_store(&h->empty_until[place], now + HINTS_EMPTY_US);
+        next = told == HINTS_TOLD ? (place + 1) % HINTS_PLACES : 0;
+    }
+    atomic_store(&h->next, next); /* the first places, which are taken first, unless there are many */
+    return told > 0 || own != 0;
+}
+
+NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq_id id)
+{
+    const int saved = errno;
+    const bool told = h->local && hints_local(h, queues, n, id);
+    if (h->ringer)
+        nq_ringer_ring(h->ringer, queues, n, told);
+    errno = saved;
+}
+
+/* ---- Receiving ---- */
+
+NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
+{
+    struct sockaddr_un at;
+    if (!h->local)
+        return -1;
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    for (int i = 0; i < HINTS_PLACES; i++) {
+        const socklen_t size = hints_address(h, i, &at);
+        if (bind(fd, (const struct sockaddr *)&at, size) == 0) {
+            /* Our own workers are told without a detour. */
+            atomic_fetch_or(&h->own, 1u << i);
+            *place = i;
+            return fd;
+        }
+    }
+    close(fd);
+    return -1;
+}
+
+NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place)
+{
+    if (fd < 0)
+        return;
+    atomic_fetch_and(&h->own, ~(1u << place));
+    close(fd);
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* The public calls: open, migrate, enqueue. */
+#include "api.h"
+
+#include <unistd.h>
+
+struct nq {
+    nq_store *store;
+    nq_hints *hints;
+    size_t max_payload;
+    pid_t pid; /* of the process that opened it */
+
+    /* The lock guards what follows and is never held while a listener is called. A caller of wake() is
+     * counted in `waking`; nq_unlisten takes its listener out and waits until nobody is, and as long as it
+     * waits (`leaving`) nobody new begins, so a busy producer cannot keep it waiting for ever. */
+    pthread_mutex_t lock;
+    pthread_cond_t calm;
+    nq_listener *listeners;
+    unsigned waking, leaving;
+};
+
+/* ---- The handle ---- */
+
+static int queue_options(nq_options *out, const nq_options *theirs, nq_err *err)
+{
+    int rc = nq_options_copy(out, sizeof(*out), theirs, "nq_options", err);
+
+    if (rc != NQ_OK)
+        return rc;
+    if (out->max_payload == 0)
+        out->max_payload = NQ_DEFAULT_MAX_PAYLOAD;
+    if (out->connections == 0)
+        out->connections = 10;
+    if (out->connections < 4)
+        return nq_err_set(err, NQ_EINVAL, "nq_options.connections is %u, at least 4 are needed",
+                          out->connections);
+    return NQ_OK;
+}
+
+int nq_open(nq **out, const char *url, const nq_options *opts, nq_err *err)
+{
+    nq_options options;
+    nq *q = NULL;
+    int rc;
+
+    if (!out)
+        return nq_err_set(err, NQ_EINVAL, "nq_open: out is NULL");
+    if ((rc = queue_options(&options, opts, err)) != NQ_OK)
+        return rc;
+    q = calloc(1, sizeof(*q));
+    if (!q)
+        return nq_err_nomem(err);
+    q->pid = getpid();
+    q->max_payload = options.max_payload;
+    if (pthread_mutex_init(&q->lock, NULL) != 0) {
+        free(q);
+        return nq_err_nomem(err);
+    }
+    if (nq_cond_init(&q->calm) != 0) {
+        rc = nq_err_nomem(err);
+        goto out_lock;
+    }
+    if ((rc = nq_store_open(&q->store, url, &options, err)) != NQ_OK)
+        goto out_calm;
+    if ((rc = nq_hints_open(&q->hints, q->store, err)) == NQ_OK) {
+        *out = q;
+        return NQ_OK;
+    }
+    nq_store_close(q->store);
+out_calm:
+    pthread_cond_destroy(&q->calm);
+out_lock:
+    pthread_mutex_destroy(&q->lock);
+    free(q);
+    return rc;
+}
+
+void nq_close(nq *q)
+{
+    /* In a child the connections are the parent's: to close them would close them for the parent. */
+    if (!q || q->pid != getpid())
+        return;
+    nq_hints_close(q->hints);
+    nq_store_close(q->store);
+    pthread_cond_destroy(&q->calm);
+    pthread_mutex_destroy(&q->lock);
+    free(q);
+}
+
+int nq_usable(const nq *q, nq_err *err)
+{
+    if (!q)
+        return nq_err_set(err, NQ_EINVAL, "the nq handle is NULL");
+    if (q->pid != getpid())
+        return nq_err_set(err, NQ_EFORK, "this nq was opened by process %ld: open a new one after fork",
+                          (long)q->pid);
+    return NQ_OK;
+}
+
+nq_store *nq_store_of(nq *q)
+{
+    return q->store;
+}
+
+int nq_migrate(nq *q, nq_err *err)
+{
+    int rc = nq_usable(q, err);
+
+    return rc != NQ_OK ? rc : nq_store_migrate(q->store, err);
+}
+
+/* ---- Listeners ---- */
+
+void nq_listen(nq *q, nq_listener *l)
+{
+    pthread_mutex_lock(&q->lock);
+    l->next = q->listeners;
+    q->listeners = l;
+    pthread_mutex_unlock(&q->lock);
+}
+
+void nq_unlisten(nq *q, nq_listener *l)
+{
+    pthread_mutex_lock(&q->lock);
+    /* l->next stays: a thread that is at l goes on from there, and whatever it meets is still waiting here.
+     */
+    for (nq_listener **at = &q->listeners; *at; at = &(*at)->next)
+        if (*at == l) {
+            *at = l->next;
+            break;
+        }
+    q->leaving++;
+    while (q->waking > 0)
+        pthread_cond_wait(&q->calm, &q->lock);
+    if (--q->leaving == 0)
+        pthread_cond_broadcast(&q->calm);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static void queue_wake(nq *q, bool look, uint64_t queue, nq_id id)
+{
+    nq_listener *l;
+
+    pthread_mutex_lock(&q->lock);
+    while (q->leaving > 0)
+        pthread_cond_wait(&q->calm, &q->lock);
+    q->waking++;
+    for (l = q->listeners; l; l = l->next) {
+        pthread_mutex_unlock(&q->lock);
+        if (look)
+            l->look(l->arg);
+        else
+            l->wake(l->arg, queue, id);
+        pthread_mutex_lock(&q->lock);
+    }
+    if (--q->waking == 0)
+        pthread_cond_broadcast(&q->calm);
+    pthread_mutex_unlock(&q->lock);
+}
+
+NQ_PRIVATE nq_hints *nq_hints_of(nq *q)
+{
+    return q->hints;
+}
+
+NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n, nq_id id)
+{
+    queue_wake(q, false, queues[0], id);
+    nq_hints_send(q->hints, queues, n, id);
+}
+
+NQ_PRIVATE void nq_wake_look(nq *q)
+{
+    const uint64_t cancel = NQ_HINT_CANCEL;
+    queue_wake(q, true, cancel, 0);
+    nq_hints_send(q->hints, &cancel, 1, 0);
+}
+
+void nq_hint(nq *q, const char *queue)
+{
+    if (nq_usable(q, NULL) != NQ_OK)
+        return;
+    const uint64_t hint = nq_hint_queue(queue ? queue : "default");
+    nq_wake(q, &hint, 1, 0);
+}
+
+/* ---- Enqueue ---- */
+
+NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err)
+{
+    static const char *const names[] = {"no known database", "MySQL", "SQLite"};
+    const int ours = (int)s->driver->tx_kind;
+
+    if (!tx.ops && !tx.conn)
+        return NQ_OK;
+    if (!tx.ops || !tx.conn)
+        return nq_err_set(err, NQ_EINVAL,
+                          "the transaction handle is not from nq_tx_mysql or nq_tx_sqlite, or its "
+                          "connection is NULL");
+    if (tx.ops->size < sizeof(*tx.ops) || !tx.ops->exec || !tx.ops->in_tx)
+        return nq_err_set(err, NQ_EINVAL, "the transaction handle is from an incompatible version of nanoq");
+    const int theirs = (int)tx.ops->kind;
+    if (theirs != ours)
+        return nq_err_set(err, NQ_EINVAL, "the transaction handle is of %s, this queue is on %s",
+                          names[theirs == NQ_TX_MYSQL || theirs == NQ_TX_SQLITE ? theirs : 0], names[ours]);
+    return NQ_OK;
+}
+
+/* Is it due, or will it be sooner than an idle worker looks? */
+static bool queue_is_due(const nq_new *task)
+{
+    return task->delay_us <= NQ_SECONDS(1) &&
+           (task->run_at_us == 0 || task->run_at_us <= nq_real_us() + NQ_SECONDS(1));
+}
+
+/* Which queues have new tasks that are due? Returns how many, or 1 and NQ_HINT_ANY for many. */
+static size_t queue_due(const nq_new tasks[], size_t n, const int results[], uint64_t queues[NQ_HINT_QUEUES])
+{
+    const char *last = NULL;
+    size_t found = 0, at;
+    for (size_t i = 0; i < n; i++) {
+        if (results[i] != NQ_OK || (last && strcmp(last, tasks[i].queue) == 0) || !queue_is_due(&tasks[i]))
+            continue;
+        last = tasks[i].queue;
+        const uint64_t hint = nq_hint_queue(last);
+        for (at = 0; at < found && queues[at] != hint; at++)
+            ;
+        if (at == NQ_HINT_QUEUES) {
+            queues[0] = NQ_HINT_ANY;
+            return 1;
+        }
+        queues[at] = hint;
+        found = at == found ? found + 1 : found;
+    }
+    return found;
+}
+
+/* Insert, and wake who waits for it. */
+static int queue_insert(nq *q, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[], int results[],
+                        nq_err *err)
+{
+    uint64_t queues[NQ_HINT_QUEUES];
+    int rc = nq_store_enqueue(q->store, tx, tasks, n, ids, results, err);
+
+    if (rc != NQ_OK || tx.ops)
+        return rc;
+    const size_t due = queue_due(tasks, n, results, queues);
+    if (due > 0)
+        nq_wake(q, queues, due, n == 1 ? ids[0] : 0);
+    return NQ_OK;
+}
+
+int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_err *err)
+{
+    nq_new new_task;
+    nq_id new_id = 0;
+    int result = NQ_OK, rc = nq_usable(q, err);
+
+    if (rc != NQ_OK)
+        return rc;
+    if (!task)
+        return nq_err_set(err, NQ_EINVAL, "the task is NULL");
+    if ((rc = nq_tx_check(q->store, tx, err)) != NQ_OK)
+        return rc;
+    rc = nq_spec_check(task, q->max_payload, nq_store_max_payload(q->store), &new_task, err);
+    if (rc != NQ_OK)
+        return rc;
+    if ((rc = queue_insert(q, tx, &new_task, 1, &new_id, &result, err)) != NQ_OK)
+        return rc;
+    if (id)
+        *id = new_id;
+    if (result == NQ_EDUPLICATE)
+        return nq_err_set(err, NQ_EDUPLICATE,
+                          "a live task of type '%s' has the same unique key: its id is %lld", new_task.type,
+                          (long long)new_id);
+    return result;
+}
+
+/* tasks[] may be of an older or a newer header: tasks[0].size is its stride. */
+static int queue_specs(const nq *q, const nq_task_spec tasks[], size_t n, nq_new out[], nq_err *err)
+{
+    const char *at = (const char *)tasks;
+    size_t stride, size, possible = nq_store_max_payload(q->store);
+    nq_err why;
+
+    memcpy(&stride, at, sizeof(stride));
+    for (size_t i = 0; i < n; i++, at += stride) {
+        int rc;
+        memcpy(&size, at, sizeof(size));
+        if (size != stride)
+            return nq_err_set(err, NQ_EINVAL,
+                              "task %zu: size is %zu, but task 0 has %zu: set each to "
+                              "sizeof(nq_task_spec)",
+                              i, size, stride);
+        rc = nq_spec_check(at, q->max_payload, possible, &out[i], &why);
+        if (rc != NQ_OK)
+            return nq_err_set(err, rc, "task %zu: %s", i, why.message);
+    }
+    return NQ_OK;
+}
+
+int nq_enqueue_many(nq *q, nq_tx tx, const nq_task_spec tasks[], size_t n, nq_id ids[], int results[],
+                    nq_err *err)
+{
+    nq_new *new_tasks = NULL;
+    nq_id *new_ids = NULL;
+    int *new_results = NULL;
+    int rc = nq_usable(q, err);
+
+    if (rc != NQ_OK || (rc = nq_tx_check(q->store, tx, err)) != NQ_OK || n == 0)
+        return rc;
+    if (!tasks)
+        return nq_err_set(err, NQ_EINVAL, "tasks is NULL but n is %zu", n);
+    if (n > SIZE_MAX / sizeof(*new_tasks))
+        return nq_err_nomem(err);
+    /* Outputs are written on success only, so the store writes to arrays of our own. */
+    new_tasks = calloc(n, sizeof(*new_tasks));
+    new_ids = calloc(n, sizeof(*new_ids));
+    new_results = calloc(n, sizeof(*new_results));
+    if (!new_tasks || !new_ids || !new_results) {
+        rc = nq_err_nomem(err);
+        goto out;
+    }
+    if ((rc = queue_specs(q, tasks, n, new_tasks, err)) != NQ_OK ||
+        (rc = queue_insert(q, tx, new_tasks, n, new_ids, new_results, err)) != NQ_OK)
+        goto out;
+    if (ids)
+        memcpy(ids, new_ids, n * sizeof(*ids));
+    if (results)
+        memcpy(results, new_results, n * sizeof(*results));
+out:
+    free(new_tasks);
+    free(new_ids);
+    free(new_results);
+    return rc;
+}
+
+void nq_free(void *memory)
+{
+    free(memory);
+}

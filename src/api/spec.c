@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Task specs: everything about a task is checked here, before anything is sent. */
+#include "api.h"
+
+#define SPEC_DEFAULT_TIMEOUT NQ_SECONDS(60)
+#define SPEC_DEFAULT_RETRIES 10
+#define SPEC_MAX_TIME        ((int64_t)253402300799999999) /* 9999-12-31T23:59:59.999999Z */
+
+static int spec_check_sizes(const nq_task_spec *s, size_t allowed, size_t possible, nq_err *err)
+{
+    if (!s->payload && s->payload_size > 0)
+        return nq_err_set(err, NQ_EINVAL, "payload is NULL but payload_size is %zu", s->payload_size);
+    if (s->payload_size > allowed)
+        return nq_err_set(err, NQ_ETOOBIG, "payload is %zu bytes long, at most %zu are allowed (max_payload)",
+                          s->payload_size, allowed);
+    if (s->payload_size > possible)
+        return nq_err_set(err, NQ_ETOOBIG, "payload is %zu bytes long, the database takes at most %zu",
+                          s->payload_size, possible);
+    if (s->unique == NQ_UNIQUE_DATA) {
+        if (!s->unique_data || s->unique_size == 0)
+            return nq_err_set(err, NQ_EINVAL, "unique is NQ_UNIQUE_DATA but unique_data is empty");
+        if (s->unique_size > allowed || s->unique_size > possible)
+            return nq_err_set(err, NQ_ETOOBIG, "unique_data is %zu bytes long, at most %zu are allowed",
+                              s->unique_size, allowed < possible ? allowed : possible);
+    } else if (s->unique_data || s->unique_size > 0) {
+        return nq_err_set(err, NQ_EINVAL, "unique_data is given but unique is not NQ_UNIQUE_DATA");
+    }
+    return NQ_OK;
+}
+
+static int spec_check_times(const nq_task_spec *s, nq_err *err)
+{
+    char latest[28];
+
+    if (s->delay_us < 0 || s->delay_us > NQ_MAX_DURATION)
+        return nq_err_set(err, NQ_EINVAL, "delay_us is %lld, allowed are 0 to %lld (3650 days)",
+                          (long long)s->delay_us, (long long)NQ_MAX_DURATION);
+    if (s->run_at_us < 0 || s->run_at_us > SPEC_MAX_TIME) {
+        nq_format_time(SPEC_MAX_TIME, latest);
+        return nq_err_set(err, NQ_EINVAL, "run_at_us is %lld, allowed are 0 to %lld (%s)",
+                          (long long)s->run_at_us, (long long)SPEC_MAX_TIME, latest);
+    }
+    if (s->delay_us != 0 && s->run_at_us != 0)
+        return nq_err_set(err, NQ_EINVAL, "both delay_us and run_at_us are given: one is allowed");
+    if (s->timeout_us != 0 && (s->timeout_us < NQ_SECONDS(1) || s->timeout_us > NQ_MAX_DURATION))
+        return nq_err_set(err, NQ_EINVAL,
+                          "timeout_us is %lld, allowed are 0 (60 s) and %lld (1 s) to %lld "
+                          "(3650 days)",
+                          (long long)s->timeout_us, (long long)NQ_SECONDS(1), (long long)NQ_MAX_DURATION);
+    return NQ_OK;
+}
+
+static int spec_check_names(const nq_task_spec *s, nq_err *err)
+{
+    int rc = nq_check_type(s->type, err);
+
+    if (rc == NQ_OK && s->queue)
+        rc = nq_check_queue(s->queue, err);
+    if (rc != NQ_OK)
+        return rc;
+    if ((int)s->unique < NQ_UNIQUE_PAYLOAD || (int)s->unique > NQ_UNIQUE_NONE)
+        return nq_err_set(err, NQ_EINVAL, "unique is %d, allowed are the values of enum nq_unique",
+                          (int)s->unique);
+    if (s->priority < NQ_MIN_PRIORITY || s->priority > NQ_MAX_PRIORITY)
+        return nq_err_set(err, NQ_EINVAL, "priority is %d, allowed are %d to %d", s->priority,
+                          NQ_MIN_PRIORITY, NQ_MAX_PRIORITY);
+    if (s->max_retries < NQ_NO_RETRY || s->max_retries > NQ_MAX_RETRIES)
+        return nq_err_set(err, NQ_EINVAL,
+                          "max_retries is %d, allowed are 0 (%d retries), NQ_NO_RETRY and 1 "
+                          "to %d",
+                          s->max_retries, SPEC_DEFAULT_RETRIES, NQ_MAX_RETRIES);
+    return NQ_OK;
+}
+
+int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out, nq_err *err)
+{
+    nq_task_spec s;
+    int rc = nq_options_copy(&s, sizeof(s), spec, "nq_task_spec", err);
+
+    if (rc != NQ_OK || (rc = spec_check_names(&s, err)) != NQ_OK ||
+        (rc = spec_check_times(&s, err)) != NQ_OK ||
+        (rc = spec_check_sizes(&s, allowed, possible, err)) != NQ_OK)
+        return rc;
+    memset(out, 0, sizeof(*out));
+    out->queue = s.queue ? s.queue : "default";
+    out->type = s.type;
+    out->payload = s.payload_size > 0 ? s.payload : "";
+    out->payload_size = s.payload_size;
+    out->priority = s.priority;
+    out->delay_us = s.delay_us;
+    out->run_at_us = s.run_at_us;
+    out->timeout_ms = ((s.timeout_us ? s.timeout_us : SPEC_DEFAULT_TIMEOUT) + 999) / 1000;
+    out->max_retries = s.max_retries == 0             ? SPEC_DEFAULT_RETRIES
+                       : s.max_retries == NQ_NO_RETRY ? 0
+                                                      : s.max_retries;
+    out->unique = s.unique;
+    if (s.unique == NQ_UNIQUE_DATA) {
+        out->data = s.unique_data;
+        out->data_size = s.unique_size;
+    } else {
+        out->data = out->payload;
+        out->data_size = out->payload_size;
+    }
+    return NQ_OK;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* Moving one task by hand: retry, cancel, delete. */
+#include "api.h"
+
+struct move_task {
+    nq_id id;
+    enum nq_move move;
+    int state;  /* found; -1: nowhere */
+    bool asked; /* its worker is to see to it */
+};
+
+static int move_state_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(int *)arg = (int)cols[0].i;
+    return 0;
+}
+
+/* Lock the task's row, in whichever table it is. */
+static int move_find(nq_conn *c, nq_id id, int *state, nq_err *err)
+{
+    const nq_val arg = nq_int(id);
+    int code = NQ_OK;
+    *state = -1;
+    for (int i = 0; i < 2 && !code && *state < 0; i++) {
+        code = nq_sql(c, "SELECT state FROM {tasks} WHERE id = ? {lock}", &arg, 1, move_state_row, state,
+                      NULL, err);
+        if (!code && *state < 0)
+            code = nq_sql(c, "SELECT state FROM {finished} WHERE id = ? {lock}", &arg, 1, move_state_row,
+                          state, NULL, err);
+    }
+    return code;
+}
+
+static int move_by_id(nq_conn *c, const char *sql, nq_id id, nq_err *err)
+{
+    const nq_val arg = nq_int(id);
+    return nq_sql(c, sql, &arg, 1, NULL, NULL, NULL, err);
+}
+
+#define MOVE_COLUMNS                                                                                         \
+    "id, queue, priority, generation, max_retries, timeout_ms, created_at, type, payload, unique_key, error"
+
+static int move_retry(nq_conn *c, const struct move_task *m, nq_err *err)
+{
+    int code;
+    if (m->state == NQ_STATE_WAITING)
+        return move_by_id(c, "UPDATE {tasks} SET run_at = {now} WHERE id = ? AND run_at > {now}", m->id, err);
+    code = move_by_id(c,
+                      "INSERT INTO {tasks} (" MOVE_COLUMNS ", run_at) SELECT " MOVE_COLUMNS
+                      ", {now} FROM {finished} WHERE id = ?",
+                      m->id, err);
+    if (code == NQ_EDUPLICATE)
+        return nq_err_set(err, code, "a live task has the unique key of task %lld", (long long)m->id);
+    return code ? code : move_by_id(c, "DELETE FROM {finished} WHERE id = ?", m->id, err);
+}
+
+/* A running task is its worker's alone. What is asked of this claim counts when it ends, in whatever way:
+ * we hold the row's lock, so it has not ended, and whoever ends it looks here after taking that lock. */
+static int move_ask(nq_conn *c, struct move_task *m, nq_err *err)
+{
+    m->asked = true;
+    return move_by_id(c,
+                      "REPLACE INTO {cancels} (task_id, lease) SELECT id, lease FROM {tasks} "
+                      "WHERE id = ? AND state = 1",
+                      m->id, err);
+}
+
+static int move_cancel(nq_conn *c, struct move_task *m, nq_err *err)
+{
+    if (m->state == NQ_STATE_RUNNING)
+        return move_ask(c, m, err);
+    const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_WAITING, NQ_MOVE_CANCEL)), nq_int(m->id)};
+    int code =
+        nq_sql(c,
+               "INSERT INTO {finished} (" MOVE_COLUMNS ", run_at, state, attempts, crashes, finished_at) "
+               "SELECT " MOVE_COLUMNS ", run_at, ?, attempts, crashes, {now} FROM {tasks} WHERE id = ?",
+               args, 2, NULL, NULL, NULL, err);
+    return code ? code : move_by_id(c, "DELETE FROM {tasks} WHERE id = ?", m->id, err);
+}
+
+static int move_task(nq_conn *c, void *arg, nq_err *err)
+{
+    static const char *const verbs[] = {
+        [NQ_MOVE_RETRY] = "retried", [NQ_MOVE_CANCEL] = "cancelled", [NQ_MOVE_DELETE] = "deleted"};
+    struct move_task *m = arg;
+    int code = move_find(c, m->id, &m->state, err);
+    m->asked = false; /* it may be the second try */
+    if (code)
+        return code;
+    if (m->state < 0)
+        return nq_absent(m->id, err);
+    if (nq_state_move((enum nq_state)m->state, m->move) == -1)
+        return nq_err_set(err, NQ_ESTATE, "task %lld is %s and cannot be %s", (long long)m->id,
+                          nq_state_name(m->state), verbs[m->move]);
+    if (m->move == NQ_MOVE_RETRY)
+        return move_retry(c, m, err);
+    if (m->move == NQ_MOVE_CANCEL)
+        return move_cancel(c, m, err);
+    return move_by_id(c,
+                      m->state <= NQ_STATE_RUNNING ? "DELETE FROM {tasks} WHERE id = ?"
+                                                   : "DELETE FROM {finished} WHERE id = ?",
+                      m->id, err);
+}
+
+static int move_run(nq *q, nq_id id, enum nq_move move, nq_err *err)
+{
+    struct move_task m = {.id = id, .move = move};
+    int code = nq_usable(q, err);
+    if (!code)
+        code = nq_store_tx(nq_store_of(q), move_task, &m, err);
+    if (!code && m.asked)
+        nq_wake_look(q);
+    return code;
+}
+
+NQ_API int nq_retry(nq *q, nq_id id, nq_err *err)
+{
+    const uint64_t any = NQ_HINT_ANY;
+    int code = move_run(q, id, NQ_MOVE_RETRY, err);
+    if (!code)
+        nq_wake(q, &any, 1, 0);
+    return code;
+}
+
+NQ_API int nq_cancel(nq *q, nq_id id, nq_err *err)
+{
+    return move_run(q, id, NQ_MOVE_CANCEL, err);
+}
+
+NQ_API int nq_delete(nq *q, nq_id id, nq_err *err)
+{
+    return move_run(q, id, NQ_MOVE_DELETE, err);
+}

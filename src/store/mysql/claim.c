@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: MIT */
+/* MySQL and MariaDB: claiming tasks, and settling claims whose COMMIT was not answered. */
+#include <inttypes.h>
+
+#include "mysql_driver.h"
+
+/* ---- Ids as text ---------------------------------------------------------------------------- */
+
+int nq_mysql_cmp_u64(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+void nq_mysql_where_ids(nq_buf *b, const uint64_t *ids, size_t n)
+{
+    const char *sep = "";
+    size_t loners = 0;
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && ids[end] == ids[end - 1] + 1;)
+            end++;
+        if (end - i < 3) {
+            loners += end - i;
+            continue;
+        }
+        nq_buf_fmt(b, "%sid BETWEEN %" PRIu64 " AND %" PRIu64, sep, ids[i], ids[end - 1]);
+        sep = " OR ";
+    }
+    if (!loners)
+        return;
+    nq_buf_fmt(b, "%sid IN (", sep);
+    sep = "";
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && ids[end] == ids[end - 1] + 1;)
+            end++;
+        for (size_t k = i; end - i < 3 && k < end; k++, sep = ",") {
+            nq_buf_str(b, sep);
+            nq_buf_u64(b, ids[k]);
+        }
+    }
+    nq_buf_str(b, ")");
+}
+
+/* ---- Claim: what was selected --------------------------------------------------------------- */
+
+#define MYSQL_CLAIM_COLUMNS                                                                                  \
+    "id,priority,attempts,crashes,generation,max_retries,timeout_ms,"                                        \
+    "TIMESTAMPDIFF(MICROSECOND,'1970-01-01',created_at),TIMESTAMPDIFF(MICROSECOND,'1970-01-01',run_at),"     \
+    "type,payload,error"
+
+struct mysql_claim_batch {
+    nq_claimed *head, **tail;
+    uint64_t *ids; /* sorted */
+    size_t n, cap;
+};
+
+static void mysql_claim_batch_free(struct mysql_claim_batch *batch)
+{
+    nq_claimed_free(batch->head);
+    free(batch->ids);
+    *batch = (struct mysql_claim_batch){0};
+}
+
+static int64_t mysql_claim_int(const char *text)
+{
+    return text ? strtoll(text, NULL, 10) : 0;
+}
+
+static void *mysql_claim_put(char **at, const void *p, size_t n)
+{
+    char *here = *at;
+    if (n)
+        memcpy(here, p, n);
+    here[n] = '\0';
+    *at += n + 1;
+    return here;
+}
+
+/* One allocation: the struct, then its strings, each with a NUL behind. */
+static nq_claimed *mysql_claim_claimed(const nq_claim_args *a, MYSQL_ROW row, const unsigned long *len)
+{
+    const size_t queue = strlen(a->queue);
+    nq_claimed *c = malloc(sizeof *c + queue + len[9] + len[10] + len[11] + 4);
+    if (!c)
+        return NULL;
+    char *at = (char *)(c + 1);
+    *c = (nq_claimed){.lease = a->lease};
+    nq_task *t = &c->task;
+    t->id = mysql_claim_int(row[0]);
+    t->priority = (int)mysql_claim_int(row[1]);
+    t->attempt = (unsigned)mysql_claim_int(row[2]) + 1;
+    t->crashes = (unsigned)mysql_claim_int(row[3]);
+    t->generation = (unsigned)mysql_claim_int(row[4]) + 1;
+    t->max_retries = (unsigned)mysql_claim_int(row[5]);
+    t->timeout_us = mysql_claim_int(row[6]) * 1000;
+    t->created_at_us = mysql_claim_int(row[7]);
+    t->run_at_us = mysql_claim_int(row[8]);
+    t->queue = mysql_claim_put(&at, a->queue, queue);
+    t->type = mysql_claim_put(&at, row[9], len[9]);
+    t->payload = mysql_claim_put(&at, row[10], len[10]);
+    t->payload_size = len[10];
+    t->last_error = row[11] ? mysql_claim_put(&at, row[11], len[11]) : NULL;
+    return c;
+}
+
+static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_claim_args *a, MYSQL_RES *r)
+{
+    MYSQL_ROW row;
+    const size_t cap = (size_t)mysql_num_rows(r);
+    batch->tail = &batch->head;
+    batch->ids = calloc(cap ? cap : 1, sizeof *batch->ids);
+    if (!batch->ids)
+        return NQ_ENOMEM;
+    while ((row = mysql_fetch_row(r)) != NULL && batch->n < cap) {
+        nq_claimed *c = mysql_claim_claimed(a, row, mysql_fetch_lengths(r));
+        if (!c)
+            return NQ_ENOMEM;
+        *batch->tail = c;
+        batch->tail = &c->next;
+        batch->ids[batch->n++] = (uint64_t)c->task.id;
+    }
+    qsort(batch->ids, batch->n, sizeof *batch->ids, nq_mysql_cmp_u64);
+    return NQ_OK;
+}
+
+/* Keep only the tasks that carry the lease. */
+static void mysql_claim_batch_keep(struct mysql_claim_batch *batch, const uint64_t *have, size_t n)
+{
+    batch->n = 0;
+    for (nq_claimed **p = &batch->head; *p;) {
+        nq_claimed *c = *p;
+        const uint64_t id = (uint64_t)c->task.id;
+        if (bsearch(&id, have, n, sizeof id, nq_mysql_cmp_u64)) {
+            batch->n++;
+            p = &c->next;
+        } else {
+            *p = c->next;
+            free(c);
+        }
+    }
+}
+
+/* ---- Claim: when COMMIT's answer was lost ---------------------------------------------------- */
+
+/*
+ * Which of these ids carry the lease? Waits, by locking, for the lost connection's transaction to end: that
+ * one still holds the rows until the server noticed that its client is gone. have: n places; result sorted.
+ */
+static int mysql_claim_look_up(nq_mysql_conn *c, uint64_t lease, const uint64_t *ids, size_t n,
+                               uint64_t *have, size_t *found, nq_err *err)
+{
+    nq_buf b = {0};
+    MYSQL_RES *r = NULL;
+    MYSQL_ROW row;
+    *found = 0;
+    nq_buf_fmt(&b, "SELECT id, lease FROM %s FORCE INDEX (PRIMARY) WHERE ",
+               nq_mysql_data_of(c->base.store)->tasks);
+    nq_mysql_where_ids(&b, ids, n);
+    nq_buf_str(&b, " ORDER BY id LOCK IN SHARE MODE");
+    int rc = nq_mysql_query_buf(c, &b, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    while (r && (row = mysql_fetch_row(r)) != NULL)
+        if (*found < n && strtoull(row[1], NULL, 10) == lease)
+            have[(*found)++] = strtoull(row[0], NULL, 10);
+    if (r)
+        mysql_free_result(r);
+    nq_buf_free(&b);
+    return rc;
+}
+
+/* Remember a claim that could not be looked up: the next claim gives back what it may have taken. */
+static void mysql_claim_remember(nq_mysql_data *d, uint64_t lease, const uint64_t *ids, size_t n)
+{
+    nq_mysql_doubt *doubt = malloc(sizeof *doubt + n * sizeof *ids);
+    if (!doubt)
+        return; /* the tasks stay claimed until this worker leaves */
+    doubt->lease = lease;
+    doubt->n = n;
+    memcpy(doubt->ids, ids, n * sizeof *ids);
+    pthread_mutex_lock(&d->mutex);
+    doubt->next = d->doubts;
+    d->doubts = doubt;
+    pthread_mutex_unlock(&d->mutex);
+}
+
+int nq_mysql_settle(nq_mysql_conn *c, nq_err *err)
+{
+    nq_mysql_data *d = nq_mysql_data_of(c->base.store);
+    for (;;) {
+        pthread_mutex_lock(&d->mutex);
+        nq_mysql_doubt *doubt = d->doubts;
+        if (doubt)
+            d->doubts = doubt->next;
+        pthread_mutex_unlock(&d->mutex);
+        if (!doubt)
+            return NQ_OK;
+        const int rc = nq_tasks_release(&c->base, doubt->lease, doubt->ids, doubt->n, err);
+        if (rc != NQ_OK) {
+            pthread_mutex_lock(&d->mutex);
+            doubt->next = d->doubts;
+            d->doubts = doubt;
+            pthread_mutex_unlock(&d->mutex);
+            return rc;
+        }
+        free(doubt);
+    }
+}
+
+/* On c where it still works, on a connection of its own where it does not: what of the batch is ours? */
+static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_claim_batch *batch, nq_err *err)
+{
+    nq_conn *other = NULL;
+    size_t found = 0;
+    int rc = NQ_OK;
+    uint64_t *have = calloc(batch->n, sizeof *have);
+    if (!have)
+        rc = nq_err_nomem(err);
+    else if (c->base.broken)
+        rc = nq_mysql_connect(c->base.store, &other, err);
+    for (int tries = 0; rc == NQ_OK && tries < 3; tries++) {
+        rc = mysql_claim_look_up(other ? nq_mysql_of(other) : c, lease, batch->ids, batch->n, have, &found,
+                                 err);
+        if (rc != NQ_ECONFLICT)
+            break;
+        rc = tries < 2 ? NQ_OK : rc;
+    }
+    if (rc == NQ_OK)
+        mysql_claim_batch_keep(batch, have, found);
+    else
+        mysql_claim_remember(nq_mysql_data_of(c->base.store), lease, batch->ids, batch->n);
+    if (other)
+        nq_mysql_disconnect(other);
+    free(have);
+    return rc;
+}
+
+/* ---- Claim ---------------------------------------------------------------------------------- */
+
+#define MYSQL_CLAIM_AT "TIMESTAMP'1970-01-01 00:00:00' + INTERVAL %" PRId64 " MICROSECOND"
+
+/* The cursor is one range of the index: (run_at, id) behind the last one claimed. */
+static void mysql_claim_where_due(nq_buf *b, const nq_claim_args *a)
+{
+    nq_buf_str(b, " FORCE INDEX (claim) WHERE queue=");
+    nq_mysql_hex(b, "_ascii", a->queue, strlen(a->queue));
+    nq_buf_fmt(b, " AND state=0 AND priority=%d AND run_at<=UTC_TIMESTAMP(6)", a->priority);
+    if (a->from_run_at == INT64_MIN)
+        return;
+    nq_buf_fmt(b, " AND (run_at>" MYSQL_CLAIM_AT, a->from_run_at);
+    nq_buf_fmt(b, " OR (run_at=" MYSQL_CLAIM_AT " AND id>%" PRId64 "))", a->from_run_at, a->from_id);
+}
+
+/* What is taken along shares the claim's COMMIT. */
+static void mysql_claim_carried(const nq_claim_args *a, enum nq_carried carried)
+{
+    if (a->carry)
+        a->carry->carried = carried;
+}
+
+/* After a COMMIT without an answer: what of the batch is ours says whether it took effect. */
+static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
+                             nq_err *err)
+{
+    c->base.broken = true;
+    const int rc = mysql_claim_verify(c, a->lease, batch, err);
+    mysql_claim_carried(a, rc != NQ_OK ? NQ_CARRIED_UNKNOWN : batch->n ? NQ_CARRIED : NQ_CARRIED_NO);
+    return rc;
+}
+
+/* The second round trip. On an error nothing is held, or what may be is remembered. */
+static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
+                            nq_err *err)
+{
+    nq_buf b = {0};
+    nq_exec_result res;
+    bool doubt = false;
+    int rc;
+    nq_buf_fmt(&b,
+               "UPDATE %s FORCE INDEX (PRIMARY) SET "
+               "state=1,generation=generation+1,claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
+               nq_mysql_data_of(c->base.store)->tasks, a->lease);
+    nq_mysql_where_ids(&b, batch->ids, batch->n);
+    nq_buf_str(&b, c->galera ? ") AND state=0;COMMIT" : ");COMMIT");
+    if (b.failed) {
+        nq_mysql_rollback(&c->base);
+        rc = nq_err_nomem(err);
+        goto out;
+    }
+    if (mysql_real_query(c->my, b.p, (unsigned long)b.n) == 0) {
+        const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
+        if (mysql_next_result(c->my) == 0) {
+            mysql_claim_carried(a, NQ_CARRIED);
+            /* A Galera node has been seen to answer OK here although a write of another node had ended the
+             * transaction: the claim was not there. */
+            rc = matched == batch->n && !c->galera ? NQ_OK : mysql_claim_verify(c, a->lease, batch, err);
+            goto out;
+        }
+        doubt = true; /* an answer to UPDATE but none to COMMIT */
+    }
+    const unsigned number = mysql_errno(c->my);
+    if (nq_mysql_unanswered(number) || (doubt && nq_mysql_client_error(number)) ||
+        (doubt && nq_mysql_lost_(number) && number != 1213 && number != 1020)) {
+        rc = mysql_claim_doubt(c, a, batch, err);
+        goto out;
+    }
+    nq_mysql_failed_(&res, number, mysql_sqlstate(c->my), mysql_error(c->my));
+    rc = nq_mysql_own_failed(c, &res, err);
+    nq_mysql_rollback(&c->base);
+out:
+    nq_buf_free(&b);
+    return rc;
+}
+
+/* Would a look have led to this claim? */
+static bool mysql_claim_first(const nq_claim_args *a, const nq_look *look)
+{
+    for (size_t i = 0; i < look->n; i++) {
+        const nq_level *l = &look->levels[i];
+        if ((l->priority < a->priority && l->first_run_at <= look->now_us) ||
+            (l->priority == a->priority && l->first_run_at < a->from_run_at))
+            return false;
+    }
+    return true;
+}
+
+/* Nothing to take: commit what was taken along, or end the transaction. */
+static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done, int rc,
+                               nq_err *err)
+{
+    if (rc != NQ_OK || !done->n) {
+        nq_mysql_rollback(&c->base);
+        return rc;
+    }
+    rc = c->base.store->driver->commit(&c->base, err);
+    mysql_claim_carried(a, nq_carried_of(rc));
+    return rc;
+}
+
+/* "START TRANSACTION; DELETE ...; SELECT ... FOR UPDATE SKIP LOCKED" in b, and perhaps the levels: read its
+ * rows, then take them. */
+static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_args *a,
+                              const nq_mysql_done *done, struct mysql_claim_batch *batch, nq_err *err)
+{
+    MYSQL_RES *r = NULL;
+    int rc = nq_mysql_query_buf(c, b, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_done_read(done, c, false, err);
+    if (rc == NQ_OK) {
+        rc = nq_mysql_next(c, err);
+        rc = rc > 0 ? NQ_OK : rc;
+    }
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, r) != NQ_OK)
+        rc = nq_err_nomem(err);
+    if (r)
+        mysql_free_result(r);
+    if (rc == NQ_OK && a->look) {
+        rc = nq_mysql_next(c, err);
+        rc = rc > 0 ? nq_mysql_levels_read(c, a->look, err) : rc;
+        if (rc == NQ_OK && !mysql_claim_first(a, a->look))
+            mysql_claim_batch_free(batch);
+    }
+    if (rc != NQ_OK || batch->n == 0)
+        return mysql_claim_nothing(c, a, done, rc, err);
+    return mysql_claim_take(c, a, batch, err);
+}
+
+static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                                 struct mysql_claim_batch *batch, nq_err *err)
+{
+    nq_buf b = {0};
+    nq_buf_str(&b, "START TRANSACTION");
+    nq_mysql_done_text(done, c->base.store, &b);
+    nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s", nq_mysql_data_of(c->base.store)->tasks);
+    mysql_claim_where_due(&b, a);
+    nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", a->limit);
+    if (a->look) {
+        nq_buf_str(&b, ";");
+        nq_mysql_levels_text(c->base.store, a->queue, &b);
+    }
+    const int rc = mysql_claim_select(c, &b, a, done, batch, err);
+    nq_buf_free(&b);
+    return rc;
+}
+
+/* Ids of due tasks of the wanted types, read without locks. *ids is the caller's to free, sorted. */
+static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size_t skip, uint64_t **ids,
+                                  size_t *n, nq_err *err)
+{
+    nq_buf b = {0};
+    MYSQL_RES *r = NULL;
+    MYSQL_ROW row;
+    nq_buf_fmt(&b, "SELECT id FROM %s", nq_mysql_data_of(c->base.store)->tasks);
+    mysql_claim_where_due(&b, a);
+    nq_buf_str(&b, " AND type IN (");
+    for (size_t i = 0; i < a->ntypes; i++) {
+        nq_buf_str(&b, i ? "," : "");
+        nq_mysql_hex(&b, "_utf8mb4", a->types[i], strlen(a->types[i]));
+    }
+    nq_buf_fmt(&b, ") ORDER BY run_at,id LIMIT %zu OFFSET %zu", a->limit, skip);
+    int rc = nq_mysql_query_buf(c, &b, err);
+    nq_buf_free(&b);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    if (rc != NQ_OK || !r)
+        return rc;
+    const size_t rows = (size_t)mysql_num_rows(r);
+    uint64_t *list = calloc(rows ? rows : 1, sizeof *list);
+    if (list) {
+        size_t k = 0;
+        while (k < rows && (row = mysql_fetch_row(r)) != NULL)
+            list[k++] = strtoull(row[0], NULL, 10);
+        qsort(list, k, sizeof *list, nq_mysql_cmp_u64);
+        *ids = list;
+        *n = k;
+    } else {
+        rc = nq_err_nomem(err);
+    }
+    mysql_free_result(r);
+    return rc;
+}
+
+/*
+ * With a filter by type: MariaDB keeps the locks of rows that the scan of a secondary index filtered out, so
+ * look without locks, then lock by primary key. Another claimer may have locked all that was seen: look
+ * further then.
+ */
+static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                                   struct mysql_claim_batch *batch, nq_err *err)
+{
+    const nq_mysql_done none = {0};
+    for (size_t round = 0; round < 4; round++) {
+        nq_buf b = {0};
+        uint64_t *ids = NULL;
+        size_t n = 0;
+        int rc = mysql_claim_candidates(c, a, round * a->limit, &ids, &n, err);
+        if (rc == NQ_OK && n) {
+            /* Asked again: a task may have been claimed and put off in between. */
+            nq_buf_str(&b, "START TRANSACTION");
+            nq_mysql_done_text(done, c->base.store, &b);
+            nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s FORCE INDEX (PRIMARY) WHERE (",
+                       nq_mysql_data_of(c->base.store)->tasks);
+            nq_mysql_where_ids(&b, ids, n);
+            nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED");
+            rc = mysql_claim_select(c, &b, a, done, batch, err);
+            done = &none;
+        }
+        nq_buf_free(&b);
+        free(ids);
+        if (rc != NQ_OK || batch->n || n < a->limit)
+            return rc;
+        mysql_claim_batch_free(batch);
+    }
+    return NQ_OK;
+}
+
+/* Put a list that was read in id order into (run_at, id) order: a merge sort, stable, in place. */
+static nq_claimed *mysql_claim_sort(nq_claimed *list)
+{
+    nq_claimed *half = list, *end = list, *head = NULL, **tail = &head;
+    if (!list || !list->next)
+        return list;
+    while ((end = end->next) != NULL && (end = end->next) != NULL)
+        half = half->next;
+    nq_claimed *b = half->next;
+    half->next = NULL;
+    nq_claimed *a = mysql_claim_sort(list);
+    b = mysql_claim_sort(b);
+    while (a && b) {
+        nq_claimed **first = a->task.run_at_us <= b->task.run_at_us ? &a : &b;
+        *tail = *first;
+        tail = &(*first)->next;
+        *first = *tail;
+    }
+    *tail = a ? a : b;
+    return head;
+}
+
+/* "UPDATE; SELECT" in one round trip; the UPDATE commits itself. Not where a rival holds the row: waiting for
+ * it would be waiting for a client that may have been stopped. */
+static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
+                             nq_err *err)
+{
+    const char *tasks = nq_mysql_data_of(c->base.store)->tasks;
+    const uint64_t id = (uint64_t)a->from_id;
+    MYSQL_RES *r = NULL;
+    nq_buf b = {0};
+    nq_err why = {0};
+    nq_buf_fmt(&b,
+               "SET STATEMENT innodb_lock_wait_timeout=0 FOR UPDATE %s FORCE INDEX (PRIMARY) SET state=1,"
+               "generation=generation+1,claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE id=%" PRIu64
+               " AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND queue=",
+               tasks, a->lease, id);
+    nq_mysql_hex(&b, "_ascii", a->queue, strlen(a->queue));
+    nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s WHERE id=%" PRIu64 " AND lease=%" PRIu64, tasks,
+               id, a->lease);
+    int rc = nq_mysql_query_buf(c, &b, &why);
+    const bool taken = rc == NQ_OK;
+    nq_buf_free(&b);
+    if (rc == NQ_ECONFLICT)
+        return NQ_OK; /* it is somebody else's */
+    if (rc == NQ_OK)
+        rc = nq_mysql_next(c, &why);
+    if (rc > 0)
+        rc = nq_mysql_result(c, &r, &why);
+    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, r) != NQ_OK)
+        rc = nq_err_nomem(&why);
+    if (r)
+        mysql_free_result(r);
+    for (nq_claimed *k = batch->head; k; k = k->next)
+        k->task.generation--; /* read after the change, not before it */
+    if (rc != NQ_OK && (taken || nq_mysql_unanswered((unsigned)why.db_code))) {
+        /* It may be ours: the next claim gives it back. No second try, it would have the same lease. */
+        mysql_claim_remember(nq_mysql_data_of(c->base.store), a->lease, &id, 1);
+        rc = rc == NQ_ENOMEM ? rc : nq_mysql_unknown(&why);
+    }
+    if (rc != NQ_OK && err)
+        *err = why;
+    return rc;
+}
+
+int nq_mysql_claim_id(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err)
+{
+    nq_mysql_conn *c = nq_mysql_of(conn);
+    struct mysql_claim_batch batch = {0};
+    if (!c->mariadb) /* MySQL cannot say for one statement how long it may wait */
+        return NQ_OK;
+    const int rc = mysql_claim_named(c, a, &batch, err);
+    if (rc == NQ_OK) {
+        *out = batch.head;
+        *n = batch.n;
+        batch.head = NULL;
+    }
+    mysql_claim_batch_free(&batch);
+    return rc;
+}
+
+int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err)
+{
+    nq_mysql_conn *c = nq_mysql_of(conn);
+    struct mysql_claim_batch batch = {0};
+    nq_mysql_done done = {0};
+    int rc = nq_mysql_settle(c, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_guard(c, err);
+    if (rc == NQ_OK && a->carry && !nq_mysql_done_new(&done, a->carry->outcomes, a->carry->n))
+        rc = nq_err_nomem(err);
+    if (rc == NQ_OK && a->limit && (!a->types || a->ntypes))
+        rc = a->types ? mysql_claim_claim_typed(c, a, &done, &batch, err)
+                      : mysql_claim_claim_any(c, a, &done, &batch, err);
+    if (rc == NQ_OK) {
+        *out = a->types ? mysql_claim_sort(batch.head) : batch.head;
+        *n = batch.n;
+        batch.head = NULL;
+    }
+    nq_mysql_done_free(&done);
+    mysql_claim_batch_free(&batch);
+    return rc;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/* MySQL and MariaDB: the driver; transactions, priorities in use, locks. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "mysql_driver.h"
+#include "schema.h"
+
+/* ---- Small things --------------------------------------------------------------------------- */
+
+static unsigned mysql_db_max_connections(const nq_store *s, unsigned wanted)
+{
+    (void)s;
+    return wanted < 4 ? (wanted ? 4 : 10) : wanted;
+}
+
+static int mysql_db_begin(nq_conn *c, nq_err *err)
+{
+    const int rc = nq_mysql_guard(nq_mysql_of(c), err);
+    nq_mysql_of(c)->begin_due = rc == NQ_OK;
+    return rc;
+}
+
+static int mysql_db_commit(nq_conn *conn, nq_err *err)
+{
+    nq_mysql_conn *c = nq_mysql_of(conn);
+    if (c->begin_due) { /* nothing was sent */
+        c->begin_due = false;
+        return NQ_OK;
+    }
+    if (mysql_query(c->my, "COMMIT") == 0)
+        return NQ_OK;
+    nq_exec_result res;
+    nq_mysql_failed_(&res, mysql_errno(c->my), mysql_sqlstate(c->my), mysql_error(c->my));
+    const int rc = nq_mysql_commit_failed(c, &res, err);
+    /* A refused COMMIT may leave the transaction open, and the next one on this connection would commit it.
+     */
+    nq_mysql_rollback(conn);
+    return rc;
+}
+
+/* ---- Priorities in use ---------------------------------------------------------------------- */
+
+static void mysql_db_level_rows(MYSQL_RES *r, bool first, nq_look *l)
+{
+    MYSQL_ROW row;
+    while ((row = mysql_fetch_row(r)) != NULL) {
+        if (first && row[0])
+            l->now_us = strtoll(row[0], NULL, 10);
+        else if (!first && row[0] && row[1] && l->n < l->max)
+            l->levels[l->n++] = (nq_level){(int)strtol(row[0], NULL, 10), strtoll(row[1], NULL, 10)};
+    }
+}
+
+void nq_mysql_levels_text(const nq_store *s, const char *queue, nq_buf *b)
+{
+    /* Grouping by the index's own first columns makes it jump from one priority to the next. Without the
+     * column's own collation the server takes queue for a variable: a temporary table and a filesort. */
+    nq_buf_str(b, "SELECT TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6));"
+                  "SELECT priority, TIMESTAMPDIFF(MICROSECOND,'1970-01-01',MIN(run_at)) FROM ");
+    nq_buf_str(b, nq_mysql_data_of(s)->tasks);
+    nq_buf_str(b, " FORCE INDEX (claim) WHERE queue=");
+    nq_mysql_hex(b, "_ascii", queue, strlen(queue));
+    nq_buf_str(b, " COLLATE ascii_bin AND state=0 GROUP BY queue,state,priority"
+                  " ORDER BY queue,state,priority");
+}
+
+int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err)
+{
+    look->n = 0;
+    for (bool first = true;; first = false) {
+        MYSQL_RES *r = NULL;
+        const int rc = nq_mysql_result(c, &r, err);
+        if (rc != NQ_OK)
+            return rc;
+        if (r) {
+            mysql_db_level_rows(r, first, look);
+            mysql_free_result(r);
+        }
+        const int more = nq_mysql_next(c, err);
+        if (more != 1)
+            return more;
+    }
+}
+
+static int mysql_db_levels(nq_conn *conn, const char *queue, nq_level levels[], size_t max, size_t *n,
+                           int64_t *now_us, nq_err *err)
+{
+    nq_mysql_conn *c = nq_mysql_of(conn);
+    nq_look look = {.levels = levels, .max = max};
+    nq_buf b = {0};
+    int rc = nq_mysql_settle(c, err);
+    if (rc != NQ_OK)
+        return rc;
+    nq_mysql_levels_text(conn->store, queue, &b);
+    rc = nq_mysql_query_buf(c, &b, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_levels_read(c, &look, err);
+    nq_buf_free(&b);
+    if (rc == NQ_OK) {
+        *n = look.n;
+        *now_us = look.now_us;
+    }
+    return rc;
+}
+
+/* ---- Locks ---------------------------------------------------------------------------------- */
+
+/* "SELECT f(...)" of integers or NULL (-1), in one row. */
+static int mysql_db_row(nq_mysql_conn *c, const nq_buf *b, int out[], size_t n, nq_err *err)
+{
+    MYSQL_RES *r = NULL;
+    int rc = nq_mysql_query_buf(c, b, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    if (rc != NQ_OK)
+        return rc;
+    MYSQL_ROW row = r && mysql_num_fields(r) == n ? mysql_fetch_row(r) : NULL;
+    for (size_t i = 0; i < n; i++)
+        out[i] = row && row[i] ? (int)strtol(row[i], NULL, 10) : -1;
+    if (r)
+        mysql_free_result(r);
+    return NQ_OK;
+}
+
+/* Worker locks are tried, migrations wait for each other, but less long than for an answer. */
+static int mysql_db_lock(nq_conn *conn, const char *call, const char *suffix, int *got, nq_err *err)
+{
+    nq_buf b = {0};
+    char wait[16] = ",0";
+    if (strcmp(suffix, "migrate") == 0)
+        snprintf(wait, sizeof wait, ",%u", nq_mysql_wait(conn->store, 20));
+    nq_buf_fmt(&b, "SELECT %s('%s:%s'%s)", call, nq_mysql_data_of(conn->store)->lock_name, suffix,
+               strcmp(call, "GET_LOCK") ? "" : wait);
+    const int rc = mysql_db_row(nq_mysql_of(conn), &b, got, 1, err);
+    nq_buf_free(&b);
+    return rc;
+}
+
+static int mysql_db_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
+{
+    char suffix[24];
+    int got = 0;
+    if (nq_mysql_of(conn)->galera)
+        return NQ_OK; /* named locks do not exist there; lock_probe says "cannot tell" */
+    snprintf(suffix, sizeof suffix, "%" PRIu64, id);
+    const int rc = mysql_db_lock(conn, "GET_LOCK", suffix, &got, err);
+    if (rc == NQ_OK && got != 1)
+        return nq_err_set(err, NQ_ECONFLICT, "another connection holds the lock of worker %" PRIu64, id);
+    return rc;
+}
+
+static void mysql_db_lock_drop(nq_conn *conn, uint64_t id)
+{
+    char suffix[24];
+    int got;
+    snprintf(suffix, sizeof suffix, "%" PRIu64, id);
+    if (!nq_mysql_of(conn)->galera && !conn->broken)
+        mysql_db_lock(conn, "RELEASE_LOCK", suffix, &got, NULL);
+}
+
+static int mysql_db_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, int8_t free_out[], nq_err *err)
+{
+    const char *name = nq_mysql_data_of(conn->store)->lock_name;
+    nq_buf b = {0};
+    int rc = NQ_OK;
+    int state[64];
+    for (size_t at = 0; rc == NQ_OK && at < n; at += 64) {
+        const size_t some = n - at < 64 ? n - at : 64;
+        nq_buf_clear(&b);
+        nq_buf_str(&b, "SELECT ");
+        for (size_t i = 0; i < some; i++)
+            nq_buf_fmt(&b, "%sIS_FREE_LOCK('%s:%" PRIu64 "')", i ? "," : "", name, ids[at + i]);
+        if (nq_mysql_of(conn)->galera)
+            memset(state, -1, sizeof state);
+        else
+            rc = mysql_db_row(nq_mysql_of(conn), &b, state, some, err);
+        for (size_t i = 0; rc == NQ_OK && i < some; i++)
+            free_out[at + i] = (int8_t)state[i];
+    }
+    nq_buf_free(&b);
+    return rc;
+}
+
+static int mysql_db_uptime_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%.*s", ncols == 2 && cols[1].n < sizeof text ? (int)cols[1].n : 0,
+             ncols == 2 && cols[1].p ? (const char *)cols[1].p : "");
+    /* The server takes whole seconds from whole seconds: that may be nearly one too many. */
+    const long long seconds = strtoll(text, NULL, 10) - 1;
+    *(int64_t *)arg = seconds > 0 ? NQ_SECONDS(seconds) : 0;
+    return 0;
+}
+
+static int mysql_db_uptime(nq_conn *conn, int64_t *us, nq_err *err)
+{
+    *us = 0;
+    return nq_sql(conn, "SHOW GLOBAL STATUS LIKE 'Uptime'", NULL, 0, mysql_db_uptime_row, us, NULL, err);
+}
+
+static int mysql_db_migrate_lock(nq_conn *conn, nq_err *err)
+{
+    int got = 0;
+    const int rc = mysql_db_lock(conn, "GET_LOCK", "migrate", &got, err);
+    if (rc == NQ_OK && got != 1 && !nq_mysql_of(conn)->galera)
+        return nq_err_set(err, NQ_ECONFLICT, "another migration of these tables is going on");
+    /* Galera has no named locks; there the statements themselves bear being run twice. */
+    return nq_mysql_of(conn)->galera && !conn->broken ? NQ_OK : rc;
+}
+
+static void mysql_db_migrate_unlock(nq_conn *conn)
+{
+    int got;
+    if (!conn->broken)
+        mysql_db_lock(conn, "RELEASE_LOCK", "migrate", &got, NULL);
+}
+
+static void mysql_db_identity(const nq_store *s, nq_buf *out)
+{
+    const char *identity = nq_mysql_data_of(s)->identity;
+    if (identity)
+        nq_buf_str(out, identity);
+}
+
+NQ_PRIVATE const nq_driver nq_driver_mysql = {
+    .scheme = "mysql",
+    .tx_kind = NQ_TX_MYSQL,
+    .now = "UTC_TIMESTAMP(6)",
+    .after = "(UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)",
+    /* of a string, '1970-01-01' + INTERVAL would be text */
+    .at = "(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND)",
+    .us_of = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', %s)",
+    .schema_sql = nq_schema_mysql,
+    .option = nq_mysql_option,
+    .open = nq_mysql_open,
+    .close = nq_mysql_close,
+    .max_connections = mysql_db_max_connections,
+    .connect = nq_mysql_connect,
+    .disconnect = nq_mysql_disconnect,
+    .usable = nq_mysql_usable,
+    .exec = nq_mysql_exec,
+    .caller_failed = nq_mysql_caller_failed,
+    .begin = mysql_db_begin,
+    .commit = mysql_db_commit,
+    .rollback = nq_mysql_rollback,
+    .enqueue = nq_mysql_enqueue,
+    .levels = mysql_db_levels,
+    .looks = true,
+    .claim = nq_mysql_claim,
+    .claim_id = nq_mysql_claim_id,
+    .carry_limit = nq_mysql_carry_limit,
+    .delete_done = nq_mysql_delete_done,
+    .complete = nq_mysql_complete,
+    .lock_hold = mysql_db_lock_hold,
+    .lock_drop = mysql_db_lock_drop,
+    .lock_probe = mysql_db_lock_probe,
+    .uptime = mysql_db_uptime,
+    .migrate_lock = mysql_db_migrate_lock,
+    .migrate_unlock = mysql_db_migrate_unlock,
+    .identity = mysql_db_identity,
+    .socket = nq_mysql_socket,
+    .bell_hang = nq_mysql_bell_hang,
+    .bell_wait = nq_mysql_bell_wait,
+    .bell_ring = nq_mysql_bell_ring,
+};

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the MySQL and MariaDB driver share. Not named mysql.h: that is the client library's. */
+#ifndef NQ_STORE_MYSQL_DRIVER_H
+#define NQ_STORE_MYSQL_DRIVER_H
+
+#include "../store.h"
+#include "nanoq_mysql.h"
+
+/* The ids of a claim whose COMMIT was not answered and could not be looked up yet. */
+typedef struct nq_mysql_doubt {
+    struct nq_mysql_doubt *next;
+    uint64_t lease;
+    size_t n;
+    uint64_t ids[];
+} nq_mysql_doubt;
+
+enum nq_mysql_tls { NQ_MYSQL_TLS_OFF, NQ_MYSQL_TLS_PREFERRED, NQ_MYSQL_TLS_REQUIRED, NQ_MYSQL_TLS_VERIFY };
+
+/* nq_store.data: read from the URL once, constant afterwards except where a lock is named. */
+typedef struct nq_mysql_data {
+    enum nq_mysql_tls tls;
+    const char *socket, *tls_ca; /* the URL's */
+    char *password;
+    unsigned connect_timeout, read_timeout, write_timeout; /* whole seconds */
+    char *tasks, *followups;                               /* quoted table names */
+    char *full_tasks, *full_followups; /* with the database, for the caller's connection */
+    char lock_name[40];
+    size_t packet;            /* the server's max_allowed_packet, from the first connection on */
+    bool limited;             /* s->max_payload was checked against the server, at the first connection */
+    bool returns;             /* the server has DELETE ... RETURNING, since then */
+    bool rollback_on_timeout; /* the server's innodb_rollback_on_timeout, since then */
+    bool galera;              /* a node of a cluster, since then */
+    char *identity;           /* what names the database on this host, since then; NULL: nothing does */
+    pthread_mutex_t mutex;    /* doubts; held for list work only, never over a network call */
+    nq_mysql_doubt *doubts;
+} nq_mysql_data;
+
+/* One task of a call of nq_enqueue_many. */
+typedef struct nq_mysql_row {
+    const nq_new *task;
+    size_t first; /* the row of this call that has the same key, or itself */
+    uint8_t key[32];
+    nq_id id;
+    int result;       /* NQ_OK with id 0: not inserted yet */
+    bool uncommitted; /* the live task was seen, but no commit of it */
+    bool follow;      /* a task of this spec has to follow the live one, id */
+} nq_mysql_row;
+
+#define NQ_MYSQL_STMTS 32
+
+typedef struct nq_mysql_stmt {
+    MYSQL_STMT *stmt;
+    char *sql;
+    size_t n;
+    uint64_t used;
+} nq_mysql_stmt;
+
+typedef struct nq_mysql_conn {
+    nq_conn base;
+    MYSQL *my;
+    bool mariadb, galera;
+    bool guarded;      /* see nq_mysql_guard */
+    bool begin_due;    /* START TRANSACTION goes out with the first statement: one round trip less */
+    bool sent;         /* the last statement reached the wire: its outcome is unknown if the answer is lost */
+    size_t packet;     /* max_allowed_packet */
+    int64_t increment; /* auto_increment_increment */
+    uint64_t ticks;
+    nq_mysql_stmt stmts[NQ_MYSQL_STMTS];
+} nq_mysql_conn;
+
+static inline nq_mysql_conn *nq_mysql_of(nq_conn *c)
+{
+    return (nq_mysql_conn *)(void *)c;
+}
+static inline nq_mysql_data *nq_mysql_data_of(const nq_store *s)
+{
+    return (nq_mysql_data *)s->data;
+}
+
+/* ---- mysql_conn.c */
+NQ_PRIVATE bool nq_mysql_option(const char *name);
+NQ_PRIVATE int nq_mysql_open(nq_store *s, nq_err *err);
+NQ_PRIVATE void nq_mysql_close(nq_store *s);
+NQ_PRIVATE int nq_mysql_connect(nq_store *s, nq_conn **out, nq_err *err);
+NQ_PRIVATE void nq_mysql_disconnect(nq_conn *c);
+NQ_PRIVATE bool nq_mysql_usable(nq_conn *c);
+NQ_PRIVATE int nq_mysql_socket(nq_conn *c);
+/* Before the first transaction: a client that is stopped inside of one would hide the rows it locked until
+ * the server drops it, so have that done soon. Not at once, it makes each INSERT of a producer 3 % slower. */
+NQ_PRIVATE int nq_mysql_guard(nq_mysql_conn *c, nq_err *err);
+/* Seconds that the server may wait for a lock, so that it answers before the read timeout. */
+NQ_PRIVATE unsigned nq_mysql_wait(const nq_store *s, unsigned most);
+/* May a server of this VERSION() be used? Tells MariaDB from MySQL. */
+NQ_PRIVATE int nq_mysql_check_version(const char *version, bool mariadb, nq_err *err);
+
+/* ---- mysql_sql.c */
+/* nq_code of a database's error number. */
+NQ_PRIVATE int nq_mysql_code(unsigned number);
+/* Fill err from a failed exec on any connection; the nq_code. */
+NQ_PRIVATE int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err);
+/* The same on the caller's: is its transaction gone? */
+NQ_PRIVATE int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err);
+/* An error that the client library found, not the server: the connection is good for nothing more. */
+NQ_PRIVATE bool nq_mysql_client_error(unsigned code);
+/* What to do about a failed statement of our own connection: roll back a conflict, give up a lost connection.
+ */
+NQ_PRIVATE int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err);
+/* The same when it was to commit: NQ_EUNKNOWN where the answer is lost. */
+NQ_PRIVATE int nq_mysql_commit_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err);
+/* The answer to a COMMIT was lost: err, which holds the reason, becomes NQ_EUNKNOWN and says so. */
+NQ_PRIVATE int nq_mysql_unknown(nq_err *err);
+/* The answer is lost, and with it whether the statement took effect. */
+NQ_PRIVATE bool nq_mysql_unanswered(unsigned code);
+
+NQ_PRIVATE int nq_mysql_exec(nq_conn *c, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row,
+                             void *arg, nq_exec_result *res, nq_err *err);
+/* Empty one place of a connection's statement cache. */
+NQ_PRIVATE void nq_mysql_forget(nq_mysql_stmt *e);
+/* Send text of one or more statements and wait for the first one's answer. After it, for each result,
+ * nq_mysql_result; then nq_mysql_next: 1 another one came, 0 that was all, or an error. */
+NQ_PRIVATE int nq_mysql_query(nq_mysql_conn *c, const char *sql, size_t n, nq_err *err);
+NQ_PRIVATE int nq_mysql_next(nq_mysql_conn *c, nq_err *err);
+/* NULL where the statement has no rows; an error only when there should be some. */
+NQ_PRIVATE int nq_mysql_result(nq_mysql_conn *c, MYSQL_RES **out, nq_err *err);
+NQ_PRIVATE void nq_mysql_drain(nq_mysql_conn *c);
+/* nq_mysql_query with b's text; an allocation that failed while b was filled is reported here. */
+NQ_PRIVATE int nq_mysql_query_buf(nq_mysql_conn *c, const nq_buf *b, nq_err *err);
+/* One or more statements without rows. */
+NQ_PRIVATE int nq_mysql_run(nq_mysql_conn *c, const nq_buf *b, nq_err *err);
+NQ_PRIVATE void nq_mysql_rollback(nq_conn *c);
+
+/* Append bytes as _charset X'..': names that were validated, and hashes, in text that is not prepared. */
+NQ_PRIVATE void nq_mysql_hex(nq_buf *b, const char *charset, const void *p, size_t n);
+
+/* ---- mysql_bell.c */
+NQ_PRIVATE int nq_mysql_bell_hang(nq_conn *c, uint64_t host, const uint64_t queues[], size_t n, nq_err *err);
+NQ_PRIVATE int nq_mysql_bell_wait(nq_conn *c, bool *rung, nq_err *err);
+NQ_PRIVATE int nq_mysql_bell_ring(nq_conn *c, uint64_t host, const uint64_t queues[], size_t n,
+                                  unsigned *rung, nq_err *err);
+
+/* ---- mysql.c: the levels of a queue: the statements, and their results up to the last of the query. */
+NQ_PRIVATE void nq_mysql_levels_text(const nq_store *s, const char *queue, nq_buf *b);
+NQ_PRIVATE int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err);
+
+/* ---- mysql_claim.c */
+/* Give back what claims in doubt may have taken. Due before each claim and before each look, which would not
+ * see those tasks wait. */
+NQ_PRIVATE int nq_mysql_settle(nq_mysql_conn *c, nq_err *err);
+NQ_PRIVATE int nq_mysql_claim(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err);
+NQ_PRIVATE int nq_mysql_claim_id(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n,
+                                 nq_err *err);
+NQ_PRIVATE int nq_mysql_cmp_u64(const void *a, const void *b);
+/* Append a condition on sorted ids: BETWEEN for each run without a gap, which costs the server half of an IN
+ * list, and IN for the loners. */
+NQ_PRIVATE void nq_mysql_where_ids(nq_buf *b, const uint64_t *ids, size_t n);
+
+/* ---- mysql_enqueue.c */
+NQ_PRIVATE int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
+                                int results[], nq_err *err);
+
+/* ---- mysql_insert.c -- The text of one INSERT of these rows, as tasks or follow-ups, and *n values to bind,
+ * which point into the rows and are the caller's to free. NULL: out of memory. */
+NQ_PRIVATE nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool follow, nq_mysql_row *const rows[],
+                                   size_t nrows, size_t *n);
+
+/* ---- mysql_complete.c -- Plain completions, sorted by lease and id. */
+typedef struct nq_mysql_done {
+    nq_outcome **list;
+    uint64_t *ids;
+    size_t n;
+} nq_mysql_done;
+NQ_PRIVATE bool nq_mysql_done_new(nq_mysql_done *d, nq_outcome *const outcomes[],
+                                  size_t n); /* or no memory */
+NQ_PRIVATE void nq_mysql_done_free(nq_mysql_done *d);
+/* Append a ";DELETE ..." for each claim; read their results, and set each outcome's, where the server has
+ * RETURNING. first: the first one's has come already; else it is the next. */
+NQ_PRIVATE void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b);
+NQ_PRIVATE int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err);
+NQ_PRIVATE size_t nq_mysql_carry_limit(const nq_store *s);
+NQ_PRIVATE int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err);
+NQ_PRIVATE int nq_mysql_complete(nq_conn *conn, nq_outcome *const outcomes[], size_t n, bool *did,
+                                 nq_err *err);
+
+#endif

@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: MIT */
+/* SQLite: connecting, statements, error mapping. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sqlite_driver.h"
+
+#define NQ_SQLITE_CONN_MIN 3035000 /* RETURNING */
+#define NQ_SQLITE_CONN_MIN_MEMORY                                                                            \
+    3036000                       /* a memory database that several connections share without a cache        \
+                                   */
+#define NQ_SQLITE_CONN_ROOM 65536 /* of SQLite's row limit, for the columns beside the payload */
+
+/* ---- Errors ---- */
+
+static int sqlite_conn_code(int db_code, const char *message)
+{
+    switch (db_code & 0xff) {
+    case SQLITE_CONSTRAINT:
+        if (db_code == SQLITE_CONSTRAINT_UNIQUE || db_code == SQLITE_CONSTRAINT_PRIMARYKEY)
+            return NQ_EDUPLICATE;
+        return NQ_EINVAL;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL:
+    case SQLITE_SCHEMA:
+    case SQLITE_INTERRUPT:
+        return NQ_ECONFLICT;
+    case SQLITE_NOMEM:
+        return NQ_ENOMEM;
+    case SQLITE_TOOBIG:
+        return NQ_ETOOBIG;
+    case SQLITE_FULL:
+        return NQ_EFULL;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return NQ_ECORRUPT;
+    case SQLITE_READONLY:
+        return NQ_EREADONLY;
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return NQ_EDENIED;
+    case SQLITE_ERROR:
+        return strncmp(message, "no such table", 13) == 0 ? NQ_ENOTMIGRATED : NQ_EDB;
+    default:
+        return NQ_EDB;
+    }
+}
+
+NQ_PRIVATE int nq_sqlite_error(const nq_exec_result *res, nq_err *err)
+{
+    const int code = sqlite_conn_code(res->db_code, res->message);
+    if (code == NQ_ECONFLICT)
+        nq_err_set(err, code, "another process is writing: %s", res->message);
+    else if (code == NQ_ENOTMIGRATED)
+        nq_err_set(err, code, "the nanoq tables do not exist, run nanoq migrate: %s", res->message);
+    else
+        nq_err_set(err, code, "SQLite: %s%s", res->message,
+                   res->db_code == SQLITE_READONLY_DIRECTORY ? ": its directory cannot be written" : "");
+    if (err)
+        err->db_code = res->db_code;
+    return code;
+}
+
+NQ_PRIVATE int nq_sqlite_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err)
+{
+    const int code = nq_sqlite_error(res, err);
+    (void)s;
+    if (err)
+        err->transaction_lost = res->lost;
+    return code;
+}
+
+/* After these the handle's own state may be wrong: a fresh one looks at the file anew. */
+static bool sqlite_conn_breaks(int db_code)
+{
+    const int base = db_code & 0xff;
+    return base == SQLITE_IOERR || base == SQLITE_CORRUPT || base == SQLITE_NOTADB ||
+           base == SQLITE_CANTOPEN || base == SQLITE_READONLY || base == SQLITE_MISUSE;
+}
+
+NQ_PRIVATE int nq_sqlite_conn_failed(nq_sqlite_conn *c, const nq_exec_result *res, nq_err *err)
+{
+    if (sqlite_conn_breaks(res->db_code))
+        c->base.broken = true;
+    return nq_sqlite_error(res, err);
+}
+
+NQ_PRIVATE int nq_sqlite_conn_error(nq_sqlite_conn *c, nq_err *err)
+{
+    nq_exec_result res;
+    nq_sqlite_failed(c->db, 0, &res);
+    return nq_sqlite_conn_failed(c, &res, err);
+}
+
+/* ---- Opening ---- */
+
+static int sqlite_conn_options(nq_store *s, nq_sqlite_data *d, nq_err *err)
+{
+    const char *sync = nq_url_option_get(&s->url, "synchronous", "full");
+    nq_err why = {0};
+    if (nq_parse_duration(nq_url_option_get(&s->url, "busy_timeout", "5s"), &d->busy_us, &why))
+        return nq_err_set(err, NQ_EINVAL, "busy_timeout: %s", why.message);
+    if (strcmp(sync, "full") != 0 && strcmp(sync, "normal") != 0)
+        return nq_err_set(err, NQ_EINVAL, "synchronous must be full or normal");
+    d->normal = sync[0] == 'n';
+    return NQ_OK;
+}
+
+static int sqlite_conn_version(const nq_sqlite_data *d, nq_err *err)
+{
+    const int have = sqlite3_libversion_number();
+    if (have < NQ_SQLITE_CONN_MIN || (d->memory && have < NQ_SQLITE_CONN_MIN_MEMORY))
+        return nq_err_set(err, NQ_EUNSUPPORTED, "SQLite %s is too old: nanoq needs %s", sqlite3_libversion(),
+                          d->memory ? "3.36 for :memory:" : "3.35");
+    if (!sqlite3_threadsafe())
+        return nq_err_set(err, NQ_EUNSUPPORTED, "this SQLite was built without support for threads");
+    return NQ_OK;
+}
+
+/* The file's absolute path; this also keeps names such as "file:x" from being taken for URIs. */
+static int sqlite_conn_path(const char *path, char **out, nq_err *err)
+{
+    nq_buf b = {0};
+    if (path[0] != '/') {
+        char *cwd = getcwd(NULL, 0);
+        if (!cwd)
+            return nq_err_sys(err, NQ_ESYSTEM, errno, "current directory");
+        nq_buf_str(&b, cwd);
+        nq_buf_str(&b, "/");
+        free(cwd);
+    }
+    nq_buf_str(&b, path);
+    if (b.failed) {
+        nq_buf_free(&b);
+        return nq_err_nomem(err);
+    }
+    *out = b.p;
+    return NQ_OK;
+}
+
+static int sqlite_conn_flags(const nq_sqlite_data *d)
+{
+    return SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
+           (d->memory ? SQLITE_OPEN_URI : 0);
+}
+
+NQ_PRIVATE int nq_sqlite_open(nq_store *s, nq_err *err)
+{
+    nq_sqlite_data *d;
+    const char *path = s->url.path;
+    int code;
+
+    if (!path || !path[0])
+        return nq_err_set(err, NQ_EURL, "the URL names no file: sqlite:PATH or sqlite::memory:");
+    if (!(d = calloc(1, sizeof(*d))))
+        return nq_err_nomem(err);
+    s->data = d;
+    d->memory = strcmp(path, ":memory:") == 0;
+    if ((code = sqlite_conn_version(d, err)) || (code = sqlite_conn_options(s, d, err)))
+        goto out;
+    if (!d->memory) {
+        code = sqlite_conn_path(path, &d->file, err);
+    } else {
+        nq_buf b = {0};
+        nq_buf_fmt(&b, "file:/nanoq-%p-%llx?vfs=memdb", (void *)s, (unsigned long long)nq_random(UINT64_MAX));
+        d->file = b.p;
+        if (b.failed || sqlite3_open_v2(d->file, &d->anchor, sqlite_conn_flags(d), NULL) != SQLITE_OK)
+            code = nq_err_nomem(err);
+    }
+out:
+    if (code)
+        nq_sqlite_close(s);
+    return code;
+}
+
+NQ_PRIVATE void nq_sqlite_close(nq_store *s)
+{
+    nq_sqlite_data *d = s->data;
+    s->data = NULL;
+    if (!d)
+        return;
+    sqlite3_close(d->anchor);
+    free(d->file);
+    free(d);
+}
+
+/* ---- Connecting ---- */
+
+static int sqlite_conn_busy(void *arg, int count)
+{
+    nq_sqlite_conn *c = arg;
+    const nq_sqlite_data *d = c->base.store->data;
+    const int64_t now = nq_mono_us();
+    const int64_t pause = count < 7 ? (int64_t)50 << count : 5000;
+    if (count == 0)
+        c->busy_since = now;
+    if (now - c->busy_since >= d->busy_us)
+        return 0;
+    nq_sleep_us(pause / 2 + (int64_t)nq_random((uint64_t)pause / 2));
+    return 1;
+}
+
+static void sqlite_conn_now(sqlite3_context *ctx, int argc, sqlite3_value **argv)
+{
+    (void)argc;
+    (void)argv;
+    sqlite3_result_int64(ctx, nq_real_us());
+}
+
+static bool sqlite_conn_parent_exists(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    struct stat st;
+    char *dir = strndup(file, slash ? (size_t)(slash - file) + 1 : 0);
+    const bool there = dir && stat(dir, &st) == 0 && S_ISDIR(st.st_mode);
+    free(dir);
+    return there;
+}
+
+/* sqlite3_open_v2 failed: say which of the many reasons it was. */
+static int sqlite_conn_open_error(nq_sqlite_conn *c, const char *file, nq_err *err)
+{
+    const int saved = c->db ? sqlite3_system_errno(c->db) : ENOMEM;
+    const int rc = c->db ? sqlite3_extended_errcode(c->db) : SQLITE_NOMEM;
+    struct stat st;
+    int code = NQ_EDENIED;
+
+    if (rc == SQLITE_NOMEM)
+        return nq_err_nomem(err);
+    if ((rc & 0xff) != SQLITE_CANTOPEN)
+        return nq_sqlite_conn_error(c, err);
+    if (stat(file, &st) == 0 && S_ISDIR(st.st_mode))
+        code = nq_err_set(err, NQ_ENODB, "cannot open %s: it is a directory", file);
+    else if (saved == ENOTDIR || saved == ENAMETOOLONG || saved == ELOOP)
+        code = nq_err_sys(err, NQ_ENODB, saved, "cannot open %s", file);
+    else if (saved == EACCES || saved == EPERM)
+        code = nq_err_sys(err, NQ_EDENIED, saved, "cannot open %s", file);
+    else if (saved == EROFS)
+        code = nq_err_sys(err, NQ_EREADONLY, saved, "cannot open %s", file);
+    else if (saved != ENOENT && saved != 0)
+        code = nq_err_sys(err, NQ_ESYSTEM, saved, "cannot open %s", file);
+    else if (!sqlite_conn_parent_exists(file))
+        code = nq_err_set(err, NQ_ENODB, "cannot open %s: its directory does not exist", file);
+    else /* SQLite's last try, without creating, hides why the first one failed */
+        code = nq_err_set(err, NQ_EDENIED, "cannot create %s: no permission to write its directory", file);
+    if (err)
+        err->db_code = rc;
+    return code;
+}
+
+/* Run one PRAGMA; the first column of its last row goes to out as text. */
+static int sqlite_conn_pragma(nq_sqlite_conn *c, const char *sql, char *out, size_t size, nq_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int rc = sqlite3_prepare_v2(c->db, sql, -1, &stmt, NULL);
+    while (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+        const unsigned char *text = sqlite3_column_text(stmt, 0);
+        if (out)
+            snprintf(out, size, "%s", text ? (const char *)text : "");
+        rc = SQLITE_OK;
+    }
+    rc = rc == SQLITE_DONE ? NQ_OK : nq_sqlite_conn_error(c, err);
+    sqlite3_finalize(stmt);
+    return rc;
+}
+
+/* Changing to WAL needs the file alone and does not always ask the busy handler: wait here. */
+static int sqlite_conn_journal(nq_sqlite_conn *c, nq_err *err)
+{
+    const nq_store *s = c->base.store;
+    const nq_sqlite_data *d = s->data;
+    const int64_t end = nq_mono_us() + d->busy_us;
+    char mode[16] = "";
+    int code;
+    if (d->memory)
+        return sqlite_conn_pragma(c, "PRAGMA journal_mode=MEMORY", NULL, 0, err);
+    while (!(code = sqlite_conn_pragma(c, "PRAGMA journal_mode", mode, sizeof(mode), err)) &&
+           strcmp(mode, "wal") != 0) {
+        code = sqlite_conn_pragma(c, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
+        if (code != NQ_ECONFLICT || nq_mono_us() >= end)
+            break;
+        nq_sleep_us(1000 + (int64_t)nq_random(4000));
+    }
+    if (!code && strcmp(mode, "wal") != 0 && s->log)
+        s->log(s->log_udata, NQ_LOG_WARN, "SQLite cannot use WAL for this file: slower, readers wait");
+    return code;
+}
+
+/* Everything between an open handle and a usable one. */
+static int sqlite_conn_setup(nq_sqlite_conn *c, nq_err *err)
+{
+    nq_store *s = c->base.store;
+    const nq_sqlite_data *d = s->data;
+    const char *sync = d->memory   ? "PRAGMA synchronous=OFF"
+                       : d->normal ? "PRAGMA synchronous=NORMAL"
+                                   : "PRAGMA synchronous=FULL";
+    char encoding[16] = "";
+    int code;
+
+    sqlite3_extended_result_codes(c->db, 1);
+    if (sqlite3_busy_handler(c->db, sqlite_conn_busy, c) != SQLITE_OK ||
+        sqlite3_create_function_v2(c->db, "nanoq_now", 0, SQLITE_UTF8 | SQLITE_DIRECTONLY, NULL,
+                                   sqlite_conn_now, NULL, NULL, NULL) != SQLITE_OK)
+        return nq_sqlite_conn_error(c, err);
+    /* A file from elsewhere may carry a schema that calls functions or that damages the file. */
+    sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);
+    if ((code = sqlite_conn_pragma(c, "PRAGMA trusted_schema=OFF", NULL, 0, err)) ||
+        (code = sqlite_conn_pragma(c, "PRAGMA temp_store=MEMORY", NULL, 0, err)) ||
+        (code = sqlite_conn_pragma(c, "PRAGMA encoding", encoding, sizeof(encoding), err)))
+        return code;
+    if (strcmp(encoding, "UTF-8") != 0)
+        return nq_err_set(err, NQ_EUNSUPPORTED, "the database is encoded in %s, nanoq needs UTF-8", encoding);
+    if (sqlite3_db_readonly(c->db, "main") == 1)
+        return nq_err_set(err, NQ_EREADONLY, "no permission to write it");
+    if ((code = sqlite_conn_journal(c, err)) || (code = sqlite_conn_pragma(c, sync, NULL, 0, err)))
+        return code;
+    const size_t most = (size_t)sqlite3_limit(c->db, SQLITE_LIMIT_LENGTH, -1) - NQ_SQLITE_CONN_ROOM;
+    if (s->max_payload > most)
+        s->max_payload = most;
+    return NQ_OK;
+}
+
+NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err)
+{
+    const nq_sqlite_data *d = s->data;
+    nq_sqlite_conn *c = calloc(1, sizeof(*c));
+    nq_err why = {0};
+    int code;
+
+    if (!c)
+        return nq_err_nomem(err);
+    c->base.store = s;
+    c->lock_fd = -1;
+    if (sqlite3_open_v2(d->file, &c->db, sqlite_conn_flags(d), NULL) != SQLITE_OK) {
+        code = sqlite_conn_open_error(c, d->file, err);
+    } else if ((code = sqlite_conn_setup(c, &why))) {
+        nq_err_set(err, code, "%s: %s", d->memory ? ":memory:" : d->file, why.message);
+        if (err)
+            err->db_code = why.db_code;
+    }
+    if (code) {
+        nq_sqlite_disconnect(&c->base);
+        return code;
+    }
+    *out = &c->base;
+    return NQ_OK;
+}
+
+NQ_PRIVATE void nq_sqlite_disconnect(nq_conn *conn)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    if (!c)
+        return;
+    for (size_t i = 0; i < NQ_SQLITE_HOT; i++)
+        sqlite3_finalize(c->hot[i]);
+    for (size_t i = 0; i < NQ_SQLITE_CACHE; i++)
+        sqlite3_finalize(c->cache[i].stmt);
+    sqlite3_close(c->db);
+    if (c->lock_fd >= 0)
+        close(c->lock_fd);
+    free(c);
+}
+
+/* A file that was deleted or replaced would swallow what we write to it. */
+NQ_PRIVATE bool nq_sqlite_usable(nq_conn *conn)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    int moved = 0;
+    return sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || !moved;
+}
+
+/* ---- What hints need ---- */
+
+/* By name, never by opening it: closing a descriptor of the file would drop this process's locks on it. */
+NQ_PRIVATE void nq_sqlite_identity(const nq_store *s, nq_buf *out)
+{
+    const nq_sqlite_data *d = s->data;
+    struct stat st;
+    if (!d->memory && stat(d->file, &st) == 0)
+        nq_buf_fmt(out, "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+}
+
+/* The WAL, beside the file that a symbolic link leads to. */
+NQ_PRIVATE char *nq_sqlite_watched(const nq_store *s)
+{
+    const nq_sqlite_data *d = s->data;
+    char *file = d->memory ? NULL : realpath(d->file, NULL);
+    nq_buf b = {0};
+    if (!file)
+        return NULL;
+    nq_buf_fmt(&b, "%s-wal", file);
+    free(file);
+    if (b.failed)
+        nq_buf_free(&b);
+    return b.p;
+}
+
+/* ---- Statements ---- */
+
+static int sqlite_conn_prepare(nq_sqlite_conn *c, const char *sql, sqlite3_stmt **out, nq_err *err)
+{
+    if (sqlite3_prepare_v3(c->db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL) != SQLITE_OK)
+        return nq_sqlite_conn_error(c, err);
+    return *out ? NQ_OK : nq_err_set(err, NQ_EINVAL, "empty statement");
+}
+
+NQ_PRIVATE int nq_sqlite_hot_get(nq_sqlite_conn *c, enum nq_sqlite_hot which, const char *template_sql,
+                                 sqlite3_stmt **out, nq_err *err)
+{
+    if (!c->hot[which]) {
+        nq_buf b = {0};
+        int code = nq_sql_expand(c->base.store, template_sql, &b);
+        if (code || b.failed)
+            code = nq_err_nomem(err);
+        else
+            code = sqlite_conn_prepare(c, b.p, &c->hot[which], err);
+        nq_buf_free(&b);
+        if (code)
+            return code;
+    }
+    *out = c->hot[which];
+    return NQ_OK;
+}
+
+static uint64_t sqlite_conn_hash(const char *sql)
+{
+    uint64_t h = 14695981039346656037u;
+    for (; *sql; sql++)
+        h = (h ^ (unsigned char)*sql) * 1099511628211u;
+    return h;
+}
+
+NQ_PRIVATE int nq_sqlite_take(nq_sqlite_conn *c, const char *sql, sqlite3_stmt **out, nq_err *err)
+{
+    const uint64_t hash = sqlite_conn_hash(sql);
+    for (nq_sqlite_cached *e = c->cache; e < c->cache + NQ_SQLITE_CACHE; e++) {
+        if (e->hash == hash && e->stmt && strcmp(sqlite3_sql(e->stmt), sql) == 0) {
+            *out = e->stmt;
+            e->stmt = NULL;
+            e->used = 0; /* the place to give it back to */
+            return NQ_OK;
+        }
+    }
+    return sqlite_conn_prepare(c, sql, out, err);
+}
+
+NQ_PRIVATE void nq_sqlite_give(nq_sqlite_conn *c, sqlite3_stmt *stmt)
+{
+    nq_sqlite_cached *oldest = c->cache;
+    for (nq_sqlite_cached *e = c->cache; e < c->cache + NQ_SQLITE_CACHE; e++) {
+        if (e->used < oldest->used)
+            oldest = e;
+    }
+    sqlite3_finalize(oldest->stmt);
+    oldest->stmt = stmt;
+    oldest->hash = sqlite_conn_hash(sqlite3_sql(stmt));
+    oldest->used = ++c->tick;
+}
+
+NQ_PRIVATE int nq_sqlite_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t nargs,
+                              nq_row_fn row, void *arg, nq_exec_result *res, nq_err *err)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    nq_exec_result own;
+    sqlite3_stmt *stmt = NULL;
+    int code;
+
+    if (!res)
+        res = &own;
+    memset(res, 0, sizeof(*res));
+    if ((code = nq_sqlite_take(c, sql, &stmt, err)))
+        return code;
+    code = nq_sqlite_run(c->db, stmt, args, nargs, row, arg, res);
+    nq_sqlite_give(c, stmt);
+    if (code == -1 && res->db_code)
+        code = nq_sqlite_conn_failed(c, res, err);
+    return code;
+}
+
+/* ---- Transactions ---- */
+
+static int sqlite_conn_control(nq_sqlite_conn *c, enum nq_sqlite_hot which, const char *sql, nq_err *err)
+{
+    sqlite3_stmt *stmt;
+    int code = nq_sqlite_hot_get(c, which, sql, &stmt, err);
+    if (!code && sqlite3_step(stmt) != SQLITE_DONE)
+        code = nq_sqlite_conn_error(c, err);
+    sqlite3_reset(c->hot[which]);
+    return code;
+}
+
+/* IMMEDIATE: a deferred transaction that reads first can meet SQLITE_BUSY_SNAPSHOT, which no waiting cures.
+ */
+NQ_PRIVATE int nq_sqlite_begin(nq_conn *conn, nq_err *err)
+{
+    return sqlite_conn_control((nq_sqlite_conn *)conn, NQ_SQLITE_BEGIN, "BEGIN IMMEDIATE", err);
+}
+
+/* These may come after the last page was written. SQLite then forgets the transaction, but whoever opens the
+ * file next, after a crash or even a close, may find it whole in the WAL, and it counts. */
+static bool sqlite_conn_unknown(int db_code)
+{
+    return (db_code & 0xff) == SQLITE_IOERR || (db_code & 0xff) == SQLITE_NOMEM;
+}
+
+NQ_PRIVATE int nq_sqlite_commit(nq_conn *conn, nq_err *err)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    nq_err why = {0};
+    int code = sqlite_conn_control(c, NQ_SQLITE_COMMIT, "COMMIT", &why);
+    if (!code)
+        return NQ_OK;
+    nq_sqlite_rollback(conn); /* a failed COMMIT may leave the transaction open; nothing may stay half-done */
+    if (sqlite_conn_unknown(why.db_code)) {
+        conn->broken = true;
+        code = nq_err_set(err, NQ_EUNKNOWN, "the commit failed, it may or may not have taken effect: %.300s",
+                          why.message);
+        if (err)
+            err->db_code = why.db_code;
+    } else if (err) {
+        *err = why;
+    }
+    return code;
+}
+
+NQ_PRIVATE void nq_sqlite_rollback(nq_conn *conn)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    if (!sqlite3_get_autocommit(c->db))
+        sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    if (!sqlite3_get_autocommit(c->db))
+        conn->broken = true; /* closing it rolls back */
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/* SQLite: claiming, completing, the driver's table. */
+#include <limits.h>
+#include <stdio.h>
+
+#include "sqlite_driver.h"
+
+#include "schema.h"
+
+/* ---- Completion ---- */
+
+/* A run of consecutive ids from this length on goes in one statement, which costs a fifth less a row. */
+#define NQ_SQLITE_RUN_MIN 4
+
+static int sqlite_done_compare(const void *a, const void *b)
+{
+    const nq_outcome *x = *(nq_outcome *const *)a, *y = *(nq_outcome *const *)b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static int sqlite_done_each(nq_sqlite_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err)
+{
+    sqlite3_stmt *stmt;
+    int code =
+        nq_sqlite_hot_get(c, NQ_SQLITE_DELETE, "DELETE FROM {tasks} WHERE id = ? AND lease = ?", &stmt, err);
+    for (size_t i = 0; i < n && !code; i++) {
+        if (sqlite3_bind_int64(stmt, 1, outcomes[i]->id) ||
+            sqlite3_bind_int64(stmt, 2, (sqlite3_int64)outcomes[i]->lease) ||
+            sqlite3_step(stmt) != SQLITE_DONE)
+            code = nq_sqlite_conn_error(c, err);
+        else
+            outcomes[i]->result = sqlite3_changes(c->db) ? NQ_OK : NQ_ELEASE;
+        sqlite3_reset(stmt);
+    }
+    return code;
+}
+
+/* Consecutive ids under one lease: all in one statement when all are still ours, else each by itself. */
+static int sqlite_done_run(nq_sqlite_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err)
+{
+    sqlite3_stmt *stmt;
+    bool all = false;
+    int code = nq_sqlite_hot_get(c, NQ_SQLITE_DELETE_RUN,
+                                 "DELETE FROM {tasks} WHERE id BETWEEN ?1 AND ?2 AND lease = ?3 AND ?4 ="
+                                 " (SELECT COUNT(*) FROM {tasks} WHERE id BETWEEN ?1 AND ?2 AND lease = ?3)",
+                                 &stmt, err);
+    if (code)
+        return code;
+    if (sqlite3_bind_int64(stmt, 1, outcomes[0]->id) || sqlite3_bind_int64(stmt, 2, outcomes[n - 1]->id) ||
+        sqlite3_bind_int64(stmt, 3, (sqlite3_int64)outcomes[0]->lease) ||
+        sqlite3_bind_int64(stmt, 4, (sqlite3_int64)n) || sqlite3_step(stmt) != SQLITE_DONE)
+        code = nq_sqlite_conn_error(c, err);
+    else
+        all = (size_t)sqlite3_changes(c->db) == n;
+    sqlite3_reset(stmt);
+    if (code)
+        return code;
+    for (size_t i = 0; i < n && all; i++)
+        outcomes[i]->result = NQ_OK;
+    return all ? NQ_OK : sqlite_done_each(c, outcomes, n, err);
+}
+
+static int sqlite_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    nq_outcome **sorted;
+    size_t first = 0;
+    int code = NQ_OK;
+
+    if (n < NQ_SQLITE_RUN_MIN)
+        return sqlite_done_each(c, outcomes, n, err);
+    if (!(sorted = malloc(n * sizeof(*sorted))))
+        return nq_err_nomem(err);
+    memcpy(sorted, outcomes, n * sizeof(*sorted));
+    qsort(sorted, n, sizeof(*sorted), sqlite_done_compare);
+    for (size_t end = 1; end <= n && !code; end++) {
+        if (end < n && sorted[end]->id == sorted[end - 1]->id + 1 &&
+            sorted[end]->lease == sorted[first]->lease)
+            continue;
+        code = end - first < NQ_SQLITE_RUN_MIN ? sqlite_done_each(c, sorted + first, end - first, err)
+                                               : sqlite_done_run(c, sorted + first, end - first, err);
+        first = end;
+    }
+    free(sorted);
+    return code;
+}
+
+/* ---- Claim ---- */
+
+/* Give back what a claim in doubt may have taken: before claiming anew, and before a look, which would not
+ * see those tasks wait. */
+static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
+{
+    nq_sqlite_data *d = c->base.store->data;
+    const nq_val args[] = {nq_text(d->doubt_queue), nq_int((int64_t)d->doubt)};
+    int code = NQ_OK;
+    if (d->doubt)
+        code = nq_sql(&c->base,
+                      "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL"
+                      " WHERE queue = ? AND state = 1 AND lease = ?",
+                      args, 2, NULL, NULL, NULL, err);
+    if (!code)
+        d->doubt = 0;
+    return code;
+}
+
+/* One seek in the claim index for each priority in use, and one that finds no more. */
+static int sqlite_levels(nq_conn *conn, const char *queue, nq_level levels[], size_t max, size_t *n,
+                         int64_t *now_us, nq_err *err)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    sqlite3_stmt *stmt;
+    size_t found = 0;
+    sqlite3_int64 last = (sqlite3_int64)INT_MIN - 1;
+    int rc = SQLITE_ROW, code = sqlite_claim_settle(c, err);
+    if (code)
+        return code;
+    code = nq_sqlite_hot_get(c, NQ_SQLITE_LEVEL,
+                             "SELECT priority, run_at FROM {tasks} WHERE queue = ? AND state = 0"
+                             " AND priority > ? ORDER BY priority, run_at LIMIT 1",
+                             &stmt, err);
+    if (code)
+        return code;
+    while (found < max && rc == SQLITE_ROW) {
+        if (sqlite3_bind_text(stmt, 1, queue, -1, SQLITE_STATIC) || sqlite3_bind_int64(stmt, 2, last))
+            rc = SQLITE_ERROR;
+        else if ((rc = sqlite3_step(stmt)) == SQLITE_ROW &&
+                 (last = sqlite3_column_int64(stmt, 0)) <= INT_MAX) {
+            levels[found].priority = (int)last;
+            levels[found++].first_run_at = sqlite3_column_int64(stmt, 1);
+        }
+        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+            code = nq_sqlite_conn_error(c, err);
+        sqlite3_reset(stmt);
+    }
+    sqlite3_clear_bindings(stmt);
+    if (code)
+        return code;
+    *n = found;
+    *now_us = nq_real_us();
+    return NQ_OK;
+}
+
+static const char sqlite_due_head[] =
+    "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t WHERE queue = ? AND state = 0 AND priority = ?"
+    " AND run_at >= ? AND run_at <= ?";
+static const char sqlite_due_tail[] = " ORDER BY run_at, id LIMIT ?";
+
+#define NQ_SQLITE_MARK_SQL                                                                                   \
+    "UPDATE {tasks} SET state = 1, lease = ?, generation = generation + 1, claimed_at = ? WHERE "
+
+/* Get the due query: from its own place, or with a type filter from the cache (to be given back). */
+static int sqlite_due_get(nq_sqlite_conn *c, const nq_claim_args *args, sqlite3_stmt **out, nq_err *err)
+{
+    nq_buf text = {0}, sql = {0};
+    int code;
+    if (!args->types && c->hot[NQ_SQLITE_DUE]) {
+        *out = c->hot[NQ_SQLITE_DUE];
+        return NQ_OK;
+    }
+    nq_buf_str(&text, sqlite_due_head);
+    if (args->types) {
+        nq_buf_str(&text, " AND +type IN ("); /* +: no index of the user's on type, it would need a sort */
+        for (size_t i = 0; i < args->ntypes; i++)
+            nq_buf_str(&text, i ? ", ?" : "?");
+        nq_buf_str(&text, ")");
+    }
+    nq_buf_str(&text, sqlite_due_tail);
+    if (text.failed || nq_sql_expand(c->base.store, text.p, &sql) || sql.failed)
+        code = nq_err_nomem(err);
+    else if (args->types)
+        code = nq_sqlite_take(c, sql.p, out, err);
+    else
+        code = nq_sqlite_hot_get(c, NQ_SQLITE_DUE, text.p, out, err);
+    nq_buf_free(&text);
+    nq_buf_free(&sql);
+    return code;
+}
+
+/* True on a failure. */
+static bool sqlite_due_bind(sqlite3_stmt *stmt, const nq_claim_args *args, int64_t now)
+{
+    const int limit = args->limit > INT_MAX ? INT_MAX : (int)args->limit;
+    int at = 1;
+    bool bad = sqlite3_bind_text(stmt, at++, args->queue, -1, SQLITE_STATIC) ||
+               sqlite3_bind_int(stmt, at++, args->priority) ||
+               sqlite3_bind_int64(stmt, at++, args->from_run_at) || sqlite3_bind_int64(stmt, at++, now);
+    for (size_t i = 0; !bad && args->types && i < args->ntypes; i++)
+        bad = sqlite3_bind_text(stmt, at++, args->types[i], -1, SQLITE_STATIC);
+    return bad || sqlite3_bind_int(stmt, at, limit);
+}
+
+/* Read the due tasks in order; on a failure what was read is in the list too. */
+static int sqlite_claim_collect(nq_sqlite_conn *c, sqlite3_stmt *due, nq_claimed_list *list, nq_err *err)
+{
+    nq_val cols[NQ_SQLITE_MAX_COLUMNS];
+    int rc;
+    while ((rc = sqlite3_step(due)) == SQLITE_ROW) {
+        if (nq_claimed_add(cols, nq_sqlite_row(due, cols), list))
+            return nq_err_nomem(err);
+    }
+    return rc == SQLITE_DONE ? NQ_OK : nq_sqlite_conn_error(c, err);
+}
+
+/* Mark the ids first..last, all of them just read. Nobody else writes meanwhile: ids say enough. */
+static int sqlite_claim_mark_run(nq_sqlite_conn *c, nq_id first, nq_id last, uint64_t lease, int64_t now,
+                                 nq_err *err)
+{
+    sqlite3_stmt *mark;
+    int code = last == first ? nq_sqlite_hot_get(c, NQ_SQLITE_MARK, NQ_SQLITE_MARK_SQL "id = ?", &mark, err)
+                             : nq_sqlite_hot_get(c, NQ_SQLITE_MARK_RUN,
+                                                 NQ_SQLITE_MARK_SQL "id BETWEEN ? AND ?", &mark, err);
+    if (code)
+        return code;
+    if (sqlite3_bind_int64(mark, 1, (sqlite3_int64)lease) || sqlite3_bind_int64(mark, 2, now) ||
+        sqlite3_bind_int64(mark, 3, first) || (last != first && sqlite3_bind_int64(mark, 4, last)) ||
+        sqlite3_step(mark) != SQLITE_DONE)
+        code = nq_sqlite_conn_error(c, err);
+    sqlite3_reset(mark);
+    return code;
+}
+
+static int sqlite_claim_mark(nq_sqlite_conn *c, nq_claimed *list, uint64_t lease, int64_t now, nq_err *err)
+{
+    int code = NQ_OK;
+    while (list && !code) {
+        const nq_id first = list->task.id;
+        nq_id next = first;
+        nq_claimed *end;
+        for (end = list; end && end->task.id == next; end = end->next)
+            next++;
+        if (next - first >= NQ_SQLITE_RUN_MIN)
+            code = sqlite_claim_mark_run(c, first, next - 1, lease, now, err);
+        for (; list != end && !code; list = list->next) {
+            list->lease = lease;
+            list->task.generation++;
+            if (next - first < NQ_SQLITE_RUN_MIN)
+                code = sqlite_claim_mark_run(c, list->task.id, list->task.id, lease, now, err);
+        }
+    }
+    return code;
+}
+
+/* Begin, complete what is taken along, read, mark, commit. `due` is bound. */
+static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_args *a, int64_t now,
+                           nq_claimed_list *list, nq_err *err)
+{
+    int code = nq_sqlite_begin(&c->base, err);
+    if (code)
+        return code;
+    if (a->carry)
+        code = sqlite_delete_done(&c->base, a->carry->outcomes, a->carry->n, err);
+    if (!code)
+        code = sqlite_claim_collect(c, due, list, err);
+    sqlite3_reset(due);
+    if (!code)
+        code = sqlite_claim_mark(c, list->head, a->lease, now, err);
+    if (code) {
+        nq_sqlite_rollback(&c->base);
+        return code;
+    }
+    code = nq_sqlite_commit(&c->base, err);
+    if (a->carry)
+        a->carry->carried = nq_carried_of(code);
+    return code;
+}
+
+static void sqlite_claim_doubt(nq_sqlite_data *d, const nq_claim_args *args)
+{
+    d->doubt = args->lease;
+    snprintf(d->doubt_queue, sizeof(d->doubt_queue), "%s", args->queue);
+}
+
+static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    const int64_t now = nq_real_us();
+    sqlite3_stmt *due;
+    nq_claimed_list list = {0};
+    int rc, code;
+
+    if ((code = sqlite_claim_settle(c, err)) || (code = sqlite_due_get(c, args, &due, err)))
+        return code;
+    if (sqlite_due_bind(due, args, now)) {
+        code = nq_sqlite_conn_error(c, err);
+    } else {
+        /* Look before taking the one write lock of the file. */
+        rc = sqlite3_step(due);
+        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+            code = nq_sqlite_conn_error(c, err);
+        sqlite3_reset(due);
+        if (rc == SQLITE_ROW)
+            code = sqlite_claim_tx(c, due, args, now, &list, err);
+    }
+    sqlite3_clear_bindings(due);
+    if (args->types)
+        nq_sqlite_give(c, due);
+    if (code == NQ_EUNKNOWN)
+        sqlite_claim_doubt(c->base.store->data, args);
+    if (code) {
+        nq_claimed_free(list.head);
+        return code;
+    }
+    *out = list.head;
+    *n = list.n;
+    return NQ_OK;
+}
+
+/* ---- The table ---- */
+
+static bool sqlite_option(const char *name)
+{
+    return strcmp(name, "busy_timeout") == 0 || strcmp(name, "synchronous") == 0;
+}
+
+/* One writer at a time is SQLite's rule: our threads wait for the connection instead of polling the file's
+ * lock against each other. */
+static unsigned sqlite_max_connections(const nq_store *s, unsigned wanted)
+{
+    (void)s;
+    (void)wanted;
+    return 1;
+}
+
+/* Every statement of the schema may be run again and DDL is transactional: no lock of its own is needed. */
+static int sqlite_migrate_lock(nq_conn *conn, nq_err *err)
+{
+    (void)conn;
+    (void)err;
+    return NQ_OK;
+}
+
+/* One commit in the place of two: at any size. */
+static size_t sqlite_carry_limit(const nq_store *s)
+{
+    (void)s;
+    return SIZE_MAX;
+}
+
+static void sqlite_migrate_unlock(nq_conn *conn)
+{
+    (void)conn;
+}
+
+NQ_PRIVATE const nq_driver nq_driver_sqlite = {
+    .scheme = "sqlite",
+    .tx_kind = NQ_TX_SQLITE,
+    .now = "nanoq_now()",
+    .after = "(nanoq_now() + ?)",
+    .at = "?",
+    .us_of = "%s",
+    .schema_sql = nq_schema_sqlite,
+    .option = sqlite_option,
+    .open = nq_sqlite_open,
+    .close = nq_sqlite_close,
+    .max_connections = sqlite_max_connections,
+    .connect = nq_sqlite_connect,
+    .disconnect = nq_sqlite_disconnect,
+    .usable = nq_sqlite_usable,
+    .exec = nq_sqlite_exec,
+    .caller_failed = nq_sqlite_caller_failed,
+    .begin = nq_sqlite_begin,
+    .commit = nq_sqlite_commit,
+    .rollback = nq_sqlite_rollback,
+    .enqueue = nq_sqlite_enqueue,
+    .levels = sqlite_levels,
+    .claim = sqlite_claim,
+    .carry_limit = sqlite_carry_limit,
+    .delete_done = sqlite_delete_done,
+    .lock_hold = nq_sqlite_lock_hold,
+    .lock_drop = nq_sqlite_lock_drop,
+    .lock_probe = nq_sqlite_lock_probe,
+    .migrate_lock = sqlite_migrate_lock,
+    .migrate_unlock = sqlite_migrate_unlock,
+    .identity = nq_sqlite_identity,
+    .watched = nq_sqlite_watched,
+};

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+/* SQLite: enqueueing, in a transaction of our own or of the caller's. */
+#include "sqlite_driver.h"
+
+#define NQ_SQLITE_ENQUEUE_HEAD                                                                               \
+    "INSERT INTO {tasks} (queue, type, payload, priority, run_at, timeout_ms, max_retries, created_at,"      \
+    " unique_key) VALUES "
+#define NQ_SQLITE_ENQUEUE_COLUMNS 9
+#define NQ_SQLITE_ENQUEUE_ROW     "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+#define NQ_SQLITE_ENQUEUE_TAIL    " ON CONFLICT DO NOTHING"
+
+static const char sqlite_enqueue_insert[] =
+    NQ_SQLITE_ENQUEUE_HEAD NQ_SQLITE_ENQUEUE_ROW NQ_SQLITE_ENQUEUE_TAIL;
+
+/*
+ * The live task, and whether it has to be followed: it runs, and no follow-up of its key is there yet. The
+ * caller's transaction holds the file's write lock from the INSERT on, so a task that waits cannot be
+ * claimed, nor a follow-up be promoted, before its commit: one rule for both kinds of transaction. The
+ * expression must be the unique index's own, or the look-up scans.
+ */
+static const char sqlite_enqueue_find[] =
+    "SELECT id, state = 1 AND NOT EXISTS (SELECT 1 FROM {followups} f WHERE {same_key}) FROM {tasks} t"
+    " WHERE unique_key IS NOT NULL AND type = ? AND CASE typeof(unique_key)"
+    " WHEN 'integer' THEN CAST(payload AS BLOB) ELSE CAST(unique_key AS BLOB) END = ?";
+
+static const char sqlite_enqueue_follow[] =
+    "INSERT INTO {followups} (queue, type, payload, priority, run_at, timeout_ms, max_retries, created_at,"
+    " unique_key, task_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+enum sqlite_enqueue_step {
+    SQLITE_ENQUEUE_INSERT,
+    SQLITE_ENQUEUE_FIND,
+    SQLITE_ENQUEUE_FOLLOW,
+    SQLITE_ENQUEUE_STEPS
+};
+
+static const struct {
+    const char *sql;
+    enum nq_sqlite_hot hot;
+} sqlite_enqueue_steps[SQLITE_ENQUEUE_STEPS] = {
+    {sqlite_enqueue_insert, NQ_SQLITE_INSERT},
+    {sqlite_enqueue_find, NQ_SQLITE_FIND},
+    {sqlite_enqueue_follow, NQ_SQLITE_FOLLOW},
+};
+
+/* Between INSERT and look-up the live task can only go when the caller's handle is outside a transaction. */
+#define NQ_SQLITE_ENQUEUE_TRIES 4
+
+/* Rows of one INSERT on the caller's handle, where each statement has to be prepared anew. */
+#define NQ_SQLITE_ENQUEUE_CHUNK 50
+
+typedef struct sqlite_enqueue_job {
+    const nq_store *store;
+    const nq_new *tasks;
+    size_t n;
+    nq_id *ids;
+    int *results;
+    nq_tx tx;                                 /* the caller's; unused for an own transaction */
+    nq_sqlite_conn *c;                        /* NULL: the caller's handle */
+    sqlite3_stmt *stmt[SQLITE_ENQUEUE_STEPS]; /* on c */
+    nq_buf sql[SQLITE_ENQUEUE_STEPS];         /* for the caller's handle */
+    int64_t now;
+} sqlite_enqueue_job;
+
+struct sqlite_enqueue_live {
+    nq_id id;
+    bool follow;
+};
+
+static int sqlite_enqueue_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct sqlite_enqueue_live *live = arg;
+    (void)ncols;
+    live->id = cols[0].i;
+    live->follow = cols[1].i != 0;
+    return 0;
+}
+
+/* Run one of the statements where the job takes place. */
+static int sqlite_enqueue_run(sqlite_enqueue_job *job, enum sqlite_enqueue_step step, const nq_val args[],
+                              size_t nargs, struct sqlite_enqueue_live *live, nq_exec_result *res,
+                              nq_err *err)
+{
+    nq_row_fn row = live ? sqlite_enqueue_row : NULL;
+    if (job->c) {
+        if (nq_sqlite_run(job->c->db, job->stmt[step], args, nargs, row, live, res))
+            return nq_sqlite_conn_failed(job->c, res, err);
+        return NQ_OK;
+    }
+    if (!job->tx.ops->exec(job->tx.conn, job->sql[step].p, args, nargs, row, live, res))
+        return NQ_OK;
+    return nq_sqlite_caller_failed(job->store, res, err);
+}
+
+static void sqlite_enqueue_values(const sqlite_enqueue_job *job, size_t i,
+                                  nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS])
+{
+    const nq_new *t = &job->tasks[i];
+    row[0] = nq_text(t->queue);
+    row[1] = nq_text(t->type);
+    row[2] = nq_blob(t->payload, t->payload_size);
+    row[3] = nq_int(t->priority);
+    row[4] = nq_int(t->run_at_us ? t->run_at_us : job->now + t->delay_us);
+    row[5] = nq_int(t->timeout_ms);
+    row[6] = nq_int(t->max_retries);
+    row[7] = nq_int(job->now);
+    row[8] = t->unique == NQ_UNIQUE_NONE   ? nq_null()
+             : t->unique == NQ_UNIQUE_DATA ? nq_blob(t->data, t->data_size)
+                                           : nq_int(1);
+}
+
+static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
+{
+    nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS + 1];
+    sqlite_enqueue_values(job, i, row);
+    const nq_val wanted[] = {
+        row[1],
+        job->tasks[i].unique == NQ_UNIQUE_DATA ? row[8] : row[2],
+    };
+    nq_exec_result res;
+    int code;
+
+    for (int tries = 0; tries < NQ_SQLITE_ENQUEUE_TRIES; tries++) {
+        struct sqlite_enqueue_live live = {0};
+        if ((code = sqlite_enqueue_run(job, SQLITE_ENQUEUE_INSERT, row, NQ_SQLITE_ENQUEUE_COLUMNS, NULL, &res,
+                                       err)))
+            return code;
+        job->results[i] = NQ_OK;
+        job->ids[i] = res.insert_id;
+        if (res.affected)
+            return NQ_OK;
+        if ((code = sqlite_enqueue_run(job, SQLITE_ENQUEUE_FIND, wanted, 2, &live, &res, err)))
+            return code;
+        job->results[i] = NQ_EDUPLICATE;
+        job->ids[i] = live.id;
+        row[NQ_SQLITE_ENQUEUE_COLUMNS] = nq_int(live.id);
+        if (live.follow)
+            return sqlite_enqueue_run(job, SQLITE_ENQUEUE_FOLLOW, row, NQ_SQLITE_ENQUEUE_COLUMNS + 1, NULL,
+                                      &res, err);
+        if (live.id)
+            return NQ_OK;
+    }
+    return nq_err_set(err, NQ_ECONFLICT, "the live task with the same key kept changing");
+}
+
+static int sqlite_enqueue_all(sqlite_enqueue_job *job, nq_err *err)
+{
+    int code = NQ_OK;
+    job->now = nq_real_us();
+    for (size_t i = 0; i < job->n && !code; i++)
+        code = sqlite_enqueue_one(job, i, err);
+    return code;
+}
+
+static int sqlite_enqueue_own(nq_conn *conn, void *arg, nq_err *err)
+{
+    sqlite_enqueue_job *job = arg;
+    int code = NQ_OK;
+    job->c = (nq_sqlite_conn *)conn;
+    for (int i = 0; i < SQLITE_ENQUEUE_STEPS && !code; i++)
+        code = nq_sqlite_hot_get(job->c, sqlite_enqueue_steps[i].hot, sqlite_enqueue_steps[i].sql,
+                                 &job->stmt[i], err);
+    return code ? code : sqlite_enqueue_all(job, err);
+}
+
+/* A statement without parameters on the caller's handle. */
+static int sqlite_enqueue_control(const sqlite_enqueue_job *job, const char *sql, nq_err *err)
+{
+    nq_exec_result res;
+    if (!job->tx.ops->exec(job->tx.conn, sql, NULL, 0, NULL, NULL, &res))
+        return NQ_OK;
+    return nq_sqlite_caller_failed(job->store, &res, err);
+}
+
+/* Insert tasks from..from+n with one statement. *all false: some are duplicates, and none was inserted. */
+static int sqlite_enqueue_chunk(sqlite_enqueue_job *job, nq_store *s, size_t from, size_t n, bool *all,
+                                nq_err *err)
+{
+    nq_val *rows = malloc(n * NQ_SQLITE_ENQUEUE_COLUMNS * sizeof(*rows));
+    nq_buf text = {0}, sql = {0};
+    nq_exec_result res;
+    int code;
+
+    nq_buf_str(&text, NQ_SQLITE_ENQUEUE_HEAD);
+    for (size_t i = 0; i < n; i++)
+        nq_buf_str(&text, i ? ", " NQ_SQLITE_ENQUEUE_ROW : NQ_SQLITE_ENQUEUE_ROW);
+    nq_buf_str(&text, NQ_SQLITE_ENQUEUE_TAIL);
+    if (!rows || text.failed || nq_sql_expand(s, text.p, &sql) || sql.failed) {
+        code = nq_err_nomem(err);
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++)
+        sqlite_enqueue_values(job, from + i, rows + i * NQ_SQLITE_ENQUEUE_COLUMNS);
+    if ((code = sqlite_enqueue_control(job, "SAVEPOINT nanoq_chunk", err)))
+        goto out;
+    if (job->tx.ops->exec(job->tx.conn, sql.p, rows, n * NQ_SQLITE_ENQUEUE_COLUMNS, NULL, NULL, &res)) {
+        code = nq_sqlite_caller_failed(job->store, &res, err);
+        goto out;
+    }
+    *all = res.affected == n;
+    if (!*all && (code = sqlite_enqueue_control(job, "ROLLBACK TO nanoq_chunk", err)))
+        goto out;
+    code = sqlite_enqueue_control(job, "RELEASE nanoq_chunk", err);
+    for (size_t i = 0; i < n && *all; i++) /* AUTOINCREMENT: one statement's ids follow each other */
+        job->ids[from + i] = res.insert_id - (nq_id)(n - 1 - i);
+out:
+    free(rows);
+    nq_buf_free(&text);
+    nq_buf_free(&sql);
+    return code;
+}
+
+static int sqlite_enqueue_chunks(sqlite_enqueue_job *job, nq_store *s, nq_err *err)
+{
+    int code = NQ_OK;
+    job->now = nq_real_us();
+    for (size_t from = 0, n; from < job->n && !code; from += n) {
+        bool all = false;
+        n = job->n - from < NQ_SQLITE_ENQUEUE_CHUNK ? job->n - from : NQ_SQLITE_ENQUEUE_CHUNK;
+        code = sqlite_enqueue_chunk(job, s, from, n, &all, err);
+        for (size_t i = from; i < from + n && !all && !code; i++)
+            code = sqlite_enqueue_one(job, i, err);
+    }
+    return code;
+}
+
+static int sqlite_enqueue_caller(nq_store *s, sqlite_enqueue_job *job, nq_err *err)
+{
+    nq_err why = {0};
+    int code;
+    if (job->tx.ops->kind != NQ_TX_SQLITE)
+        return nq_err_set(err, NQ_EINVAL, "the transaction is not one of SQLite's: use nq_tx_sqlite");
+    for (int i = 0; i < SQLITE_ENQUEUE_STEPS; i++)
+        if (nq_sql_expand(s, sqlite_enqueue_steps[i].sql, &job->sql[i]))
+            return nq_err_nomem(err);
+    if (job->n == 1)
+        return sqlite_enqueue_all(job, err);
+    /* A savepoint makes it all or nothing, inside a transaction or outside. */
+    if ((code = sqlite_enqueue_control(job, "SAVEPOINT nanoq_enqueue", err)))
+        return code;
+    code = sqlite_enqueue_chunks(job, s, &why);
+    if (!code)
+        code = sqlite_enqueue_control(job, "RELEASE nanoq_enqueue", &why);
+    if (code) {
+        if (!why.transaction_lost && !sqlite_enqueue_control(job, "ROLLBACK TO nanoq_enqueue", NULL))
+            sqlite_enqueue_control(job, "RELEASE nanoq_enqueue", NULL);
+        if (err)
+            *err = why;
+    }
+    return code;
+}
+
+NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
+                                 int results[], nq_err *err)
+{
+    sqlite_enqueue_job job = {.store = s, .tasks = tasks, .n = n, .tx = tx};
+    int code;
+
+    if (n == 0)
+        return NQ_OK;
+    job.ids = calloc(n, sizeof(*job.ids));
+    job.results = calloc(n, sizeof(*job.results));
+    if (!job.ids || !job.results)
+        code = nq_err_nomem(err);
+    else if (tx.ops)
+        code = sqlite_enqueue_caller(s, &job, err);
+    else
+        code = nq_store_tx(s, sqlite_enqueue_own, &job, err);
+    if (!code && ids)
+        memcpy(ids, job.ids, n * sizeof(*ids));
+    if (!code && results)
+        memcpy(results, job.results, n * sizeof(*results));
+    free(job.ids);
+    free(job.results);
+    for (int i = 0; i < SQLITE_ENQUEUE_STEPS; i++)
+        nq_buf_free(&job.sql[i]);
+    return code;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* SQLite: the lock that dies with its process. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sqlite_driver.h"
+
+/*
+ * Worker id's lock is byte `id` of the file "<database>-nanoq-lock", by an open file description lock:
+ * each connection opens the file for itself, so that two handles of one process see each other too, and
+ * closing one releases nothing of another's (as classic POSIX locks would; for the same reason the
+ * database file itself is never opened here). The file is never unlinked: a new one would be another lock.
+ */
+
+static bool sqlite_lock_possible(const nq_sqlite_conn *c)
+{
+    return !((const nq_sqlite_data *)c->base.store->data)->memory;
+}
+
+/* Give a lock file that we just made the owner and mode of the database: whoever works the one needs the
+ * other. Best effort; a failure shows when somebody is refused. */
+static void sqlite_lock_mirror(int fd, const char *database)
+{
+    struct stat db, lock;
+    if (stat(database, &db) != 0 || fstat(fd, &lock) != 0 || lock.st_uid != geteuid())
+        return;
+    if ((lock.st_mode & 0777) != (db.st_mode & 0777) && fchmod(fd, db.st_mode & 0777) != 0)
+        return;
+    if (geteuid() == 0 && (db.st_uid != lock.st_uid || db.st_gid != lock.st_gid) &&
+        fchown(fd, db.st_uid, db.st_gid) != 0)
+        return;
+}
+
+static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
+{
+    const char *database = sqlite3_db_filename(c->db, "main"); /* symbolic links resolved */
+    nq_buf path = {0};
+    int code = NQ_OK;
+
+    if (c->lock_fd >= 0)
+        return NQ_OK;
+    nq_buf_str(&path, database);
+    nq_buf_str(&path, "-nanoq-lock");
+    if (path.failed) {
+        code = nq_err_nomem(err);
+    } else {
+        c->lock_fd = open(path.p, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (c->lock_fd < 0)
+            code = nq_err_sys(err, errno == EACCES || errno == EPERM ? NQ_EDENIED : NQ_ESYSTEM, errno,
+                              "cannot open the lock file %s", path.p);
+        else
+            sqlite_lock_mirror(c->lock_fd, database);
+    }
+    nq_buf_free(&path);
+    return code;
+}
+
+static int sqlite_lock_call(int fd, int command, short type, uint64_t id, struct flock *lock)
+{
+    int rc;
+    *lock = (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)id, .l_len = 1};
+    do
+        rc = fcntl(fd, command, lock);
+    while (rc < 0 && errno == EINTR);
+    return rc;
+}
+
+NQ_PRIVATE int nq_sqlite_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    struct flock lock;
+    int code;
+
+    if (!sqlite_lock_possible(c))
+        return NQ_OK;
+    if ((code = sqlite_lock_open(c, err)))
+        return code;
+    if (sqlite_lock_call(c->lock_fd, F_OFD_SETLK, F_WRLCK, id, &lock) == 0) {
+        c->lock_id = id;
+        return NQ_OK;
+    }
+    if (errno == EAGAIN || errno == EACCES)
+        return nq_err_set(err, NQ_ECONFLICT, "another process holds the lock of worker %llu",
+                          (unsigned long long)id);
+    return nq_err_sys(err, NQ_ESYSTEM, errno, "cannot lock the file beside the database");
+}
+
+NQ_PRIVATE void nq_sqlite_lock_drop(nq_conn *conn, uint64_t id)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    struct flock lock;
+    if (c->lock_fd >= 0)
+        (void)sqlite_lock_call(c->lock_fd, F_OFD_SETLK, F_UNLCK, id, &lock);
+    c->lock_id = 0;
+}
+
+NQ_PRIVATE int nq_sqlite_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, int8_t free_out[],
+                                    nq_err *err)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    const bool possible = sqlite_lock_possible(c);
+    int code;
+    if (possible && (code = sqlite_lock_open(c, err)))
+        return code;
+    for (size_t i = 0; i < n; i++) {
+        struct flock lock;
+        if (!possible || sqlite_lock_call(c->lock_fd, F_OFD_GETLK, F_WRLCK, ids[i], &lock) != 0)
+            free_out[i] = -1;
+        else /* a description does not see its own locks */
+            free_out[i] = lock.l_type == F_UNLCK && ids[i] != c->lock_id;
+    }
+    return NQ_OK;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the SQLite driver share. */
+#ifndef NQ_STORE_SQLITE_H
+#define NQ_STORE_SQLITE_H
+
+#include "../store.h"
+#include "nanoq_sqlite.h"
+
+/* Statements that a connection prepares once; the others go through its cache. */
+enum nq_sqlite_hot {
+    NQ_SQLITE_BEGIN,
+    NQ_SQLITE_COMMIT,
+    NQ_SQLITE_INSERT,
+    NQ_SQLITE_FIND,
+    NQ_SQLITE_FOLLOW,
+    NQ_SQLITE_LEVEL,
+    NQ_SQLITE_DUE,
+    NQ_SQLITE_MARK,
+    NQ_SQLITE_MARK_RUN,
+    NQ_SQLITE_DELETE,
+    NQ_SQLITE_DELETE_RUN,
+    NQ_SQLITE_HOT
+};
+
+#define NQ_SQLITE_CACHE 64
+
+typedef struct nq_sqlite_cached {
+    uint64_t hash, used;
+    sqlite3_stmt *stmt; /* NULL: free, or taken out to be run */
+} nq_sqlite_cached;
+
+typedef struct nq_sqlite_conn {
+    nq_conn base;
+    sqlite3 *db;
+    int64_t busy_since;
+    int lock_fd;      /* this connection's own open file description of the lock file, or -1 */
+    uint64_t lock_id; /* whose lock is held through it, or 0 */
+    uint64_t tick;
+    sqlite3_stmt *hot[NQ_SQLITE_HOT];
+    nq_sqlite_cached cache[NQ_SQLITE_CACHE];
+} nq_sqlite_conn;
+
+/* nq_store.data */
+typedef struct nq_sqlite_data {
+    char *file;      /* absolute, so that a chdir changes nothing; or the URI of the memory database */
+    sqlite3 *anchor; /* keeps the memory database while no other connection is open */
+    int64_t busy_us;
+    bool memory, normal;
+    /* A claim whose commit failed, but may have taken effect; 0: none. For who has the pool's one connection.
+     */
+    uint64_t doubt;
+    char doubt_queue[NQ_MAX_QUEUE + 1];
+} nq_sqlite_data;
+
+NQ_PRIVATE int nq_sqlite_open(nq_store *s, nq_err *err);
+NQ_PRIVATE void nq_sqlite_close(nq_store *s);
+NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err);
+NQ_PRIVATE void nq_sqlite_disconnect(nq_conn *conn);
+NQ_PRIVATE bool nq_sqlite_usable(nq_conn *conn);
+NQ_PRIVATE void nq_sqlite_identity(const nq_store *s, nq_buf *out);
+NQ_PRIVATE char *nq_sqlite_watched(const nq_store *s);
+NQ_PRIVATE int nq_sqlite_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t nargs,
+                              nq_row_fn row, void *arg, nq_exec_result *res, nq_err *err);
+NQ_PRIVATE int nq_sqlite_begin(nq_conn *conn, nq_err *err);
+NQ_PRIVATE int nq_sqlite_commit(nq_conn *conn, nq_err *err);
+NQ_PRIVATE void nq_sqlite_rollback(nq_conn *conn);
+NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
+                                 int results[], nq_err *err);
+NQ_PRIVATE int nq_sqlite_lock_hold(nq_conn *conn, uint64_t id, nq_err *err);
+NQ_PRIVATE void nq_sqlite_lock_drop(nq_conn *conn, uint64_t id);
+NQ_PRIVATE int nq_sqlite_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, int8_t free_out[],
+                                    nq_err *err);
+
+/* Fill err from what the database said and answer the code. */
+NQ_PRIVATE int nq_sqlite_error(const nq_exec_result *res, nq_err *err);
+NQ_PRIVATE int nq_sqlite_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err);
+/* The same on an own connection, which it may mark broken; _error: for the last failure on it. */
+NQ_PRIVATE int nq_sqlite_conn_failed(nq_sqlite_conn *c, const nq_exec_result *res, nq_err *err);
+NQ_PRIVATE int nq_sqlite_conn_error(nq_sqlite_conn *c, nq_err *err);
+/* The connection's statement `which`, prepared from the template at the first use. */
+NQ_PRIVATE int nq_sqlite_hot_get(nq_sqlite_conn *c, enum nq_sqlite_hot which, const char *template_sql,
+                                 sqlite3_stmt **out, nq_err *err);
+/* Take the statement with this text out of the cache, or prepare it; give it back when it was reset. */
+NQ_PRIVATE int nq_sqlite_take(nq_sqlite_conn *c, const char *sql, sqlite3_stmt **out, nq_err *err);
+NQ_PRIVATE void nq_sqlite_give(nq_sqlite_conn *c, sqlite3_stmt *stmt);
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/* Records outcomes in batches. */
+#include "worker.h"
+
+/* How soon to ask again for what a transaction that is still open decides. */
+#define COMPLETER_LATER_US NQ_MS(100)
+
+/* The batch that is being recorded. It stays together until it is: after NQ_EUNKNOWN only the very same
+ * batch tells whether it took effect. */
+struct completer {
+    nq_worker *worker;
+    size_t n;
+    size_t nouts; /* to be recorded; the rest of the batch was, by the handlers */
+    size_t limit; /* of the next batch; shrinks to find an outcome that the database refuses */
+    bool asked;   /* the database knows which are the rest */
+    bool unknown; /* an earlier try may have taken effect */
+    struct nq_away away;
+    nq_jobs later;    /* an open transaction, the handler's own or another, decides: asked again */
+    int64_t later_us; /* then */
+    nq_ctx *batch[NQ_FINISH_MAX];
+    nq_outcome *outs[NQ_FINISH_MAX];
+};
+
+/* After NQ_EUNKNOWN: all lost means that the first try committed. */
+static bool completer_did_commit(const struct completer *c)
+{
+    if (!c->unknown)
+        return false;
+    for (size_t i = 0; i < c->nouts; i++)
+        if (c->outs[i]->result == NQ_OK || c->outs[i]->result == NQ_ECONFLICT)
+            return false;
+    return true;
+}
+
+static void completer_count(nq_worker *w, const nq_ctx *ctx, bool ours)
+{
+    if (ctx->orphan)
+        return; /* another worker claimed it: our figures would not add up */
+    if (!ours) {
+        atomic_fetch_add(&w->lease_lost, 1);
+        return;
+    }
+    switch (ctx->out.kind) {
+    case NQ_OUT_DONE:
+    case NQ_OUT_CONFIRM:
+        atomic_fetch_add(&w->done, 1);
+        break;
+    case NQ_OUT_RETRY:
+        atomic_fetch_add(&w->retried, 1);
+        break;
+    case NQ_OUT_SNOOZE:
+        atomic_fetch_add(&w->snoozed, 1);
+        break;
+    case NQ_OUT_RELEASE:
+        atomic_fetch_add(&w->released, 1);
+        break;
+    case NQ_OUT_DEAD:
+        atomic_fetch_add(&w->dead, 1);
+        break;
+    case NQ_OUT_CANCELLED:
+        atomic_fetch_add(&w->cancelled, 1);
+        break;
+    }
+}
+
+/* Those that their handlers completed themselves: which of them need not be recorded, by the answer of the
+ * database, and which may be so later. */
+static int completer_confirm(struct completer *c, nq_err *err)
+{
+    size_t n = 0, kept = 0;
+    for (size_t i = 0; i < c->n; i++)
+        if (c->batch[i]->out.kind == NQ_OUT_CONFIRM)
+            c->outs[n++] = &c->batch[i]->out;
+    int rc = n ? nq_store_confirm(c->worker->store, c->outs, n, err) : NQ_OK;
+    if (rc != NQ_OK)
+        return rc;
+    c->nouts = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        nq_ctx *ctx = c->batch[i];
+        if (ctx->out.kind == NQ_OUT_CONFIRM && ctx->out.result == NQ_ECONFLICT) {
+            nq_jobs_push(&c->later, ctx);
+            c->later_us = nq_mono_us() + COMPLETER_LATER_US;
+            continue;
+        }
+        if (ctx->out.kind == NQ_OUT_CONFIRM && ctx->out.result == NQ_ESTATE)
+            nq_dispatch_uncommitted(ctx, &ctx->out);
+        if (ctx->out.kind != NQ_OUT_CONFIRM)
+            c->outs[c->nouts++] = &ctx->out;
+        c->batch[kept++] = ctx;
+    }
+    c->n = kept;
+    c->asked = true;
+    return NQ_OK;
+}
+
+/* The batch is in other hands now. */
+static void completer_empty(struct completer *c)
+{
+    c->n = c->nouts = 0;
+    c->asked = c->unknown = false;
+}
+
+NQ_PRIVATE void nq_settle(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed)
+{
+    int64_t now = nq_mono_us(), due = INT64_MAX;
+    size_t orphans = 0, lost = 0, released = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const nq_ctx *ctx = batch[i];
+        const nq_outcome *out = &ctx->out;
+        bool ours = out->result == NQ_OK || ctx->unknown || (committed && out->kind != NQ_OUT_CONFIRM);
+        completer_count(w, ctx, ours);
+        orphans += ctx->orphan;
+        lost += !ours && !ctx->orphan;
+        if (!ours)
+            continue;
+        released += out->kind == NQ_OUT_RELEASE;
+        if ((out->kind == NQ_OUT_RETRY || out->kind == NQ_OUT_SNOOZE) && now + out->delay_us < due)
+            due = now + out->delay_us;
+        if ((out->kind == NQ_OUT_RETRY || out->kind == NQ_OUT_DEAD) && w->opts.on_error)
+            w->opts.on_error(&ctx->claim->task, out->error, out->kind == NQ_OUT_DEAD, w->opts.error_udata);
+    }
+    if (lost)
+        nq_worker_log(w, NQ_LOG_WARN, "lease lost: %zu outcome(s) had no effect", lost);
+
+    for (size_t i = 0; i < n; i++)
+        nq_ctx_unref(batch[i]);
+    pthread_mutex_lock(&w->lock);
+    w->unrecorded -= n;
+    w->orphans -= orphans;
+    w->wrote_us = now;
+    bool last = nq_worker_held(w) == 0;
+    /* What comes due later than the longest sleep is found by polling. */
+    bool soon = due <= now + w->opts.poll_us && due < w->due_us;
+    if (soon)
+        w->due_us = due;
+    if (soon || (last && w->opts.drain != NQ_DRAIN_NEVER) || (w->hungry && nq_fetch_wanted(w) > 0))
+        pthread_cond_signal(&w->fetch_cond);
+    if (last && w->rejoin)
+        pthread_cond_signal(&w->live_cond);
+    const bool leaving = w->phase != NQ_PHASE_RUN;
+    pthread_mutex_unlock(&w->lock);
+    if (released && leaving) { /* others may have them now */
+        const uint64_t any = NQ_HINT_ANY;
+        nq_wake(w->q, &any, 1, 0);
+    }
+}
+
+/* Those whose rows somebody holds are recorded later; of a dead worker's, somebody finds them again. */
+static void completer_put_off(struct completer *c)
+{
+    size_t kept = 0, held = 0;
+    for (size_t i = 0; i < c->nouts; i++)
+        held += c->outs[i]->result == NQ_ECONFLICT;
+    for (size_t i = 0; i < c->n; i++) {
+        nq_ctx *ctx = c->batch[i];
+        if (ctx->out.result != NQ_ECONFLICT || ctx->orphan) {
+            c->batch[kept++] = ctx;
+            continue;
+        }
+        ctx->out.wary = true;
+        ctx->unknown =
+            ctx->unknown || (c->unknown && held == c->nouts); /* it may be our first try that holds */
+        nq_jobs_push(&c->later, ctx);
+        c->later_us = nq_mono_us() + COMPLETER_LATER_US;
+    }
+    c->n = kept;
+}
+
+/* Is it an outcome that is to blame, rather than the state that the database is in? */
+static bool completer_refused(int code)
+{
+    return code == NQ_EDB || code == NQ_EINVAL || code == NQ_ETOOBIG || code == NQ_EDUPLICATE;
+}
+
+/* After a failure: sleep and answer whether to go on. At the end only for so long. */
+static bool completer_pause(struct completer *c, const nq_err *err)
+{
+    nq_worker *w = c->worker;
+    int64_t pause = nq_away_failed(w, &c->away, "recording outcomes", err);
+    int64_t until = nq_mono_us() + pause;
+
+    pthread_mutex_lock(&w->lock);
+    if (completer_refused(err->code)) {
+        /* Halve down to the one that is refused, and put that behind the others. */
+        for (size_t i = 0; i < c->n; i++)
+            nq_jobs_push(&w->ended, c->batch[i]);
+        if (c->n > 1)
+            until = 0;
+        c->limit = c->n > 1 ? c->n / 2 : 1;
+        completer_empty(c);
+    }
+    bool on = true;
+    for (;;) {
+        if (w->phase == NQ_PHASE_RECORD) {
+            on = nq_mono_us() < w->give_up_us;
+            if (until > w->give_up_us)
+                until = w->give_up_us;
+        }
+        if (!on || !nq_cond_wait_until(&w->done_cond, &w->lock, until))
+            break;
+    }
+    if (!on)
+        w->lost_err = *err;
+    pthread_mutex_unlock(&w->lock);
+    return on;
+}
+
+/* With the lock held: wait until there is something to do, or nothing any more, or no time for it. */
+static bool completer_wait(struct completer *c)
+{
+    nq_worker *w = c->worker;
+    while (!w->ended.head && (w->phase < NQ_PHASE_RECORD || c->later.n > 0)) {
+        const int64_t now = nq_mono_us();
+        if (c->later.n > 0 && w->phase == NQ_PHASE_RECORD && now >= w->give_up_us)
+            return false;
+        if (c->later.n > 0 && now >= c->later_us)
+            break;
+        w->completer_idle = true;
+        nq_cond_wait_until(&w->done_cond, &w->lock, c->later.n > 0 ? c->later_us : now + NQ_SECONDS(3600));
+        w->completer_idle = false;
+    }
+    return true;
+}
+
+/* Fill the batch; false when nothing is left and nothing will come, or (*given_up) no time for it. */
+static bool completer_take(struct completer *c, bool *given_up)
+{
+    nq_worker *w = c->worker;
+    pthread_mutex_lock(&w->lock);
+    *given_up = !completer_wait(c);
+    if (*given_up)
+        nq_err_set(
+            &w->lost_err, NQ_ECONFLICT,
+            "a transaction that is still open holds the tasks, perhaps a handler's nq_ctx_complete_in");
+    while (!*given_up && c->later.n > 0 && nq_mono_us() >= c->later_us)
+        nq_jobs_push(&w->ended, nq_jobs_pop(&c->later));
+    while (!*given_up && c->n < c->limit && w->ended.head) {
+        c->batch[c->n] = nq_jobs_pop(&w->ended);
+        c->n++;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return c->n > 0;
+}
+
+/* Given up: what is still unrecorded is dropped here, and comes back when the lease ends. */
+static void completer_drop(struct completer *c)
+{
+    nq_worker *w = c->worker;
+    pthread_mutex_lock(&w->lock);
+    for (size_t i = 0; i < c->n; i++)
+        nq_jobs_push(&w->ended, c->batch[i]);
+    nq_ctx *ctx;
+    while ((ctx = nq_jobs_pop(&c->later)))
+        nq_jobs_push(&w->ended, ctx);
+    w->lost = w->unrecorded;
+    while ((ctx = nq_jobs_pop(&w->ended))) {
+        w->lost -= ctx->orphan;
+        nq_ctx_unref(ctx);
+    }
+    w->unrecorded = w->orphans = 0;
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* Record the batch. */
+static int completer_record(struct completer *c, nq_err *err)
+{
+    int rc = c->asked ? NQ_OK : completer_confirm(c, err);
+    if (rc != NQ_OK || c->nouts == 0)
+        return rc;
+    rc = nq_store_finish(c->worker->store, c->outs, c->nouts, err);
+    c->unknown = c->unknown || rc == NQ_EUNKNOWN;
+    return rc;
+}
+
+NQ_PRIVATE void *nq_completer_main(void *arg)
+{
+    struct completer c = {.worker = arg, .limit = NQ_FINISH_MAX};
+    nq_err err = {0};
+    bool given_up = false;
+    nq_jobs_init(&c.later);
+    for (;;) {
+        if (c.n == 0 && !completer_take(&c, &given_up))
+            break;
+        atomic_store(&c.worker->recording_us, nq_mono_us());
+        int rc = completer_record(&c, &err);
+        atomic_store(&c.worker->recording_us, 0);
+        if (rc == NQ_OK) {
+            nq_away_ended(c.worker, &c.away, "recording outcomes");
+            const bool committed = completer_did_commit(&c);
+            completer_put_off(&c);
+            nq_settle(c.worker, c.batch, c.n, committed);
+            completer_empty(&c);
+            c.limit = c.limit >= NQ_FINISH_MAX / 2 ? NQ_FINISH_MAX : c.limit * 2;
+            continue;
+        }
+        if (!completer_pause(&c, &err)) {
+            given_up = true;
+            break;
+        }
+    }
+    if (given_up)
+        completer_drop(&c);
+    return NULL;
+}

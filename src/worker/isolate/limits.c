@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* What a child may use: the options of an isolated handler, checked, and put into force. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "isolate.h"
+
+#define LIMITS_TASKS      10000
+#define LIMITS_STDERR     2000
+#define LIMITS_STDERR_MAX 3000 /* with the rest of the text below NQ_MAX_ERROR, which keeps the end */
+
+/* ---- Options ---- */
+
+static int limits_environment(nq_limits *out, const nq_handle_options *o, nq_err *err)
+{
+    if (o->nenvironment == 0)
+        return NQ_OK;
+    if (!o->environment)
+        return nq_err_set(err, NQ_EINVAL, "environment is NULL, but nenvironment is not 0");
+    out->environment = calloc(o->nenvironment, sizeof *out->environment);
+    if (!out->environment)
+        return nq_err_nomem(err);
+    for (size_t i = 0; i < o->nenvironment; i++) {
+        const char *s = o->environment[i], *equals = s ? strchr(s, '=') : NULL;
+        if (!equals || equals == s) /* the text may be a secret */
+            return nq_err_set(err, NQ_EINVAL, "environment[%zu] is not NAME=value", i);
+        if (!(out->environment[i] = strdup(s)))
+            return nq_err_nomem(err);
+        out->nenvironment = i + 1;
+    }
+    return NQ_OK;
+}
+
+/* Is anything set that only a child heeds? */
+static bool limits_any(const nq_handle_options *o)
+{
+    return o->memory || o->cpu_seconds || o->files || o->processes || o->tasks_per_child || o->stderr_bytes ||
+           o->nice || o->nenvironment;
+}
+
+NQ_PRIVATE int nq_limits_read(nq_limits *out, const nq_handle_options *o, nq_err *err)
+{
+    memset(out, 0, sizeof *out);
+    if ((int)o->isolation < NQ_THREAD || (int)o->isolation > NQ_PROCESS)
+        return nq_err_set(err, NQ_EINVAL, "isolation is %d; see enum nq_isolation", (int)o->isolation);
+    if (o->isolation == NQ_THREAD && limits_any(o))
+        return nq_err_set(err, NQ_EINVAL,
+                          "memory, cpu_seconds and what follows need isolation = NQ_PROCESS: a thread has no "
+                          "limits of its own");
+    if (o->nice < 0 || o->nice > 19)
+        return nq_err_set(err, NQ_EINVAL, "nice is %d; allowed are 0 to 19", o->nice);
+    if (o->stderr_bytes > LIMITS_STDERR_MAX)
+        return nq_err_set(err, NQ_EINVAL, "stderr_bytes is %u; allowed are 1 to %d", o->stderr_bytes,
+                          LIMITS_STDERR_MAX);
+    out->memory = o->memory;
+    out->cpu_seconds = o->cpu_seconds;
+    out->files = o->files;
+    out->processes = o->processes;
+    out->tasks = o->tasks_per_child ? o->tasks_per_child : LIMITS_TASKS;
+    out->stderr_bytes = o->stderr_bytes ? o->stderr_bytes : LIMITS_STDERR;
+    out->nice = o->nice;
+    return limits_environment(out, o, err);
+}
+
+NQ_PRIVATE void nq_limits_free(nq_limits *l)
+{
+    for (size_t i = 0; i < l->nenvironment; i++)
+        free(l->environment[i]);
+    free(l->environment);
+}
+
+NQ_PRIVATE bool nq_limits_same(const nq_limits *a, const nq_limits *b)
+{
+    if (a->memory != b->memory || a->cpu_seconds != b->cpu_seconds || a->files != b->files ||
+        a->processes != b->processes || a->tasks != b->tasks || a->stderr_bytes != b->stderr_bytes ||
+        a->nice != b->nice || a->nenvironment != b->nenvironment)
+        return false;
+    for (size_t i = 0; i < a->nenvironment; i++)
+        if (strcmp(a->environment[i], b->environment[i]) != 0)
+            return false;
+    return true;
+}
+
+/* ---- In the child ---- */
+
+/* Lower both limits, or the soft one alone; what the process is allowed already is never raised. */
+static int limits_set(__rlimit_resource_t what, rlim_t value, bool hard)
+{
+    struct rlimit r;
+    if (getrlimit(what, &r) != 0)
+        return -1;
+    if (r.rlim_max != RLIM_INFINITY && value > r.rlim_max)
+        value = r.rlim_max;
+    r.rlim_cur = value;
+    if (hard)
+        r.rlim_max = value;
+    return setrlimit(what, &r);
+}
+
+/* Bytes of address space now. */
+static rlim_t limits_mapped(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%lu", &pages) != 1)
+        pages = 0;
+    fclose(f);
+    return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+NQ_PRIVATE int nq_limits_apply(const nq_limits *l)
+{
+    for (size_t i = 0; i < l->nenvironment; i++)
+        if (putenv(l->environment[i]) != 0)
+            return -1;
+    if (l->nice) {
+        errno = 0;
+        if (nice(l->nice) == -1 && errno != 0)
+            return -1;
+    }
+    if (l->processes && limits_set(RLIMIT_NPROC, l->processes, true) != 0)
+        return -1;
+    if (l->files) {
+        const int next = dup(0); /* the first free one */
+        if (next < 0)
+            return -1;
+        close(next);
+        if (limits_set(RLIMIT_NOFILE, (rlim_t)next + l->files, true) != 0)
+            return -1;
+    }
+    if (l->memory) {
+        const rlim_t mapped = limits_mapped();
+        if (mapped == 0) {
+            errno = ENOSYS;
+            return -1;
+        }
+        return limits_set(RLIMIT_AS, mapped + l->memory, true);
+    }
+    return 0;
+}
+
+NQ_PRIVATE void nq_limits_task(const nq_limits *l)
+{
+    struct rusage used;
+    if (l->cpu_seconds == 0 || getrusage(RUSAGE_SELF, &used) != 0)
+        return;
+    const long us = used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+    const long s = used.ru_utime.tv_sec + used.ru_stime.tv_sec + (us + 999999) / 1000000;
+    (void)limits_set(RLIMIT_CPU, (rlim_t)s + l->cpu_seconds, false);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* The thread that waits for the bell: for hints that come through the database's server. */
+#include "worker.h"
+
+/* The bell is hung out so often a second over time, and so often at once. */
+#define WAKE_BELL_HANGS_PER_S 40
+#define WAKE_BELL_HANGS_BURST 20
+/* With a look that soon the bell needs none of its own. */
+#define WAKE_BELL_SOON_US NQ_MS(10)
+
+struct nq_wake_bell {
+    nq_worker *worker;
+    nq_bell *bell;
+    pthread_t thread;
+};
+
+/* With the lock held: wait until the fetcher waits for tasks and the bell may be hung out again. */
+static bool wake_bell_wait(nq_worker *w, int64_t from_us)
+{
+    while (w->phase == NQ_PHASE_RUN) {
+        if (nq_mono_us() < from_us) {
+            nq_cond_wait_until(&w->bell_cond, &w->lock, from_us);
+        } else if (w->asleep) {
+            return true;
+        } else {
+            w->bell_waits = true;
+            pthread_cond_wait(&w->bell_cond, &w->lock);
+            w->bell_waits = false;
+        }
+    }
+    return false;
+}
+
+/* What was committed between the fetcher's last look and the hanging rang nothing: have it look again. */
+static void wake_bell_look_again(nq_worker *w)
+{
+    int64_t next = INT64_MAX;
+    pthread_mutex_lock(&w->lock);
+    for (size_t i = 0; i < w->nfeeds; i++)
+        next = w->feeds[i].look_us < next ? w->feeds[i].look_us : next;
+    pthread_mutex_unlock(&w->lock);
+    if (next > nq_mono_us() + WAKE_BELL_SOON_US)
+        nq_fetch_wake(w, NQ_HINT_ANY, 0);
+}
+
+/* Hang it out once. Answers how long to pause: not at all, or longer and longer when it does not work. */
+static int64_t wake_bell_once(nq_wake_bell *b, int64_t pause)
+{
+    nq_worker *w = b->worker;
+    bool rung = false;
+    nq_err err = {0};
+    int rc = nq_bell_hang(b->bell, &err);
+    if (rc == NQ_OK) {
+        wake_bell_look_again(w);
+        rc = nq_bell_wait(b->bell, &rung, &err);
+    }
+    if (rc == NQ_OK) {
+        if (rung) {
+            nq_fetch_wake(w, NQ_HINT_ANY, 0);
+            nq_steer_look(w);
+        }
+        return 0;
+    }
+    pthread_mutex_lock(&w->lock);
+    const bool on = w->phase == NQ_PHASE_RUN;
+    pthread_mutex_unlock(&w->lock);
+    if (on)
+        nq_worker_log(w, NQ_LOG_DEBUG, "the bell: %s", err.message);
+    if (pause == 0)
+        return NQ_MS(500);
+    return pause < NQ_SECONDS(15) ? pause * 2 : NQ_SECONDS(30);
+}
+
+static void *wake_bell_main(void *arg)
+{
+    nq_wake_bell *b = arg;
+    nq_worker *w = b->worker;
+    const int64_t each = NQ_SECONDS(1) / WAKE_BELL_HANGS_PER_S;
+    int64_t full_us = 0, from_us = 0, pause = 0;
+    pthread_mutex_lock(&w->lock);
+    while (wake_bell_wait(w, from_us)) {
+        pthread_mutex_unlock(&w->lock);
+        pause = wake_bell_once(b, pause);
+        const int64_t now = nq_mono_us();
+        full_us = (full_us > now ? full_us : now) + each;
+        from_us = pause ? now + pause : full_us - each * WAKE_BELL_HANGS_BURST;
+        pthread_mutex_lock(&w->lock);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+NQ_PRIVATE nq_wake_bell *nq_wake_bell_start(nq_worker *w, const uint64_t queues[], size_t n, bool told)
+{
+    nq_err err = {0};
+    nq_wake_bell *b = calloc(1, sizeof *b);
+    if (!b)
+        return NULL;
+    b->worker = w;
+    int rc = nq_bell_new(&b->bell, w->store, queues, n, told, &err);
+    if (rc == NQ_OK && (rc = nq_thread_start(&b->thread, wake_bell_main, b, &err)) == NQ_OK)
+        return b;
+    if (rc != NQ_EUNSUPPORTED)
+        nq_worker_log(w, NQ_LOG_DEBUG, "the bell: %s", err.message);
+    nq_bell_free(b->bell);
+    free(b);
+    return NULL;
+}
+
+NQ_PRIVATE void nq_wake_bell_stop(nq_wake_bell *b)
+{
+    if (b)
+        nq_bell_interrupt(b->bell);
+}
+
+NQ_PRIVATE void nq_wake_bell_free(nq_wake_bell *b)
+{
+    if (!b)
+        return;
+    pthread_join(b->thread, NULL);
+    nq_bell_free(b->bell);
+    free(b);
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker: options, registration, counts, and the end of its memory. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "isolate/isolate.h"
+
+#define WORKER_MAX_CONCURRENCY 1024
+#define WORKER_MAX_BATCH       1000
+#define WORKER_BATCH           500 /* a commit costs as much as 50 to 100 tasks: docs/performance.md */
+
+NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const char *fmt, ...)
+{
+    char text[768];
+    va_list ap;
+    if (!w->log)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    w->log(w->log_udata, level, text);
+}
+
+NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const char *what, const nq_err *err)
+{
+    int64_t now = nq_mono_us();
+    bool first = a->pause_us == 0;
+    if (first)
+        a->since_us = now;
+    if (first || now - a->logged_us >= NQ_SECONDS(30)) {
+        nq_worker_log(w, NQ_LOG_WARN, "%s: %s", what, err->message);
+        a->logged_us = now;
+    }
+    a->pause_us = first ? NQ_MS(100) : a->pause_us * 2;
+    if (a->pause_us > NQ_SECONDS(5))
+        a->pause_us = NQ_SECONDS(5);
+    return a->pause_us;
+}
+
+NQ_PRIVATE void nq_away_ended(const nq_worker *w, struct nq_away *a, const char *what)
+{
+    if (a->pause_us == 0)
+        return;
+    nq_worker_log(w, NQ_LOG_INFO, "%s: works again after %.1f s", what,
+                  (double)(nq_mono_us() - a->since_us) / 1e6);
+    a->pause_us = 0;
+}
+
+/* ---- Options ---- */
+
+static int worker_duration(int64_t *value, int64_t fallback, int64_t least, const char *name, nq_err *err)
+{
+    if (*value == 0)
+        *value = fallback;
+    if (*value < least || *value > NQ_MAX_DURATION)
+        return nq_err_set(err, NQ_EINVAL, "%s is %lld us; allowed are %lld us to ten years", name,
+                          (long long)*value, (long long)least);
+    return NQ_OK;
+}
+
+static int worker_retention(int64_t *value, int64_t fallback, const char *name, nq_err *err)
+{
+    if (*value == 0)
+        *value = fallback;
+    if (*value < -1 || *value > NQ_MAX_DURATION)
+        return nq_err_set(err, NQ_EINVAL, "%s is %lld us; allowed are -1 (for ever) to ten years", name,
+                          (long long)*value);
+    return NQ_OK;
+}
+
+static int worker_options(nq_worker_options *o, nq_err *err)
+{
+    int rc;
+    if (o->concurrency == 0)
+        o->concurrency = 10;
+    if (o->concurrency > WORKER_MAX_CONCURRENCY)
+        return nq_err_set(err, NQ_EINVAL, "concurrency is %u; allowed are 1 to %d", o->concurrency,
+                          WORKER_MAX_CONCURRENCY);
+    if (o->batch == 0)
+        o->batch = WORKER_BATCH;
+    if (o->batch > WORKER_MAX_BATCH)
+        return nq_err_set(err, NQ_EINVAL, "batch is %u; allowed are 1 to %d", o->batch, WORKER_MAX_BATCH);
+    if (o->max_crashes == 0)
+        o->max_crashes = 3;
+    if ((int)o->drain < NQ_DRAIN_NEVER || (int)o->drain > NQ_DRAIN_ALL)
+        return nq_err_set(err, NQ_EINVAL, "drain is %d; see enum nq_drain", (int)o->drain);
+    if ((rc = worker_duration(&o->shutdown_timeout_us, NQ_SECONDS(30), 0, "shutdown_timeout_us", err)) ||
+        (rc = worker_duration(&o->cancel_grace_us, NQ_SECONDS(5), 0, "cancel_grace_us", err)) ||
+        (rc = worker_duration(&o->lease_us, NQ_SECONDS(30), NQ_SECONDS(3), "lease_us", err)) ||
+        (rc = worker_duration(&o->poll_us, NQ_SECONDS(1), NQ_MS(1), "poll_us", err)) ||
+        (rc = worker_retention(&o->keep_done_us, 0, "keep_done_us", err)) ||
+        (rc = worker_retention(&o->keep_dead_us, NQ_DAYS(7), "keep_dead_us", err)))
+        return rc;
+    return NQ_OK;
+}
+
+static int worker_feeds(nq_worker *w, nq_err *err)
+{
+    static const char *const fallback[] = {"default"};
+    const char *const *names = w->opts.queues;
+    size_t n = w->opts.nqueues;
+    int rc;
+
+    if (n == 0) {
+        names = fallback;
+        n = 1;
+    }
+    if (!names)
+        return nq_err_set(err, NQ_EINVAL, "queues is NULL, but nqueues is not 0");
+    w->feeds = calloc(n, sizeof *w->feeds);
+    if (!w->feeds)
+        return nq_err_nomem(err);
+    for (size_t i = 0; i < n; i++) {
+        struct nq_feed *feed = &w->feeds[i];
+        if (!names[i])
+            return nq_err_set(err, NQ_EINVAL, "queues[%zu] is NULL", i);
+        if ((rc = nq_check_queue(names[i], err)) != NQ_OK)
+            return rc;
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(w->feeds[k].name, names[i]) == 0)
+                return nq_err_set(err, NQ_EINVAL, "queue '%s' is named twice", names[i]);
+        feed->name = strdup(names[i]);
+        if (!feed->name)
+            return nq_err_nomem(err);
+        feed->hint = nq_hint_queue(feed->name);
+        feed->pause_us = NQ_PAUSE_MIN_US;
+        w->nfeeds = i + 1;
+    }
+    w->opts.queues = NULL; /* the caller's; ours are the feeds */
+    return NQ_OK;
+}
+
+/* ---- Making and freeing ---- */
+
+static int worker_sync(nq_worker *w, nq_err *err)
+{
+    pthread_cond_t *conds[] = {&w->fetch_cond, &w->ready_cond, &w->done_cond,
+                               &w->watch_cond, &w->live_cond,  &w->bell_cond};
+    size_t made = 0, n = sizeof conds / sizeof *conds;
+    int rc = pthread_mutex_init(&w->lock, NULL);
+    if (rc)
+        return nq_err_sys(err, NQ_ESYSTEM, rc, "cannot make a mutex");
+    while (made < n && (rc = nq_cond_init(conds[made])) == 0)
+        made++;
+    if (made == n && (w->poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) >= 0)
+        return NQ_OK;
+    rc = made == n ? errno : rc;
+    while (made > 0)
+        pthread_cond_destroy(conds[--made]);
+    pthread_mutex_destroy(&w->lock);
+    return nq_err_sys(err, NQ_ESYSTEM, rc, "cannot make a worker");
+}
+
+static void worker_free_memory(nq_worker *w)
+{
+    for (size_t i = 0; i < w->nfeeds; i++) {
+        nq_claimer_free(w->feeds[i].claimer);
+        free(w->feeds[i].name);
+    }
+    for (size_t i = 0; i < w->nroutes; i++) {
+        free(w->routes[i].type);
+        free(w->routes[i].layers);
+        nq_limits_free(&w->routes[i].limits);
+    }
+    for (unsigned i = 0; w->slots && i < w->opts.concurrency; i++)
+        if (w->slots[i].wake_fd >= 0)
+            close(w->slots[i].wake_fd);
+    free(w->feeds);
+    free(w->routes);
+    free(w->layers);
+    free(w->slots);
+    free(w->types);
+    free(w);
+}
+
+NQ_PRIVATE void nq_worker_unref(nq_worker *w)
+{
+    if (atomic_fetch_sub(&w->refs, 1) > 1)
+        return;
+    pthread_cond_t *conds[] = {&w->fetch_cond, &w->ready_cond, &w->done_cond,
+                               &w->watch_cond, &w->live_cond,  &w->bell_cond};
+    for (size_t i = 0; i < sizeof conds / sizeof *conds; i++)
+        pthread_cond_destroy(conds[i]);
+    pthread_mutex_destroy(&w->lock);
+    close(w->poke_fd);
+    nq_zygote_stop(w);
+    nq_zygote_free(w);
+    worker_free_memory(w);
+}
+
+int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err *err)
+{
+    int rc = nq_usable(q, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (!out)
+        return nq_err_set(err, NQ_EINVAL, "out is NULL");
+    nq_worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return nq_err_nomem(err);
+    if ((rc = nq_options_copy(&w->opts, sizeof w->opts, opts, "nq_worker_options", err)) != NQ_OK ||
+        (rc = worker_options(&w->opts, err)) != NQ_OK || (rc = worker_feeds(w, err)) != NQ_OK)
+        goto out;
+    w->q = q;
+    w->store = nq_store_of(q);
+    w->log = w->store->log;
+    w->log_udata = w->store->log_udata;
+    w->pid = getpid();
+    w->seq_max = NQ_LEASE_SEQ_MAX;
+    w->listener.wake = nq_fetch_wake;
+    w->listener.look = nq_steer_look;
+    w->listener.arg = w;
+    atomic_init(&w->refs, 1);
+    nq_jobs_init(&w->ready);
+    nq_jobs_init(&w->ended);
+    nq_jobs_init(&w->along);
+    w->slots = calloc(w->opts.concurrency, sizeof *w->slots);
+    for (unsigned i = 0; w->slots && i < w->opts.concurrency; i++) {
+        w->slots[i].wake_fd = -1;
+        nq_jobs_init(&w->slots[i].ahead);
+    }
+    rc = w->slots ? worker_sync(w, err) : nq_err_nomem(err);
+out:
+    if (rc != NQ_OK)
+        worker_free_memory(w);
+    else
+        *out = w;
+    return rc;
+}
+
+void nq_worker_free(nq_worker *w)
+{
+    /* In a child of fork nothing is ours to free. */
+    if (w && w->pid == getpid())
+        nq_worker_unref(w);
+}
+
+/* ---- Registration ---- */
+
+NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err)
+{
+    if (!w)
+        return nq_err_set(err, NQ_EINVAL, "the worker is NULL");
+    if (w->zygote)
+        return nq_err_set(
+            err, NQ_EINVAL,
+            "nq_worker_fork was called: what is registered now would be unknown to the children");
+    if (atomic_load(&w->started))
+        return nq_err_set(err, NQ_EINVAL, "handlers and middleware are registered before nq_worker_run");
+    return nq_usable(w->q, err);
+}
+
+static int worker_layers(struct nq_route *r, const nq_handle_options *o, nq_err *err)
+{
+    if (o->nmiddleware == 0)
+        return NQ_OK;
+    for (size_t i = 0; i < o->nmiddleware; i++)
+        if (!o->middleware || !o->middleware[i].fn)
+            return nq_err_set(err, NQ_EINVAL, "middleware[%zu] is NULL", i);
+    r->layers = calloc(o->nmiddleware, sizeof *r->layers);
+    if (!r->layers)
+        return nq_err_nomem(err);
+    memcpy(r->layers, o->middleware, o->nmiddleware * sizeof *r->layers);
+    r->nlayers = o->nmiddleware;
+    return NQ_OK;
+}
+
+int nq_worker_handle(nq_worker *w, const char *type, nq_handler handler, void *udata,
+                     const nq_handle_options *opts, nq_err *err)
+{
+    nq_handle_options o;
+    struct nq_route r = {.fn = handler, .udata = udata}, *grown;
+    int rc = nq_worker_may_register(w, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (!handler)
+        return nq_err_set(err, NQ_EINVAL, "the handler is NULL");
+    if (type && (rc = nq_check_type(type, err)) != NQ_OK)
+        return rc;
+    if (nq_route_find(w, type))
+        return type ? nq_err_set(err, NQ_EINVAL, "type '%s' has a handler already", type)
+                    : nq_err_set(err, NQ_EINVAL, "there is a handler of every other type already");
+    if ((rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err)) != NQ_OK)
+        return rc;
+    r.max_crashes = o.max_crashes ? o.max_crashes : w->opts.max_crashes;
+    r.isolated = o.isolation == NQ_PROCESS;
+    if ((rc = nq_limits_read(&r.limits, &o, err)) != NQ_OK || (rc = worker_layers(&r, &o, err)) != NQ_OK)
+        goto out;
+    if (type && !(r.type = strdup(type)))
+        goto nomem;
+    grown = realloc(w->routes, (w->nroutes + 1) * sizeof *grown);
+    if (!grown)
+        goto nomem;
+    w->routes = grown;
+    w->routes[w->nroutes++] = r;
+    return NQ_OK;
+nomem:
+    rc = nq_err_nomem(err);
+out:
+    free(r.type);
+    free(r.layers);
+    nq_limits_free(&r.limits);
+    return rc;
+}
+
+int nq_worker_use(nq_worker *w, nq_middleware middleware, void *udata, nq_err *err)
+{
+    int rc = nq_worker_may_register(w, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (!middleware)
+        return nq_err_set(err, NQ_EINVAL, "the middleware is NULL");
+    nq_layer *grown = realloc(w->layers, (w->nlayers + 1) * sizeof *grown);
+    if (!grown)
+        return nq_err_nomem(err);
+    w->layers = grown;
+    w->layers[w->nlayers].fn = middleware;
+    w->layers[w->nlayers++].udata = udata;
+    return NQ_OK;
+}
+
+void nq_worker_count(const nq_worker *w, nq_worker_counts *out)
+{
+    out->claimed = atomic_load(&w->claimed);
+    out->done = atomic_load(&w->done);
+    out->retried = atomic_load(&w->retried);
+    out->dead = atomic_load(&w->dead);
+    out->snoozed = atomic_load(&w->snoozed);
+    out->released = atomic_load(&w->released);
+    out->lease_lost = atomic_load(&w->lease_lost);
+    out->cancelled = atomic_load(&w->cancelled);
+    out->running = atomic_load(&w->running);
+}
+
+int64_t nq_worker_silence_us(const nq_worker *w)
+{
+    int64_t since = atomic_load(&w->live_us);
+    const int64_t calls[] = {atomic_load(&w->claiming_us), atomic_load(&w->recording_us)};
+    if (since == 0)
+        return -1;
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        if (calls[i] != 0 && calls[i] < since)
+            since = calls[i];
+    }
+    int64_t silence = nq_mono_us() - since;
+    return silence > 0 ? silence : 0;
+}

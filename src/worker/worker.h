@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker's shared state, and what its threads ask of each other. */
+#ifndef NQ_WORKER_H
+#define NQ_WORKER_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "../api/api.h"
+
+/*
+ * Threads of a worker, and who feeds whom:
+ *
+ *   fetcher     claims tasks                   -> ready list
+ *   handlers    run them                       -> ended list, or along
+ *   completer   records what became of them
+ *   watch       cancels attempts whose deadline passed
+ *   liveness    is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what
+ *               it is asked to, writes progress
+ *   wake, bell  listen for hints from other processes, and wake the fetcher or liveness; both may be missing
+ *
+ * The thread in nq_worker_run starts them, waits for a stop and takes them down phase by phase.
+ *
+ * LOCK: one, nq_worker.lock. It is held for moves between lists and for cancelling, never across a call into
+ * the store and never while code of the user's runs (handler, middleware, hook, policy, log), so that such
+ * code may call every nq_ function. The wake hint takes it on the enqueuing thread, which holds no lock.
+ */
+
+enum nq_phase {
+    NQ_PHASE_RUN,    /* claim and run */
+    NQ_PHASE_STOP,   /* claim no more; running handlers may end */
+    NQ_PHASE_RECORD, /* no handler runs that counts; what is left to record is recorded */
+    NQ_PHASE_END     /* leave */
+};
+
+#define NQ_FINISH_MAX         1000          /* outcomes of one transaction */
+#define NQ_UNRECORDED_MAX     1000          /* no claims while as many outcomes wait to be recorded */
+#define NQ_PREFETCH_WINDOW_US NQ_MS(20)     /* prefetch what the handlers finish in this time */
+#define NQ_HOLD_MAX_US        NQ_SECONDS(1) /* unstarted this long: given back */
+#define NQ_HINTED_FEEDS       4             /* with more queues a hint rarely is for the one looked at */
+#define NQ_PAUSE_MIN_US       NQ_MS(5)      /* first sleep of the fetcher after work */
+#define NQ_CARRY_WAIT_US      NQ_MS(5)      /* completions wait no longer than this for a claim */
+
+/* One task held by this worker, and the context of its attempt. */
+struct nq_page; /* child.h */
+struct nq_ctx {
+    nq_ctx *next; /* in the ready or the ended list, or ahead of a slot */
+    nq_worker *worker;
+    const struct nq_route *route; /* NULL: no handler */
+    uint64_t seq;                 /* of the frame that took it to a child */
+    const struct nq_page *page;   /* in a child: where its cause is; else NULL */
+    nq_claimed *claim;
+    nq_outcome out;
+    int64_t held_us; /* monotonic time of the claim */
+    int64_t deadline_us;
+    int64_t delay_us; /* of nq_ctx_set_delay; -1: not set */
+    char *message;
+    nq_verdict verdict;              /* of the handler */
+    bool completed;                  /* a call of nq_ctx_complete_in succeeded */
+    _Atomic(nq_progress *) progress; /* the latest, to be freed by whoever takes it out */
+    atomic_int cause;
+    atomic_int fd;
+    atomic_bool abandoned; /* released in the place of its handler, which still runs */
+    bool unknown;          /* it was taken along in a transaction whose outcome is unknown */
+    atomic_uint refs;      /* the handler and the completer, when abandoned; else one */
+    bool orphan;           /* of a dead worker: counted apart */
+};
+
+struct nq_next {
+    const nq_worker *worker;
+    const struct nq_route *route;
+    size_t depth; /* layers entered so far */
+};
+
+/* What a child may use, and how it is run. */
+typedef struct nq_limits {
+    size_t memory;
+    unsigned cpu_seconds, files, processes, tasks, stderr_bytes;
+    int nice;
+    char **environment;
+    size_t nenvironment;
+} nq_limits;
+
+/* A handler and its own middleware. type NULL: of every other type. */
+struct nq_route {
+    char *type;
+    nq_handler fn;
+    void *udata;
+    nq_layer *layers;
+    size_t nlayers;
+    unsigned max_crashes;
+    bool isolated;
+    nq_limits limits;
+    size_t kind; /* isolated: the first route with the same limits; they share children */
+};
+
+/* A queue as the fetcher sees it. */
+struct nq_feed {
+    char *name;
+    uint64_t hint; /* nq_hint_queue of it */
+    nq_claimer *claimer;
+    int64_t look_us;  /* not before */
+    int64_t pause_us; /* between looks at an idle queue */
+    int64_t wait_us;  /* of the last look: until the next due task, -1: none waits */
+    bool hinted;      /* something was enqueued, perhaps here */
+    unsigned quiet;   /* empty looks in a row while nothing was held */
+};
+
+/* Trouble with the database: growing pauses, few log lines. Each thread has its own. */
+struct nq_away {
+    int64_t pause_us; /* 0: no trouble */
+    int64_t since_us, logged_us;
+};
+
+typedef struct nq_jobs {
+    nq_ctx *head, **tail;
+    size_t n;
+} nq_jobs;
+
+/* A handler thread. */
+struct nq_slot {
+    nq_worker *worker;
+    nq_ctx *ctx;   /* what it runs, or NULL */
+    nq_jobs ahead; /* what was sent to its child besides, and has not begun as far as is known */
+    int wake_fd;   /* an eventfd on which the thread waits beside its child; -1: not made yet */
+    pthread_t thread;
+    bool stuck;
+};
+
+struct nq_worker {
+    /* fixed before the threads start */
+    nq *q;
+    nq_store *store;
+    nq_worker_options opts;
+    nq_log_fn log;
+    void *log_udata;
+    pid_t pid;
+    struct nq_route *routes;
+    size_t nroutes;
+    nq_layer *layers;
+    size_t nlayers;
+    struct nq_feed *feeds;
+    size_t nfeeds;
+    struct nq_slot *slots; /* opts.concurrency */
+    const char **types;    /* known_types_only */
+    uint64_t seq_max;      /* NQ_LEASE_SEQ_MAX; less in tests */
+    nq_listener listener;
+    struct nq_wake *wake;     /* may be NULL; of nq_worker_run */
+    int poke_fd;              /* wakes nq_worker_run */
+    struct nq_zygote *zygote; /* NULL: no handler is isolated */
+
+    atomic_uint refs; /* the owner and each handler thread */
+    atomic_bool started;
+    atomic_uint stops; /* calls of nq_worker_stop */
+    atomic_bool hint;  /* something was enqueued since the fetcher looked */
+    atomic_uint_least64_t claimed, done, retried, dead, snoozed, released, lease_lost, cancelled;
+    atomic_uint running;
+    atomic_bool told; /* some context has progress that was not taken out */
+    /* For nq_worker_silence_us: when liveness last went round (0: not joined yet), and since when the fetcher
+     * claims and the completer records (0: it does not). */
+    atomic_int_least64_t live_us, claiming_us, recording_us;
+
+    pthread_mutex_t lock; /* guards what follows, and slots[].ctx, feeds[].quiet */
+    pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, live_cond, bell_cond;
+    enum nq_phase phase;
+    nq_jobs ready, ended;
+    nq_jobs along;     /* plain completions that the next claim takes along */
+    bool carrying;     /* there will be one soon */
+    size_t unrecorded; /* in the ended list, along or being recorded */
+    size_t orphans;    /* of these */
+    size_t ahead;      /* in the slots' lists */
+    unsigned idle;     /* handler threads that wait */
+    bool rousing;      /* one of them was signalled and has not woken yet */
+    bool completer_idle;
+    uint64_t hint_queue; /* of the first hint since the fetcher looked, and the task that it names, or 0 */
+    nq_id hint_id;
+    bool hungry;         /* the fetcher waits for free slots */
+    bool asleep;         /* it waits for tasks */
+    bool bell_waits;     /* for it to do so */
+    int64_t wrote_us;    /* when a claim or an outcome of ours was committed last */
+    int64_t avg16_us;    /* 16 times the moving average of how long handlers take */
+    int64_t watch_until; /* the watch thread sleeps until then */
+    int64_t due_us;      /* an outcome of ours comes due then */
+    int64_t give_up_us;  /* NQ_PHASE_RECORD: stop trying then */
+    uint64_t member;     /* 0: not joined */
+    uint64_t seq;        /* of the last lease */
+    bool rejoin;         /* leases are used up */
+    bool looked;         /* for orphans, once */
+    uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
+    uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
+    bool sweep;          /* liveness is asked to see to the follow-ups now */
+    bool look;           /* and to look for requests to cancel */
+    bool drained;
+    size_t lost; /* outcomes that could not be recorded */
+    nq_err lost_err;
+};
+
+/* ---- worker.c */
+NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err);
+NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const char *fmt, ...)
+    NQ_PRINTF(3, 4);
+NQ_PRIVATE void nq_worker_unref(nq_worker *w);
+/* A failure: log it now and then, return how long to pause (100 ms growing to 5 s). A success ends it. */
+NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const char *what, const nq_err *err);
+NQ_PRIVATE void nq_away_ended(const nq_worker *w, struct nq_away *a, const char *what);
+
+/* ---- run.c: nq_worker_run */
+
+/* ---- stop.c: nq_worker_stop */
+/* Wake nq_worker_run. Async-signal-safe. */
+NQ_PRIVATE void nq_worker_poke(nq_worker *w);
+/* SIGINT and SIGTERM stop this worker, if its options say so; as they were, if it has them. */
+NQ_PRIVATE int nq_signals_take(nq_worker *w, nq_err *err);
+NQ_PRIVATE void nq_signals_give_back(nq_worker *w);
+
+/* ---- context.c */
+NQ_PRIVATE nq_ctx *nq_ctx_new(nq_worker *w);
+NQ_PRIVATE void nq_ctx_hold(nq_ctx *ctx, nq_claimed *claim, int64_t now_us);
+NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx); /* accepts NULL */
+/* With the lock held, of a context in a slot. */
+NQ_PRIVATE void nq_ctx_cancel(nq_ctx *ctx, enum nq_cause cause);
+NQ_PRIVATE void nq_ctx_close_fd(nq_ctx *ctx);
+NQ_PRIVATE bool nq_ctx_has_message(const nq_ctx *ctx);
+/* nq_ctx_progress, of a note with a size. Any thread. */
+NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note, size_t n);
+
+/* ---- dispatch.c */
+/* Run the attempt and decide what becomes of it. */
+NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out);
+/* Its two halves: the first runs in the child where the handler is isolated. */
+NQ_PRIVATE nq_verdict nq_dispatch_run(nq_ctx *ctx);
+NQ_PRIVATE void nq_dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome *out);
+/* What becomes of a task whose child died under it; the message is set. */
+NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out);
+/* The same once more, for an attempt that completed its task in a transaction which was not committed. */
+NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out);
+/* What becomes of a task whose worker died. */
+NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out);
+NQ_PRIVATE struct nq_route *nq_route_find(const nq_worker *w, const char *type);
+
+/* ---- threads.c */
+NQ_PRIVATE void *nq_handler_main(void *slot);
+NQ_PRIVATE void *nq_watch_main(void *worker);
+NQ_PRIVATE void nq_jobs_init(nq_jobs *l);
+NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx);
+NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l);
+NQ_PRIVATE void nq_jobs_unpop(nq_jobs *l, nq_ctx *ctx); /* to the front */
+/* The rest with the lock held. */
+/* The timeout of an attempt, within bounds: plain SQL may have written anything. */
+NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task);
+/* ctx is what the slot runs from now on. */
+NQ_PRIVATE void nq_slot_begin(struct nq_slot *slot, nq_ctx *ctx);
+/* What it ran has ended; out NULL: it never began, and is the caller's. */
+NQ_PRIVATE void nq_slot_end(struct nq_slot *slot, const nq_outcome *out);
+/* Attempts ended, that took so long together. */
+NQ_PRIVATE void nq_slots_ended(nq_worker *w, size_t n, int64_t took_us);
+NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx);    /* out is set */
+NQ_PRIVATE void nq_done_release(nq_worker *w, nq_ctx *ctx); /* give back, unstarted or abandoned */
+NQ_PRIVATE void nq_ready_release(nq_worker *w);             /* all that are unstarted */
+/* Wake one idle handler for what is ready; it wakes the next before it runs its task. So quick tasks are run
+ * by few threads, without a switch for each. */
+NQ_PRIVATE void nq_ready_rouse(nq_worker *w);
+NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
+NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
+
+/* ---- fetch.c */
+NQ_PRIVATE void *nq_fetch_main(void *worker);
+NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w); /* with the lock held: how many to claim now */
+NQ_PRIVATE void nq_fetch_wake(void *worker, uint64_t queue, nq_id id); /* the listener */
+
+/* ---- carry.c: completions that the next claim takes along. While w->carrying they are kept for it. */
+typedef struct nq_along {
+    size_t n;
+    nq_ctx *ctx[NQ_FINISH_MAX];
+    nq_outcome *outs[NQ_FINISH_MAX];
+} nq_along;
+/* With the lock held: take what waits; no claim will come soon, what waits is the completer's. */
+NQ_PRIVATE void nq_along_take(nq_worker *w, nq_along *a);
+NQ_PRIVATE void nq_carry_end(nq_worker *w);
+/* Without: after the claim they are recorded, or the completer's. */
+NQ_PRIVATE void nq_along_settle(nq_worker *w, nq_along *a, enum nq_carried carried);
+
+/* ---- completer.c */
+NQ_PRIVATE void *nq_completer_main(void *worker);
+/* These outcomes are recorded: count, tell the error hook, let go. committed: all of them were ours, whatever
+ * their results say. */
+NQ_PRIVATE void nq_settle(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed);
+
+/* ---- steer.c: what concerns attempts that run */
+/* The listener of requests to cancel: have liveness look for them. Any thread. */
+NQ_PRIVATE void nq_steer_look(void *worker);
+/* Look, and cancel. */
+NQ_PRIVATE int nq_steer_cancels(nq_worker *w, nq_err *err);
+/* Progress, as one thread writes it. */
+typedef struct nq_reports nq_reports;
+NQ_PRIVATE int nq_reports_new(nq_reports **out, nq_worker *w, nq_err *err);
+NQ_PRIVATE void nq_reports_free(nq_reports *r); /* accepts NULL */
+/* Write what is new since the last time, take away what is over. What fails is done the next time. */
+NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err);
+
+/* ---- wake.c: what other processes tell. Nothing of it need work: the fetcher looks anyway. */
+NQ_PRIVATE void nq_wake_start(nq_worker *w);
+NQ_PRIVATE void nq_wake_stop(nq_worker *w); /* tell its threads to end */
+NQ_PRIVATE void nq_wake_free(nq_worker *w); /* and wait for them */
+
+/* ---- wake_bell.c: the thread of the bell */
+typedef struct nq_wake_bell nq_wake_bell;
+/* NULL: there is none, or no room for one. The arguments are nq_bell_new's. */
+NQ_PRIVATE nq_wake_bell *nq_wake_bell_start(nq_worker *w, const uint64_t queues[], size_t n, bool told);
+NQ_PRIVATE void nq_wake_bell_stop(nq_wake_bell *b); /* tell it to end; accepts NULL */
+NQ_PRIVATE void nq_wake_bell_free(nq_wake_bell *b); /* and wait for it */
+
+/* ---- reclaim.c */
+/* Look for up to `max` running tasks of dead workers and hand them to the completer. *all: none was left
+ * for want of memory. */
+NQ_PRIVATE int nq_reclaim(nq_worker *w, size_t max, size_t *found, bool *all, nq_err *err);
+
+/* ---- liveness.c */
+NQ_PRIVATE void *nq_liveness_main(void *worker);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* Death of a worker's process: its tasks run again, a crash is an attempt, and a killer task ends dead. */
+#include "suites.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+struct crash_plan {
+    const char *type; /* of the task that is waited for, or kills */
+    int fd;
+    bool kills;
+    unsigned concurrency;
+};
+
+static nq_verdict crash_handler(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct crash_plan *plan = udata;
+    (void)ctx;
+    if (strcmp(task->type, plan->type) != 0)
+        return NQ_DONE;
+    t_tell(plan->fd, task->id);
+    if (plan->kills)
+        kill(getpid(), SIGKILL);
+    for (;;)
+        pause(); /* until somebody kills us */
+}
+
+/* The default lease is long enough to show that a lock told of the death; where there are none it has to run
+ * out. */
+#define CRASH_OPTIONS(...) P_OPTIONS(.lease_us = P_DYING_LEASE, __VA_ARGS__)
+
+/* Short, and the same for all: those that were claimed beside a killer come back with it, unless something
+ * else parts them. */
+static int64_t crash_soon(unsigned attempt, const nq_task *task, void *udata)
+{
+    (void)attempt, (void)task, (void)udata;
+    return NQ_MS(20);
+}
+
+static void crash_worker(int fd, void *arg)
+{
+    struct crash_plan *plan = arg;
+    plan->fd = fd;
+    nq *q = t_open();
+    nq_worker *p = p_new(q, CRASH_OPTIONS(.concurrency = plan->concurrency, .retry_policy = crash_soon),
+                         crash_handler, plan);
+    nq_err err;
+    nq_worker_run(p, &err);
+}
+
+struct crash_hook {
+    int calls, finals;
+    char error[200];
+};
+
+static void crash_on_error(const nq_task *task, const char *error, bool final, void *udata)
+{
+    struct crash_hook *h = udata;
+    (void)task;
+    __atomic_add_fetch(&h->calls, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&h->finals, final, __ATOMIC_SEQ_CST);
+    snprintf(h->error, sizeof h->error, "%s", error);
+}
+
+static void crash_fill(int n, const char *type, int max_retries)
+{
+    nq *q = t_open();
+    for (int i = 0; i < n; i++)
+        T_ADD(q, .type = type, .unique = NQ_UNIQUE_NONE, .max_retries = max_retries);
+    nq_close(q);
+}
+
+START_TEST(kill_9_of_a_worker_loses_nothing_and_its_tasks_run_again_soon)
+{
+    crash_fill(30, "t", 10);
+    struct crash_plan plan = {.type = "t", .concurrency = 5};
+    t_child child;
+    t_fork(&child, crash_worker, &plan);
+    for (int i = 0; i < 5; i++)
+        t_hear(child.fd, 20);
+    t_kill(&child, SIGKILL);
+    int64_t start = t_mono();
+    nq *q = t_open();
+    int n = 0;
+    struct crash_hook hook = {0};
+    p_thread t;
+    p_start(&t,
+            p_new(q,
+                  CRASH_OPTIONS(.on_error = crash_on_error, .error_udata = &hook, .retry_policy = crash_soon),
+                  p_count, &n));
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 30);
+    int64_t took = t_mono() - start;
+    p_stop(&t);
+    ck_assert_int_eq(n, 30);
+    ck_assert_int_lt(took, NQ_SECONDS(10) * T_SLOW_FACTOR); /* far below the lease of 30 s */
+    ck_assert_int_ge(p_load(&hook.calls), 5);               /* each crash is reported */
+    ck_assert_int_eq(hook.finals, 0);
+    ck_assert_ptr_nonnull(strstr(hook.error, "died"));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), 0);
+    nq_close(q);
+}
+END_TEST
+
+static nq_verdict crash_look(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    (void)ctx;
+    nq_task *seen = udata;
+    *seen = *task;
+    ck_assert_ptr_nonnull(task->last_error);
+    return NQ_DONE;
+}
+
+START_TEST(a_crash_consumes_an_attempt)
+{
+    crash_fill(1, "t", 10);
+    struct crash_plan plan = {.type = "t", .concurrency = 1};
+    t_child child;
+    t_fork(&child, crash_worker, &plan);
+    t_hear(child.fd, 20);
+    t_kill(&child, SIGKILL);
+    nq *q = t_open();
+    nq_task seen = {0};
+    p_thread t;
+    p_start(&t, p_new(q, CRASH_OPTIONS(.concurrency = 0), crash_look, &seen));
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 30);
+    p_stop(&t);
+    ck_assert_uint_eq(seen.attempt, 2);
+    ck_assert_uint_eq(seen.crashes, 1);
+    ck_assert_uint_eq(seen.generation, 2);
+    nq_close(q);
+}
+END_TEST
+
+/* Of NanoQ: a crash is no attempt there, so a task that kills its worker runs for ever. */
+START_TEST(a_task_that_kills_its_worker_is_dead_after_max_crashes)
+{
+    crash_fill(1, "killer", 10);
+    crash_fill(12, "innocent", 10);
+    struct crash_plan plan = {.type = "killer", .kills = true, .concurrency = 2};
+    t_child child;
+    int deaths = 0;
+    for (bool dead = false; !dead && deaths < 12; deaths++) {
+        t_fork(&child, crash_worker, &plan);
+        /* It ends by its own hand, or lives on once the killer is dead. */
+        int64_t until = t_mono() + NQ_SECONDS(25) * T_SLOW_FACTOR;
+        int status = 0;
+        while (waitpid(child.pid, &status, WNOHANG) == 0) {
+            ck_assert_int_lt(t_mono(), until);
+            dead = t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'killer' AND state = 3") == 1;
+            if (dead)
+                break;
+            t_pause_ms(10);
+        }
+        if (dead) {
+            T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE type = 'innocent'") == 0, 20);
+            t_kill(&child, SIGKILL);
+        } else {
+            close(child.fd);
+        }
+    }
+    ck_assert_int_le(deaths, 6);
+    ck_assert_int_eq(t_sql("SELECT crashes FROM nanoq_finished WHERE type = 'killer'"), 4); /* more than 3 */
+    ck_assert_int_eq(t_sql("SELECT attempts FROM nanoq_finished WHERE type = 'killer'"), 4);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'innocent'"), 0);
+    char *error = t_text(t_side(), "SELECT error FROM nanoq_finished WHERE type = 'killer'");
+    ck_assert_ptr_nonnull(strstr(error, "worker died"));
+    free(error);
+}
+END_TEST
+
+START_TEST(a_task_out_of_attempts_is_dead_at_its_first_crash)
+{
+    crash_fill(1, "t", NQ_NO_RETRY);
+    struct crash_plan plan = {.type = "t", .concurrency = 1};
+    t_child child;
+    t_fork(&child, crash_worker, &plan);
+    nq_id id = t_hear(child.fd, 20);
+    t_kill(&child, SIGKILL);
+    nq *q = t_open();
+    int n = 0;
+    struct crash_hook hook = {0};
+    p_thread t;
+    p_start(&t, p_new(q, CRASH_OPTIONS(.on_error = crash_on_error, .error_udata = &hook), p_count, &n));
+    T_WAIT(t_state(q, id) == NQ_STATE_DEAD, 30);
+    T_WAIT(p_load(&hook.finals) == 1, 10);
+    p_stop(&t);
+    ck_assert_int_eq(n, 0);
+    nq_close(q);
+}
+END_TEST
+
+/* DESIGN's worst case: a worker that is stopped past its lease, replaced, and then wakes. */
+START_TEST(a_stopped_worker_that_wakes_changes_nothing)
+{
+    crash_fill(1, "t", 10);
+    nq *setup = t_open();
+    t_sql("UPDATE nanoq_tasks SET timeout_ms = 3600000");
+    nq_close(setup);
+    struct crash_plan plan = {.type = "t", .concurrency = 1};
+    t_child child;
+    t_fork(&child, crash_worker, &plan);
+    nq_id id = t_hear(child.fd, 20);
+    kill(child.pid, SIGSTOP);
+    nq *q = t_open();
+    int n = 0;
+    p_thread t;
+    p_start(&t, p_new(q, P_OPTIONS(.lease_us = NQ_SECONDS(3)), p_count, &n));
+    T_WAIT(p_load(&n) == 1, 30);
+    T_WAIT(t_state(q, id) == -1, 10);
+    int64_t members = t_sql("SELECT MAX(id) FROM nanoq_processors");
+    kill(child.pid, SIGCONT);
+    /* It learns of its death at its next beat and joins anew; the task stays done. */
+    T_WAIT(t_sql("SELECT MAX(id) FROM nanoq_processors") > members, 25);
+    ck_assert_int_eq(t_state(q, id), -1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), 0);
+    t_kill(&child, SIGKILL);
+    p_stop(&t);
+    ck_assert_int_eq(n, 1);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(orphans_of_long_ago_are_found_at_the_start)
+{
+    nq *q = t_open();
+    nq_id id = T_ADD(q, .type = "t");
+    t_free_claimed(t_claim_one(q, NQ_LEASE(999, 5))); /* a worker that has no row */
+    nq_task seen = {0};
+    p_thread t;
+    p_start(&t, p_new(q, CRASH_OPTIONS(.concurrency = 0), crash_look, &seen));
+    T_WAIT(t_state(q, id) == -1, 15);
+    p_stop(&t);
+    ck_assert_uint_eq(seen.crashes, 1);
+    nq_close(q);
+}
+END_TEST
+
+Suite *suite_crash(void)
+{
+    Suite *s = suite_create("crash");
+    TCase *c = t_case(s, "crash", 60);
+    tcase_add_test(c, kill_9_of_a_worker_loses_nothing_and_its_tasks_run_again_soon);
+    tcase_add_test(c, a_crash_consumes_an_attempt);
+    tcase_add_test(c, a_task_that_kills_its_worker_is_dead_after_max_crashes);
+    tcase_add_test(c, a_task_out_of_attempts_is_dead_at_its_first_crash);
+    tcase_add_test(c, a_stopped_worker_that_wakes_changes_nothing);
+    tcase_add_test(c, orphans_of_long_ago_are_found_at_the_start);
+    return s;
+}
