@@ -234,7 +234,7 @@ START_TEST(two_prefixes_live_in_one_database)
     T_OK(nq_member_join(&mb, nq_store_of(b), "b", &t_last));
     T_OK(nq_member_watch(ma, NQ_SECONDS(30), &died, &t_last));
     ck_assert_uint_eq(died, 0);
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM a_workers"), 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM a_processors"), 1);
     T_OK(nq_member_leave(ma, &t_last));
     T_OK(nq_member_leave(mb, &t_last));
     nq_close(a);
