@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The handle behind nq: what the worker needs of it beside the store. */
-#ifndef NQ_QUEUE_H
-#define NQ_QUEUE_H
+#ifndef NQ_API_H
+#define NQ_API_H
 
 #include "../store/store.h"
 
@@ -40,11 +40,8 @@ NQ_PRIVATE nq_hints *nq_hints_of(nq *q);
 NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place);
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place);
 
-/* admin.c: NQ_ENOTFOUND, and which task. */
+/* list.c: NQ_ENOTFOUND, and which task. */
 NQ_PRIVATE int nq_absent(nq_id id, nq_err *err);
-
-/* queue.c: NQ_EINVAL where this is no handle that the store can work with; NQ_OWN_TX is one. */
-NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err);
 
 /* spec.c: check one spec, of whatever header's size, and fill in the defaults. Payloads have at most
  * `allowed` bytes by the options and `possible` by the database. */

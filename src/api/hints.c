@@ -27,34 +27,6 @@ struct nq_hints {
     atomic_int_least64_t empty_until[HINTS_PLACES]; /* our clock */
 };
 
-NQ_PRIVATE uint64_t nq_hint_queue(const char *name)
-{
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 1099511628211u;
-    return h != NQ_HINT_ANY ? h : 1;
-}
-
-/* Abstract addresses are seen in one network namespace of one running kernel. */
-NQ_PRIVATE uint64_t nq_hint_host(void)
-{
-    char text[128] = "", space[64] = "";
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    const bool boot = f && fgets(text, 64, f);
-    if (f)
-        fclose(f);
-    if (!boot || readlink("/proc/self/ns/net", space, sizeof(space) - 1) <= 0)
-        return 0;
-    text[strcspn(text, "\n")] = '\0';
-    memcpy(text + strlen(text), space, strlen(space) + 1);
-    return nq_hint_queue(text);
-}
-
-NQ_PRIVATE char *nq_store_watched(const nq_store *s)
-{
-    return (s->hints & NQ_HINTS_LOCAL) && s->driver->watched ? s->driver->watched(s) : NULL;
-}
-
 /* "nanoq." and 32 hex digits. Nothing to name: no local hints. */
 static int hints_name(nq_hints *h, nq_err *err)
 {

@@ -102,13 +102,6 @@ nq_store *nq_store_of(nq *q)
     return q->store;
 }
 
-int nq_migrate(nq *q, nq_err *err)
-{
-    int rc = nq_usable(q, err);
-
-    return rc != NQ_OK ? rc : nq_store_migrate(q->store, err);
-}
-
 /* ---- Listeners ---- */
 
 void nq_listen(nq *q, nq_listener *l)
@@ -185,26 +178,6 @@ void nq_hint(nq *q, const char *queue)
 }
 
 /* ---- Enqueue ---- */
-
-NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err)
-{
-    static const char *const names[] = {"no known database", "MySQL", "SQLite"};
-    const int ours = (int)s->driver->tx_kind;
-
-    if (!tx.ops && !tx.conn)
-        return NQ_OK;
-    if (!tx.ops || !tx.conn)
-        return nq_err_set(err, NQ_EINVAL,
-                          "the transaction handle is not from nq_tx_mysql or nq_tx_sqlite, or its "
-                          "connection is NULL");
-    if (tx.ops->size < sizeof(*tx.ops) || !tx.ops->exec || !tx.ops->in_tx)
-        return nq_err_set(err, NQ_EINVAL, "the transaction handle is from an incompatible version of nanoq");
-    const int theirs = (int)tx.ops->kind;
-    if (theirs != ours)
-        return nq_err_set(err, NQ_EINVAL, "the transaction handle is of %s, this queue is on %s",
-                          names[theirs == NQ_TX_MYSQL || theirs == NQ_TX_SQLITE ? theirs : 0], names[ours]);
-    return NQ_OK;
-}
 
 /* Is it due, or will it be sooner than an idle worker looks? */
 static bool queue_is_due(const nq_new *task)

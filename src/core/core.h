@@ -90,15 +90,25 @@ NQ_PRIVATE int nq_url_parse(nq_url *out, const char *text, nq_err *err);
 NQ_PRIVATE void nq_url_free(nq_url *u); /* wipes the password */
 NQ_PRIVATE const char *nq_url_option_get(const nq_url *u, const char *name, const char *fallback);
 
-/* ---- validate.c -- names and options as the public header allows them */
+/* ---- utf8.c */
 /* Bytes of the valid UTF-8 character at the start of p[0..n), its code point in *cp; 0 when there is none. */
 NQ_PRIVATE size_t nq_utf8(const char *p, size_t n, uint32_t *cp);
+
+/* ---- validate.c -- names and options as the public header allows them */
 NQ_PRIVATE int nq_check_queue(const char *queue, nq_err *err);
 NQ_PRIVATE int nq_check_type(const char *type, nq_err *err);
 NQ_PRIVATE int nq_check_prefix(const char *prefix, nq_err *err);
 /* A copy of an options struct of the caller's, which may be older (smaller) than ours, or NULL. Refuses
  * size 0 and a bigger one whose extra bytes are not zero. */
 NQ_PRIVATE int nq_options_copy(void *out, size_t ours, const void *theirs, const char *what, nq_err *err);
+
+/* ---- hint_name.c -- what a queue is called in a hint; a queue's name is never NQ_HINT_ANY */
+#define NQ_HINT_ANY    ((uint64_t)0)
+#define NQ_HINT_CANCEL UINT64_MAX /* no queue: somebody asked to cancel a running task */
+#define NQ_HINT_QUEUES 8          /* of one hint; more of them are NQ_HINT_ANY */
+NQ_PRIVATE uint64_t nq_hint_queue(const char *name);
+/* This host, as datagrams see it; 0: cannot tell. */
+NQ_PRIVATE uint64_t nq_hint_host(void);
 
 /* ---- state.c -- states and legal moves as one table */
 enum nq_move {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Completion in the caller's transaction, and finding out afterwards whether it took effect. */
-#include "../api/api.h"
+#include "store.h"
 
 /* ---- The caller's transaction ---- */
 

@@ -2,7 +2,7 @@
 /* Creating the tables, telling whether they are there, and dropping them. */
 #include <ctype.h>
 
-#include "../api/api.h"
+#include "store.h"
 
 /* ---- The version ---- */
 
@@ -148,31 +148,6 @@ NQ_PRIVATE int nq_store_migrate(nq_store *s, nq_err *err)
     return code;
 }
 
-NQ_API int nq_migration_sql(char **sql, const char *url, nq_err *err)
-{
-    nq_store *s = calloc(1, sizeof(*s)); /* never opened: it only holds the driver and the prefix */
-    nq_buf text = {0};
-    int code;
-    if (!s)
-        return nq_err_nomem(err);
-    if (!sql) {
-        code = nq_err_set(err, NQ_EINVAL, "sql is NULL");
-        goto out;
-    }
-    if ((code = nq_store_configure(s, url, err)))
-        goto out;
-    if (nq_sql_expand(s, s->driver->schema_sql, &text)) {
-        code = nq_err_nomem(err);
-        goto out;
-    }
-    *sql = text.p;
-    text = (nq_buf){0};
-out:
-    nq_buf_free(&text);
-    nq_store_close(s);
-    return code;
-}
-
 /* ---- Dropping ---- */
 
 /* The version goes first: what a drop that stopped in the middle left is then finished by either call. */
@@ -195,14 +170,10 @@ static int migrate_down(nq_conn *c, void *arg, nq_err *err)
     return code;
 }
 
-NQ_API int nq_drop_tables(nq *q, nq_err *err)
+NQ_PRIVATE int nq_store_drop(nq_store *s, nq_err *err)
 {
     nq_buf text = {0};
-    int code = nq_usable(q, err);
-    if (code)
-        return code;
-    nq_store *s = nq_store_of(q);
-    code = nq_sql_expand(s, migrate_drops, &text);
+    int code = nq_sql_expand(s, migrate_drops, &text);
     code = code ? nq_err_nomem(err) : nq_store_do(s, migrate_down, text.p, err);
     nq_buf_free(&text);
     return code;

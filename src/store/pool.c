@@ -114,7 +114,6 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c)
         pool_forget(p);
         return;
     }
-    c->used_us = nq_mono_us();
     pthread_mutex_lock(&p->mutex);
     c->next = p->idle;
     p->idle = c;

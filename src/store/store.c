@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Opening a store by URL; transactions that are tried again. */
+/* Opening a store by URL. */
 #include <stdio.h>
 
 #include "store.h"
@@ -7,11 +7,6 @@
 #define STORE_CONNECTIONS     10
 #define STORE_MIN_CONNECTIONS 4
 #define STORE_MAX_CONNECTIONS 1000
-#define STORE_LOST_TRIES      3              /* with a connection that broke */
-#define STORE_TRY_US          NQ_SECONDS(10) /* no new try when this much time went by */
-#define STORE_LOST_US         NQ_MS(500)     /* or this much, and the connection broke: that was a time-out */
-#define STORE_PAUSE_US        NQ_MS(1)       /* before the second try; doubles */
-#define STORE_MAX_PAUSE_US    NQ_MS(50)      /* on hot keys many tries help, long pauses do not */
 
 /* ---- Opening ---- */
 
@@ -186,63 +181,6 @@ NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], siz
     return n ? s->driver->enqueue(s, tx, tasks, n, ids, results, err) : NQ_OK;
 }
 
-/* ---- Trying again ---- */
-
-/* One try on a pooled connection. *again: may it be tried again? */
-static int store_try(nq_store *s, nq_tx_fn fn, void *arg, bool tx, bool *again, nq_err *err)
-{
-    nq_conn *c;
-    int code = nq_pool_get(s, &c, err);
-    *again = false; /* a database that cannot be reached is the caller's to wait for */
-    if (code)
-        return code;
-    if (tx && (code = s->driver->begin(c, err)))
-        goto out;
-    code = fn(c, arg, err);
-    if (tx && !code)
-        code = s->driver->commit(c, err);
-    else if (tx && !c->broken)
-        s->driver->rollback(c);
-out:
-    *again = code == NQ_ECONFLICT || code == NQ_EUNAVAILABLE;
-    nq_pool_put(c);
-    return code;
-}
-
-static int store_tries(nq_store *s, nq_tx_fn fn, void *arg, bool tx, nq_err *err)
-{
-    const int64_t start = nq_mono_us();
-    int64_t pause = STORE_PAUSE_US;
-    unsigned lost = 0;
-    nq_err why = {0};
-    int code = NQ_OK;
-    for (unsigned i = 0; i < NQ_TX_TRIES; i++) {
-        bool again;
-        code = store_try(s, fn, arg, tx, &again, &why);
-        const int64_t took = nq_mono_us() - start;
-        if (!again || took > STORE_TRY_US)
-            break;
-        if (code == NQ_EUNAVAILABLE && (++lost >= STORE_LOST_TRIES || took > STORE_LOST_US))
-            break;
-        if (i + 1 < NQ_TX_TRIES)
-            nq_sleep_us(pause / 2 + (int64_t)nq_random((uint64_t)pause));
-        pause = pause * 2 < STORE_MAX_PAUSE_US ? pause * 2 : STORE_MAX_PAUSE_US;
-    }
-    if (code && err)
-        *err = why;
-    return code;
-}
-
-NQ_PRIVATE int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)
-{
-    return store_tries(s, fn, arg, true, err);
-}
-
-NQ_PRIVATE int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)
-{
-    return store_tries(s, fn, arg, false, err);
-}
-
 /* ---- The clock ---- */
 
 static int store_now_row(const nq_val cols[], size_t ncols, void *arg)
@@ -264,4 +202,9 @@ NQ_PRIVATE int nq_store_now(nq_store *s, int64_t *us, nq_err *err)
     if (!code)
         *us = now;
     return code;
+}
+
+NQ_PRIVATE char *nq_store_watched(const nq_store *s)
+{
+    return (s->hints & NQ_HINTS_LOCAL) && s->driver->watched ? s->driver->watched(s) : NULL;
 }

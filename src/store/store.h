@@ -9,9 +9,9 @@
 
 /*
  * Three layers, each seeing only the one below:
- *   queue.c, worker        call nq_store_*: transactions, retries of transient faults, pooling
- *   tasks.c members.c ...     SQL that both databases share, over nq_driver.exec
- *   mysql*.c, sqlite*.c       nq_driver: connecting, error mapping, and the few hot statements that differ
+ *   src/api, src/worker         call nq_store_*: transactions, retries of transient faults, pooling
+ *   outcomes.c members.c ...    SQL that both databases share, over nq_driver.exec
+ *   mysql/, sqlite/             nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
 #define NQ_SCHEMA_VERSION 2
@@ -84,6 +84,8 @@ NQ_PRIVATE void nq_store_close(nq_store *s);
 /* NQ_OK when the tables are there at NQ_SCHEMA_VERSION, else NQ_ENOTMIGRATED, NQ_ESCHEMA. */
 NQ_PRIVATE int nq_store_check(nq_store *s, nq_err *err);
 NQ_PRIVATE int nq_store_migrate(nq_store *s, nq_err *err);
+/* Drop the tables, tasks and all. */
+NQ_PRIVATE int nq_store_drop(nq_store *s, nq_err *err);
 NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                 int results[], nq_err *err);
 /* How much a payload may have so that one statement fits the server's packet. */
@@ -139,7 +141,10 @@ NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t
  * under the lease. One that is to be cancelled ends so. Calling again is safe. */
 NQ_PRIVATE int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[], size_t n, nq_err *err);
 
-/* -- complete.c: completion in the caller's transaction. -- */
+/* -- tx.c, complete_in.c: completion in the caller's transaction. -- */
+
+/* NQ_EINVAL where this is no handle that the store can work with; NQ_OWN_TX is one. */
+NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err);
 
 /* The columns that a task keeps when it moves from {tasks} to {finished}. */
 #define NQ_MOVED_COLUMNS                                                                                     \
@@ -226,12 +231,6 @@ enum nq_hints_kind {
     NQ_HINTS_SERVER = 2 /* through the database server */
 };
 
-/* A queue in a hint, or NQ_HINT_ANY. */
-#define NQ_HINT_ANY    ((uint64_t)0)
-#define NQ_HINT_CANCEL UINT64_MAX /* no queue: somebody asked to cancel a running task */
-#define NQ_HINT_QUEUES 8          /* of one hint; more of them are NQ_HINT_ANY */
-NQ_PRIVATE uint64_t nq_hint_queue(const char *name);
-
 /* bell.c: a bell of a worker, which others ring through the server. One thread at a time but for
  * interrupt. */
 typedef struct nq_bell nq_bell;
@@ -252,9 +251,6 @@ NQ_PRIVATE int nq_ringer_new(nq_ringer **out, nq_store *s, nq_err *err);
 NQ_PRIVATE void nq_ringer_free(nq_ringer *r); /* what was asked for is rung, if the server answers at once */
 /* Does not wait. told: somebody got a local hint; what is left to do is not urgent. */
 NQ_PRIVATE void nq_ringer_ring(nq_ringer *r, const uint64_t queues[], size_t n, bool told);
-/* This host, as datagrams see it; 0: cannot tell. */
-NQ_PRIVATE uint64_t nq_hint_host(void);
-
 /* The absolute name of a file that is written to when anything is committed, to be freed, or NULL. */
 NQ_PRIVATE char *nq_store_watched(const nq_store *s);
 
@@ -275,9 +271,8 @@ struct nq_store {
 /* Drivers embed this as the first member of their connection. Used by one thread at a time. */
 struct nq_conn {
     nq_store *store;
-    nq_conn *next;   /* in the pool */
-    bool broken;     /* to be closed, not pooled */
-    int64_t used_us; /* monotonic time of the last use */
+    nq_conn *next; /* in the pool */
+    bool broken;   /* to be closed, not pooled */
 };
 
 /* store.c: read the URL into s->url, s->driver and s->prefix; nothing is connected. */

@@ -303,3 +303,20 @@ NQ_PRIVATE void *nq_completer_main(void *arg)
         completer_drop(&c);
     return NULL;
 }
+
+NQ_PRIVATE void nq_along_settle(nq_worker *w, nq_along *a, enum nq_carried carried)
+{
+    if (a->n == 0)
+        return;
+    if (carried == NQ_CARRIED) {
+        nq_settle(w, a->ctx, a->n, false);
+        return;
+    }
+    pthread_mutex_lock(&w->lock);
+    for (size_t i = 0; i < a->n; i++) {
+        a->ctx[i]->unknown = carried == NQ_CARRIED_UNKNOWN;
+        nq_jobs_push(&w->ended, a->ctx[i]);
+    }
+    nq_carry_end(w);
+    pthread_mutex_unlock(&w->lock);
+}

@@ -154,43 +154,6 @@ nq_verdict nq_fail(nq_ctx *ctx, nq_verdict verdict, const char *fmt, ...)
     return verdict;
 }
 
-/* ---- Progress ---- */
-
-/* The start of a text that fits, without half a character. */
-static size_t context_note(const char *text, size_t n)
-{
-    if (n <= NQ_MAX_NOTE)
-        return n;
-    for (n = NQ_MAX_NOTE; n > NQ_MAX_NOTE - 4 && ((unsigned char)text[n] & 0xc0) == 0x80; n--)
-        ;
-    return n;
-}
-
-NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note, size_t n)
-{
-    nq_progress *now = malloc(sizeof *now);
-    if (!now)
-        return; /* the next one may get through */
-    now->of = (nq_attempt){ctx->claim->task.id, ctx->claim->lease};
-    now->done = done > 0 ? done : 0;
-    now->total = total > 0 ? total : 0;
-    now->note_size = context_note(note, n);
-    if (now->note_size)
-        memcpy(now->note, note, now->note_size);
-    /* Whoever takes one out owns it, so no lock is needed. */
-    free(atomic_exchange(&ctx->progress, now));
-    if (!atomic_load(&ctx->worker->told))
-        atomic_store(&ctx->worker->told, true);
-}
-
-void nq_ctx_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note)
-{
-    if (ctx->page)
-        nq_child_progress(ctx, done, total, note);
-    else
-        nq_ctx_set_progress(ctx, done, total, note, note ? strlen(note) : 0);
-}
-
 /* ---- Completion in the handler's own transaction ---- */
 
 int nq_ctx_complete_in(nq_ctx *ctx, nq_tx tx, nq_err *err)

@@ -4,16 +4,6 @@
 
 #define DISPATCH_PART_US NQ_SECONDS(1)
 
-NQ_PRIVATE struct nq_route *nq_route_find(const nq_worker *w, const char *type)
-{
-    for (size_t i = 0; i < w->nroutes; i++) {
-        const char *t = w->routes[i].type;
-        if (t == type || (t && type && strcmp(t, type) == 0))
-            return &w->routes[i];
-    }
-    return NULL;
-}
-
 nq_verdict nq_next_run(nq_next *next, nq_ctx *ctx, const nq_task *task)
 {
     const nq_worker *w = next->worker;

@@ -160,7 +160,7 @@ static void liveness_cancels(struct liveness *l)
     nq_err err = {0};
     l->looked_us = nq_mono_us();
     l->cancels_us = INT64_MAX;
-    liveness_went(l, nq_steer_cancels(l->worker, &err), "looking for tasks to cancel", &err, &l->cancels_us);
+    liveness_went(l, nq_cancels_look(l->worker, &err), "looking for tasks to cancel", &err, &l->cancels_us);
 }
 
 static void liveness_progress(struct liveness *l)

@@ -22,41 +22,6 @@ struct fetch_claim {
     bool hinted; /* there may well be something */
 };
 
-/* How many tasks beyond the free handlers are worth holding: what the handlers finish in a moment. None when
- * they are slow, so that tasks stay where another worker can take them, and none at batch 1. */
-static size_t fetch_prefetch(const nq_worker *w)
-{
-    int64_t avg = w->avg16_us / 16 + 1;
-    int64_t n = NQ_PREFETCH_WINDOW_US * (int64_t)w->opts.concurrency / avg;
-    return n < (int64_t)w->opts.batch ? (size_t)n : w->opts.batch - 1;
-}
-
-NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
-{
-    size_t busy = atomic_load(&w->running) + w->ahead + w->ready.n, slots = w->opts.concurrency;
-    size_t prefetch = fetch_prefetch(w), want;
-    if (w->unrecorded - w->along.n >= NQ_UNRECORDED_MAX)
-        return 0;
-    /* Below half of the prefetch, so that one claim fetches many. */
-    if (busy >= slots && (busy - slots >= prefetch || busy - slots > prefetch / 2))
-        return 0;
-    want = slots + prefetch - busy;
-    return want < w->opts.batch ? want : w->opts.batch;
-}
-
-NQ_PRIVATE void nq_fetch_wake(void *arg, uint64_t queue, nq_id id)
-{
-    nq_worker *w = arg;
-    if (atomic_exchange(&w->hint, true))
-        return; /* the fetcher has not looked since the last one */
-    pthread_mutex_lock(&w->lock);
-    w->hint_queue = queue;
-    w->hint_id = id;
-    if (!w->hungry) /* else it looks when a handler ends */
-        pthread_cond_signal(&w->fetch_cond);
-    pthread_mutex_unlock(&w->lock);
-}
-
 static void fetch_look_now(nq_worker *w, int64_t now)
 {
     for (size_t i = 0; i < w->nfeeds; i++) {

@@ -67,7 +67,7 @@ static void wake_pass(struct nq_wake *wake, int64_t now)
     wake->claimed = claimed;
     wake->next_us = now + wake->gap_us;
     if (wake->cancels)
-        nq_steer_look(w);
+        nq_cancels_wake(w);
     if (wake->pending)
         nq_fetch_wake(w, wake->told_queue, wake->told_id);
     wake->pending = wake->cancels = false;
@@ -171,7 +171,7 @@ static void wake_echo(struct nq_wake *wake, int64_t now)
 {
     wake->echo_us = ++wake->echo < WAKE_ECHOES ? now + wake_echo_us[wake->echo] : INT64_MAX;
     nq_fetch_wake(wake->worker, NQ_HINT_ANY, 0);
-    nq_steer_look(wake->worker); /* what was written may be a request to cancel */
+    nq_cancels_wake(wake->worker); /* what was written may be a request to cancel */
 }
 
 /* ---- The listener's thread ---- */

@@ -57,7 +57,7 @@ static int64_t wake_bell_once(nq_wake_bell *b, int64_t pause)
     if (rc == NQ_OK) {
         if (rung) {
             nq_fetch_wake(w, NQ_HINT_ANY, 0);
-            nq_steer_look(w);
+            nq_cancels_wake(w);
         }
         return 0;
     }

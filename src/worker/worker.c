@@ -11,43 +11,6 @@
 #define WORKER_MAX_BATCH       1000
 #define WORKER_BATCH           500 /* a commit costs as much as 50 to 100 tasks: docs/performance.md */
 
-NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const char *fmt, ...)
-{
-    char text[768];
-    va_list ap;
-    if (!w->log)
-        return;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    w->log(w->log_udata, level, text);
-}
-
-NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const char *what, const nq_err *err)
-{
-    int64_t now = nq_mono_us();
-    bool first = a->pause_us == 0;
-    if (first)
-        a->since_us = now;
-    if (first || now - a->logged_us >= NQ_SECONDS(30)) {
-        nq_worker_log(w, NQ_LOG_WARN, "%s: %s", what, err->message);
-        a->logged_us = now;
-    }
-    a->pause_us = first ? NQ_MS(100) : a->pause_us * 2;
-    if (a->pause_us > NQ_SECONDS(5))
-        a->pause_us = NQ_SECONDS(5);
-    return a->pause_us;
-}
-
-NQ_PRIVATE void nq_away_ended(const nq_worker *w, struct nq_away *a, const char *what)
-{
-    if (a->pause_us == 0)
-        return;
-    nq_worker_log(w, NQ_LOG_INFO, "%s: works again after %.1f s", what,
-                  (double)(nq_mono_us() - a->since_us) / 1e6);
-    a->pause_us = 0;
-}
-
 /* ---- Options ---- */
 
 static int worker_duration(int64_t *value, int64_t fallback, int64_t least, const char *name, nq_err *err)
@@ -210,7 +173,7 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     w->pid = getpid();
     w->seq_max = NQ_LEASE_SEQ_MAX;
     w->listener.wake = nq_fetch_wake;
-    w->listener.look = nq_steer_look;
+    w->listener.look = nq_cancels_wake;
     w->listener.arg = w;
     atomic_init(&w->refs, 1);
     nq_jobs_init(&w->ready);
@@ -237,89 +200,7 @@ void nq_worker_free(nq_worker *w)
         nq_worker_unref(w);
 }
 
-/* ---- Registration ---- */
-
-NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err)
-{
-    if (!w)
-        return nq_err_set(err, NQ_EINVAL, "the worker is NULL");
-    if (w->zygote)
-        return nq_err_set(
-            err, NQ_EINVAL,
-            "nq_worker_fork was called: what is registered now would be unknown to the children");
-    if (atomic_load(&w->started))
-        return nq_err_set(err, NQ_EINVAL, "handlers and middleware are registered before nq_worker_run");
-    return nq_usable(w->q, err);
-}
-
-static int worker_layers(struct nq_route *r, const nq_handle_options *o, nq_err *err)
-{
-    if (o->nmiddleware == 0)
-        return NQ_OK;
-    for (size_t i = 0; i < o->nmiddleware; i++)
-        if (!o->middleware || !o->middleware[i].fn)
-            return nq_err_set(err, NQ_EINVAL, "middleware[%zu] is NULL", i);
-    r->layers = calloc(o->nmiddleware, sizeof *r->layers);
-    if (!r->layers)
-        return nq_err_nomem(err);
-    memcpy(r->layers, o->middleware, o->nmiddleware * sizeof *r->layers);
-    r->nlayers = o->nmiddleware;
-    return NQ_OK;
-}
-
-int nq_worker_handle(nq_worker *w, const char *type, nq_handler handler, void *udata,
-                     const nq_handle_options *opts, nq_err *err)
-{
-    nq_handle_options o;
-    struct nq_route r = {.fn = handler, .udata = udata}, *grown;
-    int rc = nq_worker_may_register(w, err);
-    if (rc != NQ_OK)
-        return rc;
-    if (!handler)
-        return nq_err_set(err, NQ_EINVAL, "the handler is NULL");
-    if (type && (rc = nq_check_type(type, err)) != NQ_OK)
-        return rc;
-    if (nq_route_find(w, type))
-        return type ? nq_err_set(err, NQ_EINVAL, "type '%s' has a handler already", type)
-                    : nq_err_set(err, NQ_EINVAL, "there is a handler of every other type already");
-    if ((rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err)) != NQ_OK)
-        return rc;
-    r.max_crashes = o.max_crashes ? o.max_crashes : w->opts.max_crashes;
-    r.isolated = o.isolation == NQ_PROCESS;
-    if ((rc = nq_limits_read(&r.limits, &o, err)) != NQ_OK || (rc = worker_layers(&r, &o, err)) != NQ_OK)
-        goto out;
-    if (type && !(r.type = strdup(type)))
-        goto nomem;
-    grown = realloc(w->routes, (w->nroutes + 1) * sizeof *grown);
-    if (!grown)
-        goto nomem;
-    w->routes = grown;
-    w->routes[w->nroutes++] = r;
-    return NQ_OK;
-nomem:
-    rc = nq_err_nomem(err);
-out:
-    free(r.type);
-    free(r.layers);
-    nq_limits_free(&r.limits);
-    return rc;
-}
-
-int nq_worker_use(nq_worker *w, nq_middleware middleware, void *udata, nq_err *err)
-{
-    int rc = nq_worker_may_register(w, err);
-    if (rc != NQ_OK)
-        return rc;
-    if (!middleware)
-        return nq_err_set(err, NQ_EINVAL, "the middleware is NULL");
-    nq_layer *grown = realloc(w->layers, (w->nlayers + 1) * sizeof *grown);
-    if (!grown)
-        return nq_err_nomem(err);
-    w->layers = grown;
-    w->layers[w->nlayers].fn = middleware;
-    w->layers[w->nlayers++].udata = udata;
-    return NQ_OK;
-}
+/* ---- Looking on ---- */
 
 void nq_worker_count(const nq_worker *w, nq_worker_counts *out)
 {

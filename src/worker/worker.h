@@ -42,7 +42,7 @@ enum nq_phase {
 #define NQ_CARRY_WAIT_US      NQ_MS(5)      /* completions wait no longer than this for a claim */
 
 /* One task held by this worker, and the context of its attempt. */
-struct nq_page; /* child.h */
+struct nq_page; /* isolate.h */
 struct nq_ctx {
     nq_ctx *next; /* in the ready or the ended list, or ahead of a slot */
     nq_worker *worker;
@@ -196,10 +196,15 @@ struct nq_worker {
 };
 
 /* ---- worker.c */
+NQ_PRIVATE void nq_worker_unref(nq_worker *w);
+
+/* ---- routes.c */
 NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err);
+NQ_PRIVATE struct nq_route *nq_route_find(const nq_worker *w, const char *type);
+
+/* ---- log.c */
 NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const char *fmt, ...)
     NQ_PRINTF(3, 4);
-NQ_PRIVATE void nq_worker_unref(nq_worker *w);
 /* A failure: log it now and then, return how long to pause (100 ms growing to 5 s). A success ends it. */
 NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const char *what, const nq_err *err);
 NQ_PRIVATE void nq_away_ended(const nq_worker *w, struct nq_away *a, const char *what);
@@ -221,8 +226,10 @@ NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx); /* accepts NULL */
 NQ_PRIVATE void nq_ctx_cancel(nq_ctx *ctx, enum nq_cause cause);
 NQ_PRIVATE void nq_ctx_close_fd(nq_ctx *ctx);
 NQ_PRIVATE bool nq_ctx_has_message(const nq_ctx *ctx);
-/* nq_ctx_progress, of a note with a size. Any thread. */
-NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note, size_t n);
+static inline bool nq_ctx_is(const nq_ctx *ctx, const nq_attempt *a)
+{
+    return ctx->claim->task.id == a->id && ctx->claim->lease == a->lease;
+}
 
 /* ---- dispatch.c */
 /* Run the attempt and decide what becomes of it. */
@@ -236,11 +243,12 @@ NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out);
 NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out);
 /* What becomes of a task whose worker died. */
 NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out);
-NQ_PRIVATE struct nq_route *nq_route_find(const nq_worker *w, const char *type);
 
-/* ---- threads.c */
+/* ---- handlers.c */
 NQ_PRIVATE void *nq_handler_main(void *slot);
 NQ_PRIVATE void *nq_watch_main(void *worker);
+
+/* ---- board.c: the worker's state under its lock. It calls no file of the worker's but context.c. */
 NQ_PRIVATE void nq_jobs_init(nq_jobs *l);
 NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx);
 NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l);
@@ -263,34 +271,38 @@ NQ_PRIVATE void nq_ready_rouse(nq_worker *w);
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
 
-/* ---- fetch.c */
-NQ_PRIVATE void *nq_fetch_main(void *worker);
-NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w); /* with the lock held: how many to claim now */
-NQ_PRIVATE void nq_fetch_wake(void *worker, uint64_t queue, nq_id id); /* the listener */
-
-/* ---- carry.c: completions that the next claim takes along. While w->carrying they are kept for it. */
+NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w); /* how many to claim now */
+/* Completions that the next claim takes along. While w->carrying they are kept for it. */
 typedef struct nq_along {
     size_t n;
     nq_ctx *ctx[NQ_FINISH_MAX];
     nq_outcome *outs[NQ_FINISH_MAX];
 } nq_along;
-/* With the lock held: take what waits; no claim will come soon, what waits is the completer's. */
+/* Take what waits; no claim will come soon, what waits is the completer's. */
 NQ_PRIVATE void nq_along_take(nq_worker *w, nq_along *a);
 NQ_PRIVATE void nq_carry_end(nq_worker *w);
-/* Without: after the claim they are recorded, or the completer's. */
-NQ_PRIVATE void nq_along_settle(nq_worker *w, nq_along *a, enum nq_carried carried);
+/* Without the lock, from any thread: the listeners of tasks and of requests to cancel. The second has
+ * duties.c look for them. */
+NQ_PRIVATE void nq_fetch_wake(void *worker, uint64_t queue, nq_id id);
+NQ_PRIVATE void nq_cancels_wake(void *worker);
 
-/* ---- completer.c */
+/* ---- fetch.c */
+NQ_PRIVATE void *nq_fetch_main(void *worker);
+
+/* ---- complete.c */
 NQ_PRIVATE void *nq_completer_main(void *worker);
+/* After the claim that took them along: they are recorded, or the completer's. */
+NQ_PRIVATE void nq_along_settle(nq_worker *w, nq_along *a, enum nq_carried carried);
 /* These outcomes are recorded: count, tell the error hook, let go. committed: all of them were ours, whatever
  * their results say. */
 NQ_PRIVATE void nq_settle(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed);
 
-/* ---- steer.c: what concerns attempts that run */
-/* The listener of requests to cancel: have liveness look for them. Any thread. */
-NQ_PRIVATE void nq_steer_look(void *worker);
-/* Look, and cancel. */
-NQ_PRIVATE int nq_steer_cancels(nq_worker *w, nq_err *err);
+/* ---- cancel.c: look for requests to cancel, and cancel */
+NQ_PRIVATE int nq_cancels_look(nq_worker *w, nq_err *err);
+
+/* ---- progress.c */
+/* nq_ctx_progress, of a note with a size. Any thread. */
+NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note, size_t n);
 /* Progress, as one thread writes it. */
 typedef struct nq_reports nq_reports;
 NQ_PRIVATE int nq_reports_new(nq_reports **out, nq_worker *w, nq_err *err);
@@ -298,12 +310,12 @@ NQ_PRIVATE void nq_reports_free(nq_reports *r); /* accepts NULL */
 /* Write what is new since the last time, take away what is over. What fails is done the next time. */
 NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err);
 
-/* ---- wake.c: what other processes tell. Nothing of it need work: the fetcher looks anyway. */
+/* ---- listen.c: what other processes tell. Nothing of it need work: the fetcher looks anyway. */
 NQ_PRIVATE void nq_wake_start(nq_worker *w);
 NQ_PRIVATE void nq_wake_stop(nq_worker *w); /* tell its threads to end */
 NQ_PRIVATE void nq_wake_free(nq_worker *w); /* and wait for them */
 
-/* ---- wake_bell.c: the thread of the bell */
+/* ---- listen_bell.c: the thread of the bell */
 typedef struct nq_wake_bell nq_wake_bell;
 /* NULL: there is none, or no room for one. The arguments are nq_bell_new's. */
 NQ_PRIVATE nq_wake_bell *nq_wake_bell_start(nq_worker *w, const uint64_t queues[], size_t n, bool told);
@@ -315,7 +327,7 @@ NQ_PRIVATE void nq_wake_bell_free(nq_wake_bell *b); /* and wait for it */
  * for want of memory. */
 NQ_PRIVATE int nq_reclaim(nq_worker *w, size_t max, size_t *found, bool *all, nq_err *err);
 
-/* ---- liveness.c */
+/* ---- duties.c */
 NQ_PRIVATE void *nq_liveness_main(void *worker);
 
 #endif

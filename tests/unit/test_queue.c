@@ -38,6 +38,26 @@ int nq_store_migrate(nq_store *s, nq_err *e)
     return nq_err_set(e, NQ_ESCHEMA, "newer");
 }
 
+int nq_store_drop(nq_store *s, nq_err *e)
+{
+    (void)s;
+    return nq_err_set(e, NQ_EDENIED, "not yours");
+}
+
+int nq_store_configure(nq_store *s, const char *url, nq_err *e)
+{
+    (void)s;
+    (void)url;
+    return nq_err_set(e, NQ_EURL, "bad");
+}
+
+int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out)
+{
+    (void)s;
+    nq_buf_str(out, template_sql);
+    return 0;
+}
+
 size_t nq_store_max_payload(const nq_store *s)
 {
     (void)s;

@@ -4,43 +4,6 @@
 
 #include "mysql_driver.h"
 
-/* ---- Ids as text ---------------------------------------------------------------------------- */
-
-int nq_mysql_cmp_u64(const void *a, const void *b)
-{
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-void nq_mysql_where_ids(nq_buf *b, const uint64_t *ids, size_t n)
-{
-    const char *sep = "";
-    size_t loners = 0;
-    for (size_t i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && ids[end] == ids[end - 1] + 1;)
-            end++;
-        if (end - i < 3) {
-            loners += end - i;
-            continue;
-        }
-        nq_buf_fmt(b, "%sid BETWEEN %" PRIu64 " AND %" PRIu64, sep, ids[i], ids[end - 1]);
-        sep = " OR ";
-    }
-    if (!loners)
-        return;
-    nq_buf_fmt(b, "%sid IN (", sep);
-    sep = "";
-    for (size_t i = 0, end; i < n; i = end) {
-        for (end = i + 1; end < n && ids[end] == ids[end - 1] + 1;)
-            end++;
-        for (size_t k = i; end - i < 3 && k < end; k++, sep = ",") {
-            nq_buf_str(b, sep);
-            nq_buf_u64(b, ids[k]);
-        }
-    }
-    nq_buf_str(b, ")");
-}
-
 /* ---- Claim: what was selected --------------------------------------------------------------- */
 
 #define MYSQL_CLAIM_COLUMNS                                                                                  \
@@ -557,5 +520,68 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     }
     nq_mysql_done_free(&done);
     mysql_claim_batch_free(&batch);
+    return rc;
+}
+
+static void mysql_db_level_rows(MYSQL_RES *r, bool first, nq_look *l)
+{
+    MYSQL_ROW row;
+    while ((row = mysql_fetch_row(r)) != NULL) {
+        if (first && row[0])
+            l->now_us = strtoll(row[0], NULL, 10);
+        else if (!first && row[0] && row[1] && l->n < l->max)
+            l->levels[l->n++] = (nq_level){(int)strtol(row[0], NULL, 10), strtoll(row[1], NULL, 10)};
+    }
+}
+
+void nq_mysql_levels_text(const nq_store *s, const char *queue, nq_buf *b)
+{
+    /* Grouping by the index's own first columns makes it jump from one priority to the next. Without the
+     * column's own collation the server takes queue for a variable: a temporary table and a filesort. */
+    nq_buf_str(b, "SELECT TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6));"
+                  "SELECT priority, TIMESTAMPDIFF(MICROSECOND,'1970-01-01',MIN(run_at)) FROM ");
+    nq_buf_str(b, nq_mysql_data_of(s)->tasks);
+    nq_buf_str(b, " FORCE INDEX (claim) WHERE queue=");
+    nq_mysql_hex(b, "_ascii", queue, strlen(queue));
+    nq_buf_str(b, " COLLATE ascii_bin AND state=0 GROUP BY queue,state,priority"
+                  " ORDER BY queue,state,priority");
+}
+
+int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err)
+{
+    look->n = 0;
+    for (bool first = true;; first = false) {
+        MYSQL_RES *r = NULL;
+        const int rc = nq_mysql_result(c, &r, err);
+        if (rc != NQ_OK)
+            return rc;
+        if (r) {
+            mysql_db_level_rows(r, first, look);
+            mysql_free_result(r);
+        }
+        const int more = nq_mysql_next(c, err);
+        if (more != 1)
+            return more;
+    }
+}
+
+NQ_PRIVATE int nq_mysql_levels(nq_conn *conn, const char *queue, nq_level levels[], size_t max, size_t *n,
+                               int64_t *now_us, nq_err *err)
+{
+    nq_mysql_conn *c = nq_mysql_of(conn);
+    nq_look look = {.levels = levels, .max = max};
+    nq_buf b = {0};
+    int rc = nq_mysql_settle(c, err);
+    if (rc != NQ_OK)
+        return rc;
+    nq_mysql_levels_text(conn->store, queue, &b);
+    rc = nq_mysql_query_buf(c, &b, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_levels_read(c, &look, err);
+    nq_buf_free(&b);
+    if (rc == NQ_OK) {
+        *n = look.n;
+        *now_us = look.now_us;
+    }
     return rc;
 }

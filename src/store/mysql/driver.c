@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* MySQL and MariaDB: the driver; transactions, priorities in use, locks. */
+/* MySQL and MariaDB: the driver; transactions, locks. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -36,71 +36,6 @@ static int mysql_db_commit(nq_conn *conn, nq_err *err)
     /* A refused COMMIT may leave the transaction open, and the next one on this connection would commit it.
      */
     nq_mysql_rollback(conn);
-    return rc;
-}
-
-/* ---- Priorities in use ---------------------------------------------------------------------- */
-
-static void mysql_db_level_rows(MYSQL_RES *r, bool first, nq_look *l)
-{
-    MYSQL_ROW row;
-    while ((row = mysql_fetch_row(r)) != NULL) {
-        if (first && row[0])
-            l->now_us = strtoll(row[0], NULL, 10);
-        else if (!first && row[0] && row[1] && l->n < l->max)
-            l->levels[l->n++] = (nq_level){(int)strtol(row[0], NULL, 10), strtoll(row[1], NULL, 10)};
-    }
-}
-
-void nq_mysql_levels_text(const nq_store *s, const char *queue, nq_buf *b)
-{
-    /* Grouping by the index's own first columns makes it jump from one priority to the next. Without the
-     * column's own collation the server takes queue for a variable: a temporary table and a filesort. */
-    nq_buf_str(b, "SELECT TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6));"
-                  "SELECT priority, TIMESTAMPDIFF(MICROSECOND,'1970-01-01',MIN(run_at)) FROM ");
-    nq_buf_str(b, nq_mysql_data_of(s)->tasks);
-    nq_buf_str(b, " FORCE INDEX (claim) WHERE queue=");
-    nq_mysql_hex(b, "_ascii", queue, strlen(queue));
-    nq_buf_str(b, " COLLATE ascii_bin AND state=0 GROUP BY queue,state,priority"
-                  " ORDER BY queue,state,priority");
-}
-
-int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err)
-{
-    look->n = 0;
-    for (bool first = true;; first = false) {
-        MYSQL_RES *r = NULL;
-        const int rc = nq_mysql_result(c, &r, err);
-        if (rc != NQ_OK)
-            return rc;
-        if (r) {
-            mysql_db_level_rows(r, first, look);
-            mysql_free_result(r);
-        }
-        const int more = nq_mysql_next(c, err);
-        if (more != 1)
-            return more;
-    }
-}
-
-static int mysql_db_levels(nq_conn *conn, const char *queue, nq_level levels[], size_t max, size_t *n,
-                           int64_t *now_us, nq_err *err)
-{
-    nq_mysql_conn *c = nq_mysql_of(conn);
-    nq_look look = {.levels = levels, .max = max};
-    nq_buf b = {0};
-    int rc = nq_mysql_settle(c, err);
-    if (rc != NQ_OK)
-        return rc;
-    nq_mysql_levels_text(conn->store, queue, &b);
-    rc = nq_mysql_query_buf(c, &b, err);
-    if (rc == NQ_OK)
-        rc = nq_mysql_levels_read(c, &look, err);
-    nq_buf_free(&b);
-    if (rc == NQ_OK) {
-        *n = look.n;
-        *now_us = look.now_us;
-    }
     return rc;
 }
 
@@ -245,7 +180,7 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .commit = mysql_db_commit,
     .rollback = nq_mysql_rollback,
     .enqueue = nq_mysql_enqueue,
-    .levels = mysql_db_levels,
+    .levels = nq_mysql_levels,
     .looks = true,
     .claim = nq_mysql_claim,
     .claim_id = nq_mysql_claim_id,

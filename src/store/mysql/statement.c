@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* MySQL and MariaDB: running statements, and what their errors mean. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "mysql_driver.h"
@@ -11,6 +12,7 @@ static const struct {
     int code;
     uint16_t numbers[40]; /* ends at 0 */
 } mysql_sql_codes[] = {
+
     {NQ_EDUPLICATE, {1062, 1586}},
     {NQ_ECONFLICT, {1020, 1205, 1213, 1317, 1467}}, /* 1467: a deadlock over AUTO_INCREMENT */
     {NQ_ENODB, {1049}},
@@ -304,4 +306,39 @@ int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t na
     if (out)
         *out = res;
     return rc;
+}
+
+int nq_mysql_cmp_u64(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+void nq_mysql_where_ids(nq_buf *b, const uint64_t *ids, size_t n)
+{
+    const char *sep = "";
+    size_t loners = 0;
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && ids[end] == ids[end - 1] + 1;)
+            end++;
+        if (end - i < 3) {
+            loners += end - i;
+            continue;
+        }
+        nq_buf_fmt(b, "%sid BETWEEN %" PRIu64 " AND %" PRIu64, sep, ids[i], ids[end - 1]);
+        sep = " OR ";
+    }
+    if (!loners)
+        return;
+    nq_buf_fmt(b, "%sid IN (", sep);
+    sep = "";
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && ids[end] == ids[end - 1] + 1;)
+            end++;
+        for (size_t k = i; end - i < 3 && k < end; k++, sep = ",") {
+            nq_buf_str(b, sep);
+            nq_buf_u64(b, ids[k]);
+        }
+    }
+    nq_buf_str(b, ")");
 }

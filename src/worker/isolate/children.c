@@ -86,7 +86,6 @@ static int children_make(nq_worker *w, nq_child *c, const struct nq_route *route
     c->channel = c->cancel = c->errors = c->report = -1;
     c->page = (nq_page *)(void *)(z->pages + (size_t)place * NQ_PAGE_SIZE);
     memset((void *)c->page, 0, sizeof *c->page);
-    c->born_us = nq_mono_us();
     c->tail = malloc(c->limits->stderr_bytes);
     c->in = malloc(NQ_HEAR_SIZE); /* all of it now: later there is an answer to lose */
     int rc = c->tail && c->in ? children_descriptors(c, theirs, err) : nq_err_nomem(err);
@@ -223,4 +222,28 @@ NQ_PRIVATE void nq_children_wake(nq_worker *w)
     for (unsigned i = 0; w->zygote && i < w->opts.concurrency; i++)
         if (w->slots[i].wake_fd >= 0 && write(w->slots[i].wake_fd, &one, sizeof one) < 0)
             return; /* it is readable already: cannot be, the counter is far from full */
+}
+
+NQ_PRIVATE int nq_zygote_spawn(const struct nq_zygote *z, const nq_spawn *spawn, const int fds[NQ_SPAWN_FDS],
+                               nq_err *err)
+{
+    union {
+        char space[CMSG_SPACE(sizeof(int) * NQ_SPAWN_FDS)];
+        struct cmsghdr align;
+    } control;
+    nq_spawn copy = *spawn;
+    struct iovec iov = {&copy, sizeof copy};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n;
+    memset(&control, 0, sizeof control);
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int) * NQ_SPAWN_FDS);
+    memcpy(CMSG_DATA(c), fds, sizeof(int) * NQ_SPAWN_FDS);
+    do
+        n = sendmsg(z->control, &msg, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? nq_err_sys(err, NQ_ESYSTEM, errno, "cannot ask for a child process") : NQ_OK;
 }

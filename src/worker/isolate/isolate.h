@@ -120,14 +120,11 @@ struct nq_zygote {
 /* Its whole life, from the fork on. */
 _Noreturn NQ_PRIVATE void nq_zygote_main(nq_worker *w, int control, pid_t parent);
 
-/* ---- fork.c: the worker's side of it */
+/* ---- zygote_fork.c: the worker's side of it */
 NQ_PRIVATE int nq_zygote_start(nq_worker *w, nq_err *err);
 /* Kill all children and the zygote; accepts a worker without one. Before the memory goes. */
 NQ_PRIVATE void nq_zygote_stop(nq_worker *w);
 NQ_PRIVATE void nq_zygote_free(nq_worker *w);
-/* Send descriptors that the zygote takes over; the caller closes its own. */
-NQ_PRIVATE int nq_zygote_spawn(const struct nq_zygote *z, const nq_spawn *spawn, const int fds[NQ_SPAWN_FDS],
-                               nq_err *err);
 
 /* ---- limits.c */
 NQ_PRIVATE int nq_limits_read(nq_limits *out, const nq_handle_options *o, nq_err *err);
@@ -153,12 +150,11 @@ struct nq_child {
     uint32_t place;
     int channel, cancel, errors, report; /* -1: closed */
     pid_t pid;
-    bool ended;     /* `end` tells how; or it went with the zygote */
-    nq_report end;  /* NQ_REPORT_ENDED */
-    bool retire;    /* no more tasks */
-    uint64_t seq;   /* of the last task sent */
-    unsigned begun; /* how many were, as far as is known */
-    int64_t born_us;
+    bool ended;        /* `end` tells how; or it went with the zygote */
+    nq_report end;     /* NQ_REPORT_ENDED */
+    bool retire;       /* no more tasks */
+    uint64_t seq;      /* of the last task sent */
+    unsigned begun;    /* how many were, as far as is known */
     const char *fault; /* why it was killed by us; NULL: it was not, or for the context's cause */
     nq_buf out;
     size_t out_at;     /* sent */
@@ -168,6 +164,9 @@ struct nq_child {
     size_t ntail;
 };
 
+/* Send descriptors that the zygote takes over; the caller closes its own. */
+NQ_PRIVATE int nq_zygote_spawn(const struct nq_zygote *z, const nq_spawn *spawn, const int fds[NQ_SPAWN_FDS],
+                               nq_err *err);
 /* A child for a task of this route: an idle one, or a new one. */
 NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_route *route, nq_child **out, nq_err *err);
 /* Done with it for now: kept for later, or ended. */
@@ -177,7 +176,7 @@ NQ_PRIVATE void nq_children_drop(nq_worker *w);
 /* With the lock held: look up, all drivers. */
 NQ_PRIVATE void nq_children_wake(nq_worker *w);
 
-/* ---- talk.c */
+/* ---- channel.c */
 /* Send what waits to be sent; read what came, as far as there is room. False: the channel is closed. */
 NQ_PRIVATE bool nq_child_send(nq_child *c);
 NQ_PRIVATE bool nq_child_receive(nq_child *c);

@@ -135,30 +135,6 @@ int nq_worker_fork(nq_worker *w, nq_err *err)
     return rc != NQ_OK ? rc : nq_zygote_start(w, err);
 }
 
-NQ_PRIVATE int nq_zygote_spawn(const struct nq_zygote *z, const nq_spawn *spawn, const int fds[NQ_SPAWN_FDS],
-                               nq_err *err)
-{
-    union {
-        char space[CMSG_SPACE(sizeof(int) * NQ_SPAWN_FDS)];
-        struct cmsghdr align;
-    } control;
-    nq_spawn copy = *spawn;
-    struct iovec iov = {&copy, sizeof copy};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t n;
-    memset(&control, 0, sizeof control);
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int) * NQ_SPAWN_FDS);
-    memcpy(CMSG_DATA(c), fds, sizeof(int) * NQ_SPAWN_FDS);
-    do
-        n = sendmsg(z->control, &msg, MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? nq_err_sys(err, NQ_ESYSTEM, errno, "cannot ask for a child process") : NQ_OK;
-}
-
 NQ_PRIVATE void nq_zygote_stop(nq_worker *w)
 {
     struct nq_zygote *z = w->zygote;

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* The tables: made or upgraded, printed, dropped. */
+#include "api.h"
+
+int nq_migrate(nq *q, nq_err *err)
+{
+    int rc = nq_usable(q, err);
+
+    return rc != NQ_OK ? rc : nq_store_migrate(nq_store_of(q), err);
+}
+
+NQ_API int nq_migration_sql(char **sql, const char *url, nq_err *err)
+{
+    nq_store *s = calloc(1, sizeof(*s)); /* never opened: it only holds the driver and the prefix */
+    nq_buf text = {0};
+    int code;
+    if (!s)
+        return nq_err_nomem(err);
+    if (!sql) {
+        code = nq_err_set(err, NQ_EINVAL, "sql is NULL");
+        goto out;
+    }
+    if ((code = nq_store_configure(s, url, err)))
+        goto out;
+    if (nq_sql_expand(s, s->driver->schema_sql, &text)) {
+        code = nq_err_nomem(err);
+        goto out;
+    }
+    *sql = text.p;
+    text = (nq_buf){0};
+out:
+    nq_buf_free(&text);
+    nq_store_close(s);
+    return code;
+}
+
+NQ_API int nq_drop_tables(nq *q, nq_err *err)
+{
+    int rc = nq_usable(q, err);
+    return rc != NQ_OK ? rc : nq_store_drop(nq_store_of(q), err);
+}

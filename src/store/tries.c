@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* Transactions and statements that are tried again after what is transient. */
+#include "store.h"
+
+#define TRIES_LOST         3              /* with a connection that broke */
+#define TRIES_US           NQ_SECONDS(10) /* no new try when this much time went by */
+#define TRIES_LOST_US      NQ_MS(500)     /* or this much, and the connection broke: that was a time-out */
+#define TRIES_PAUSE_US     NQ_MS(1)       /* before the second try; doubles */
+#define TRIES_MAX_PAUSE_US NQ_MS(50)      /* on hot keys many tries help, long pauses do not */
+
+/* One try on a pooled connection. *again: may it be tried again? */
+static int tries_one(nq_store *s, nq_tx_fn fn, void *arg, bool tx, bool *again, nq_err *err)
+{
+    nq_conn *c;
+    int code = nq_pool_get(s, &c, err);
+    *again = false; /* a database that cannot be reached is the caller's to wait for */
+    if (code)
+        return code;
+    if (tx && (code = s->driver->begin(c, err)))
+        goto out;
+    code = fn(c, arg, err);
+    if (tx && !code)
+        code = s->driver->commit(c, err);
+    else if (tx && !c->broken)
+        s->driver->rollback(c);
+out:
+    *again = code == NQ_ECONFLICT || code == NQ_EUNAVAILABLE;
+    nq_pool_put(c);
+    return code;
+}
+
+static int tries_run(nq_store *s, nq_tx_fn fn, void *arg, bool tx, nq_err *err)
+{
+    const int64_t start = nq_mono_us();
+    int64_t pause = TRIES_PAUSE_US;
+    unsigned lost = 0;
+    nq_err why = {0};
+    int code = NQ_OK;
+    for (unsigned i = 0; i < NQ_TX_TRIES; i++) {
+        bool again;
+        code = tries_one(s, fn, arg, tx, &again, &why);
+        const int64_t took = nq_mono_us() - start;
+        if (!again || took > TRIES_US)
+            break;
+        if (code == NQ_EUNAVAILABLE && (++lost >= TRIES_LOST || took > TRIES_LOST_US))
+            break;
+        if (i + 1 < NQ_TX_TRIES)
+            nq_sleep_us(pause / 2 + (int64_t)nq_random((uint64_t)pause));
+        pause = pause * 2 < TRIES_MAX_PAUSE_US ? pause * 2 : TRIES_MAX_PAUSE_US;
+    }
+    if (code && err)
+        *err = why;
+    return code;
+}
+
+NQ_PRIVATE int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)
+{
+    return tries_run(s, fn, arg, true, err);
+}
+
+NQ_PRIVATE int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)
+{
+    return tries_run(s, fn, arg, false, err);
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/* What happens under the worker's lock: lists, slots, waking. The ground that its threads stand on. */
+#include "worker.h"
+
+/* ---- Lists of tasks ---- */
+
+NQ_PRIVATE void nq_jobs_init(nq_jobs *l)
+{
+    l->head = NULL;
+    l->tail = &l->head;
+    l->n = 0;
+}
+
+NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx)
+{
+    ctx->next = NULL;
+    *l->tail = ctx;
+    l->tail = &ctx->next;
+    l->n++;
+}
+
+NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l)
+{
+    nq_ctx *ctx = l->head;
+    if (!ctx)
+        return NULL;
+    l->head = ctx->next;
+    if (!l->head)
+        l->tail = &l->head;
+    l->n--;
+    ctx->next = NULL;
+    return ctx;
+}
+
+NQ_PRIVATE void nq_jobs_unpop(nq_jobs *l, nq_ctx *ctx)
+{
+    ctx->next = l->head;
+    l->head = ctx;
+    if (l->n++ == 0)
+        l->tail = &ctx->next;
+}
+
+/* ---- Ended attempts, on their way to be recorded ---- */
+
+NQ_PRIVATE void nq_carry_end(nq_worker *w)
+{
+    nq_ctx *ctx;
+    w->carrying = false;
+    while ((ctx = nq_jobs_pop(&w->along)))
+        nq_jobs_push(&w->ended, ctx);
+    if (w->ended.head && w->completer_idle)
+        pthread_cond_signal(&w->done_cond);
+}
+
+NQ_PRIVATE void nq_along_take(nq_worker *w, nq_along *a)
+{
+    a->n = 0;
+    while (a->n < NQ_FINISH_MAX && w->along.head) {
+        nq_ctx *ctx = nq_jobs_pop(&w->along);
+        a->outs[a->n] = &ctx->out;
+        a->ctx[a->n++] = ctx;
+    }
+}
+
+NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx)
+{
+    w->unrecorded++;
+    if (w->carrying && ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan) {
+        nq_jobs_push(&w->along, ctx);
+        return;
+    }
+    nq_jobs_push(&w->ended, ctx);
+    if (w->completer_idle)
+        pthread_cond_signal(&w->done_cond);
+}
+
+NQ_PRIVATE void nq_done_release(nq_worker *w, nq_ctx *ctx)
+{
+    ctx->out.kind = NQ_OUT_RELEASE;
+    nq_done_push(w, ctx);
+}
+
+/* ---- Ready tasks ---- */
+
+NQ_PRIVATE void nq_ready_rouse(nq_worker *w)
+{
+    if (!w->ready.head || w->idle == 0 || w->rousing)
+        return;
+    w->rousing = true;
+    pthread_cond_signal(&w->ready_cond);
+}
+
+NQ_PRIVATE void nq_ready_release(nq_worker *w)
+{
+    nq_ctx *ctx;
+    while ((ctx = nq_jobs_pop(&w->ready)))
+        nq_done_release(w, ctx);
+}
+
+/* ---- How much is held, and how much to claim ---- */
+
+NQ_PRIVATE size_t nq_worker_held(const nq_worker *w)
+{
+    return w->ready.n + w->ahead + atomic_load(&w->running) + w->unrecorded;
+}
+
+/* How many tasks beyond the free handlers are worth holding: what the handlers finish in a moment. None when
+ * they are slow, so that tasks stay where another worker can take them, and none at batch 1. */
+static size_t board_prefetch(const nq_worker *w)
+{
+    int64_t avg = w->avg16_us / 16 + 1;
+    int64_t n = NQ_PREFETCH_WINDOW_US * (int64_t)w->opts.concurrency / avg;
+    return n < (int64_t)w->opts.batch ? (size_t)n : w->opts.batch - 1;
+}
+
+NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
+{
+    size_t busy = atomic_load(&w->running) + w->ahead + w->ready.n, slots = w->opts.concurrency;
+    size_t prefetch = board_prefetch(w), want;
+    if (w->unrecorded - w->along.n >= NQ_UNRECORDED_MAX)
+        return 0;
+    /* Below half of the prefetch, so that one claim fetches many. */
+    if (busy >= slots && (busy - slots >= prefetch || busy - slots > prefetch / 2))
+        return 0;
+    want = slots + prefetch - busy;
+    return want < w->opts.batch ? want : w->opts.batch;
+}
+
+NQ_PRIVATE void nq_fetch_wake(void *arg, uint64_t queue, nq_id id)
+{
+    nq_worker *w = arg;
+    if (atomic_exchange(&w->hint, true))
+        return; /* the fetcher has not looked since the last one */
+    pthread_mutex_lock(&w->lock);
+    w->hint_queue = queue;
+    w->hint_id = id;
+    if (!w->hungry) /* else it looks when a handler ends */
+        pthread_cond_signal(&w->fetch_cond);
+    pthread_mutex_unlock(&w->lock);
+}
+
+NQ_PRIVATE void nq_cancels_wake(void *arg)
+{
+    nq_worker *w = arg;
+    pthread_mutex_lock(&w->lock);
+    if (nq_worker_held(w) > 0 && !w->look) {
+        w->look = true;
+        pthread_cond_signal(&w->live_cond);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- Attempts that run ---- */
+
+NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task)
+{
+    if (task->timeout_us < NQ_SECONDS(1))
+        return NQ_SECONDS(1);
+    return task->timeout_us < NQ_MAX_DURATION ? task->timeout_us : NQ_MAX_DURATION;
+}
+
+NQ_PRIVATE void nq_slot_begin(struct nq_slot *slot, nq_ctx *ctx)
+{
+    nq_worker *w = slot->worker;
+    ctx->deadline_us = nq_mono_us() + nq_timeout_of(&ctx->claim->task);
+    slot->ctx = ctx;
+    atomic_fetch_add(&w->running, 1);
+    if (ctx->deadline_us < w->watch_until)
+        pthread_cond_signal(&w->watch_cond);
+}
+
+NQ_PRIVATE void nq_slot_end(struct nq_slot *slot, const nq_outcome *out)
+{
+    nq_ctx *ctx = slot->ctx;
+    slot->ctx = NULL;
+    atomic_fetch_sub(&slot->worker->running, 1);
+    if (!out)
+        return;
+    if (atomic_load(&ctx->abandoned)) {
+        nq_ctx_unref(ctx);
+    } else {
+        ctx->out = *out;
+        nq_done_push(slot->worker, ctx);
+    }
+}
+
+NQ_PRIVATE void nq_slots_ended(nq_worker *w, size_t n, int64_t took_us)
+{
+    for (size_t i = 0; i < n; i++)
+        w->avg16_us += took_us / (int64_t)n - w->avg16_us / 16;
+    if (w->hungry && nq_fetch_wanted(w) > 0)
+        pthread_cond_signal(&w->fetch_cond);
+    if (w->phase != NQ_PHASE_RUN && atomic_load(&w->running) == 0)
+        nq_worker_poke(w);
+}
+
+NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause)
+{
+    for (unsigned i = 0; i < w->opts.concurrency; i++) {
+        if (w->slots[i].ctx)
+            nq_ctx_cancel(w->slots[i].ctx, cause);
+        for (nq_ctx *ctx = w->slots[i].ahead.head; ctx; ctx = ctx->next)
+            nq_ctx_cancel(ctx, cause);
+    }
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* What a worker logs, and how it bears trouble with the database: growing pauses, few lines. */
+#include <stdio.h>
+
+#include "worker.h"
+
+NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const char *fmt, ...)
+{
+    char text[768];
+    va_list ap;
+    if (!w->log)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    w->log(w->log_udata, level, text);
+}
+
+NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const char *what, const nq_err *err)
+{
+    int64_t now = nq_mono_us();
+    bool first = a->pause_us == 0;
+    if (first)
+        a->since_us = now;
+    if (first || now - a->logged_us >= NQ_SECONDS(30)) {
+        nq_worker_log(w, NQ_LOG_WARN, "%s: %s", what, err->message);
+        a->logged_us = now;
+    }
+    a->pause_us = first ? NQ_MS(100) : a->pause_us * 2;
+    if (a->pause_us > NQ_SECONDS(5))
+        a->pause_us = NQ_SECONDS(5);
+    return a->pause_us;
+}
+
+NQ_PRIVATE void nq_away_ended(const nq_worker *w, struct nq_away *a, const char *what)
+{
+    if (a->pause_us == 0)
+        return;
+    nq_worker_log(w, NQ_LOG_INFO, "%s: works again after %.1f s", what,
+                  (double)(nq_mono_us() - a->since_us) / 1e6);
+    a->pause_us = 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* Handlers by type, and middleware. */
+#include "isolate/isolate.h"
+
+NQ_PRIVATE struct nq_route *nq_route_find(const nq_worker *w, const char *type)
+{
+    for (size_t i = 0; i < w->nroutes; i++) {
+        const char *t = w->routes[i].type;
+        if (t == type || (t && type && strcmp(t, type) == 0))
+            return &w->routes[i];
+    }
+    return NULL;
+}
+
+NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err)
+{
+    if (!w)
+        return nq_err_set(err, NQ_EINVAL, "the worker is NULL");
+    if (w->zygote)
+        return nq_err_set(
+            err, NQ_EINVAL,
+            "nq_worker_fork was called: what is registered now would be unknown to the children");
+    if (atomic_load(&w->started))
+        return nq_err_set(err, NQ_EINVAL, "handlers and middleware are registered before nq_worker_run");
+    return nq_usable(w->q, err);
+}
+
+static int routes_layers(struct nq_route *r, const nq_handle_options *o, nq_err *err)
+{
+    if (o->nmiddleware == 0)
+        return NQ_OK;
+    for (size_t i = 0; i < o->nmiddleware; i++)
+        if (!o->middleware || !o->middleware[i].fn)
+            return nq_err_set(err, NQ_EINVAL, "middleware[%zu] is NULL", i);
+    r->layers = calloc(o->nmiddleware, sizeof *r->layers);
+    if (!r->layers)
+        return nq_err_nomem(err);
+    memcpy(r->layers, o->middleware, o->nmiddleware * sizeof *r->layers);
+    r->nlayers = o->nmiddleware;
+    return NQ_OK;
+}
+
+int nq_worker_handle(nq_worker *w, const char *type, nq_handler handler, void *udata,
+                     const nq_handle_options *opts, nq_err *err)
+{
+    nq_handle_options o;
+    struct nq_route r = {.fn = handler, .udata = udata}, *grown;
+    int rc = nq_worker_may_register(w, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (!handler)
+        return nq_err_set(err, NQ_EINVAL, "the handler is NULL");
+    if (type && (rc = nq_check_type(type, err)) != NQ_OK)
+        return rc;
+    if (nq_route_find(w, type))
+        return type ? nq_err_set(err, NQ_EINVAL, "type '%s' has a handler already", type)
+                    : nq_err_set(err, NQ_EINVAL, "there is a handler of every other type already");
+    if ((rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err)) != NQ_OK)
+        return rc;
+    r.max_crashes = o.max_crashes ? o.max_crashes : w->opts.max_crashes;
+    r.isolated = o.isolation == NQ_PROCESS;
+    if ((rc = nq_limits_read(&r.limits, &o, err)) != NQ_OK || (rc = routes_layers(&r, &o, err)) != NQ_OK)
+        goto out;
+    if (type && !(r.type = strdup(type)))
+        goto nomem;
+    grown = realloc(w->routes, (w->nroutes + 1) * sizeof *grown);
+    if (!grown)
+        goto nomem;
+    w->routes = grown;
+    w->routes[w->nroutes++] = r;
+    return NQ_OK;
+nomem:
+    rc = nq_err_nomem(err);
+out:
+    free(r.type);
+    free(r.layers);
+    nq_limits_free(&r.limits);
+    return rc;
+}
+
+int nq_worker_use(nq_worker *w, nq_middleware middleware, void *udata, nq_err *err)
+{
+    int rc = nq_worker_may_register(w, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (!middleware)
+        return nq_err_set(err, NQ_EINVAL, "the middleware is NULL");
+    nq_layer *grown = realloc(w->layers, (w->nlayers + 1) * sizeof *grown);
+    if (!grown)
+        return nq_err_nomem(err);
+    w->layers = grown;
+    w->layers[w->nlayers].fn = middleware;
+    w->layers[w->nlayers++].udata = udata;
+    return NQ_OK;
+}
