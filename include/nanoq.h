@@ -150,7 +150,8 @@ typedef struct nq_options {
  *                            and then the task waits for the next look (nq_worker_options.poll_us)
  * Options of mysql:
  *   socket=PATH              unix socket instead of host and port
- *   password_file=PATH       first line is the password
+ *   password_file=PATH       first line is the password; read at each connect, so that it may change. Refused
+ *                            when others than its owner may write it, or than its group read it
  *   password_env=NAME        environment variable that holds the password (default NANOQ_PASSWORD if set)
  *   tls=off|preferred|required|verify-full    default: required, but off on loopback and unix sockets
  *   tls_ca=PATH              CA certificates for verify-full

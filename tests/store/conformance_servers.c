@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "suites.h"
 
@@ -30,6 +31,15 @@ START_TEST(a_wrong_password)
 }
 END_TEST
 
+static void servers_password_file(const char *text, unsigned mode)
+{
+    FILE *f = fopen("password", "w");
+    ck_assert_ptr_nonnull(f);
+    fputs(text, f);
+    fclose(f);
+    ck_assert_int_eq(chmod("password", (mode_t)mode), 0);
+}
+
 START_TEST(a_password_from_file_environment_and_options)
 {
     t_sql("CREATE USER 'nq_%d'@'%%' IDENTIFIED BY 's3:c@r/e%%t'", (int)getpid());
@@ -48,15 +58,69 @@ START_TEST(a_password_from_file_environment_and_options)
     T_OK(nq_open(&q, t_server_url(user, t_name), NULL, &t_last));
     nq_close(q);
     unsetenv("NANOQ_PASSWORD");
-    FILE *f = fopen("password", "w");
-    ck_assert_ptr_nonnull(f);
-    fputs("s3:c@r/e%t\nsecond line\n", f);
-    fclose(f);
+    servers_password_file("s3:c@r/e%t\nsecond line\n", 0600);
     snprintf(url, sizeof url, "%s?password_file=password", t_server_url(user, t_name));
     T_OK(nq_open(&q, url, NULL, &t_last));
     nq_close(q);
     snprintf(user, sizeof user, "nq_%d:s3%%3Ac%%40r%%2fe%%25t", (int)getpid());
     T_OK(nq_open(&q, t_server_url(user, t_name), NULL, &t_last));
+    nq_close(q);
+    t_sql("DROP USER 'nq_%d'@'%%'", (int)getpid());
+}
+END_TEST
+
+/* Every connection to our database but the one that asks. */
+static void servers_kill(void)
+{
+    char *ids = t_text(
+        t_side(), "SELECT id FROM information_schema.processlist WHERE db = '%s' AND id <> CONNECTION_ID()",
+        t_name);
+    char *save = NULL;
+    for (char *id = ids ? strtok_r(ids, "\n", &save) : NULL; id; id = strtok_r(NULL, "\n", &save))
+        t_try(t_side(), "KILL %s", id);
+    free(ids);
+}
+
+START_TEST(a_password_file_that_others_may_use)
+{
+    static const unsigned refused[] = {0604, 0602, 0620, 0644, 0666}, allowed[] = {0600, 0400, 0640};
+    char user[64], url[600];
+    t_sql("CREATE USER 'nq_%d'@'%%' IDENTIFIED BY 'one'", (int)getpid());
+    t_sql("GRANT ALL ON %s.* TO 'nq_%d'@'%%'", t_name, (int)getpid());
+    snprintf(user, sizeof user, "nq_%d", (int)getpid());
+    snprintf(url, sizeof url, "%s?password_file=password", t_server_url(user, t_name));
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        servers_password_file("one", refused[i]);
+        t_open_fails(url, NQ_EINVAL);
+        ck_assert_ptr_nonnull(strstr(t_last.message, "password_file password may be "));
+    }
+    for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) {
+        servers_password_file("one", allowed[i]);
+        nq *q = NULL;
+        T_OK(nq_open(&q, url, NULL, &t_last));
+        nq_close(q);
+        ck_assert_int_eq(unlink("password"), 0);
+    }
+    t_sql("DROP USER 'nq_%d'@'%%'", (int)getpid());
+}
+END_TEST
+
+/* A handle that is open connects with the new password. */
+START_TEST(a_password_that_is_rotated)
+{
+    char user[64], url[600];
+    nq *q = NULL;
+    nq_id id = 0;
+    t_sql("CREATE USER 'nq_%d'@'%%' IDENTIFIED BY 'one'", (int)getpid());
+    t_sql("GRANT ALL ON %s.* TO 'nq_%d'@'%%'", t_name, (int)getpid());
+    snprintf(user, sizeof user, "nq_%d", (int)getpid());
+    snprintf(url, sizeof url, "%s?password_file=password&hints=none", t_server_url(user, t_name));
+    servers_password_file("one\n", 0600);
+    T_OK(nq_open(&q, url, NULL, &t_last));
+    t_sql("ALTER USER 'nq_%d'@'%%' IDENTIFIED BY 'two'", (int)getpid());
+    servers_password_file("two\n", 0600);
+    servers_kill();
+    T_OK(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t"), &id, &t_last));
     nq_close(q);
     t_sql("DROP USER 'nq_%d'@'%%'", (int)getpid());
 }
@@ -117,14 +181,7 @@ START_TEST(a_server_that_restarts_its_connections_is_met_again)
     nq *q = t_open();
     T_ADD(q, .type = "a");
     for (int round = 0; round < 3; round++) {
-        char *ids =
-            t_text(t_side(),
-                   "SELECT id FROM information_schema.processlist WHERE db = '%s' AND id <> CONNECTION_ID()",
-                   t_name);
-        char *save = NULL;
-        for (char *id = ids ? strtok_r(ids, "\n", &save) : NULL; id; id = strtok_r(NULL, "\n", &save))
-            t_try(t_side(), "KILL %s", id);
-        free(ids);
+        servers_kill();
         T_ADD(q, .type = "b", .unique = NQ_UNIQUE_NONE); /* a new connection, before anything was sent */
     }
     nq_close(q);
@@ -266,6 +323,8 @@ Suite *suite_servers(void)
     tcase_add_test(c, an_absent_database);
     tcase_add_test(c, a_wrong_password);
     tcase_add_test(c, a_password_from_file_environment_and_options);
+    tcase_add_test(c, a_password_file_that_others_may_use);
+    tcase_add_test(c, a_password_that_is_rotated);
     tcase_add_test(c, a_user_that_may_only_read);
     tcase_add_test(c, nobody_listens_and_somebody_listens_but_says_nothing);
     tcase_add_test(c, a_server_that_restarts_its_connections_is_met_again);

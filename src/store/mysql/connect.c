@@ -47,56 +47,18 @@ static bool mysql_conn_loopback(const char *host)
     return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
-static int mysql_conn_read_tls(const nq_url *u, enum nq_mysql_tls *out, nq_err *err)
+static int mysql_conn_read_tls(const nq_url *u, nq_mysql_data *d, nq_err *err)
 {
     static const char *const names[] = {"off", "preferred", "required", "verify-full"};
     const bool local = nq_url_option_get(u, "socket", NULL) || mysql_conn_loopback(u->host);
     const char *name = nq_url_option_get(u, "tls", local ? "off" : "required");
+    d->tls_unsaid = !nq_url_option_get(u, "tls", NULL);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0) {
-            *out = (enum nq_mysql_tls)i;
+            d->tls = (enum nq_mysql_tls)i;
             return NQ_OK;
         }
     return nq_err_set(err, NQ_EINVAL, "tls must be off, preferred, required or verify-full");
-}
-
-static int mysql_conn_password_file(const char *path, char **out, nq_err *err)
-{
-    char line[1024];
-    int rc = NQ_OK;
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return nq_err_sys(err, NQ_EINVAL, errno, "password_file");
-    if (!fgets(line, sizeof line, f)) {
-        rc = ferror(f) ? nq_err_sys(err, NQ_EINVAL, errno, "password_file")
-                       : nq_err_set(err, NQ_EINVAL, "password_file is empty");
-        goto out;
-    }
-    line[strcspn(line, "\r\n")] = '\0';
-    *out = strdup(line);
-    if (!*out)
-        rc = nq_err_nomem(err);
-out:
-    explicit_bzero(line, sizeof line);
-    fclose(f);
-    return rc;
-}
-
-/* The option struct's (the store put it into the URL), the URL's, a file's, the environment's. */
-static int mysql_conn_read_password(const nq_url *u, char **out, nq_err *err)
-{
-    const char *file = nq_url_option_get(u, "password_file", NULL);
-    const char *env = nq_url_option_get(u, "password_env", NULL);
-    const char *value = u->password;
-    if (!value && file)
-        return mysql_conn_password_file(file, out, err);
-    if (!value) {
-        value = getenv(env ? env : "NANOQ_PASSWORD");
-        if (!value && env)
-            return nq_err_set(err, NQ_EINVAL, "password_env names a variable that is not set");
-    }
-    *out = strdup(value ? value : "");
-    return *out ? NQ_OK : nq_err_nomem(err);
 }
 
 /* The lock names of two databases, or two prefixes, on one server must differ. */
@@ -152,11 +114,11 @@ int nq_mysql_open(nq_store *s, nq_err *err)
     s->data = d;
     d->socket = nq_url_option_get(u, "socket", NULL);
     d->tls_ca = nq_url_option_get(u, "tls_ca", NULL);
-    if ((rc = mysql_conn_read_tls(u, &d->tls, err)) != NQ_OK ||
+    if ((rc = mysql_conn_read_tls(u, d, err)) != NQ_OK ||
         (rc = mysql_conn_seconds(u, "connect_timeout", "5s", &d->connect_timeout, err)) != NQ_OK ||
         (rc = mysql_conn_seconds(u, "read_timeout", "30s", &d->read_timeout, err)) != NQ_OK ||
         (rc = mysql_conn_seconds(u, "write_timeout", "30s", &d->write_timeout, err)) != NQ_OK ||
-        (rc = mysql_conn_read_password(u, &d->password, err)) != NQ_OK)
+        (rc = nq_mysql_password_open(s, err)) != NQ_OK)
         goto out;
     rc = mysql_conn_names(s, d);
     if (rc != NQ_OK) {
@@ -372,62 +334,6 @@ static int mysql_conn_check(nq_mysql_conn *c, nq_err *err)
     return mysql_conn_session(c, &v, err);
 }
 
-static void mysql_conn_set_tls(MYSQL *my, const nq_mysql_data *d, bool tls)
-{
-#ifdef MARIADB_BASE_VERSION
-    /* Both are set either way: from Connector/C 3.4 on verifying is the default. */
-    const char enforce = tls, verify = tls && d->tls == NQ_MYSQL_TLS_VERIFY;
-    mysql_options(my, MYSQL_OPT_SSL_ENFORCE, &enforce);
-    mysql_options(my, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
-#else
-    const unsigned mode = !tls                            ? SSL_MODE_DISABLED
-                          : d->tls == NQ_MYSQL_TLS_VERIFY ? SSL_MODE_VERIFY_IDENTITY
-                                                          : SSL_MODE_REQUIRED;
-    /* caching_sha2_password sends no password in plain text: without TLS it takes the server's key, as
-     * libmariadb always does. Where there is no TLS by our own choice, the network is trusted. */
-    const bool take_key = !tls;
-    mysql_options(my, MYSQL_OPT_SSL_MODE, &mode);
-    mysql_options(my, MYSQL_OPT_GET_SERVER_PUBLIC_KEY, &take_key);
-#endif
-    if (tls && d->tls_ca)
-        mysql_options(my, MYSQL_OPT_SSL_CA, d->tls_ca);
-}
-
-/* One attempt with or without TLS; on failure res holds why. */
-static MYSQL *mysql_conn_dial(const nq_store *s, bool tls, nq_exec_result *res)
-{
-    const nq_mysql_data *d = nq_mysql_data_of(s);
-    const nq_url *u = &s->url;
-    const unsigned off = 0, tcp = MYSQL_PROTOCOL_TCP;
-    const char no = 0;
-    MYSQL *my = mysql_init(NULL);
-    if (!my) {
-        nq_mysql_nomem_(res);
-        return NULL;
-    }
-    mysql_options(my, MYSQL_OPT_CONNECT_TIMEOUT, &d->connect_timeout);
-    mysql_options(my, MYSQL_OPT_READ_TIMEOUT, &d->read_timeout);
-    mysql_options(my, MYSQL_OPT_WRITE_TIMEOUT, &d->write_timeout);
-    mysql_options(my, MYSQL_OPT_LOCAL_INFILE, &off);
-    mysql_options(my, MYSQL_SET_CHARSET_NAME, "utf8mb4");
-#ifdef MARIADB_BASE_VERSION
-    mysql_options(my, MYSQL_OPT_RECONNECT, &no); /* newer libmysqlclients never do, and warn */
-#endif
-    (void)no;
-    /* "localhost" is a unix socket to the client library, unless a port says otherwise. */
-    if (!d->socket && u->host && (u->port || strcasecmp(u->host, "localhost") != 0))
-        mysql_options(my, MYSQL_OPT_PROTOCOL, &tcp);
-    mysql_conn_set_tls(my, d, tls);
-    if (!mysql_real_connect(my, d->socket ? NULL : u->host, u->user, d->password, u->path,
-                            d->socket ? 0 : u->port, d->socket,
-                            CLIENT_MULTI_STATEMENTS | CLIENT_FOUND_ROWS)) {
-        nq_mysql_failed_(res, mysql_errno(my), mysql_sqlstate(my), mysql_error(my));
-        mysql_close(my);
-        return NULL;
-    }
-    return my;
-}
-
 int nq_mysql_socket(nq_conn *conn)
 {
     const nq_mysql_conn *c = nq_mysql_of(conn);
@@ -440,25 +346,13 @@ int nq_mysql_socket(nq_conn *conn)
 
 int nq_mysql_connect(nq_store *s, nq_conn **out, nq_err *err)
 {
-    const nq_mysql_data *d = nq_mysql_data_of(s);
-    const bool tls = d->tls != NQ_MYSQL_TLS_OFF;
-    nq_exec_result res;
     nq_mysql_conn *c = calloc(1, sizeof *c);
     if (!c)
         return nq_err_nomem(err);
     c->base.store = s;
-    c->my = mysql_conn_dial(s, tls, &res);
-    if (!c->my && d->tls == NQ_MYSQL_TLS_PREFERRED && res.db_code == 2026)
-        c->my = mysql_conn_dial(s, false, &res);
-    int rc = c->my ? NQ_OK : nq_mysql_fail(s, &res, err);
+    int rc = nq_mysql_login(s, &c->my, err);
     if (rc != NQ_OK)
         goto out;
-    /* libmariadb has been seen to go on in plain text in spite of MYSQL_OPT_SSL_ENFORCE. */
-    if (tls && d->tls != NQ_MYSQL_TLS_PREFERRED && !mysql_get_ssl_cipher(c->my)) {
-        rc = nq_err_set(err, NQ_EUNAVAILABLE, "the server offers no TLS, and tls=%s demands it",
-                        d->tls == NQ_MYSQL_TLS_VERIFY ? "verify-full" : "required");
-        goto out;
-    }
     fcntl(nq_mysql_socket(&c->base), F_SETFD, FD_CLOEXEC);
     rc = mysql_conn_check(c, err);
 out:

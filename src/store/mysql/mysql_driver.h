@@ -19,8 +19,10 @@ enum nq_mysql_tls { NQ_MYSQL_TLS_OFF, NQ_MYSQL_TLS_PREFERRED, NQ_MYSQL_TLS_REQUI
 /* nq_store.data: read from the URL once, constant afterwards except where a lock is named. */
 typedef struct nq_mysql_data {
     enum nq_mysql_tls tls;
+    bool tls_unsaid;             /* the URL leaves tls to us */
     const char *socket, *tls_ca; /* the URL's */
-    char *password;
+    char *password;              /* NULL: in password_file, which is read at each connect */
+    const char *password_file;
     unsigned connect_timeout, read_timeout, write_timeout; /* whole seconds */
     char *tasks, *followups;                               /* quoted table names */
     char *full_tasks, *full_followups; /* with the database, for the caller's connection */
@@ -93,6 +95,29 @@ NQ_PRIVATE unsigned nq_mysql_wait(const nq_store *s, unsigned most);
 /* May a server of this VERSION() be used? Tells MariaDB from MySQL. */
 NQ_PRIVATE int nq_mysql_check_version(const char *version, bool mariadb, nq_err *err);
 
+/* ---- auth.c */
+/* One attempt at connecting. */
+typedef struct nq_mysql_login_try {
+    const char *password;
+    bool tls;          /* ask for it */
+    bool demanded;     /* and go on only with it */
+    bool private_line; /* TLS, or a unix socket */
+    bool wants_tls;    /* the server wanted the password itself, and there was no TLS to put it in */
+    int code;          /* NQ_OK, or it was we who refused, and why: */
+    char why[200];
+    nq_exec_result res; /* else the client library's error */
+} nq_mysql_login_try;
+/* See to it that mysql_real_connect(my) on this thread gives no secret away; _end after it. False: out of
+ * memory. */
+NQ_PRIVATE bool nq_mysql_auth_begin(MYSQL *my, nq_mysql_login_try *l);
+NQ_PRIVATE void nq_mysql_auth_end(void);
+
+/* ---- login.c */
+/* Find out where the password is, and whether it can be read. */
+NQ_PRIVATE int nq_mysql_password_open(nq_store *s, nq_err *err);
+/* Connect and authenticate as the URL says. */
+NQ_PRIVATE int nq_mysql_login(const nq_store *s, MYSQL **out, nq_err *err);
+
 /* ---- mysql_sql.c */
 /* nq_code of a database's error number. */
 NQ_PRIVATE int nq_mysql_code(unsigned number);
@@ -100,6 +125,8 @@ NQ_PRIVATE int nq_mysql_code(unsigned number);
 NQ_PRIVATE int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err);
 /* The same on the caller's: is its transaction gone? */
 NQ_PRIVATE int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err);
+/* No password in a text that a person may see, whatever wrote it there. */
+NQ_PRIVATE void nq_mysql_scrub(char *text, const char *secret);
 /* An error that the client library found, not the server: the connection is good for nothing more. */
 NQ_PRIVATE bool nq_mysql_client_error(unsigned code);
 /* What to do about a failed statement of our own connection: roll back a conflict, give up a lost connection.

@@ -50,8 +50,7 @@ bool nq_mysql_unanswered(unsigned code)
            code != 2031;
 }
 
-/* No password in a text that a person may see, whatever wrote it there. */
-static void mysql_sql_scrub(char *text, const char *secret)
+void nq_mysql_scrub(char *text, const char *secret)
 {
     const size_t n = secret ? strlen(secret) : 0;
     if (n < 4)
@@ -70,7 +69,7 @@ int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err)
     char text[sizeof res->message], safe[sizeof err->message];
     memcpy(text, res->message, sizeof text);
     text[sizeof text - 1] = '\0';
-    mysql_sql_scrub(text, nq_mysql_data_of(s)->password);
+    nq_mysql_scrub(text, nq_mysql_data_of(s)->password);
     nq_printable(safe, sizeof safe, text, strlen(text));
     nq_err_set(err, code, "%s%s (error %u)",
                code == NQ_ENOTMIGRATED ? "the nanoq tables do not exist, run nanoq migrate: " : "", safe,

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+# Who asks for the database's password and may not have it: a server that is none, the commands of nanoq work.
+import os
+import ssl
+import subprocess
+import sys
+import unittest
+
+from test_cli import LIMIT, NANOQ, Base
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "servers"))
+import rogue  # noqa: E402  (it is beside the servers' own scripts)
+
+SECRET = "correct-horse"
+CLEAR = SECRET.encode()
+PROOF = rogue.native(CLEAR)
+FULL = b"\x01\x04"  # caching_sha2_password: the whole password, please
+
+
+class Rogue(Base):
+    """A server that is not ours must not learn the password, nor what the command reads."""
+
+    def ask(self, server, options="", stdin=None, leaks=False):
+        db = "mysql://app@127.0.0.1:%d/q%s" % (server.port, options)
+        args = ("add", "--stdin") if stdin is not None else ("stats",)
+        done = subprocess.run((NANOQ, *args, "--db", db), env={**self.env, "NANOQ_PASSWORD": SECRET},
+                              input=(stdin or "").encode(), capture_output=True, timeout=LIMIT)
+        self.err = done.stderr.decode()
+        self.assertIn(done.returncode, (1, 69), self.err)
+        self.assertEqual(CLEAR in server.heard, leaks, server.heard)
+        self.assertNotIn(SECRET, self.err)
+
+    def test_no_tls_where_it_is_demanded(self):
+        for old in False, True:
+            for plugin in "mysql_native_password", "caching_sha2_password":
+                for tls in "required", "verify-full":
+                    with rogue.Rogue(plugin=plugin, old=old) as server:
+                        self.ask(server, "?tls=" + tls)
+                        self.assertNotIn(PROOF, server.heard)
+
+    def test_no_tls_and_then_the_proof(self):
+        """As above, but the server asks for another plugin in its second packet."""
+        for then in ("mysql_native_password", [b""]), ("caching_sha2_password", [FULL]):
+            with rogue.Rogue(then=then) as server:
+                self.ask(server, "?tls=required")
+                self.assertNotIn(PROOF, server.heard)
+                self.assertIn("the server offers no TLS, and tls=required demands it", self.err)
+
+    def test_plugins_that_send_the_password(self):
+        for name in "mysql_clear_password", "dialog", "sha256_password", "mysql_old_password", "../x", "":
+            for options in "", "?tls=preferred":
+                with rogue.Rogue(then=(name, [b"\x01\x02Password: ", b"\x02More: "])) as server:
+                    self.ask(server, options)
+                    self.assertIn("the server asks for the password by '%s'" % name, self.err)
+                with rogue.Rogue(plugin=name, then=(name, [b"\x02Password: "])) as server:
+                    self.ask(server, options)
+
+    def test_dialog_gets_no_stdin(self):
+        with rogue.Rogue(then=("dialog", [b"\x02Account: ", b"\x02More: ", b"\x02More: "])) as server:
+            self.ask(server, stdin='{"type": "t", "payload": "PRIVATE"}\n')
+            self.assertNotIn(b"PRIVATE", server.heard)
+
+    def test_a_second_switch(self):
+        """First what is allowed, then what is not."""
+        switch = b"\xfemysql_clear_password\0" + rogue.CHALLENGE + b"\0"
+        for name, replies in ("mysql_native_password", [switch]), ("caching_sha2_password", [b"\x01\x03", switch]):
+            with rogue.Rogue(then=(name, replies + [b""])) as server:
+                self.ask(server)
+
+    def test_the_whole_password_in_plain(self):
+        for options in "?tls=off", "?tls=preferred":
+            with rogue.Rogue(then=("caching_sha2_password", [FULL, b"\x01-----BEGIN PUBLIC KEY-----"])) as server:
+                self.ask(server, options)
+                self.assertIn("use tls=required", self.err)
+                self.assertFalse(server.heard.endswith(b"\x01\0\0\x05\x02"), "it asked for a key")
+        with rogue.Rogue(then=("caching_sha2_password", [FULL])) as server:  # on this host: by TLS, or not at all
+            self.ask(server)
+            self.assertEqual(server.hellos, 2)
+
+    def certificate(self):
+        subprocess.run(("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+                        "-keyout", "key.pem", "-out", "cert.pem"), cwd=self.dir, check=True, capture_output=True, timeout=60)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(self.dir, "cert.pem"), os.path.join(self.dir, "key.pem"))
+        return context
+
+    def test_with_tls(self):
+        """An active attacker has a certificate too: 'required' says nothing of whose it is, 'verify-full' does."""
+        context = self.certificate()
+        with rogue.Rogue(context=context, then=("caching_sha2_password", [FULL, b""])) as server:
+            self.ask(server, "?tls=verify-full")
+            self.assertEqual(server.hellos, 0)
+            self.assertNotIn(b"app", server.heard)
+        for name in "mysql_clear_password", "dialog":
+            with rogue.Rogue(context=context, then=(name, [b"\x02Password: "])) as server:
+                self.ask(server, "?tls=required")
+                self.assertEqual(server.hellos, 1)
+        # What the server must be able to ask for, when it has not seen the password since its start.
+        with rogue.Rogue(context=context, then=("caching_sha2_password", [FULL, b""])) as server:
+            self.ask(server, "?tls=required", leaks=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
