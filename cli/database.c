@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "cli.h"
-#include "text.h"
+#include "text/text.h"
 
 static void database_log(void *udata, enum nq_log_level level, const char *message)
 {

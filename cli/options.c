@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #include "cli.h"
-#include "text.h"
+#include "text/text.h"
 
 #define OPTIONS_WORD 32 /* longer words are never "nearly" an option */
 

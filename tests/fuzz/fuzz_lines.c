@@ -2,7 +2,7 @@
 /* A line of nanoq add --stdin: a task that the library takes, or a message and where. */
 #include "fuzz.h"
 
-#include "../../cli/add.h"
+#include "../../cli/commands/add.h"
 #include "../../src/api/api.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

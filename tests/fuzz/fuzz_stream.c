@@ -2,8 +2,8 @@
 /* A line of a child of nanoq work --stream, and the lines that it is sent about a task with such bytes. */
 #include "fuzz.h"
 
-#include "../../cli/json_input.h"
-#include "../../cli/stream.h"
+#include "../../cli/text/json_input.h"
+#include "../../cli/work/stream.h"
 
 static void stream_check_answer(const char *line, size_t size)
 {

@@ -2,8 +2,8 @@
 /* Bytes out of the database on their way to a terminal, a table, a log or JSON. */
 #include "fuzz.h"
 
-#include "../../cli/json_input.h"
-#include "../../cli/text.h"
+#include "../../cli/text/json_input.h"
+#include "../../cli/text/text.h"
 #include "../../src/core/core.h"
 
 /* No control character, C1 and bidi ones included, and valid UTF-8. */

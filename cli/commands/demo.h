@@ -4,7 +4,7 @@
 #ifndef DEMO_H
 #define DEMO_H
 
-#include "cli.h"
+#include "../cli.h"
 
 enum demo_fate {
     DEMO_GOOD,     /* succeeds */

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "../text/log.h"
 #include "work.h"
 
 #define SUPERVISE_STATUS_US NQ_SECONDS(2)

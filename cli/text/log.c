@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "../cli.h"
 
 #define LOG_OUTPUT_LINE 8192 /* JSON: longer lines of a command come in pieces */
 

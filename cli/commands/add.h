@@ -3,8 +3,8 @@
 #ifndef ADD_H
 #define ADD_H
 
-#include "cli.h"
-#include "json_input.h"
+#include "../cli.h"
+#include "../text/json_input.h"
 
 #define ADD_MAX_PAYLOAD NQ_DEFAULT_MAX_PAYLOAD
 

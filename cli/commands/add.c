@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include "json_input.h"
-#include "text.h"
+#include "../text/json_input.h"
+#include "../text/text.h"
 
 struct add_request {
     nq_task_spec spec;

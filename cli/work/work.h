@@ -3,7 +3,7 @@
 #ifndef WORK_H
 #define WORK_H
 
-#include "cli.h"
+#include "../cli.h"
 #include "spawn.h"
 
 #define WORK_NAMES 64

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "../cli.h"
 
 #define SPAWN_CLOEXEC 4u /* CLOSE_RANGE_CLOEXEC; older headers lack it */
 

@@ -7,9 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "../text/log.h"
+#include "../text/table.h"
 #include "stream.h"
-#include "table.h"
 #include "work.h"
 
 /* Attempts that failed and are not yet recorded: how long they took, for the line that is written then. The

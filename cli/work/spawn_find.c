@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "../cli.h"
 #include "spawn.h"
 
 extern char **environ;

@@ -3,7 +3,7 @@
 #ifndef TABLE_H
 #define TABLE_H
 
-#include "cli.h"
+#include "../cli.h"
 #include "text.h"
 
 struct table_column {

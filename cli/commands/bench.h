@@ -3,7 +3,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 
-#include "cli.h"
+#include "../cli.h"
 
 struct bench {
     nq *q;

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "log.h"
+#include "../text/log.h"
 
 #define ROWS_THREADS     8
 #define ROWS_AT_A_TIME   100

@@ -2,9 +2,9 @@
 /* How a process ended, in words, with the last that it wrote to stderr. */
 #include <signal.h>
 
-#include "cli.h"
+#include "../cli.h"
+#include "../text/text.h"
 #include "spawn.h"
-#include "text.h"
 
 void tail_add(struct tail *t, const char *p, size_t n)
 {

@@ -2,7 +2,7 @@
 /* nanoq work: what its options say. */
 #include <sched.h>
 
-#include "work.h"
+#include "../work/work.h"
 
 #define WORK_LEAST_MEMORY ((uint64_t)16 << 20) /* below that hardly a program starts */
 

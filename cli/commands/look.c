@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Looking at tasks: nanoq list and show. */
-#include "cli.h"
-#include "table.h"
+#include "../cli.h"
+#include "../text/table.h"
 
 static const struct table_column look_columns[] = {
     {.name = "id", .right = true},

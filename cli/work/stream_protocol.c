@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
-#include "json_input.h"
+#include "../text/json_input.h"
 #include "stream.h"
 
 static const char *const protocol_verbs[] = {"done", "retry", "discard", "snooze", "progress", "log", NULL};

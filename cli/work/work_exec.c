@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "../text/log.h"
 #include "work.h"
 
 enum { EXEC_DISCARD_STATUS = 65 }; /* EX_DATAERR of sysexits.h. Whatever is not 0 otherwise: retry. */

@@ -4,10 +4,10 @@
 #ifndef STREAM_H
 #define STREAM_H
 
-#include "cli.h"
-#include "log.h"
+#include "../cli.h"
+#include "../text/log.h"
+#include "../text/text.h"
 #include "spawn.h"
-#include "text.h"
 
 #define STREAM_VERSION 1
 #define STREAM_LINE    ((size_t)64 << 10) /* longest line of a child, its end included */

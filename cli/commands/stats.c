@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Counting: nanoq stats. */
-#include "cli.h"
-#include "table.h"
+#include "../cli.h"
+#include "../text/table.h"
 
 static int stats_row(const nq_queue_stats *stats, void *udata)
 {

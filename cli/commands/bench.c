@@ -8,8 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log.h"
-#include "table.h"
+#include "../text/log.h"
+#include "../text/table.h"
 
 static atomic_bool bench_signalled; /* lock-free, so a signal handler may */
 

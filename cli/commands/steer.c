@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Steering: nanoq retry, cancel, delete and migrate. */
-#include "cli.h"
-#include "table.h"
+#include "../cli.h"
+#include "../text/table.h"
 
 struct steer_verb {
     const struct cli_command *command;

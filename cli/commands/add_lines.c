@@ -5,9 +5,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../text/json_input.h"
+#include "../text/text.h"
 #include "add.h"
-#include "json_input.h"
-#include "text.h"
 
 #define LINES_CHUNK   500
 #define LINES_BYTES   (4u << 20)                    /* of text in a chunk */

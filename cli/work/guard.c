@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "../cli.h"
 #include "spawn.h"
 
 #define GUARD_GROUPS 4096 /* more than 1024 jobs and those that are being replaced */

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <wchar.h>
 
-#include "cli.h"
+#include "../cli.h"
 
 void text_add(struct text *t, const void *p, size_t n)
 {

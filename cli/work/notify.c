@@ -7,7 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "log.h"
+#include "../text/log.h"
 #include "work.h"
 
 /* The address, or false when there is none that can be used. */
