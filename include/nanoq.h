@@ -448,7 +448,9 @@ NQ_API int nq_worker_use(nq_worker *w, nq_middleware middleware, void *udata, nq
  *
  * Handlers and their middleware run in the children, on copies of what was in memory when this was called.
  * Children have the standard output and error (which is read on its way, for the error of a crash) of this
- * process and its environment, and nothing on their standard input. Every other descriptor of this process
+ * process and its environment, without the database's password (NANOQ_PASSWORD and what password_env names;
+ * `environment` of nq_handle_options may give them one), and nothing on their standard input. They leave no
+ * core unless they raise RLIMIT_CORE. Every other descriptor of this process
  * leads to /dev/null there, and every handle of this library answers NQ_EFORK: open what a handler needs in
  * the handler. They and all that they start end with the worker, however that ends. docs/isolation.md
  * tells all.

@@ -17,6 +17,7 @@ enum {
     WORK_MEMORY,
     WORK_CPU,
     WORK_NO_PRIVS,
+    WORK_KEEP_PASSWORD,
     WORK_LOG,
     WORK_STREAM,
     WORK_MAX_TASKS
@@ -105,6 +106,9 @@ static bool work_option(struct work *w, int key, const char *value)
     case WORK_NO_PRIVS:
         w->command.no_new_privs = true;
         return true;
+    case WORK_KEEP_PASSWORD:
+        w->command.keep_password = true;
+        return true;
     case WORK_STREAM:
         w->streams = w->command.cpu_renewed = true;
         return true;
@@ -189,6 +193,7 @@ static const struct cli_option work_options[] = {
     {WORK_MEMORY, "memory", "SIZE", "address space of the command, 512M or 2G; default: as ours"},
     {WORK_CPU, "cpu", "DURATION", "CPU time of a task, in whole seconds; default: no limit"},
     {WORK_NO_PRIVS, "no-new-privs", NULL, "set-uid and set-gid programs (sudo, sendmail) give it nothing"},
+    {WORK_KEEP_PASSWORD, "keep-password", NULL, "leave the database's password in CMD's environment"},
     {WORK_LOG, "log", "FORMAT", "text (default), or json: an object a line"},
     {'Q', "quiet", NULL, "report failures only"},
     {'v', "verbose", NULL, "report starts and what the library notes, too"},
@@ -204,7 +209,9 @@ const struct cli_command cli_work = {
         "CMD finds NANOQ_ID, NANOQ_TYPE, NANOQ_QUEUE, NANOQ_ATTEMPT (from 1), NANOQ_MAX_RETRIES and "
         "NANOQ_DEADLINE\n"
         "(seconds since 1970, with a fraction) in its environment, besides what nanoq itself was "
-        "started with.\n\n"
+        "started with, except the database's password (NANOQ_PASSWORD, the variable that password_env "
+        "names, what\n"
+        "stands in NANOQ_DB).\n\n"
         "Exit status 0: done; 75: retry; 65: dead at once; others, and signals: retry, after a delay "
         "that grows,\n"
         "dead when out of attempts. The last 4 KB of its stderr are kept as the error. At its timeout a "

@@ -37,6 +37,12 @@ static rlim_t spawn_seconds(int64_t us)
 /* Between fork and exec: async-signal-safe calls only. */
 static bool spawn_limit(const struct spawn_command *c)
 {
+    /* A core holds the task's data. The hard limit stays: who wants one raises the other (ulimit -c). */
+    struct rlimit core;
+    if (getrlimit(RLIMIT_CORE, &core) == 0) {
+        core.rlim_cur = 0;
+        setrlimit(RLIMIT_CORE, &core);
+    }
     if (c->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
         return false;
     }

@@ -16,22 +16,26 @@ struct spawn_command {
     char *path; /* the executable, found in PATH */
     char **argv;
     char **shell;    /* argv for /bin/sh, for a script without #! */
-    char **base_env; /* ours without NANOQ_ID and so on */
+    char **base_env; /* ours without NANOQ_ID and so on, and without the database's password, */
     size_t nbase_env;
+    char *db;       /* for which NANOQ_DB may be another */
     int *inherited; /* descriptors above 2 that we were started with: the command gets them too */
     size_t ninherited;
     int64_t grace_us; /* between SIGTERM and SIGKILL */
     /* Limits, 0: none. */
     uint64_t memory; /* bytes of address space */
     int64_t cpu_us;
-    bool cpu_renewed;  /* the limit counts from spawn_renew_cpu, not from the start */
-    bool no_new_privs; /* set-uid programs give it nothing */
-    int guard;         /* of guard_start */
+    bool cpu_renewed;   /* the limit counts from spawn_renew_cpu, not from the start */
+    bool no_new_privs;  /* set-uid programs give it nothing */
+    bool keep_password; /* in its environment */
+    int guard;          /* of guard_start */
 };
 
 /* Find argv[0] and prepare. False after a message. Call it before a database is open. */
 bool spawn_prepare(struct spawn_command *c, char **argv);
 void spawn_free(struct spawn_command *c);
+/* spawn_env.c: its part of that */
+void spawn_environment(struct spawn_command *c);
 
 struct spawn_process {
     pid_t pid;        /* of the process group too */

@@ -9,8 +9,6 @@
 #include "../cli.h"
 #include "spawn.h"
 
-extern char **environ;
-
 static bool spawn_runnable(const char *path)
 {
     struct stat st;
@@ -47,20 +45,6 @@ static char *spawn_find(const char *name)
     }
 }
 
-static bool spawn_is_ours(const char *entry)
-{
-    static const char *const names[] = {"NANOQ_ID=", "NANOQ_TYPE=", "NANOQ_QUEUE=", "NANOQ_ATTEMPT=",
-                                        "NANOQ_MAX_RETRIES=", "NANOQ_DEADLINE=", "NANOQ_STREAM=",
-                                        /* systemd's, for us alone */
-                                        "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID="};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strncmp(entry, names[i], strlen(names[i])) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void spawn_inherited(struct spawn_command *c)
 {
     DIR *dir = opendir("/proc/self/fd");
@@ -80,7 +64,7 @@ static void spawn_inherited(struct spawn_command *c)
 
 bool spawn_prepare(struct spawn_command *c, char **argv)
 {
-    size_t n = 0, argc = 0;
+    size_t argc = 0;
     c->argv = argv;
     c->path = spawn_find(argv[0]);
     if (c->path == NULL) {
@@ -94,15 +78,7 @@ bool spawn_prepare(struct spawn_command *c, char **argv)
     c->shell[0] = shell;
     c->shell[1] = c->path;
     memcpy(c->shell + 2, argv + 1, argc * sizeof argv[0]); /* the NULL too */
-    while (environ[n] != NULL) {
-        n++;
-    }
-    c->base_env = cli_alloc((n + 1) * sizeof c->base_env[0]);
-    for (size_t i = 0; i < n; i++) {
-        if (!spawn_is_ours(environ[i])) {
-            c->base_env[c->nbase_env++] = environ[i];
-        }
-    }
+    spawn_environment(c);
     spawn_inherited(c);
     return true;
 }
@@ -112,6 +88,7 @@ void spawn_free(struct spawn_command *c)
     free(c->path);
     free(c->shell);
     free(c->base_env);
+    free(c->db);
     free(c->inherited);
     *c = (struct spawn_command){0};
 }

@@ -38,10 +38,10 @@ class Base(unittest.TestCase):
             process.communicate()
         self.temporary.cleanup()
 
-    def run_nanoq(self, *args, stdin=b"", code=0, env=None):
+    def run_nanoq(self, *args, stdin=b"", code=0, env=None, cwd=None):
         if isinstance(stdin, str):
             stdin = stdin.encode()
-        done = subprocess.run([NANOQ, *args], input=stdin, capture_output=True, timeout=LIMIT,
+        done = subprocess.run([NANOQ, *args], input=stdin, capture_output=True, timeout=LIMIT, cwd=cwd,
                               env={**self.env, **(env or {})})
         self.assertEqual(done.returncode, code, (args, done.stdout, done.stderr))
         self.err = done.stderr.decode("utf-8", "backslashreplace")

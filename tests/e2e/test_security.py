@@ -101,5 +101,44 @@ class Rogue(Base):
             self.ask(server, "?tls=required", leaks=True)
 
 
+class Commands(Base):
+    """What the commands of nanoq work find in their environment."""
+
+    DB = "mysql://app:%s@[::1]:3306/shop?tls=off&password_env=DB_SECRET" % SECRET
+
+    def found(self, *options, db=DB, env=None):
+        self.env.update({"NANOQ_DB": db, "NANOQ_PASSWORD": SECRET, "DB_SECRET": SECRET, "OTHER": SECRET, "KEPT": "DB_SECRET="})
+        self.add("t", "--db", "sqlite:" + self.path("q.db"), "--max-retries", "0")
+        self.run_nanoq("work", "--drain", "-Q", *options, "--", "sh", "-c",
+                       "env -0 >env; ulimit -Sc >core; read line; case $line in {*) echo '{\"done\": 1}';; esac", cwd=self.dir)
+        with open(self.path("env"), encoding="utf-8") as f:
+            return dict(entry.split("=", 1) for entry in f.read().split("\0") if entry)
+
+    def test_no_password(self):
+        for way in (), ("--stream",):
+            for tail in "&", "":
+                with self.subTest(way=way, tail=tail):
+                    db = "sqlite:" + self.path("q.db")
+                    self.run_nanoq("migrate", "--db", db)
+                    found = self.found("--db", db + "?prefix=nanoq_" + (tail and "&hints=all"), *way)
+                    self.assertNotIn("NANOQ_PASSWORD", found)
+                    self.assertNotIn("DB_SECRET", found)
+                    self.assertEqual(found["NANOQ_DB"], self.DB.replace(":" + SECRET, "", 1))
+                    self.assertEqual((found["OTHER"], found["KEPT"]), (SECRET, "DB_SECRET="))
+                    self.assertEqual(self.lines("core"), ["0"])
+                    os.unlink(self.path("q.db"))
+
+    def test_what_cannot_be_told_apart(self):
+        db = "sqlite:" + self.path("q.db")
+        self.run_nanoq("migrate", "--db", db)
+        self.assertNotIn("NANOQ_DB", self.found("--db", db, db="mysql://app:pass/%s@db/shop" % SECRET))
+
+    def test_asked_for(self):
+        db = "sqlite:" + self.path("q.db")
+        self.run_nanoq("migrate", "--db", db)
+        found = self.found("--db", db, "--keep-password")
+        self.assertEqual((found["NANOQ_PASSWORD"], found["DB_SECRET"], found["NANOQ_DB"]), (SECRET, SECRET, self.DB))
+
+
 if __name__ == "__main__":
     unittest.main()

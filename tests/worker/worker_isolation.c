@@ -179,6 +179,42 @@ START_TEST(middleware_environment_and_dead_handles_in_a_child)
 }
 END_TEST
 
+/* NQ_DONE where a child finds neither the password nor leave to write a core. */
+static nq_verdict bare(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    const char *given = getenv("NANOQ_PASSWORD");
+    struct rlimit core;
+    (void)task, (void)udata;
+    if (getrlimit(RLIMIT_CORE, &core) != 0 || core.rlim_cur != 0)
+        return nq_fail(ctx, NQ_DISCARD, "a core");
+    return given ? nq_fail(ctx, NQ_DISCARD, "%s", given) : NQ_DONE;
+}
+
+START_TEST(a_child_has_no_password_and_leaves_no_core)
+{
+    static const char *const environment[] = {"NANOQ_PASSWORD=own"};
+    struct rlimit core;
+    ck_assert_int_eq(getrlimit(RLIMIT_CORE, &core), 0);
+    core.rlim_cur = core.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_CORE, &core), 0);
+    setenv("NANOQ_PASSWORD", "s3cret", 1);
+    nq *q = t_open();
+    nq_worker *p = drainer(q, 1);
+    T_OK(nq_worker_handle(p, "bare", bare, NULL, P_ISOLATED(0), &t_last));
+    T_OK(nq_worker_handle(p, "own", bare, NULL, P_ISOLATED(.environment = environment, .nenvironment = 1),
+                          &t_last));
+    T_OK(nq_worker_fork(p, &t_last));
+    nq_id id = T_ADD(q, .type = "bare");
+    T_ADD(q, .type = "own");
+    p_run(p);
+    ck_assert_int_eq(t_state(q, id), -1);
+    char *error = error_of("own");
+    ck_assert_str_eq(error, "own");
+    free(error);
+    nq_close(q);
+}
+END_TEST
+
 static nq_verdict who(nq_ctx *ctx, const nq_task *task, void *udata)
 {
     int *seen = udata; /* [0]: how many; then the pids */
@@ -514,6 +550,7 @@ Suite *suite_isolation(void)
     tcase_add_test(c, verdicts_messages_and_delays_come_back_from_a_child);
     tcase_add_test(c, payloads_of_any_size_arrive_byte_for_byte);
     tcase_add_test(c, middleware_environment_and_dead_handles_in_a_child);
+    tcase_add_test(c, a_child_has_no_password_and_leaves_no_core);
     tcase_add_test(c, children_live_on_between_tasks_and_are_replaced_after_so_many);
     tcase_add_test(c, each_misdeed_costs_one_attempt_of_one_task);
     tcase_add_test(c, crashes_are_counted_apart_and_more_than_allowed_are_final);

@@ -133,6 +133,9 @@ NQ_PRIVATE bool nq_limits_same(const nq_limits *a, const nq_limits *b);
 /* In the child, before its first task; then before each. -1: errno. */
 NQ_PRIVATE int nq_limits_apply(const nq_limits *l);
 NQ_PRIVATE void nq_limits_task(const nq_limits *l);
+/* In the parent of the children: no core, which would hold the worker's memory too, and no password of the
+ * database's in the environment. */
+NQ_PRIVATE void nq_limits_private(const nq_store *s);
 
 /* ---- child.c: the child's process */
 NQ_PRIVATE void nq_child_prepare(void); /* in the zygote: once for all children */

@@ -112,6 +112,20 @@ static rlim_t limits_mapped(void)
     return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
 
+NQ_PRIVATE void nq_limits_private(const nq_store *s)
+{
+    const char *named = nq_url_option_get(&s->url, "password_env", NULL);
+    struct rlimit core;
+    unsetenv("NANOQ_PASSWORD");
+    if (named)
+        unsetenv(named);
+    /* Soft, so that a handler may have one after all. */
+    if (getrlimit(RLIMIT_CORE, &core) == 0) {
+        core.rlim_cur = 0;
+        setrlimit(RLIMIT_CORE, &core);
+    }
+}
+
 NQ_PRIVATE int nq_limits_apply(const nq_limits *l)
 {
     for (size_t i = 0; i < l->nenvironment; i++)

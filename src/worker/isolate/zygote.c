@@ -279,6 +279,7 @@ static bool zygote_prepare(struct zygote *z)
     if (z->parent_fd >= 0)
         fcntl(z->parent_fd, F_SETFD, FD_CLOEXEC);
     nq_child_prepare();
+    nq_limits_private(z->worker->store);
     signal(SIGCHLD, SIG_DFL);
     z->signal_fd = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
     prctl(PR_SET_NAME, "nanoq-zygote");
