@@ -43,7 +43,8 @@ static void wake_bell_look_again(nq_worker *w)
         nq_fetch_wake(w, NQ_HINT_ANY, 0);
 }
 
-/* Hang it out once. Answers how long to pause: not at all, or longer and longer when it does not work. */
+/* Hang it out once. Answers how long to pause: not at all, longer and longer when it does not work, or (-1)
+ * for ever, where none can be had. */
 static int64_t wake_bell_once(nq_wake_bell *b, int64_t pause)
 {
     nq_worker *w = b->worker;
@@ -66,6 +67,8 @@ static int64_t wake_bell_once(nq_wake_bell *b, int64_t pause)
     pthread_mutex_unlock(&w->lock);
     if (on)
         nq_worker_log(w, NQ_LOG_DEBUG, "the bell: %s", err.message);
+    if (rc == NQ_EUNSUPPORTED)
+        return -1;
     if (pause == 0)
         return NQ_MS(500);
     return pause < NQ_SECONDS(15) ? pause * 2 : NQ_SECONDS(30);
@@ -78,7 +81,7 @@ static void *wake_bell_main(void *arg)
     const int64_t each = NQ_SECONDS(1) / WAKE_BELL_HANGS_PER_S;
     int64_t full_us = 0, from_us = 0, pause = 0;
     pthread_mutex_lock(&w->lock);
-    while (wake_bell_wait(w, from_us)) {
+    while (pause >= 0 && wake_bell_wait(w, from_us)) {
         pthread_mutex_unlock(&w->lock);
         pause = wake_bell_once(b, pause);
         const int64_t now = nq_mono_us();

@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: MIT
 # Who asks for the database's password and may not have it: a server that is none, the commands of nanoq work.
 import os
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 import unittest
+import urllib.parse
 
-from test_cli import LIMIT, NANOQ, Base
+from test_cli import LIMIT, MYSQL, NANOQ, Base, MysqlBase
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "servers"))
 import rogue  # noqa: E402  (it is beside the servers' own scripts)
@@ -99,6 +102,86 @@ class Rogue(Base):
         # What the server must be able to ask for, when it has not seen the password since its start.
         with rogue.Rogue(context=context, then=("caching_sha2_password", [FULL, b""])) as server:
             self.ask(server, "?tls=required", leaks=True)
+
+
+class Renumbering:
+    """A proxy with session ids of its own: the one that it tells a client in the greeting is not the server's."""
+
+    def __init__(self, port):
+        self.server = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.create_connection(("127.0.0.1", self.server))
+            greeting = bytearray(server.recv(65536))
+            at = greeting.index(0, 5) + 1  # behind the version
+            greeting[at:at + 4] = (int.from_bytes(greeting[at:at + 4], "little") + 1000000).to_bytes(4, "little")
+            client.sendall(greeting)
+            for a, b in (client, server), (server, client):
+                threading.Thread(target=self.pump, args=(a, b), daemon=True).start()
+
+    def pump(self, a, b):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+        except OSError:
+            pass
+        try:
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        a.close()
+
+
+class Bells(MysqlBase):
+    """Behind such a proxy an id of the process list may be another client's session by the time it is killed."""
+
+    def setUp(self):
+        super().setUp()
+        self.run_nanoq("migrate")
+        url = urllib.parse.urlparse(self.env["NANOQ_DB"])
+        self.direct = self.env["NANOQ_DB"] + "?hints=server"
+        self.behind = self.direct.replace(":%d/" % url.port, ":%d/" % Renumbering(url.port).port)
+
+    def bells(self):
+        return self.client("SELECT COUNT(*) FROM information_schema.processlist WHERE db = '%s' AND "
+                           "info LIKE 'SELECT SLEEP(%%nanoq bell%%'" % self.database).stdout.strip() != b"0"
+
+    def kills(self):
+        return int(self.client("SHOW GLOBAL STATUS LIKE 'Com_kill'").stdout.split()[1])
+
+    def test_none_is_hung_out(self):
+        worker = self.start("work", "-v", "--db", self.behind, "--", "true")
+        for line in worker.stderr:
+            if b"a proxy with session ids of its own" in line:
+                break
+        else:
+            self.fail("it ended")
+        self.assertFalse(self.bells())
+
+    def test_none_is_rung(self):
+        self.start("work", "-Q", "--db", self.direct, "--", "true")
+        for db, rings in (self.behind, 0), (self.direct, 1):
+            self.wait(self.bells, "a bell")
+            before = self.kills()
+            self.add("t", "1", "--db", db)
+            self.assertEqual(self.kills() - before, rings)
+            self.wait(lambda: self.json("list") == [], "the task")
+
+    def test_long_statements_are_not_read(self):
+        """Of everybody's statements no more than a bell has is told to who rings."""
+        busy = subprocess.Popen(["mariadb", "--no-defaults", "-h", "127.0.0.1", "-P", str(urllib.parse.urlparse(MYSQL).port),
+                                 "-uroot", "-e", "SELECT SLEEP(60), '%s'" % ("x" * 100000)])
+        self.started.append(busy)
+        self.wait(lambda: b"xxx" in self.client("SHOW PROCESSLIST").stdout, "the long statement")
+        sent = "SHOW GLOBAL STATUS LIKE 'Bytes_sent'"
+        before = int(self.client(sent).stdout.split()[1])
+        self.add("t", "1", "--db", self.direct)
+        self.assertLess(int(self.client(sent).stdout.split()[1]) - before, 50000)
 
 
 class Commands(Base):

@@ -212,6 +212,8 @@ static void mysql_conn_var(nq_mysql_conn *c, struct mysql_conn_vars *v, const ch
         c->galera = on;
     else if (strcmp(name, "max_allowed_packet") == 0)
         c->packet = (size_t)strtoull(value, NULL, 10);
+    else if (strcmp(name, "connection_id") == 0) /* the protocol has 32 bits of it */
+        c->direct = (uint32_t)strtoull(value, NULL, 10) == (uint32_t)mysql_thread_id(c->my);
     else if (strcmp(name, "auto_increment_increment") == 0)
         c->increment = strtoll(value, NULL, 10);
 }
@@ -223,7 +225,8 @@ static int mysql_conn_read_vars(nq_mysql_conn *c, struct mysql_conn_vars *v, nq_
         "'tidb_txn_mode','innodb_snapshot_isolation','innodb_rollback_on_timeout','log_bin','binlog_format','"
         "wsrep_on',"
         "'max_allowed_packet','auto_increment_increment','hostname','port','datadir');"
-        "SELECT 'innodb', SUPPORT FROM information_schema.ENGINES WHERE ENGINE = 'InnoDB'";
+        "SELECT 'innodb', SUPPORT FROM information_schema.ENGINES WHERE ENGINE = 'InnoDB';"
+        "SELECT 'connection_id', CONNECTION_ID()";
     int rc = nq_mysql_query(c, sql, sizeof sql - 1, err);
     while (rc == NQ_OK) {
         MYSQL_RES *r = NULL;

@@ -62,6 +62,7 @@ typedef struct nq_mysql_conn {
     MYSQL *my;
     bool mariadb, galera;
     bool guarded;      /* see nq_mysql_guard */
+    bool direct;       /* the server's id of this session is the one that we were told: no proxy's */
     bool begin_due;    /* START TRANSACTION goes out with the first statement: one round trip less */
     bool sent;         /* the last statement reached the wire: its outcome is unknown if the answer is lost */
     size_t packet;     /* max_allowed_packet */
