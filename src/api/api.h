@@ -3,6 +3,8 @@
 #ifndef NQ_API_H
 #define NQ_API_H
 
+#include <sys/types.h>
+
 #include "../store/store.h"
 
 /* Told after a commit of this handle's that made tasks due (wake) or asked to cancel one that runs (look): a
@@ -38,6 +40,8 @@ NQ_PRIVATE nq_hints *nq_hints_of(nq *q);
 /* A non-blocking socket on which hints of other handles' come, and its place; -1: none to be had. A hint is a
  * datagram from anybody on this host: 8 bytes, a queue, and perhaps 8 more, the id of the task. */
 NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place);
+/* Read one, as recv does. *stranger: it came from a user who is neither ours nor root. */
+NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, bool *stranger);
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place);
 
 /* list.c: NQ_ENOTFOUND, and which task. */

@@ -161,6 +161,9 @@ NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
     const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
+    /* The kernel says with each datagram whose it is. */
+    const int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     for (int i = 0; i < HINTS_PLACES; i++) {
         const socklen_t size = hints_address(h, i, &at);
         if (bind(fd, (const struct sockaddr *)&at, size) == 0) {
@@ -172,6 +175,27 @@ NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
     }
     close(fd);
     return -1;
+}
+
+NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, bool *stranger)
+{
+    union {
+        char space[CMSG_SPACE(sizeof(struct ucred))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {hint, size};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    const ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return n;
+    const struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    struct ucred from = {0, (uid_t)-1, (gid_t)-1};
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS &&
+        c->cmsg_len == CMSG_LEN(sizeof from))
+        memcpy(&from, CMSG_DATA(c), sizeof from);
+    *stranger = from.uid != 0 && from.uid != geteuid();
+    return n;
 }
 
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place)

@@ -15,6 +15,12 @@
 #define WAKE_GAP_MIN_US 200
 #define WAKE_GAP_MAX_US NQ_MS(5)
 #define WAKE_QUIET_US   NQ_MS(100)
+/* Those of other users, who need not have any business here: at once while they lead to claims, and else more
+ * and more seldom, up to this. What comes sooner is put off, and never holds up those of our own user or of
+ * root. */
+#define WAKE_STRANGE_MAX_US NQ_SECONDS(1)
+/* And reading them takes turns of this distance while one waits already. */
+#define WAKE_STRANGE_READ_US NQ_MS(2)
 /* A write to the file is seen before its commit is: look soon after it, and again. */
 #define WAKE_ECHOES 3
 static const int64_t wake_echo_us[WAKE_ECHOES] = {500, 1000, 2500};
@@ -38,6 +44,9 @@ struct nq_wake {
     bool cancels; /* and so does one of requests to cancel */
     int64_t next_us, gap_us;
     uint64_t claimed; /* at the last hint that was passed on */
+    bool strange;     /* a stranger's hint waits for strange_us; the same for theirs: */
+    int64_t strange_us, strange_gap_us;
+    uint64_t strange_claimed;
 
     int notify; /* -1: none */
     int dir_watch, file_watch;
@@ -75,20 +84,42 @@ static void wake_pass(struct nq_wake *wake, int64_t now)
 
 /* ---- Datagrams ---- */
 
+/* A stranger's hint that is due: of anything, for who knows what else was put off. */
+static void wake_take_strange(struct nq_wake *wake, int64_t now)
+{
+    const uint64_t claimed = atomic_load(&wake->worker->claimed);
+    if (claimed != wake->strange_claimed || now > wake->strange_us + WAKE_STRANGE_MAX_US)
+        wake->strange_gap_us = WAKE_GAP_MIN_US;
+    else
+        wake->strange_gap_us = wake_min(wake->strange_gap_us * 2, WAKE_STRANGE_MAX_US);
+    wake->strange_claimed = claimed;
+    wake->strange_us = now + wake->strange_gap_us;
+    wake->strange = false;
+    wake->pending = wake->cancels = true;
+    wake->told_queue = NQ_HINT_ANY;
+    wake->told_id = 0;
+}
+
 /* Read what came, and note what of it is for us. */
-static void wake_read_datagrams(struct nq_wake *wake)
+static void wake_read_datagrams(struct nq_wake *wake, int64_t now)
 {
     uint64_t hint[3];
+    if (wake->strange)
+        wake->next_us = now + WAKE_STRANGE_READ_US;
     for (int i = 0; i < 64; i++) {
-        const ssize_t n = recv(wake->fd, hint, sizeof hint, MSG_DONTWAIT);
-        bool ours = false;
+        bool ours = false, stranger = false;
+        const ssize_t n = nq_hints_read(wake->fd, hint, sizeof hint, &stranger);
         if (n < 0)
             break;
         if (n != (ssize_t)sizeof hint[0] && n != 2 * (ssize_t)sizeof hint[0])
             continue;
-        wake->cancels = wake->cancels || hint[0] == NQ_HINT_CANCEL;
         for (size_t k = 0; k < wake->worker->nfeeds; k++)
             ours = ours || hint[0] == wake->queues[k] || hint[0] == NQ_HINT_ANY;
+        if (stranger) {
+            wake->strange = wake->strange || ours || hint[0] == NQ_HINT_CANCEL;
+            continue;
+        }
+        wake->cancels = wake->cancels || hint[0] == NQ_HINT_CANCEL;
         if (ours && !wake->pending) {
             wake->told_queue = hint[0];
             wake->told_id = n > (ssize_t)sizeof hint[0] && hint[1] <= INT64_MAX ? (nq_id)hint[1] : 0;
@@ -189,6 +220,8 @@ static bool wake_poll(struct nq_wake *wake, bool *datagrams, bool *events)
         until = wake_min(until, wake->next_us);
     if (!see && wake->notify >= 0)
         until = wake_min(until, wake->notify_us);
+    if (wake->strange)
+        until = wake_min(until, wake->strange_us);
     const int64_t left = until > now ? until - now : 0;
     const struct timespec ts = {(time_t)(left / 1000000), (long)(left % 1000000) * 1000};
     if (ppoll(fds, 3, until == INT64_MAX ? NULL : &ts, NULL) < 0)
@@ -205,11 +238,13 @@ static void *wake_listen(void *arg)
     while (wake_poll(wake, &datagrams, &events)) {
         const int64_t now = nq_mono_us();
         if (datagrams)
-            wake_read_datagrams(wake);
+            wake_read_datagrams(wake, now);
         if (events && wake_read_events(wake))
             wake_written(wake, now);
         if (wake->echo_us <= now)
             wake_echo(wake, now);
+        if (wake->strange && now >= wake->strange_us)
+            wake_take_strange(wake, now);
         if ((wake->pending || wake->cancels) && now >= wake->next_us)
             wake_pass(wake, now);
         datagrams = events = false;
@@ -228,7 +263,7 @@ NQ_PRIVATE void nq_wake_start(nq_worker *w)
     wake->worker = w;
     wake->fd = wake->notify = -1;
     wake->echo_us = INT64_MAX;
-    wake->gap_us = WAKE_GAP_MIN_US;
+    wake->gap_us = wake->strange_gap_us = WAKE_GAP_MIN_US;
     wake->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     wake->queues = calloc(w->nfeeds + 1, sizeof *wake->queues);
     if (wake->stop_fd < 0 || !wake->queues)

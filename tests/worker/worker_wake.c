@@ -337,6 +337,53 @@ START_TEST(garbage_does_no_harm)
 }
 END_TEST
 
+/* Sends hints without pause, as another user, until it is killed. */
+static void wake_strange(int fd, void *arg)
+{
+    struct sockaddr_un at[2];
+    socklen_t size[2];
+    const uint64_t hint = nq_hint_queue("default");
+    (void)arg;
+    if (setuid(65534) != 0 || wake_addresses(at, size, 2) != 1)
+        _exit(2);
+    const int out = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    t_tell(fd, 1);
+    for (;;)
+        sendto(out, &hint, sizeof hint, 0, (struct sockaddr *)&at[0], size[0]);
+}
+
+/* A user who has nothing to do with us can make us look, but not often, nor keep those from it who have. */
+START_TEST(hints_of_other_users)
+{
+    struct sockaddr_un at[2];
+    socklen_t size[2];
+    p_thread t;
+    int n = 0;
+    nq *q = wake_open("hints=local"), *other = wake_open("hints=local");
+    nq_worker *p = wake_start(&t, q, &n);
+    T_WAIT(wake_addresses(at, size, 2) == 1, 10);
+    wake_settle(p, false);
+    t_child child;
+    t_fork(&child, wake_strange, NULL);
+    ck_assert_int_eq(t_hear(child.fd, 10), 1);
+    t_pause_ms(200); /* the first few come at once */
+    pthread_mutex_lock(&p->lock);
+    const uint64_t before = p->seq;
+    pthread_mutex_unlock(&p->lock);
+    t_pause_ms(500);
+    pthread_mutex_lock(&p->lock);
+    const uint64_t looks = p->seq - before;
+    pthread_mutex_unlock(&p->lock);
+    ck_assert_msg(looks < 30, "%llu looks", (unsigned long long)looks);
+    T_ADD(other, .type = "t");
+    T_WAIT(p_load(&n) == 1, WAKE_AT_ONCE);
+    t_kill(&child, SIGKILL);
+    p_stop(&t);
+    nq_close(other);
+    nq_close(q);
+}
+END_TEST
+
 /* Listeners as workers have them. */
 static void wake_places(nq *const q[], int fd[], int place[], int n)
 {
@@ -449,6 +496,8 @@ Suite *suite_wake(void)
     tcase_add_test(c, a_stop_wakes_others);
     c = t_case(s, "sockets", 60);
     tcase_add_test(c, garbage_does_no_harm);
+    if (geteuid() == 0)
+        tcase_add_test(c, hints_of_other_users);
     tcase_add_test(c, of_many_workers_some_in_turn_are_told_of_tasks_and_all_of_requests_to_cancel);
     tcase_add_test(c, more_workers_than_places);
     tcase_add_test(c, the_option);
