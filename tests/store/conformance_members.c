@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Membership: beats, and how soon the dead are told from the living; what becomes of their tasks. */
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include "suites.h"
 
 #include <signal.h>
@@ -32,6 +35,32 @@ static int64_t members_until_death(nq_member *m, int64_t lease_us, double second
     T_WAIT(members_watch(m, lease_us) > 0, seconds);
     return t_mono() - start;
 }
+
+static const struct {
+    mode_t database, there, expected; /* there: of a lock file that is there already, or 0 */
+} members_modes[] = {
+    {0644, 0, 0600}, {0664, 0, 0660}, {0666, 0, 0666}, {0600, 0, 0600}, {0640, 0, 0600}, {0666, 0600, 0600},
+};
+
+/* A lock for reading, by who may not write, would keep all workers from theirs. */
+START_TEST(who_may_lock_is_who_may_write)
+{
+    char lock[600];
+    struct stat st;
+    nq_member *m = NULL;
+    nq *q = t_open();
+    snprintf(lock, sizeof lock, "%s-nanoq-lock", t_url + 7);
+    ck_assert_int_eq(chmod(t_url + 7, members_modes[_i].database), 0);
+    unlink(lock);
+    if (members_modes[_i].there)
+        close(open(lock, O_RDWR | O_CREAT | O_EXCL, members_modes[_i].there));
+    T_OK(nq_member_join(&m, nq_store_of(q), "locker", &t_last));
+    ck_assert_int_eq(stat(lock, &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, members_modes[_i].expected);
+    T_OK(nq_member_leave(m, &t_last));
+    nq_close(q);
+}
+END_TEST
 
 START_TEST(members_have_ids_of_their_own_and_a_row)
 {
@@ -284,6 +313,9 @@ Suite *suite_members(void)
     Suite *s = suite_create("members");
     TCase *c = t_case(s, "members", 60);
     tcase_add_test(c, members_have_ids_of_their_own_and_a_row);
+    if (T_SQLITE)
+        tcase_add_loop_test(c, who_may_lock_is_who_may_write, 0,
+                            (int)(sizeof members_modes / sizeof *members_modes));
     tcase_add_test(c, a_running_task_shows_its_workers_name);
     tcase_add_test(c, the_living_are_left_alone);
     tcase_add_test(c, a_killed_process_is_found_by_its_lock_long_before_its_lease);

@@ -20,17 +20,33 @@ static bool sqlite_lock_possible(const nq_sqlite_conn *c)
 }
 
 /* Give a lock file that we just made the owner and mode of the database: whoever works the one needs the
- * other. Best effort; a failure shows when somebody is refused. */
+ * other. But who may not write the database may not read this either: a lock for reading would keep every
+ * worker from its own. Best effort; a failure shows when somebody is refused. */
 static void sqlite_lock_mirror(int fd, const char *database)
 {
     struct stat db, lock;
-    if (stat(database, &db) != 0 || fstat(fd, &lock) != 0 || lock.st_uid != geteuid())
+    if (stat(database, &db) != 0 || fstat(fd, &lock) != 0)
         return;
-    if ((lock.st_mode & 0777) != (db.st_mode & 0777) && fchmod(fd, db.st_mode & 0777) != 0)
-        return;
+    const mode_t writers = db.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH), mode = writers | writers << 1;
     if (geteuid() == 0 && (db.st_uid != lock.st_uid || db.st_gid != lock.st_gid) &&
         fchown(fd, db.st_uid, db.st_gid) != 0)
         return;
+    if ((lock.st_mode & 0777) != mode && fchmod(fd, mode) != 0)
+        return;
+}
+
+/* Only the one who made it says whose it is: what lies there already may be another's, linked to whatever. */
+static int sqlite_lock_make(const char *path, const char *database)
+{
+    for (int i = 0;; i++) {
+        int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd >= 0)
+            sqlite_lock_mirror(fd, database);
+        else if (errno == EEXIST)
+            fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0 || errno != ENOENT || i == 3) /* ENOENT: taken away meanwhile */
+            return fd;
+    }
 }
 
 static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
@@ -46,12 +62,10 @@ static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
     if (path.failed) {
         code = nq_err_nomem(err);
     } else {
-        c->lock_fd = open(path.p, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        c->lock_fd = sqlite_lock_make(path.p, database);
         if (c->lock_fd < 0)
             code = nq_err_sys(err, errno == EACCES || errno == EPERM ? NQ_EDENIED : NQ_ESYSTEM, errno,
                               "cannot open the lock file %s", path.p);
-        else
-            sqlite_lock_mirror(c->lock_fd, database);
     }
     nq_buf_free(&path);
     return code;
