@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which workers are alive: heartbeats, and locks that die with their holder. */
+#include <stdio.h>
+
 #include "store.h"
 
 /*
@@ -21,6 +23,13 @@
  * locks: who joins after a restart has seen nothing break. */
 #define MEMBERS_GRACE_US NQ_SECONDS(10)
 #define MEMBERS_TRIES    3
+/*
+ * Any account of a server may take any named lock of it, ours too, whose names are no secret. So a lock that
+ * cannot be had keeps nobody from working: a worker without its own adds this to its beat, and is then judged
+ * by its beat alone, until it has the lock.
+ */
+#define MEMBERS_LOCKLESS ((int64_t)1 << 62)
+#define MEMBERS_LOCK_US  NQ_SECONDS(1) /* how often it tries */
 /* Of an id: NQ_LEASE must fit a signed 64-bit column. */
 #define MEMBERS_MAX_ID (((uint64_t)1 << (63 - NQ_LEASE_SEQ_BITS)) - 1)
 
@@ -40,6 +49,7 @@ struct nq_member {
     nq_conn *conn; /* NULL after it broke */
     uint64_t id;
     bool locked;
+    int64_t lock_us; /* not locked: when to try again */
     int64_t looked_us, grace_us;
     int64_t server_us;            /* when the server started, by our clock */
     struct members_other *others; /* by id */
@@ -48,7 +58,7 @@ struct nq_member {
 };
 
 static const char members_beat_sql[] =
-    "UPDATE {processors} SET beat = beat + 1, beat_at = {now} WHERE id = ?";
+    "UPDATE {processors} SET beat = (beat & 4611686018427387903) + ?, beat_at = {now} WHERE id = ?";
 
 /* ---- The connection ---- */
 
@@ -58,19 +68,27 @@ static void members_hang_up(nq_member *m)
         m->store->driver->disconnect(m->conn);
     m->conn = NULL;
     m->locked = false;
+    m->lock_us = 0;
 }
 
 static int members_beat_once(nq_member *m, nq_err *err)
 {
-    const nq_val id = nq_int((int64_t)m->id);
+    const nq_val args[] = {nq_int(1 + (m->locked ? 0 : MEMBERS_LOCKLESS)), nq_int((int64_t)m->id)};
     nq_exec_result res = {0};
-    int code = nq_sql(m->conn, members_beat_sql, &id, 1, NULL, NULL, &res, err);
+    int code = nq_sql(m->conn, members_beat_sql, args, 2, NULL, NULL, &res, err);
     if (!code && res.affected == 0)
         code = nq_err_set(err, NQ_ELEASE, "this worker was declared dead by another one");
     return code;
 }
 
-/* A connection that holds our lock. A new one beats at once, so that whoever saw the lock free starts anew.
+static void members_lock(nq_member *m, nq_err *err)
+{
+    m->locked = m->store->driver->lock_hold(m->conn, m->id, err) == NQ_OK;
+    m->lock_us = nq_mono_us() + MEMBERS_LOCK_US;
+}
+
+/* A connection that holds our lock, if it is to be had. A new one beats at once, so that whoever saw the lock
+ * free starts anew.
  */
 static int members_ready(nq_member *m, nq_err *err)
 {
@@ -84,11 +102,10 @@ static int members_ready(nq_member *m, nq_err *err)
             return code;
         m->grace_us = nq_mono_us() + MEMBERS_GRACE_US;
     }
-    if (m->locked)
+    if (m->locked || nq_mono_us() < m->lock_us)
         return NQ_OK;
     /* The server may not yet have noticed that our old connection, which holds the lock, is gone. */
-    if (d->lock_hold(m->conn, m->id, &why) == NQ_OK)
-        m->locked = true;
+    members_lock(m, &why);
     if (m->conn->broken)
         return nq_err_set(err, NQ_EUNAVAILABLE, "%s", why.message);
     return members_beat_once(m, err);
@@ -120,10 +137,18 @@ static int members_enter(nq_member *m, const char *name, nq_err *err)
     if (res.insert_id <= 0 || (uint64_t)res.insert_id > MEMBERS_MAX_ID)
         return nq_err_set(err, NQ_EFULL, "the ids of workers are used up");
     m->id = (uint64_t)res.insert_id;
-    if ((code = m->store->driver->lock_hold(m->conn, m->id, err)))
-        return code;
-    m->locked = true;
-    return NQ_OK;
+    nq_err why;
+    members_lock(m, &why);
+    if (m->conn->broken)
+        return nq_err_set(err, NQ_EUNAVAILABLE, "%s", why.message);
+    if (m->locked)
+        return NQ_OK;
+    if (m->store->log) {
+        char text[700];
+        snprintf(text, sizeof text, "only the heartbeat tells that this worker lives: %s", why.message);
+        m->store->log(m->store->log_udata, NQ_LOG_WARN, text);
+    }
+    return members_beat_once(m, err);
 }
 
 NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq_err *err)
@@ -283,7 +308,7 @@ static void members_compare(nq_member *m, struct members_look *l, const int8_t f
             j < m->nothers && m->others[j].id == o->id && m->others[j].beat == o->beat ? &m->others[j] : NULL;
         o->still_us = was ? was->still_us + gap : 0;
         const bool restarted = now - o->quiet_us < m->server_us && o->still_us < MEMBERS_GRACE_US;
-        if (free_now[i] != 1 || now < m->grace_us || restarted)
+        if (free_now[i] != 1 || now < m->grace_us || restarted || o->beat >= MEMBERS_LOCKLESS)
             continue;
         m->suspects++;
         o->free_looks = was ? was->free_looks + 1 : 1;

@@ -7,6 +7,8 @@
 
 #include <signal.h>
 
+#include "../../src/store/mysql/mysql_driver.h"
+
 static nq_member *members_join(nq *q, const char *name)
 {
     nq_member *m = NULL;
@@ -35,6 +37,41 @@ static int64_t members_until_death(nq_member *m, int64_t lease_us, double second
     T_WAIT(members_watch(m, lease_us) > 0, seconds);
     return t_mono() - start;
 }
+
+/* An account without any right on the database takes the locks, and lets go of them again. */
+START_TEST(locks_that_others_have_taken)
+{
+    nq *q = NULL;
+    nq_member *m = NULL, *watcher = NULL;
+    unsigned died = 0;
+    T_OK(nq_open(&q, t_url_with("read_timeout=2s"), NULL, &t_last));
+    nq_store *s = nq_store_of(q);
+    const char *lock = nq_mysql_data_of(s)->lock_name;
+    t_sql("SELECT GET_LOCK('%s:migrate', 0)", lock);
+    for (int i = 1; i < 20; i++)
+        t_sql("SELECT GET_LOCK('%s:%d', 0)", lock, i);
+    T_OK(nq_drop_tables(q, &t_last));
+    T_OK(nq_migrate(q, &t_last));
+    T_OK(nq_member_join(&m, s, "lockless", &t_last));
+    t_sql("SELECT RELEASE_ALL_LOCKS()");
+    T_OK(nq_member_join(&watcher, s, "watcher", &t_last));
+    /* It does not beat, its lock is free, and it is alive. */
+    const int64_t until = t_mono() + NQ_MS(1500);
+    while (t_mono() < until) {
+        T_OK(nq_member_watch(watcher, NQ_SECONDS(30), &died, &t_last));
+        ck_assert_uint_eq(died, 0);
+        ck_assert_uint_eq(nq_member_suspects(watcher), 0);
+        t_pause_ms(100);
+    }
+    /* With its next beat it has the lock, and is judged by it. */
+    T_OK(nq_member_beat(m, &t_last));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_processors WHERE beat >= 4611686018427387904"), 0);
+    ck_assert_int_eq(t_sql("SELECT IS_FREE_LOCK('%s:%d')", lock, (int)nq_member_id(m)), 0);
+    T_OK(nq_member_leave(m, &t_last));
+    T_OK(nq_member_leave(watcher, &t_last));
+    nq_close(q);
+}
+END_TEST
 
 static const struct {
     mode_t database, there, expected; /* there: of a lock file that is there already, or 0 */
@@ -313,6 +350,8 @@ Suite *suite_members(void)
     Suite *s = suite_create("members");
     TCase *c = t_case(s, "members", 60);
     tcase_add_test(c, members_have_ids_of_their_own_and_a_row);
+    if (T_MYSQL)
+        tcase_add_test(c, locks_that_others_have_taken);
     if (T_SQLITE)
         tcase_add_loop_test(c, who_may_lock_is_who_may_write, 0,
                             (int)(sizeof members_modes / sizeof *members_modes));

@@ -134,13 +134,16 @@ static int mysql_db_uptime(nq_conn *conn, int64_t *us, nq_err *err)
     return nq_sql(conn, "SHOW GLOBAL STATUS LIKE 'Uptime'", NULL, 0, mysql_db_uptime_row, us, NULL, err);
 }
 
+/* The statements bear being run twice, as on Galera, which has no named locks. So whoever holds this one, and
+ * any account of the server may, keeps nobody from migrating. */
 static int mysql_db_migrate_lock(nq_conn *conn, nq_err *err)
 {
+    const nq_store *s = conn->store;
     int got = 0;
     const int rc = mysql_db_lock(conn, "GET_LOCK", "migrate", &got, err);
-    if (rc == NQ_OK && got != 1 && !nq_mysql_of(conn)->galera)
-        return nq_err_set(err, NQ_ECONFLICT, "another migration of these tables is going on");
-    /* Galera has no named locks; there the statements themselves bear being run twice. */
+    if (rc == NQ_OK && got != 1 && !nq_mysql_of(conn)->galera && s->log)
+        s->log(s->log_udata, NQ_LOG_WARN,
+               "another connection holds the lock of migrations: going on without");
     return nq_mysql_of(conn)->galera && !conn->broken ? NQ_OK : rc;
 }
 
