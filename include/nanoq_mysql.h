@@ -105,6 +105,8 @@ static inline void nq_mysql_column_(const MYSQL_FIELD *field, const MYSQL_BIND *
 {
     if (bind->is_null_value) {
         v->type = NQ_VAL_NULL;
+        v->i = 0; /* the buffer of a number, which still holds that of the row before */
+        v->p = NULL;
         v->n = 0;
     } else if (nq_mysql_is_int_(field)) {
         v->type = NQ_VAL_INT;

@@ -56,7 +56,8 @@ static inline int nq_sqlite_bind(sqlite3_stmt *stmt, const nq_val args[], size_t
     return SQLITE_OK;
 }
 
-/* The current row's columns; valid until the next step. Answers their number. */
+/* The current row's columns; valid until the next step. Answers their number. A column holds whatever type
+ * its writer chose, so i is what CAST gives of a text or bytes; who wants bytes selects CAST(x AS BLOB). */
 static inline size_t nq_sqlite_row(sqlite3_stmt *stmt, nq_val cols[NQ_SQLITE_MAX_COLUMNS])
 {
     const int n = sqlite3_data_count(stmt);
@@ -64,14 +65,13 @@ static inline size_t nq_sqlite_row(sqlite3_stmt *stmt, nq_val cols[NQ_SQLITE_MAX
     for (i = 0; i < n && i < NQ_SQLITE_MAX_COLUMNS; i++) {
         nq_val *v = &cols[i];
         const int type = sqlite3_column_type(stmt, i);
-        v->i = 0;
+        v->i = type == SQLITE_NULL ? 0 : sqlite3_column_int64(stmt, i);
         v->p = NULL;
         v->n = 0;
         if (type == SQLITE_NULL) {
             v->type = NQ_VAL_NULL;
         } else if (type == SQLITE_INTEGER || type == SQLITE_FLOAT) {
             v->type = NQ_VAL_INT;
-            v->i = sqlite3_column_int64(stmt, i);
         } else {
             v->type = type == SQLITE_TEXT ? NQ_VAL_TEXT : NQ_VAL_BLOB;
             v->p = sqlite3_column_blob(stmt, i); /* of a text too: allocates no terminator, cannot fail */

@@ -10,13 +10,16 @@
 
 /* The columns of nq_info, in the order of admin_info_row; a live task's worker comes from the join. */
 #define ADMIN_COMMON(payload)                                                                                \
-    "t.id AS id, t.state AS state, t.queue AS queue, t.type AS type, " payload " AS payload, "               \
-    "LENGTH({bytes:t.payload}) AS size, t.error AS error, t.priority AS priority, t.attempts AS attempts, "  \
+    "t.id AS id, t.state AS state, {bytes:t.queue} AS queue, {bytes:t.type} AS type, " payload               \
+    " AS payload, LENGTH({bytes:t.payload}) AS size, {bytes:t.error} AS error, t.priority AS priority, "     \
+    "t.attempts AS attempts, "                                                                               \
     "t.crashes AS crashes, t.max_retries AS max_retries, t.generation AS generation, "                       \
     "t.timeout_ms AS timeout_ms, {us:t.created_at} AS created, {us:t.run_at} AS due, "
 #define ADMIN_LIVE                                                                                           \
-    "p.name AS worker, {us:t.claimed_at} AS claimed, 0 AS ended, CASE WHEN x.task_id IS NULL THEN 0 "        \
-    "ELSE 1 END AS cancelling, g.done AS done, g.total AS total, g.note AS note, {us:g.told_at} AS told "    \
+    "{bytes:p.name} AS worker, {us:t.claimed_at} AS claimed, 0 AS ended, CASE WHEN x.task_id IS NULL THEN "  \
+    "0 "                                                                                                     \
+    "ELSE 1 END AS cancelling, g.done AS done, g.total AS total, {bytes:g.note} AS note, {us:g.told_at} AS " \
+    "told "                                                                                                  \
     "FROM {tasks} t LEFT JOIN {processors} p ON p.id = (t.lease >> 36) AND t.state = 1 "                     \
     "LEFT JOIN {cancels} x ON x.task_id = t.id AND x.lease = t.lease AND t.state = 1 "                       \
     "LEFT JOIN {progress} g ON g.task_id = t.id AND g.lease = t.lease AND t.state = 1 "
@@ -30,6 +33,7 @@ struct admin_show {
     void *udata;
     nq_id last;
     unsigned shown;
+    bool whole; /* payloads are shown whole, not their beginnings */
     bool stopped;
 };
 
@@ -59,7 +63,7 @@ static int admin_info_row(const nq_val cols[], size_t ncols, void *arg)
         .queue = admin_text(&at, &cols[2]),
         .type = admin_text(&at, &cols[3]),
         .payload = admin_text(&at, &cols[4]),
-        .payload_size = (size_t)cols[5].i,
+        .payload_size = show->whole || cols[5].i < (int64_t)cols[4].n ? cols[4].n : (size_t)cols[5].i,
         .error = admin_text(&at, &cols[6]),
         .worker = admin_text(&at, &cols[15]),
         .priority = (int)cols[7].i,
@@ -67,7 +71,7 @@ static int admin_info_row(const nq_val cols[], size_t ncols, void *arg)
         .crashes = (unsigned)cols[9].i,
         .max_retries = (unsigned)cols[10].i,
         .generation = (unsigned)cols[11].i,
-        .timeout_us = cols[12].i * 1000,
+        .timeout_us = nq_us_of_ms(cols[12].i),
         .created_at_us = cols[13].i,
         .run_at_us = cols[14].i,
         .claimed_at_us = cols[16].i,
@@ -194,10 +198,10 @@ static int admin_get_run(nq_conn *c, void *arg, nq_err *err)
     int code = NQ_OK;
     /* Twice: a task may move from one table to the other between two looks. */
     for (int i = 0; i < 2 && !code && !g->show.shown; i++) {
-        code = nq_sql(c, "SELECT " ADMIN_COMMON("t.payload") ADMIN_LIVE "WHERE t.id = ?", &id, 1,
+        code = nq_sql(c, "SELECT " ADMIN_COMMON("{bytes:t.payload}") ADMIN_LIVE "WHERE t.id = ?", &id, 1,
                       admin_info_row, &g->show, NULL, err);
         if (!code && !g->show.shown)
-            code = nq_sql(c, "SELECT " ADMIN_COMMON("t.payload") ADMIN_ENDED "WHERE t.id = ?", &id, 1,
+            code = nq_sql(c, "SELECT " ADMIN_COMMON("{bytes:t.payload}") ADMIN_ENDED "WHERE t.id = ?", &id, 1,
                           admin_info_row, &g->show, NULL, err);
     }
     return code;
@@ -210,7 +214,7 @@ NQ_PRIVATE int nq_absent(nq_id id, nq_err *err)
 
 NQ_API int nq_get(nq *q, nq_id id, nq_info_fn fn, void *udata, nq_err *err)
 {
-    struct admin_get g = {.show = {.fn = fn, .udata = udata}, .id = id};
+    struct admin_get g = {.show = {.fn = fn, .udata = udata, .whole = true}, .id = id};
     int code;
     if ((code = nq_usable(q, err)))
         return code;

@@ -61,6 +61,11 @@ NQ_PRIVATE void nq_unique_hash(uint8_t out[32], const char *type, const void *da
 
 /* ---- clock.c */
 NQ_PRIVATE int64_t nq_mono_us(void); /* CLOCK_MONOTONIC */
+/* A duration that a row holds in milliseconds, whatever it says, within the bounds of durations. */
+static inline int64_t nq_us_of_ms(int64_t ms)
+{
+    return ms < 0 ? 0 : ms > NQ_MAX_DURATION / 1000 ? NQ_MAX_DURATION : ms * 1000;
+}
 NQ_PRIVATE int64_t nq_real_us(void); /* CLOCK_REALTIME: only where this host's clock is the database's */
 NQ_PRIVATE void nq_sleep_us(int64_t us);
 /* A condition variable on CLOCK_MONOTONIC; wait until a nq_mono_us() time, false when it passed. */

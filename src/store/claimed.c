@@ -41,7 +41,7 @@ NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg)
         .crashes = claimed_count(&cols[8]),
         .max_retries = claimed_count(&cols[9]),
         .generation = claimed_count(&cols[10]),
-        .timeout_us = cols[11].i * 1000,
+        .timeout_us = nq_us_of_ms(cols[11].i),
         .created_at_us = cols[12].i,
         .run_at_us = cols[13].i,
     };

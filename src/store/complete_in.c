@@ -25,9 +25,9 @@ static int complete_run(const nq_store *s, nq_tx tx, const char *template_sql, c
 /* The time that SQLite's own connections ask nanoq_now() for is not to be had on the caller's; but there this
  * host's clock is the database's. */
 #define COMPLETE_KEEP(now)                                                                                   \
-    "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, finished_at, attempts, crashes, error) "           \
+    "INSERT INTO {full:finished} (" NQ_MOVED_COLUMNS ", state, finished_at, attempts, crashes, error) "      \
     "SELECT " NQ_MOVED_COLUMNS ", ?, " now                                                                   \
-    ", attempts, crashes, error FROM {tasks} WHERE id = ? AND lease = ?"
+    ", attempts, crashes, error FROM {full:tasks} WHERE id = ? AND lease = ?"
 
 static int complete_keep(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, nq_err *err)
 {
@@ -50,7 +50,7 @@ NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t le
         return nq_err_set(err, NQ_EINVAL, "no transaction is open on this connection: begin one first");
     if (keep && (code = complete_keep(s, tx, id, lease, err)))
         return code;
-    return complete_run(s, tx, "DELETE FROM {tasks} WHERE id = ? AND lease = ?", args, 2, err);
+    return complete_run(s, tx, "DELETE FROM {full:tasks} WHERE id = ? AND lease = ?", args, 2, err);
 }
 
 /* ---- Did it take effect? ---- */

@@ -199,7 +199,8 @@ NQ_PRIVATE void nq_member_free(nq_member *m);
 
 /* claimed.c: the columns, of table alias t, that nq_claimed_add reads: FROM {tasks} t is the caller's. */
 #define NQ_CLAIMED_COLUMNS                                                                                   \
-    "t.id, t.lease, t.queue, t.type, t.payload, t.error, t.priority, t.attempts, t.crashes, t.max_retries, " \
+    "t.id, t.lease, {bytes:t.queue}, {bytes:t.type}, {bytes:t.payload}, {bytes:t.error}, t.priority, "       \
+    "t.attempts, t.crashes, t.max_retries, "                                                                 \
     "t.generation, t.timeout_ms, {us:t.created_at}, {us:t.run_at}"
 /* Claimed tasks being collected; {0} is empty. nq_claimed_add is a nq_row_fn with this as its arg. */
 typedef struct nq_claimed_list {
@@ -288,12 +289,13 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
 /*
  * sql.c: expand a template into out. Tokens:
  *   {tasks} {finished} {followups} {cancels} {progress} {processors} {schema}  the quoted table names
+ *   {full:tasks} {full:finished}  the same with their database
  *   {prefix}     the bare prefix
  *   {now}        the database's time, as stored
  *   {after}      that time plus a bound number of microseconds
  *   {at}         a bound number of microseconds since 1970, as stored
  *   {us:COLUMN}  a stored time as microseconds since 1970; {us:now} the database's time so
- *   {bytes:COLUMN}  a column that LENGTH and SUBSTR take as bytes
+ *   {bytes:COLUMN}  a column as bytes, whatever its writer made of it; LENGTH and SUBSTR count them
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
  *   {by_id} {by_key} {claim}  after a table: the index to use

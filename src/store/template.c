@@ -7,10 +7,15 @@ static bool sql_is(const char *token, size_t n, const char *word)
     return n == strlen(word) && memcmp(token, word, n) == 0;
 }
 
-static void sql_table(const nq_store *s, const char *token, size_t n, nq_buf *out)
+/* full: with its database, for the caller's connection, which may be at home in another one. */
+static void sql_table(const nq_store *s, bool full, const char *token, size_t n, nq_buf *out)
 {
-    const char *quote = s->driver->tx_kind == NQ_TX_MYSQL ? "`" : "\"";
+    const bool server = s->driver->tx_kind == NQ_TX_MYSQL;
+    const char *quote = server ? "`" : "\"";
     nq_buf_str(out, quote);
+    for (const char *p = full && server ? s->url.path : ""; *p; p++)
+        nq_buf_add(out, *p == '`' ? "``" : p, *p == '`' ? 2 : 1);
+    nq_buf_str(out, full && server ? "`.`" : "");
     nq_buf_str(out, s->prefix);
     nq_buf_add(out, token, n);
     nq_buf_str(out, quote);
@@ -74,7 +79,9 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
     if (sql_is(token, n, "tasks") || sql_is(token, n, "finished") || sql_is(token, n, "processors") ||
         sql_is(token, n, "followups") || sql_is(token, n, "cancels") || sql_is(token, n, "progress") ||
         sql_is(token, n, "schema"))
-        sql_table(s, token, n, out);
+        sql_table(s, false, token, n, out);
+    else if (sql_is(token, n, "full:tasks") || sql_is(token, n, "full:finished"))
+        sql_table(s, true, token + 5, n - 5, out);
     else if (sql_is(token, n, "prefix"))
         nq_buf_str(out, s->prefix);
     else if (sql_is(token, n, "now"))

@@ -8,6 +8,6 @@ int main(int argc, char **argv)
                                       suite_caller_tx_mysql, suite_claim,   suite_finish,  suite_batches,
                                       suite_members,         suite_admin,   suite_migrate, suite_plainsql,
                                       suite_errors,          suite_servers, suite_explain, suite_followups,
-                                      suite_attempts,        suite_held,    suite_galera};
+                                      suite_attempts,        suite_held,    suite_galera,  suite_hostile};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }

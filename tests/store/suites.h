@@ -24,5 +24,6 @@ Suite *suite_followups(void);
 Suite *suite_attempts(void);
 Suite *suite_held(void);
 Suite *suite_galera(void);
+Suite *suite_hostile(void);
 
 #endif

@@ -55,7 +55,7 @@ static nq_claimed *mysql_claim_claimed(const nq_claim_args *a, MYSQL_ROW row, co
     t->crashes = (unsigned)mysql_claim_int(row[3]);
     t->generation = (unsigned)mysql_claim_int(row[4]) + 1;
     t->max_retries = (unsigned)mysql_claim_int(row[5]);
-    t->timeout_us = mysql_claim_int(row[6]) * 1000;
+    t->timeout_us = nq_us_of_ms(mysql_claim_int(row[6]));
     t->created_at_us = mysql_claim_int(row[7]);
     t->run_at_us = mysql_claim_int(row[8]);
     t->queue = mysql_claim_put(&at, a->queue, queue);
