@@ -73,7 +73,7 @@ static int move_cancel(nq_conn *c, struct move_task *m, nq_err *err)
     const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_WAITING, NQ_MOVE_CANCEL)), nq_int(m->id)};
     int code =
         nq_sql(c,
-               "INSERT INTO {finished} (" MOVE_COLUMNS ", run_at, state, attempts, crashes, finished_at) "
+               "REPLACE INTO {finished} (" MOVE_COLUMNS ", run_at, state, attempts, crashes, finished_at) "
                "SELECT " MOVE_COLUMNS ", run_at, ?, attempts, crashes, {now} FROM {tasks} WHERE id = ?",
                args, 2, NULL, NULL, NULL, err);
     return code ? code : move_by_id(c, "DELETE FROM {tasks} WHERE id = ?", m->id, err);

@@ -46,9 +46,9 @@ static int attempts_delete(nq_conn *c, const char *head, const nq_attempt list[]
         nq_buf_str(&sql, head);
         for (size_t k = i; k < end; k++) {
             nq_buf_str(&sql, k > i ? " OR (task_id = " : " WHERE (task_id = ");
-            nq_buf_u64(&sql, (uint64_t)list[k].id);
+            nq_sql_id(c->store, &sql, list[k].id);
             nq_buf_str(&sql, " AND lease = ");
-            nq_buf_u64(&sql, list[k].lease);
+            nq_sql_id(c->store, &sql, (nq_id)list[k].lease);
             nq_buf_str(&sql, ")");
         }
         nq_buf_fmt(&sql, " {at_most:%zu}", end - i);

@@ -20,6 +20,7 @@ struct nq_claimer {
     size_t ntypes;
     struct claimer_level levels[CLAIMER_LEVELS];
     size_t nlevels;
+    size_t most;        /* at a time, to find one that is refused; 0: as many as are wanted */
     bool stale;         /* look before the next claim */
     nq_id told;         /* or, once, claim this one if it is due (0: none), */
     bool hinted;        /* or, once, look and claim together, */
@@ -59,24 +60,67 @@ NQ_PRIVATE void nq_claimer_free(nq_claimer *c)
 struct claimer_look {
     const char *queue;
     nq_level levels[CLAIMER_LEVELS];
-    size_t n;
-    int64_t now_us;
+    nq_look look;
 };
 
 static int claimer_levels(nq_conn *conn, void *arg, nq_err *err)
 {
     struct claimer_look *l = arg;
-    return conn->store->driver->levels(conn, l->queue, l->levels, CLAIMER_LEVELS, &l->n, &l->now_us, err);
+    l->look.levels = l->levels;
+    l->look.max = CLAIMER_LEVELS;
+    return conn->store->driver->levels(conn, l->queue, &l->look, err);
 }
 
-static void claimer_looked(nq_claimer *c, const nq_level levels[], size_t n, int64_t now_us)
+static void claimer_looked(nq_claimer *c, const nq_look *look)
 {
-    for (size_t i = 0; i < n; i++)
-        c->levels[i] = (struct claimer_level){levels[i], levels[i].first_run_at, 0};
-    c->nlevels = n;
-    c->now_us = now_us;
+    for (size_t i = 0; i < look->n; i++)
+        c->levels[i] = (struct claimer_level){look->levels[i], look->levels[i].first_run_at, 0};
+    c->nlevels = look->n;
+    c->now_us = look->now_us;
     c->looked_us = nq_mono_us();
     c->stale = false;
+}
+
+struct claimer_strange {
+    const char *queue;
+    nq_id ids[100];
+    size_t n;
+};
+
+static int claimer_strange_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct claimer_strange *s = arg;
+    (void)ncols;
+    if (s->n < sizeof s->ids / sizeof *s->ids)
+        s->ids[s->n++] = cols[0].i;
+    return 0;
+}
+
+static int claimer_find_strange(nq_conn *conn, void *arg, nq_err *err)
+{
+    struct claimer_strange *s = arg;
+    const nq_val queue = nq_text(s->queue);
+    s->n = 0;
+    return nq_sql(
+        conn,
+        conn->store->driver->tx_kind == NQ_TX_MYSQL
+            ? "SELECT id FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND (priority < -100 OR "
+              "priority > 100) LIMIT 100"
+            : "SELECT id FROM {tasks} WHERE queue = ? AND state = 0 AND (typeof(priority) <> "
+              "'integer' OR priority NOT BETWEEN -100 AND 100 OR typeof(run_at) NOT IN ('integer', "
+              "'real')) LIMIT 100",
+        &queue, 1, claimer_strange_row, s, NULL, err);
+}
+
+/* Nothing would ever claim them, but they would look as if they were due. */
+static int claimer_bury_strange(nq_claimer *c, nq_err *err)
+{
+    struct claimer_strange s = {.queue = c->queue};
+    int code = nq_store_do(c->store, claimer_find_strange, &s, err);
+    for (size_t i = 0; i < s.n && !code; i++)
+        code = nq_bury_waiting(c->store, s.ids[i], "cannot be claimed",
+                               "its priority is not one of -100 to 100, or its run_at is no time", err);
+    return code;
 }
 
 /* Read the levels anew. A cursor starts at the earliest task: that is the head, without the deleted entries
@@ -86,7 +130,11 @@ static int claimer_look(nq_claimer *c, nq_err *err)
     struct claimer_look l = {.queue = c->queue};
     int code = nq_store_do(c->store, claimer_levels, &l, err);
     if (!code)
-        claimer_looked(c, l.levels, l.n, l.now_us);
+        claimer_looked(c, &l.look);
+    if (!code && l.look.strange) {
+        code = claimer_bury_strange(c, err);
+        c->stale = true; /* there may be more of them */
+    }
     return code;
 }
 
@@ -104,6 +152,7 @@ struct claimer_batch {
     size_t n;
     nq_claimed *got; /* by the last claim */
     size_t ngot;
+    nq_refused refused; /* of it */
 };
 
 static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
@@ -111,6 +160,7 @@ static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
     struct claimer_batch *b = arg;
     b->got = NULL;
     b->ngot = 0;
+    b->refused.set = false;
     const int code = conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
     /* Once: what was taken along is settled or in doubt, and a claim waits for no row, but a completion may.
      * Only what surely took no effect may go along again. */
@@ -130,6 +180,31 @@ static void claimer_append(struct claimer_batch *b)
     b->n += b->ngot;
 }
 
+/* One that is refused keeps all of its batch from being claimed: halve down to it, and bury it. What lacks
+ * memory for a batch may have it for less. */
+static int claimer_careful(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
+{
+    for (;;) {
+        nq_err why = {0};
+        b->args.limit = c->most && c->most < limit ? c->most : limit;
+        int code = nq_store_do(c->store, claimer_claim_one, b, &why);
+        if (!code) {
+            c->most = c->most > limit / 2 ? 0 : 2 * c->most;
+            return NQ_OK;
+        }
+        if (b->refused.set) {
+            if ((code = nq_bury_waiting(c->store, b->refused.id, "cannot be claimed", why.message, err)))
+                return code;
+        } else if ((nq_row_refused(code) || code == NQ_ENOMEM) && b->args.limit > 1) {
+            c->most = b->args.limit / 2;
+        } else {
+            if (err)
+                *err = why;
+            return code;
+        }
+    }
+}
+
 /* Take what is due at one priority. */
 static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limit, struct claimer_batch *b,
                          nq_err *err)
@@ -137,8 +212,7 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
     b->args.priority = level->known.priority;
     b->args.from_run_at = level->cursor;
     b->args.from_id = level->cursor_id;
-    b->args.limit = limit - b->n;
-    int code = nq_store_do(c->store, claimer_claim_one, b, err);
+    int code = claimer_careful(c, limit - b->n, b, err);
     if (code)
         return code;
     if (b->ngot < b->args.limit)
@@ -148,6 +222,7 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
     claimer_append(b);
     level->cursor = b->tail->task.run_at_us;
     level->cursor_id = b->tail->task.id;
+    c->stale = c->stale || level->cursor <= 0; /* a time that is none: others like it may be behind */
     c->guess = level->known.priority;
     c->guess_from = level->cursor;
     return NQ_OK;
@@ -190,6 +265,8 @@ static int claimer_told(nq_claimer *c, struct claimer_batch *b, nq_err *err)
     c->told = 0;
     c->stale = true;
     const int code = nq_store_do(c->store, claimer_claim_id, b, err);
+    if (nq_row_refused(code))
+        return NQ_OK; /* what is to become of it, the next claim decides */
     if (!code && b->got)
         claimer_append(b);
     return code;
@@ -197,7 +274,7 @@ static int claimer_told(nq_claimer *c, struct claimer_batch *b, nq_err *err)
 
 /* Look and claim in one: what was just committed is most likely of the priority and the time of what was
  * claimed last. The driver claims only what a look before would have led to. */
-static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
+static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, bool *fresh, nq_err *err)
 {
     nq_level levels[CLAIMER_LEVELS];
     nq_look look = {.levels = levels, .max = CLAIMER_LEVELS};
@@ -208,9 +285,14 @@ static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, n
     b->args.look = &look;
     const int code = nq_store_do(c->store, claimer_claim_one, b, err);
     b->args.look = NULL;
+    if (nq_row_refused(code) || code == NQ_ENOMEM) {
+        c->stale = true;
+        return NQ_OK; /* the claim without a guess sees to it */
+    }
     if (code)
         return code;
-    claimer_looked(c, levels, look.n, look.now_us);
+    claimer_looked(c, &look);
+    *fresh = !look.strange;
     if (b->got) {
         claimer_append(b);
         c->guess_from = b->tail->task.run_at_us;
@@ -220,7 +302,7 @@ static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, n
             c->levels[i].cursor = c->guess_from;
             c->levels[i].cursor_id = b->tail->task.id;
         }
-    c->stale = b->n < limit;
+    c->stale = b->n < limit || look.strange;
     return NQ_OK;
 }
 
@@ -297,11 +379,12 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                  .ntypes = c->ntypes,
                  .lease = lease,
                  .carry = carry && carry->n && nq_store_carries(c->store, 1) ? carry : NULL}};
+    b.args.refused = &b.refused;
     int64_t wait = 0;
     int code = c->told && limit ? claimer_told(c, &b, err) : NQ_OK;
-    const bool guessed = c->hinted && !code && b.n == 0;
-    if (guessed)
-        code = claimer_guess(c, limit, &b, err);
+    bool guessed = false;
+    if (c->hinted && !code && b.n == 0 && !c->most)
+        code = claimer_guess(c, limit, &b, &guessed, err);
     c->hinted = false;
     /* The first round may go by what is known; an empty one by a fresh look, so that "nothing" is true. */
     for (bool looked = false, fresh = guessed; !code && !looked && b.n == 0;

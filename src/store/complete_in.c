@@ -22,10 +22,11 @@ static int complete_run(const nq_store *s, nq_tx tx, const char *template_sql, c
     return code;
 }
 
-/* The time that SQLite's own connections ask nanoq_now() for is not to be had on the caller's; but there this
+/* REPLACE: ids may have begun again, and the history have one like this.
+ * The time that SQLite's own connections ask nanoq_now() for is not to be had on the caller's; but there this
  * host's clock is the database's. */
 #define COMPLETE_KEEP(now)                                                                                   \
-    "INSERT INTO {full:finished} (" NQ_MOVED_COLUMNS ", state, finished_at, attempts, crashes, error) "      \
+    "REPLACE INTO {full:finished} (" NQ_MOVED_COLUMNS ", state, finished_at, attempts, crashes, error) "     \
     "SELECT " NQ_MOVED_COLUMNS ", ?, " now                                                                   \
     ", attempts, crashes, error FROM {full:tasks} WHERE id = ? AND lease = ?"
 
@@ -83,7 +84,7 @@ static int complete_read(nq_conn *c, struct complete_confirm *k, int of, const c
         if (k->all[i]->result != of)
             continue;
         nq_buf_str(&k->sql, asked++ ? "," : "");
-        nq_buf_u64(&k->sql, (uint64_t)k->all[i]->id);
+        nq_sql_id(c->store, &k->sql, k->all[i]->id);
     }
     nq_buf_fmt(&k->sql, ")%s", tail);
     if (k->sql.failed)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Follow-ups: duplicates refused while the live task may have begun become tasks when it has ended. */
+#include <stdio.h>
+
 #include "store.h"
 
 /*
@@ -15,6 +17,7 @@ struct followups_one {
     int64_t id;
     bool locked; /* by us, in this transaction */
     bool taken;  /* some task has its key, committed or not */
+    bool buried; /* it could not become a task */
     int state;   /* of the live task; -1: there is none */
 };
 
@@ -84,7 +87,7 @@ static int followups_in(nq_conn *c, struct followups *f, const char *head, const
     nq_buf_str(&f->sql, head);
     for (size_t i = 0; i < f->n; i++) {
         nq_buf_str(&f->sql, i ? "," : "(");
-        nq_buf_u64(&f->sql, (uint64_t)f->all[i].id);
+        nq_sql_id(c->store, &f->sql, f->all[i].id);
     }
     nq_buf_str(&f->sql, ")");
     nq_buf_str(&f->sql, tail);
@@ -137,7 +140,7 @@ static int followups_states(nq_conn *c, struct followups *f, const struct follow
 
 /* INSERT ... SELECT would be shorter. But while that waits for a producer which has inserted the same key,
  * InnoDB lets nobody else insert: it holds the lock on the table's AUTO_INCREMENT then. */
-static void followups_insert(nq_buf *sql, int64_t id)
+static void followups_insert(const nq_store *s, nq_buf *sql, int64_t id)
 {
     static const char *const columns[] = {
         "queue",       "priority",   "CASE WHEN run_at > {now} THEN run_at ELSE {now} END",
@@ -146,9 +149,11 @@ static void followups_insert(nq_buf *sql, int64_t id)
     nq_buf_str(sql,
                "INSERT INTO {tasks} (queue, priority, run_at, max_retries, timeout_ms, created_at, type, "
                "payload, unique_key) VALUES (");
-    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
-        nq_buf_fmt(sql, "%s(SELECT %s FROM {followups} WHERE id = %lld)", i ? ", " : "", columns[i],
-                   (long long)id);
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        nq_buf_fmt(sql, "%s(SELECT %s FROM {followups} WHERE id = ", i ? ", " : "", columns[i]);
+        nq_sql_id(s, sql, id);
+        nq_buf_str(sql, ")");
+    }
     nq_buf_str(sql, ")");
 }
 
@@ -157,13 +162,19 @@ static int followups_make(nq_conn *c, struct followups *f, struct followups_one 
 {
     nq_buf sql = {0};
     nq_err why = {0};
-    followups_insert(&sql, one->id);
+    followups_insert(c->store, &sql, one->id);
     int code = sql.failed ? nq_err_nomem(&why) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, &why);
     nq_buf_free(&sql);
     *made = code == NQ_OK;
     if (code == NQ_EDUPLICATE) {
         f->more = true;
         return followups_states(c, f, one, err);
+    }
+    if (nq_row_refused(code)) { /* it must not stop the others */
+        char text[sizeof why.message + 32];
+        snprintf(text, sizeof text, "cannot become a task: %s", why.message);
+        code = nq_bury_followup(c, one->id, text, &why);
+        one->buried = code == NQ_OK;
     }
     if (code && err)
         *err = why;
@@ -187,10 +198,10 @@ static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
         if (one->state < 0 && !one->taken)
             code = followups_make(c, f, one, &made, err);
         f->made += made;
-        if (!made && one->state != 0)
+        if (!made && !one->buried && one->state != 0)
             continue;
         nq_buf_str(&f->gone, ngone++ ? "," : "DELETE FROM {followups} WHERE id IN (");
-        nq_buf_u64(&f->gone, (uint64_t)one->id);
+        nq_sql_id(c->store, &f->gone, one->id);
     }
     if (code || ngone == 0)
         return code;

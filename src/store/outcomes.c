@@ -19,12 +19,12 @@ static int tasks_by_id(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-static void tasks_ids(nq_buf *sql, nq_outcome *const outcomes[], size_t n)
+static void tasks_ids(const nq_store *s, nq_buf *sql, nq_outcome *const outcomes[], size_t n)
 {
     nq_buf_str(sql, "(");
     for (size_t i = 0; i < n; i++) {
         nq_buf_str(sql, i ? "," : "");
-        nq_buf_u64(sql, (uint64_t)outcomes[i]->id);
+        nq_sql_id(s, sql, outcomes[i]->id);
     }
     nq_buf_str(sql, ")");
 }
@@ -38,7 +38,7 @@ static int tasks_in(nq_conn *c, const char *head, const char *tail, nq_outcome *
     for (size_t i = 0; i < n && !code; i += TASKS_CHUNK) {
         nq_buf_clear(&sql);
         nq_buf_str(&sql, head);
-        tasks_ids(&sql, some + i, n - i < TASKS_CHUNK ? n - i : TASKS_CHUNK);
+        tasks_ids(c->store, &sql, some + i, n - i < TASKS_CHUNK ? n - i : TASKS_CHUNK);
         nq_buf_str(&sql, tail);
         code = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, nargs, row, arg, NULL, err);
     }
@@ -156,11 +156,24 @@ static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
         if (b->all[i]->kind == NQ_OUT_DONE && b->all[i]->keep && b->all[i]->result == NQ_OK)
             b->some[n++] = b->all[i];
     }
-    return tasks_in(
-        c,
+    static const char insert[] =
         "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, attempts, crashes, error, finished_at) "
-        "SELECT " NQ_MOVED_COLUMNS ", ?, attempts, crashes, error, {now} FROM {tasks} WHERE id IN ",
-        "", b->some, n, &state, 1, NULL, NULL, err);
+        "SELECT " NQ_MOVED_COLUMNS ", ?, attempts, crashes, error, {now} FROM {tasks} WHERE id IN ";
+    /* One by one after a refusal: some may be in the table already. */
+    for (size_t at = 0, chunk = TASKS_CHUNK, k; at < n; at += k) {
+        k = n - at < chunk ? n - at : chunk;
+        int code = tasks_in(c, insert, "", b->some + at, k, &state, 1, NULL, NULL, err);
+        if (code == NQ_EDUPLICATE && k > 1) {
+            chunk = 1;
+            k = 0;
+            continue;
+        }
+        if (code == NQ_EDUPLICATE && !(code = nq_replace_record(c, b->some[at]->id, err)))
+            code = tasks_in(c, insert, "", b->some + at, k, &state, 1, NULL, NULL, err);
+        if (code)
+            return code;
+    }
+    return NQ_OK;
 }
 
 /* Plain completions and those whose record was kept. */
@@ -200,12 +213,13 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
     const nq_val id = nq_int(o->id);
     const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_RUNNING, dead ? NQ_MOVE_BURY : NQ_MOVE_CANCEL)),
                            nq_int(dead), nq_int(dead && o->crashed), tasks_error(o), id};
-    int code =
-        nq_sql(c,
-               "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, attempts, crashes, error, finished_at) "
-               "SELECT " NQ_MOVED_COLUMNS ", ?, attempts + ?, crashes + ?, COALESCE(?, error), {now} "
-               "FROM {tasks} WHERE id = ?",
-               args, 5, NULL, NULL, NULL, err);
+    static const char insert[] =
+        "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, attempts, crashes, error, finished_at) "
+        "SELECT " NQ_MOVED_COLUMNS ", ?, attempts + ?, crashes + ?, COALESCE(?, error), {now} "
+        "FROM {tasks} WHERE id = ?";
+    int code = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
+    if (code == NQ_EDUPLICATE && !(code = nq_replace_record(c, o->id, err)))
+        code = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
     if (!code)
         code = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
     if (!code && !dead)
@@ -286,6 +300,43 @@ static bool tasks_plain(nq_outcome *const outcomes[], size_t n)
     return true;
 }
 
+/* The database refuses what one outcome makes of its row: it ends here all the same. What could not go back
+ * to waiting is dead. */
+static int tasks_refused(nq_store *s, nq_outcome *o, const nq_err *why, nq_err *err)
+{
+    const bool failed = o->kind == NQ_OUT_RETRY || o->kind == NQ_OUT_DEAD;
+    const bool again = o->kind == NQ_OUT_RETRY || o->kind == NQ_OUT_SNOOZE || o->kind == NQ_OUT_RELEASE;
+    nq_buf text = {0};
+    if (o->error)
+        nq_buf_add(&text, o->error, o->error_size);
+    if (again)
+        nq_buf_fmt(&text, "%scannot wait again: %.300s", o->error ? "; " : "", why->message);
+    nq_grave g = {.id = o->id,
+                  .lease = o->lease,
+                  .from = NQ_STATE_RUNNING,
+                  .state = o->kind == NQ_OUT_DONE        ? NQ_STATE_DONE
+                           : o->kind == NQ_OUT_CANCELLED ? NQ_STATE_CANCELLED
+                                                         : NQ_STATE_DEAD,
+                  .failed = failed,
+                  .crashed = failed && o->crashed,
+                  .error = text.p,
+                  .error_size = text.n};
+    const int code = text.failed ? nq_err_nomem(err) : nq_store_bury(s, &g, err);
+    nq_buf_free(&text);
+    if (code)
+        return code;
+    o->result = g.did ? NQ_OK : NQ_ELEASE;
+    if (again) {
+        static const char reason[] = "the database refuses to let it wait again";
+        o->kind = NQ_OUT_DEAD;
+        if (!o->error) {
+            o->error = reason;
+            o->error_size = sizeof reason - 1;
+        }
+    }
+    return NQ_OK;
+}
+
 NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t n, nq_err *err)
 {
     struct tasks_batch b = {.n = n};
@@ -304,8 +355,13 @@ NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t
     b.some = b.all + n;
     memcpy(b.all, outcomes, n * sizeof(*b.all));
     qsort(b.all, n, sizeof(*b.all), tasks_by_id);
-    code = nq_store_tx(s, tasks_finish, &b, err);
+    nq_err why = {0};
+    code = nq_store_tx(s, tasks_finish, &b, &why);
     free(b.all);
+    if (n == 1 && nq_row_refused(code))
+        return tasks_refused(s, outcomes[0], &why, err);
+    if (code && err)
+        *err = why;
     return code;
 }
 

@@ -88,6 +88,18 @@ NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err)
     return store_hints(s, err);
 }
 
+NQ_PRIVATE void nq_store_log(const nq_store *s, enum nq_log_level level, const char *fmt, ...)
+{
+    char text[768];
+    va_list ap;
+    if (!s->log)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    s->log(s->log_udata, level, text);
+}
+
 /* The password of the options takes the place of the URL's own, and of the file or variable it names. */
 static int store_password(nq_store *s, const char *password, nq_err *err)
 {

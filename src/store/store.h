@@ -210,6 +210,33 @@ typedef struct nq_claimed_list {
 NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg);
 NQ_PRIVATE void nq_claimed_free(nq_claimed *list);
 
+/* -- bury.c: tasks that the database refuses to claim or to end because of their own values. -- */
+
+/* Is it a row's own fault? Of the answer to a statement that changes tasks. */
+NQ_PRIVATE bool nq_row_refused(int code);
+/* Move a task to {finished}, of values within bounds. It has effect while it is in the state from, a running
+ * one under the lease. */
+typedef struct nq_grave {
+    nq_id id;
+    uint64_t lease;
+    int from, state;
+    bool failed, crashed; /* an attempt more, a crash more */
+    const char *error;
+    size_t error_size;
+    bool did; /* out */
+} nq_grave;
+/* In the open transaction; and in one of its own, logged. */
+NQ_PRIVATE int nq_bury(nq_conn *c, nq_grave *g, nq_err *err);
+NQ_PRIVATE int nq_store_bury(nq_store *s, nq_grave *g, nq_err *err);
+/* A waiting task becomes dead, its error is "what: why". */
+NQ_PRIVATE int nq_bury_waiting(nq_store *s, nq_id id, const char *what, const char *why, nq_err *err);
+/* A follow-up becomes a dead task, in the open transaction; deleting it is left to the caller. */
+NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err *err);
+/* Ids may have begun again: delete the record of an earlier task with this id. */
+NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err);
+/* Append an id: plain SQL may have given one that only an unsigned or only a signed number holds. */
+NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id);
+
 /* Running tasks whose worker is no longer a member: up to limit, as claimed tasks under the dead lease,
  * so that the caller decides (retry, dead) and finishes them. */
 NQ_PRIVATE int nq_store_orphans(nq_store *s, size_t limit, nq_claimed **out, size_t *n, nq_err *err);
@@ -276,7 +303,10 @@ struct nq_conn {
     bool broken;   /* to be closed, not pooled */
 };
 
-/* store.c: read the URL into s->url, s->driver and s->prefix; nothing is connected. */
+/* store.c */
+NQ_PRIVATE void nq_store_log(const nq_store *s, enum nq_log_level level, const char *fmt, ...)
+    NQ_PRINTF(3, 4);
+/* Read the URL into s->url, s->driver and s->prefix; nothing is connected. */
 NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err);
 
 /* pool.c: take a connection (wait for one to be free, at most 30 s), give it back. A thread holds one at a
@@ -343,7 +373,7 @@ static inline nq_val nq_null(void)
 /* One priority of a queue that has waiting tasks. */
 typedef struct nq_level {
     int priority;
-    int64_t first_run_at; /* us since 1970 */
+    int64_t first_run_at; /* us since 1970; INT64_MIN: a time that is none, which comes before all others */
 } nq_level;
 
 /* What levels found. */
@@ -351,7 +381,14 @@ typedef struct nq_look {
     nq_level *levels;
     size_t n, max;
     int64_t now_us;
+    bool strange; /* there is also a priority, or a time, that no task may have */
 } nq_look;
+
+/* Of a claim that failed: the one task that it was to take, which the database refuses. */
+typedef struct nq_refused {
+    bool set;
+    nq_id id;
+} nq_refused;
 
 typedef struct nq_claim_args {
     const char *queue;
@@ -362,9 +399,10 @@ typedef struct nq_claim_args {
     size_t ntypes;
     uint64_t lease;
     size_t limit;
-    nq_look *look;   /* not NULL: read the levels in the same round trip, and claim nothing if they say
-                        that a more urgent task, or one before the cursor, is due; drivers with looks */
-    nq_carry *carry; /* not NULL: take these along; need not be done where nothing is due */
+    nq_look *look;       /* not NULL: read the levels in the same round trip, and claim nothing if they say
+                            that a more urgent task, or one before the cursor, is due; drivers with looks */
+    nq_carry *carry;     /* not NULL: take these along; need not be done where nothing is due */
+    nq_refused *refused; /* out */
 } nq_claim_args;
 
 struct nq_driver {
@@ -402,9 +440,8 @@ struct nq_driver {
     int (*enqueue)(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[], int results[],
                    nq_err *err);
     /* The priorities with waiting tasks, ascending, each with its earliest run_at, and the database's now.
-     * Index-only. Writes at most max levels. */
-    int (*levels)(nq_conn *c, const char *queue, nq_level levels[], size_t max, size_t *n, int64_t *now_us,
-                  nq_err *err);
+     * Index-only. */
+    int (*levels)(nq_conn *c, const char *queue, nq_look *look, nq_err *err);
     bool looks; /* is nq_claim_args.look heeded? Only where a round trip costs something. */
     /* Claim at one priority in one committed transaction; list in (run_at, id) order. */
     int (*claim)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);

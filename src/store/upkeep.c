@@ -7,20 +7,34 @@
 struct upkeep_orphans {
     nq_claimed_list list;
     size_t limit;
-    char queue[NQ_MAX_QUEUE + 1]; /* the one being looked at */
+    nq_buf queue;          /* the one being looked at, */
+    enum nq_val_type type; /* of this type: SQLite has queues of any, text before bytes */
     bool more;
 };
 
+/* In order of the index, so that a look at them all has an end: a name that is not behind the one before ends
+ * it, whatever was stored as one. */
 static int upkeep_queue_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct upkeep_orphans *o = arg;
+    const size_t both = cols[0].n < o->queue.n ? cols[0].n : o->queue.n;
     (void)ncols;
-    if (cols[0].type == NQ_VAL_NULL || cols[0].n >= sizeof(o->queue))
+    if (cols[0].type != NQ_VAL_TEXT && cols[0].type != NQ_VAL_BLOB)
         return 0;
-    memcpy(o->queue, cols[0].p, cols[0].n);
-    o->queue[cols[0].n] = '\0';
-    o->more = true;
-    return 0;
+    const int order = both ? memcmp(cols[0].p, o->queue.p, both) : 0;
+    o->more = cols[0].type != o->type ? cols[0].type == NQ_VAL_BLOB
+                                      : order > 0 || (order == 0 && cols[0].n > o->queue.n);
+    if (!o->more)
+        return 0;
+    o->type = cols[0].type;
+    nq_buf_clear(&o->queue);
+    nq_buf_add(&o->queue, cols[0].p, cols[0].n);
+    return o->queue.failed ? NQ_ENOMEM : 0;
+}
+
+static nq_val upkeep_queue(const struct upkeep_orphans *o)
+{
+    return (nq_val){o->type, 0, o->queue.n ? o->queue.p : "", o->queue.n};
 }
 
 static int upkeep_find_orphans(nq_conn *c, void *arg, nq_err *err)
@@ -29,15 +43,16 @@ static int upkeep_find_orphans(nq_conn *c, void *arg, nq_err *err)
     int code = NQ_OK;
     nq_claimed_free(o->list.head);
     o->list = (nq_claimed_list){0};
-    o->queue[0] = '\0';
+    nq_buf_clear(&o->queue);
+    o->type = NQ_VAL_TEXT;
     while (!code && o->list.n < o->limit) {
-        nq_val args[2] = {nq_text(o->queue), nq_int((int64_t)(o->limit - o->list.n))};
+        nq_val args[2] = {upkeep_queue(o), nq_int((int64_t)(o->limit - o->list.n))};
         o->more = false;
         code = nq_sql(c, "SELECT MIN(queue) FROM {tasks} WHERE queue > ?", args, 1, upkeep_queue_row, o, NULL,
                       err);
         if (code || !o->more)
             break;
-        args[0] = nq_text(o->queue);
+        args[0] = upkeep_queue(o);
         code = nq_sql(c,
                       "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t LEFT JOIN {processors} p "
                       "ON p.id = (t.lease >> 36) WHERE t.queue = ? AND t.state = 1 AND p.id IS NULL LIMIT ?",
@@ -46,10 +61,40 @@ static int upkeep_find_orphans(nq_conn *c, void *arg, nq_err *err)
     return code == NQ_ENOMEM ? nq_err_nomem(err) : code;
 }
 
+/* On a server an id may be above what nq_id holds: such a task cannot run again. */
+static int upkeep_bury_beyond(nq_store *s, struct upkeep_orphans *o, nq_err *err)
+{
+    static const char reason[] = "worker died, and the id is above the largest one, 9223372036854775807";
+    int code = NQ_OK;
+    for (nq_claimed **p = &o->list.head; *p && !code;) {
+        nq_claimed *claim = *p;
+        if (claim->task.id >= 0) {
+            p = &claim->next;
+            continue;
+        }
+        nq_grave g = {.id = claim->task.id,
+                      .lease = claim->lease,
+                      .from = NQ_STATE_RUNNING,
+                      .state = NQ_STATE_DEAD,
+                      .failed = true,
+                      .crashed = true,
+                      .error = reason,
+                      .error_size = sizeof reason - 1};
+        code = nq_store_bury(s, &g, err);
+        *p = claim->next;
+        o->list.n--;
+        free(claim);
+    }
+    return code;
+}
+
 NQ_PRIVATE int nq_store_orphans(nq_store *s, size_t limit, nq_claimed **out, size_t *n, nq_err *err)
 {
     struct upkeep_orphans o = {.limit = limit};
     int code = nq_store_do(s, upkeep_find_orphans, &o, err);
+    if (!code && s->driver->tx_kind == NQ_TX_MYSQL)
+        code = upkeep_bury_beyond(s, &o, err);
+    nq_buf_free(&o.queue);
     if (code) {
         nq_claimed_free(o.list.head);
         return code;
@@ -62,6 +107,7 @@ NQ_PRIVATE int nq_store_orphans(nq_store *s, size_t limit, nq_claimed **out, siz
 /* ---- Retention ---- */
 
 struct upkeep_purge {
+    const nq_store *store;
     int64_t keep_done_us, keep_dead_us;
     size_t limit;
     nq_buf ids;
@@ -74,7 +120,7 @@ static int upkeep_purge_row(const nq_val cols[], size_t ncols, void *arg)
     struct upkeep_purge *p = arg;
     (void)ncols;
     nq_buf_str(&p->ids, p->nids++ ? "," : "");
-    nq_buf_u64(&p->ids, (uint64_t)cols[0].i);
+    nq_sql_id(p->store, &p->ids, cols[0].i);
     return 0;
 }
 
@@ -114,7 +160,8 @@ static int upkeep_purge(nq_conn *c, void *arg, nq_err *err)
 NQ_PRIVATE int nq_store_purge(nq_store *s, int64_t keep_done_us, int64_t keep_dead_us, size_t limit,
                               uint64_t *n, nq_err *err)
 {
-    struct upkeep_purge p = {.keep_done_us = keep_done_us, .keep_dead_us = keep_dead_us, .limit = limit};
+    struct upkeep_purge p = {
+        .store = s, .keep_done_us = keep_done_us, .keep_dead_us = keep_dead_us, .limit = limit};
     /* No transaction: each DELETE stands for itself. */
     int code = nq_store_do(s, upkeep_purge, &p, err);
     nq_buf_free(&p.ids);

@@ -177,7 +177,8 @@ static bool completer_refused(int code)
 static bool completer_pause(struct completer *c, const nq_err *err)
 {
     nq_worker *w = c->worker;
-    int64_t pause = nq_away_failed(w, &c->away, "recording outcomes", err);
+    const bool halve = c->n > 1 && completer_refused(err->code);
+    int64_t pause = halve ? 0 : nq_away_failed(w, &c->away, "recording outcomes", err);
     int64_t until = nq_mono_us() + pause;
 
     pthread_mutex_lock(&w->lock);
@@ -185,8 +186,6 @@ static bool completer_pause(struct completer *c, const nq_err *err)
         /* Halve down to the one that is refused, and put that behind the others. */
         for (size_t i = 0; i < c->n; i++)
             nq_jobs_push(&w->ended, c->batch[i]);
-        if (c->n > 1)
-            until = 0;
         c->limit = c->n > 1 ? c->n / 2 : 1;
         completer_empty(c);
     }

@@ -49,7 +49,7 @@ static nq_claimed *mysql_claim_claimed(const nq_claim_args *a, MYSQL_ROW row, co
     char *at = (char *)(c + 1);
     *c = (nq_claimed){.lease = a->lease};
     nq_task *t = &c->task;
-    t->id = mysql_claim_int(row[0]);
+    t->id = row[0] ? (nq_id)strtoull(row[0], NULL, 10) : 0;
     t->priority = (int)mysql_claim_int(row[1]);
     t->attempt = (unsigned)mysql_claim_int(row[2]) + 1;
     t->crashes = (unsigned)mysql_claim_int(row[3]);
@@ -202,13 +202,16 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_cla
 
 #define MYSQL_CLAIM_AT "TIMESTAMP'1970-01-01 00:00:00' + INTERVAL %" PRId64 " MICROSECOND"
 
+/* The year 1. 0000-00-00 reads as NULL, and of MIN() as a time before; neither can be told to the server. */
+#define MYSQL_CLAIM_FIRST INT64_C(-62135596800000000)
+
 /* The cursor is one range of the index: (run_at, id) behind the last one claimed. */
 static void mysql_claim_where_due(nq_buf *b, const nq_claim_args *a)
 {
     nq_buf_str(b, " FORCE INDEX (claim) WHERE queue=");
     nq_mysql_hex(b, "_ascii", a->queue, strlen(a->queue));
     nq_buf_fmt(b, " AND state=0 AND priority=%d AND run_at<=UTC_TIMESTAMP(6)", a->priority);
-    if (a->from_run_at == INT64_MIN)
+    if (a->from_run_at < MYSQL_CLAIM_FIRST)
         return;
     nq_buf_fmt(b, " AND (run_at>" MYSQL_CLAIM_AT, a->from_run_at);
     nq_buf_fmt(b, " OR (run_at=" MYSQL_CLAIM_AT " AND id>%" PRId64 "))", a->from_run_at, a->from_id);
@@ -229,6 +232,18 @@ static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, struct my
     const int rc = mysql_claim_verify(c, a->lease, batch, err);
     mysql_claim_carried(a, rc != NQ_OK ? NQ_CARRIED_UNKNOWN : batch->n ? NQ_CARRIED : NQ_CARRIED_NO);
     return rc;
+}
+
+static void mysql_claim_refused(const nq_claim_args *a, const struct mysql_claim_batch *batch, int rc)
+{
+    if (a->refused && batch->n == 1)
+        *a->refused = (nq_refused){nq_row_refused(rc), batch->head->task.id};
+}
+
+/* An id of plain SQL's may be above what nq_id holds; sorted, it is the last one. */
+static bool mysql_claim_ids(const struct mysql_claim_batch *batch)
+{
+    return batch->n == 0 || batch->ids[batch->n - 1] <= INT64_MAX;
 }
 
 /* The second round trip. On an error nothing is held, or what may be is remembered. */
@@ -270,6 +285,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     nq_mysql_failed_(&res, number, mysql_sqlstate(c->my), mysql_error(c->my));
     rc = nq_mysql_own_failed(c, &res, err);
     nq_mysql_rollback(&c->base);
+    mysql_claim_refused(a, batch, rc);
 out:
     nq_buf_free(&b);
     return rc;
@@ -324,6 +340,10 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
         rc = rc > 0 ? nq_mysql_levels_read(c, a->look, err) : rc;
         if (rc == NQ_OK && !mysql_claim_first(a, a->look))
             mysql_claim_batch_free(batch);
+    }
+    if (rc == NQ_OK && !mysql_claim_ids(batch)) {
+        rc = nq_err_set(err, NQ_EINVAL, "an id is above the largest one, %" PRId64, INT64_MAX);
+        mysql_claim_refused(a, batch, rc);
     }
     if (rc != NQ_OK || batch->n == 0)
         return mysql_claim_nothing(c, a, done, rc, err);
@@ -520,68 +540,5 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     }
     nq_mysql_done_free(&done);
     mysql_claim_batch_free(&batch);
-    return rc;
-}
-
-static void mysql_db_level_rows(MYSQL_RES *r, bool first, nq_look *l)
-{
-    MYSQL_ROW row;
-    while ((row = mysql_fetch_row(r)) != NULL) {
-        if (first && row[0])
-            l->now_us = strtoll(row[0], NULL, 10);
-        else if (!first && row[0] && row[1] && l->n < l->max)
-            l->levels[l->n++] = (nq_level){(int)strtol(row[0], NULL, 10), strtoll(row[1], NULL, 10)};
-    }
-}
-
-void nq_mysql_levels_text(const nq_store *s, const char *queue, nq_buf *b)
-{
-    /* Grouping by the index's own first columns makes it jump from one priority to the next. Without the
-     * column's own collation the server takes queue for a variable: a temporary table and a filesort. */
-    nq_buf_str(b, "SELECT TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6));"
-                  "SELECT priority, TIMESTAMPDIFF(MICROSECOND,'1970-01-01',MIN(run_at)) FROM ");
-    nq_buf_str(b, nq_mysql_data_of(s)->tasks);
-    nq_buf_str(b, " FORCE INDEX (claim) WHERE queue=");
-    nq_mysql_hex(b, "_ascii", queue, strlen(queue));
-    nq_buf_str(b, " COLLATE ascii_bin AND state=0 GROUP BY queue,state,priority"
-                  " ORDER BY queue,state,priority");
-}
-
-int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err)
-{
-    look->n = 0;
-    for (bool first = true;; first = false) {
-        MYSQL_RES *r = NULL;
-        const int rc = nq_mysql_result(c, &r, err);
-        if (rc != NQ_OK)
-            return rc;
-        if (r) {
-            mysql_db_level_rows(r, first, look);
-            mysql_free_result(r);
-        }
-        const int more = nq_mysql_next(c, err);
-        if (more != 1)
-            return more;
-    }
-}
-
-NQ_PRIVATE int nq_mysql_levels(nq_conn *conn, const char *queue, nq_level levels[], size_t max, size_t *n,
-                               int64_t *now_us, nq_err *err)
-{
-    nq_mysql_conn *c = nq_mysql_of(conn);
-    nq_look look = {.levels = levels, .max = max};
-    nq_buf b = {0};
-    int rc = nq_mysql_settle(c, err);
-    if (rc != NQ_OK)
-        return rc;
-    nq_mysql_levels_text(conn->store, queue, &b);
-    rc = nq_mysql_query_buf(c, &b, err);
-    if (rc == NQ_OK)
-        rc = nq_mysql_levels_read(c, &look, err);
-    nq_buf_free(&b);
-    if (rc == NQ_OK) {
-        *n = look.n;
-        *now_us = look.now_us;
-    }
     return rc;
 }

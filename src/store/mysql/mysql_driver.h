@@ -166,11 +166,10 @@ NQ_PRIVATE int nq_mysql_bell_wait(nq_conn *c, bool *rung, nq_err *err);
 NQ_PRIVATE int nq_mysql_bell_ring(nq_conn *c, uint64_t host, const uint64_t queues[], size_t n,
                                   unsigned *rung, nq_err *err);
 
-/* ---- claim.c: the levels of a queue: the statements, and their results up to the last of the query. */
+/* ---- levels.c: the levels of a queue: the statements, and their results up to the last of the query. */
 NQ_PRIVATE void nq_mysql_levels_text(const nq_store *s, const char *queue, nq_buf *b);
 NQ_PRIVATE int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err);
-NQ_PRIVATE int nq_mysql_levels(nq_conn *conn, const char *queue, nq_level levels[], size_t max, size_t *n,
-                               int64_t *now_us, nq_err *err);
+NQ_PRIVATE int nq_mysql_levels(nq_conn *conn, const char *queue, nq_look *look, nq_err *err);
 
 /* ---- mysql_claim.c */
 /* Give back what claims in doubt may have taken. Due before each claim and before each look, which would not

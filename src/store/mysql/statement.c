@@ -14,6 +14,8 @@ static const struct {
 } mysql_sql_codes[] = {
 
     {NQ_EDUPLICATE, {1062, 1586}},
+    /* A value that its column or a CHECK refuses. */
+    {NQ_EINVAL, {1048, 1264, 1265, 1292, 1365, 1366, 1367, 1406, 1411, 1441, 1690, 3819, 4025}},
     {NQ_ECONFLICT, {1020, 1205, 1213, 1317, 1467}}, /* 1467: a deadlock over AUTO_INCREMENT */
     {NQ_ENODB, {1049}},
     {NQ_EDENIED, {1044, 1045, 1130, 1142, 1143, 1227, 1251, 1370, 1396, 1410, 1698, 1820, 3118, 3159, 4151}},

@@ -104,15 +104,36 @@ static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
     return code;
 }
 
+/* The level that stmt stands at; false: no task may have such a priority or such a time, and nothing behind
+ * it in the index is one of ours. */
+static bool sqlite_level_read(sqlite3_stmt *stmt, sqlite3_int64 *last, nq_look *look)
+{
+    const int type = sqlite3_column_type(stmt, 0), time = sqlite3_column_type(stmt, 1);
+    *last = sqlite3_column_int64(stmt, 0);
+    if (type != SQLITE_INTEGER || *last > NQ_MAX_PRIORITY)
+        return false;
+    if (*last < NQ_MIN_PRIORITY || (time != SQLITE_INTEGER && time != SQLITE_FLOAT)) {
+        look->strange = true;
+        *last = *last < NQ_MIN_PRIORITY ? NQ_MIN_PRIORITY - 1 : *last;
+        return true;
+    }
+    int64_t at = sqlite3_column_int64(stmt, 1);
+    if (time == SQLITE_FLOAT && at > INT64_MIN)
+        at--; /* a fraction: the cursor must not be behind it */
+    if (look->n < look->max)
+        look->levels[look->n++] = (nq_level){(int)*last, at};
+    return true;
+}
+
 /* One seek in the claim index for each priority in use, and one that finds no more. */
-static int sqlite_levels(nq_conn *conn, const char *queue, nq_level levels[], size_t max, size_t *n,
-                         int64_t *now_us, nq_err *err)
+static int sqlite_levels(nq_conn *conn, const char *queue, nq_look *look, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     sqlite3_stmt *stmt;
-    size_t found = 0;
-    sqlite3_int64 last = (sqlite3_int64)INT_MIN - 1;
+    sqlite3_int64 last = INT64_MIN;
     int rc = SQLITE_ROW, code = sqlite_claim_settle(c, err);
+    look->n = 0;
+    look->strange = false;
     if (code)
         return code;
     code = nq_sqlite_hot_get(c, NQ_SQLITE_LEVEL,
@@ -121,24 +142,20 @@ static int sqlite_levels(nq_conn *conn, const char *queue, nq_level levels[], si
                              &stmt, err);
     if (code)
         return code;
-    while (found < max && rc == SQLITE_ROW) {
+    while (!code && rc == SQLITE_ROW) {
         if (sqlite3_bind_text(stmt, 1, queue, -1, SQLITE_STATIC) || sqlite3_bind_int64(stmt, 2, last))
             rc = SQLITE_ERROR;
-        else if ((rc = sqlite3_step(stmt)) == SQLITE_ROW &&
-                 (last = sqlite3_column_int64(stmt, 0)) <= INT_MAX) {
-            levels[found].priority = (int)last;
-            levels[found++].first_run_at = sqlite3_column_int64(stmt, 1);
+        else if ((rc = sqlite3_step(stmt)) == SQLITE_ROW && !sqlite_level_read(stmt, &last, look)) {
+            look->strange = true;
+            rc = SQLITE_DONE;
         }
         if (rc != SQLITE_ROW && rc != SQLITE_DONE)
             code = nq_sqlite_conn_error(c, err);
         sqlite3_reset(stmt);
     }
     sqlite3_clear_bindings(stmt);
-    if (code)
-        return code;
-    *n = found;
-    *now_us = nq_real_us();
-    return NQ_OK;
+    look->now_us = nq_real_us();
+    return code;
 }
 
 static const char sqlite_due_head[] =
@@ -253,8 +270,8 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
     if (!code)
         code = sqlite_claim_collect(c, due, list, err);
     sqlite3_reset(due);
-    if (!code)
-        code = sqlite_claim_mark(c, list->head, a->lease, now, err);
+    if (!code && (code = sqlite_claim_mark(c, list->head, a->lease, now, err)) && a->refused && list->n == 1)
+        *a->refused = (nq_refused){nq_row_refused(code), list->head->task.id};
     if (code) {
         nq_sqlite_rollback(&c->base);
         return code;

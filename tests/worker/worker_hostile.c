@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* A row that nothing can claim, or that cannot end as it should, stops no other task. */
+#include "suites.h"
+
+/* On the side connection: from now on rows may break the CHECKs. */
+static void hostile_unchecked(void)
+{
+    if (T_SQLITE)
+        t_sql("PRAGMA ignore_check_constraints = 1");
+    else if (t_is_mariadb)
+        t_sql("SET check_constraint_checks = 0, sql_mode = ''");
+    else
+        t_sql("SET sql_mode = ''");
+}
+
+enum hostile_end { HOSTILE_DONE, HOSTILE_DEAD, HOSTILE_STAYS, HOSTILE_GONE };
+
+static const struct hostile_row {
+    enum nq_tx_kind kind; /* 0: both */
+    bool checked;         /* MySQL, whose CHECKs cannot be switched off, refuses it */
+    const char *columns, *values;
+    enum hostile_end end;
+} hostile_rows[] = {
+    /* the counter of claims at its end */
+    {NQ_TX_MYSQL, false, "generation", "4294967295", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "generation", "9223372036854775807", HOSTILE_GONE},
+    {NQ_TX_SQLITE, false, "generation", "'many'", HOSTILE_GONE},
+    /* what the CHECKs refuse once the claim changes the row */
+    {NQ_TX_MYSQL, true, "timeout_ms", "18446744073709551615", HOSTILE_DEAD},
+    {NQ_TX_MYSQL, true, "max_retries", "65535", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "timeout_ms", "'a day'", HOSTILE_GONE},
+    {0, true, "priority", "-128", HOSTILE_DEAD},
+    {0, true, "priority", "127", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "priority", "1.5", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "priority", "'high'", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "priority", "x'00'", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "priority", "-9223372036854775808", HOSTILE_STAYS},
+    /* times that are none */
+    {NQ_TX_MYSQL, false, "run_at", "''", HOSTILE_DONE},
+    {NQ_TX_MYSQL, false, "run_at", "'2020-00-00'", HOSTILE_DONE},
+    {NQ_TX_MYSQL, false, "created_at", "''", HOSTILE_DONE},
+    {NQ_TX_MYSQL, false, "run_at, priority", "'', -7", HOSTILE_DONE},
+    {NQ_TX_SQLITE, false, "run_at, priority", "'soon', -7", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "run_at, priority", "x'00', 7", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "run_at", "-1.5", HOSTILE_DONE},
+    {NQ_TX_SQLITE, false, "run_at", "-9223372036854775808", HOSTILE_DONE},
+    {NQ_TX_SQLITE, false, "run_at", "9223372036854775807", HOSTILE_STAYS},
+    {NQ_TX_SQLITE, false, "created_at", "'yesterday'", HOSTILE_DONE},
+    /* tasks of a worker that never was */
+    {NQ_TX_MYSQL, false, "state, lease, attempts", "1, 1, 65535", HOSTILE_DEAD},
+    {NQ_TX_MYSQL, false, "state, lease, crashes", "1, 1, 65535", HOSTILE_DEAD},
+    {NQ_TX_MYSQL, true, "state, lease, timeout_ms", "1, 18446744073709551615, 1", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "state, lease, attempts", "1, -1, 9223372036854775807", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "state, lease, crashes", "1, 1.5, 1e300", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "state, lease, max_retries", "1, 'x', 0", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "state, lease, max_retries, queue", "1, 1, 0, 'mail' || char(0)", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "state, lease, max_retries, queue", "1, 1, 0, x'6d00'", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "state, lease, max_retries, queue", "1, 1, 0, 'a' || hex(zeroblob(100))",
+     HOSTILE_DEAD},
+    /* queues that nobody works */
+    {NQ_TX_SQLITE, false, "queue", "'default' || char(0)", HOSTILE_STAYS},
+    {NQ_TX_SQLITE, false, "queue", "CAST('default' AS BLOB)", HOSTILE_STAYS},
+    {NQ_TX_SQLITE, false, "queue", "''", HOSTILE_STAYS},
+    /* ids that only an unsigned or only a signed number holds */
+    {NQ_TX_MYSQL, false, "id", "18446744073709551614", HOSTILE_DEAD},
+    {NQ_TX_MYSQL, false, "id, state, lease", "18446744073709551614, 1, 1", HOSTILE_DEAD},
+    {NQ_TX_MYSQL, false, "id", "9223372036854775807", HOSTILE_DONE},
+    {NQ_TX_SQLITE, false, "id", "-5", HOSTILE_DONE},
+    {NQ_TX_SQLITE, false, "id, state, lease, max_retries", "-5, 1, 1, 0", HOSTILE_DEAD},
+};
+
+static void hostile_expect(const struct hostile_row *row)
+{
+    const int64_t live = t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE type = 'odd'");
+    const int64_t dead = t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'odd' AND state = 3 "
+                               "AND LENGTH(error) > 10");
+    const int64_t done = t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'odd' AND state = 2");
+    ck_assert_int_eq(live, row->end == HOSTILE_STAYS);
+    if (row->end != HOSTILE_GONE) {
+        ck_assert_int_eq(dead, row->end == HOSTILE_DEAD);
+        ck_assert_int_eq(done, row->end == HOSTILE_DONE);
+    } else {
+        ck_assert_int_eq(dead + done, 1);
+    }
+}
+
+START_TEST(one_row_keeps_no_other_task_from_running)
+{
+    const struct hostile_row *row = &hostile_rows[_i];
+    if ((row->kind && row->kind != t_kind) || (row->checked && T_MYSQL && !t_is_mariadb))
+        return;
+    nq *q = t_open();
+    int ran = 0;
+    for (int i = 0; i < 20; i++)
+        T_ADD(q, .type = "good", .payload = &i, .payload_size = sizeof i, .priority = i % 3 - 1);
+    hostile_unchecked();
+    t_sql("INSERT INTO nanoq_tasks (type, payload, %s) VALUES ('odd', 'poison', %s)", row->columns,
+          row->values);
+    for (int i = 20; i < 40 && !strstr(row->columns, "id"); i++)
+        T_ADD(q, .type = "good", .payload = &i, .payload_size = sizeof i, .priority = i % 3 - 1);
+    const int64_t good = t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE type = 'good'");
+    p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE, .concurrency = 3, .keep_done_us = NQ_HOURS(1)), p_count,
+                &ran));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'good' AND state = 2"), good);
+    ck_assert_int_eq(p_load(&ran), (int)good + (int)t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type "
+                                                          "= 'odd' AND state = 2"));
+    hostile_expect(row);
+    nq_close(q);
+}
+END_TEST
+
+/* What cannot go back to waiting is dead, whatever it was to wait for. */
+static nq_verdict hostile_fail(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    (void)udata;
+    if (strcmp(task->type, "odd") == 0)
+        return nq_fail(ctx, NQ_RETRY, "the handler's own reason");
+    return NQ_DONE;
+}
+
+START_TEST(an_outcome_that_is_refused_ends_the_task)
+{
+    nq *q = t_open();
+    hostile_unchecked();
+    if (T_MYSQL)
+        t_sql("INSERT INTO nanoq_tasks (type, attempts, max_retries) VALUES ('odd', 65535, 1000)");
+    else
+        t_sql("INSERT INTO nanoq_tasks (type, attempts, max_retries) VALUES ('odd', 1e300, 1000)");
+    t_sql("UPDATE nanoq_tasks SET crashes = 1");
+    for (int i = 0; i < 20; i++)
+        T_ADD(q, .type = "good", .payload = &i, .payload_size = sizeof i);
+    if (T_MYSQL) /* the counter is at its end, though attempts are left */
+        t_sql("ALTER TABLE nanoq_tasks MODIFY max_retries INT UNSIGNED NOT NULL DEFAULT 10, ALGORITHM=COPY");
+    p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_ALL), hostile_fail, NULL));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+    ck_assert_int_eq(
+        t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE state = 3 AND type = 'odd' AND CAST(error AS CHAR) "
+              "LIKE 'the handler%%'"),
+        1);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_followup_that_cannot_become_a_task_stops_neither_the_others_nor_a_drain)
+{
+    nq *q = t_open();
+    int ran = 0;
+    hostile_unchecked();
+    for (int i = 0; i < 3; i++)
+        t_sql("INSERT INTO nanoq_followups (task_id, queue, priority, run_at, max_retries, timeout_ms, "
+              "created_at, type, payload, unique_key) VALUES (7, 'default', 0, %s, %d, 60000, %s, '%s', "
+              "'payload %d', %s('%064d'))",
+              T_MYSQL ? "UTC_TIMESTAMP(6)" : "1", i == 1 ? 2000 : 3, T_MYSQL ? "UTC_TIMESTAMP(6)" : "1",
+              i == 1 ? "odd" : "good", i, T_MYSQL ? "UNHEX" : "", i);
+    p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_ALL), p_count, &ran));
+    ck_assert_int_eq(p_load(&ran), 2);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_followups"), 0);
+    ck_assert_int_eq(
+        t_sql(
+            "SELECT COUNT(*) FROM nanoq_finished WHERE state = 3 AND type = 'odd' AND CAST(payload AS CHAR) "
+            "= 'payload 1' AND LENGTH(error) > 10"),
+        1);
+    nq_close(q);
+}
+END_TEST
+
+/* Ids begin again: the table of the live ones was emptied, or the history comes from elsewhere. */
+static nq_verdict hostile_by_type(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    (void)udata;
+    if (strcmp(task->type, "dead") == 0)
+        return nq_fail(ctx, NQ_DISCARD, "new");
+    return NQ_DONE;
+}
+
+START_TEST(a_task_that_ends_under_an_id_of_the_history_takes_its_place)
+{
+    nq *q = t_open();
+    for (int i = 0; i < 300; i++)
+        T_ADD(q, .type = i % 2 ? "dead" : "done", .payload = &i, .payload_size = sizeof i,
+              .unique = NQ_UNIQUE_NONE);
+    nq_id cancelled = T_ADD(q, .type = "cancelled", .delay_us = NQ_HOURS(1));
+    t_sql("INSERT INTO nanoq_finished (id, queue, state, priority, run_at, generation, attempts, crashes, "
+          "max_retries, timeout_ms, created_at, finished_at, type, unique_key, payload, error) "
+          "SELECT id, queue, 3, priority, run_at, generation, attempts, crashes, max_retries, timeout_ms, "
+          "created_at, run_at, 'old', unique_key, payload, 'old' FROM nanoq_tasks");
+    T_OK(nq_cancel(q, cancelled, &t_last));
+    p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_ALL, .keep_done_us = NQ_HOURS(1), .keep_dead_us = -1),
+                hostile_by_type, NULL));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'old'"), 0);
+    ck_assert_uint_eq(t_count(q, NQ_STATE_DONE), 150);
+    ck_assert_uint_eq(t_count(q, NQ_STATE_DEAD), 150);
+    ck_assert_uint_eq(t_count(q, NQ_STATE_CANCELLED), 1);
+    nq_close(q);
+}
+END_TEST
+
+Suite *suite_hostile(void)
+{
+    Suite *s = suite_create("hostile");
+    TCase *c = t_case(s, "hostile_rows", 30);
+    tcase_add_loop_test(c, one_row_keeps_no_other_task_from_running, 0,
+                        (int)(sizeof hostile_rows / sizeof *hostile_rows));
+    c = t_case(s, "hostile_ends", 30);
+    tcase_add_test(c, an_outcome_that_is_refused_ends_the_task);
+    tcase_add_test(c, a_followup_that_cannot_become_a_task_stops_neither_the_others_nor_a_drain);
+    tcase_add_test(c, a_task_that_ends_under_an_id_of_the_history_takes_its_place);
+    return s;
+}
