@@ -123,7 +123,7 @@ static void admin_list_part(struct admin_list *l, const char *columns, nq_val li
         l->args[l->nargs++] = nq_text(l->opts.queue);
     }
     if (l->opts.type) {
-        nq_buf_str(&l->sql, " AND t.type = ?");
+        nq_buf_str(&l->sql, " AND {exact:t.type} = ?");
         l->args[l->nargs++] = nq_text(l->opts.type);
     }
     nq_buf_fmt(&l->sql, " ORDER BY t.id LIMIT %lld) %s", (long long)limit.i, alias);

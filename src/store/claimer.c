@@ -337,7 +337,7 @@ static int claimer_next_typed(nq_conn *conn, void *arg, nq_err *err)
     nq_buf_str(
         &sql,
         "SELECT {us:run_at}, {us:now} FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND priority = ? "
-        "AND type IN (");
+        "AND {exact:type} IN (");
     for (size_t i = 0; i < c->ntypes; i++) {
         nq_buf_str(&sql, i ? ",?" : "?");
         args[i + 2] = nq_text(c->types[i]);

@@ -326,6 +326,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {at}         a bound number of microseconds since 1970, as stored
  *   {us:COLUMN}  a stored time as microseconds since 1970; {us:now} the database's time so
  *   {bytes:COLUMN}  a column as bytes, whatever its writer made of it; LENGTH and SUBSTR count them
+ *   {exact:COLUMN}  a text to compare: the server pads with spaces, so that "mail " would be "mail"
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
  *   {by_id} {by_key} {claim}  after a table: the index to use

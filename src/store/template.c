@@ -48,6 +48,14 @@ static void sql_bytes(const nq_store *s, const char *column, size_t n, nq_buf *o
     nq_buf_str(out, cast ? " AS BLOB)" : "");
 }
 
+/* {exact:COLUMN} */
+static void sql_exact(bool server, const char *column, size_t n, nq_buf *out)
+{
+    nq_buf_str(out, server ? "CAST(" : "");
+    nq_buf_add(out, column, n);
+    nq_buf_str(out, server ? " AS BINARY)" : "");
+}
+
 /* {same_key}: of tables t (the tasks) and f (the follow-ups). SQLite's is made of its indexes' expressions.
  */
 static void sql_same_key(bool server, nq_buf *out)
@@ -106,6 +114,8 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
         sql_at_most(server, token + 8, n - 8, out);
     else if (n > 3 && memcmp(token, "us:", 3) == 0)
         sql_us(s, token + 3, n - 3, out);
+    else if (n > 6 && memcmp(token, "exact:", 6) == 0)
+        sql_exact(server, token + 6, n - 6, out);
     else if (n > 6 && memcmp(token, "bytes:", 6) == 0)
         sql_bytes(s, token + 6, n - 6, out);
     else

@@ -184,6 +184,42 @@ START_TEST(a_completion_in_the_callers_transaction_names_its_database)
 }
 END_TEST
 
+/* utf8mb4_bin pads with spaces when it compares. */
+static int hostile_count(const nq_info *info, void *arg)
+{
+    ck_assert_str_eq(info->type, "mail");
+    ++*(int *)arg;
+    return 0;
+}
+
+START_TEST(a_space_behind_a_type_makes_it_another_one)
+{
+    nq *q = t_open();
+    static const char *const types[] = {"mail"};
+    nq_list_options o = {.size = sizeof o, .type = "mail"};
+    nq_claimer *claimer = NULL;
+    nq_claimed *list = NULL;
+    int64_t wait_us = 0;
+    size_t n = 0;
+    int shown = 0;
+    nq_id spaced = T_ADD(q, .type = "mail ");
+    T_OK(nq_claimer_new(&claimer, nq_store_of(q), "default", types, 1, &t_last));
+    T_OK(nq_claimer_claim(claimer, NQ_LEASE(1, 1), 10, NULL, &list, &n, &wait_us, &t_last));
+    ck_assert_uint_eq(n, 0);
+    ck_assert_int_eq(wait_us, -1);
+    nq_id plain = T_ADD(q, .type = "mail");
+    T_OK(nq_list(q, &o, hostile_count, &shown, &t_last));
+    ck_assert_int_eq(shown, 1);
+    T_OK(nq_claimer_claim(claimer, NQ_LEASE(1, 2), 10, NULL, &list, &n, &wait_us, &t_last));
+    ck_assert_uint_eq(n, 1);
+    ck_assert_int_eq(list->task.id, plain);
+    ck_assert_int_eq(t_state(q, spaced), NQ_STATE_WAITING);
+    t_free_claimed(list);
+    nq_claimer_free(claimer);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_hostile(void)
 {
     Suite *s = suite_create("hostile");
@@ -194,6 +230,7 @@ Suite *suite_hostile(void)
     c = t_case(s, "hostile_shown", 20);
     tcase_add_test(c, a_row_without_a_value_shows_none_of_the_row_before);
     tcase_add_test(c, a_timeout_beyond_all_bounds_is_cut_to_the_longest);
+    tcase_add_test(c, a_space_behind_a_type_makes_it_another_one);
     tcase_add_test(c, a_completion_in_the_callers_transaction_names_its_database);
     return s;
 }

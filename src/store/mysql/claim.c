@@ -377,7 +377,7 @@ static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size
     MYSQL_ROW row;
     nq_buf_fmt(&b, "SELECT id FROM %s", nq_mysql_data_of(c->base.store)->tasks);
     mysql_claim_where_due(&b, a);
-    nq_buf_str(&b, " AND type IN (");
+    nq_buf_str(&b, " AND CAST(type AS BINARY) IN ("); /* see {exact:COLUMN} */
     for (size_t i = 0; i < a->ntypes; i++) {
         nq_buf_str(&b, i ? "," : "");
         nq_mysql_hex(&b, "_utf8mb4", a->types[i], strlen(a->types[i]));
