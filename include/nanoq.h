@@ -399,6 +399,8 @@ typedef struct nq_worker_options {
     void *retry_udata;
     nq_error_hook on_error;
     void *error_udata;
+    size_t claim_bytes; /* a claim ends when its payloads have this many bytes, but takes one task
+                           at least; default 8 MiB */
 } nq_worker_options;
 
 typedef struct nq_layer { /* one middleware */

@@ -20,6 +20,7 @@ struct nq_claimer {
     size_t ntypes;
     struct claimer_level levels[CLAIMER_LEVELS];
     size_t nlevels;
+    uint64_t bytes;     /* of the payloads of one claim */
     size_t most;        /* at a time, to find one that is refused; 0: as many as are wanted */
     bool stale;         /* look before the next claim */
     nq_id told;         /* or, once, claim this one if it is due (0: none), */
@@ -43,8 +44,14 @@ NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, 
     c->ntypes = types ? ntypes : 0;
     c->stale = true;
     c->guess_from = INT64_MIN;
+    c->bytes = NQ_DEFAULT_CLAIM_BYTES;
     *out = c;
     return NQ_OK;
+}
+
+NQ_PRIVATE void nq_claimer_bytes(nq_claimer *c, size_t bytes)
+{
+    c->bytes = bytes;
 }
 
 NQ_PRIVATE void nq_claimer_free(nq_claimer *c)
@@ -153,6 +160,7 @@ struct claimer_batch {
     nq_claimed *got; /* by the last claim */
     size_t ngot;
     nq_refused refused; /* of it */
+    bool full;          /* of bytes */
 };
 
 static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
@@ -160,7 +168,7 @@ static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
     struct claimer_batch *b = arg;
     b->got = NULL;
     b->ngot = 0;
-    b->refused.set = false;
+    b->refused = (nq_refused){0};
     const int code = conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
     /* Once: what was taken along is settled or in doubt, and a claim waits for no row, but a completion may.
      * Only what surely took no effect may go along again. */
@@ -175,8 +183,12 @@ static void claimer_append(struct claimer_batch *b)
         b->tail->next = b->got;
     else
         b->head = b->got;
-    for (b->tail = b->got; b->tail->next;)
-        b->tail = b->tail->next;
+    for (nq_claimed *k = b->got; k; k = k->next) {
+        b->tail = k;
+        b->full = b->full || k->bytes >= b->args.bytes;
+        b->args.bytes -= b->full ? 0 : k->bytes;
+    }
+    b->args.some = true;
     b->n += b->ngot;
 }
 
@@ -189,7 +201,7 @@ static int claimer_careful(nq_claimer *c, size_t limit, struct claimer_batch *b,
         b->args.limit = c->most && c->most < limit ? c->most : limit;
         int code = nq_store_do(c->store, claimer_claim_one, b, &why);
         if (!code) {
-            c->most = c->most > limit / 2 ? 0 : 2 * c->most;
+            c->most = b->refused.cut ? 2 * b->ngot : c->most > limit / 2 ? 0 : 2 * c->most;
             return NQ_OK;
         }
         if (b->refused.set) {
@@ -217,6 +229,7 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
         return code;
     if (b->ngot < b->args.limit)
         c->stale = true; /* the end was reached: something earlier may have been committed meanwhile */
+    b->full = b->full || b->refused.cut;
     if (!b->got)
         return NQ_OK;
     claimer_append(b);
@@ -232,7 +245,7 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
 static int claimer_levels_claim(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
 {
     int code = NQ_OK;
-    for (size_t i = 0; i < c->nlevels && b->n < limit && !code; i++) {
+    for (size_t i = 0; i < c->nlevels && b->n < limit && !b->full && !code; i++) {
         if (c->levels[i].known.first_run_at <= claimer_now(c))
             code = claimer_level(c, &c->levels[i], limit, b, err);
     }
@@ -255,6 +268,7 @@ static int claimer_claim_id(nq_conn *conn, void *arg, nq_err *err)
     struct claimer_batch *b = arg;
     b->got = NULL;
     b->ngot = 0;
+    b->refused = (nq_refused){0};
     return conn->store->driver->claim_id(conn, &b->args, &b->got, &b->ngot, err);
 }
 
@@ -378,6 +392,7 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                  .types = c->types,
                  .ntypes = c->ntypes,
                  .lease = lease,
+                 .bytes = c->bytes,
                  .carry = carry && carry->n && nq_store_carries(c->store, 1) ? carry : NULL}};
     b.args.refused = &b.refused;
     int64_t wait = 0;
@@ -402,6 +417,8 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
      * says nothing of what comes next: look again at once. */
     if (b.n == 0 && (code = claimer_wait(c, &wait, err)))
         return code;
+    for (nq_claimed *k = b.head; k; k = k->next)
+        nq_claimed_load(c->store, k, NULL);
     *out = b.head;
     *n = b.n;
     *wait_us = wait;

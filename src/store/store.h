@@ -44,10 +44,21 @@ typedef struct nq_new {
     size_t data_size;
 } nq_new;
 
+/* How far a claimed task's payload was read: a large one only when its claim is committed, so that whoever
+ * dies of it is known to have had it. */
+enum nq_unread {
+    NQ_READ = 0,
+    NQ_UNREAD,   /* not yet; in the end: it could not be, for reasons that are not the task's */
+    NQ_TOO_BIG,  /* above the limit */
+    NQ_NO_MEMORY /* there is not enough for it */
+};
+
 /* A task that was claimed: one allocation, freed with free(). */
 typedef struct nq_claimed {
     struct nq_claimed *next;
     uint64_t lease;
+    uint64_t bytes; /* of the payload in its row; but task.payload_size is 0 unless it is NQ_READ */
+    enum nq_unread unread;
     nq_task task; /* its pointers lead into this allocation */
 } nq_claimed;
 
@@ -100,6 +111,9 @@ typedef struct nq_claimer nq_claimer;
 NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
                               size_t ntypes, nq_err *err);
 NQ_PRIVATE void nq_claimer_free(nq_claimer *c);
+/* The payloads of one claim have up to so many bytes, but it is one task at least. */
+#define NQ_DEFAULT_CLAIM_BYTES ((size_t)8 << 20)
+NQ_PRIVATE void nq_claimer_bytes(nq_claimer *c, size_t bytes);
 /* A task was just committed, it is said, perhaps this one (0: not known): the next claim may try to save
  * round trips. */
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id);
@@ -197,18 +211,31 @@ NQ_PRIVATE int nq_member_leave(nq_member *m, nq_err *err);
 /* Forget without touching the database (after NQ_ELEASE). Accepts NULL. */
 NQ_PRIVATE void nq_member_free(nq_member *m);
 
-/* claimed.c: the columns, of table alias t, that nq_claimed_add reads: FROM {tasks} t is the caller's. */
+/* claimed.c: the columns, of table alias t, that nq_claimed_add reads: FROM {tasks} t is the caller's.
+ * Payloads above NQ_INLINE_BYTES are left out. */
+#define NQ_INLINE_BYTES "16384"
 #define NQ_CLAIMED_COLUMNS                                                                                   \
-    "t.id, t.lease, {bytes:t.queue}, {bytes:t.type}, {bytes:t.payload}, {bytes:t.error}, t.priority, "       \
-    "t.attempts, t.crashes, t.max_retries, "                                                                 \
-    "t.generation, t.timeout_ms, {us:t.created_at}, {us:t.run_at}"
+    "t.id, t.lease, {bytes:t.queue}, {bytes:t.type}, CASE WHEN {size:t.payload} <= " NQ_INLINE_BYTES         \
+    " THEN {bytes:t.payload} END, {bytes:t.error}, t.priority, t.attempts, t.crashes, t.max_retries, "       \
+    "t.generation, t.timeout_ms, {us:t.created_at}, {us:t.run_at}, {size:t.payload}"
 /* Claimed tasks being collected; {0} is empty. nq_claimed_add is a nq_row_fn with this as its arg. */
 typedef struct nq_claimed_list {
     nq_claimed *head, *tail;
     size_t n;
+    size_t room;    /* make room for payloads up to this size that are left out; 0: for none */
+    uint64_t bytes; /* of all payloads */
+    uint64_t most;  /* add no task beyond these: NQ_ETOOBIG; 0: any; but one at least, */
+    bool some;      /* unless the claim has some already */
 } nq_claimed_list;
+/* Is there no place in the batch for one more payload of this size? */
+static inline bool nq_claimed_full(const nq_claimed_list *l, uint64_t bytes)
+{
+    return (l->n > 0 || l->some) && l->most && (l->bytes > l->most || bytes > l->most - l->bytes);
+}
 NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg);
 NQ_PRIVATE void nq_claimed_free(nq_claimed *list);
+/* Read the payload of a claim that is committed. */
+NQ_PRIVATE void nq_claimed_load(nq_store *s, nq_claimed *c, nq_err *err);
 
 /* -- bury.c: tasks that the database refuses to claim or to end because of their own values. -- */
 
@@ -326,6 +353,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {at}         a bound number of microseconds since 1970, as stored
  *   {us:COLUMN}  a stored time as microseconds since 1970; {us:now} the database's time so
  *   {bytes:COLUMN}  a column as bytes, whatever its writer made of it; LENGTH and SUBSTR count them
+ *   {size:COLUMN}   the number of its bytes
  *   {exact:COLUMN}  a text to compare: the server pads with spaces, so that "mail " would be "mail"
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
@@ -385,9 +413,10 @@ typedef struct nq_look {
     bool strange; /* there is also a priority, or a time, that no task may have */
 } nq_look;
 
-/* Of a claim that failed: the one task that it was to take, which the database refuses. */
+/* Of a claim that failed: the one task that it was to take, which the database refuses. cut: one that did not
+ * fail ended at its limit of bytes. */
 typedef struct nq_refused {
-    bool set;
+    bool set, cut;
     nq_id id;
 } nq_refused;
 
@@ -403,7 +432,9 @@ typedef struct nq_claim_args {
     nq_look *look;       /* not NULL: read the levels in the same round trip, and claim nothing if they say
                             that a more urgent task, or one before the cursor, is due; drivers with looks */
     nq_carry *carry;     /* not NULL: take these along; need not be done where nothing is due */
-    nq_refused *refused; /* out */
+    uint64_t bytes;      /* of all payloads, but one task at least; 0: any */
+    bool some;           /* or none: the claim has some already */
+    nq_refused *refused; /* out; may be NULL */
 } nq_claim_args;
 
 struct nq_driver {

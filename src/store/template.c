@@ -48,6 +48,17 @@ static void sql_bytes(const nq_store *s, const char *column, size_t n, nq_buf *o
     nq_buf_str(out, cast ? " AS BLOB)" : "");
 }
 
+/* {size:COLUMN}: SQLite knows it of bytes without reading them. */
+static void sql_size(bool server, const char *column, size_t n, nq_buf *out)
+{
+    const int k = (int)n;
+    if (server)
+        nq_buf_fmt(out, "LENGTH(%.*s)", k, column);
+    else
+        nq_buf_fmt(out, "CASE typeof(%.*s) WHEN 'blob' THEN length(%.*s) ELSE length(CAST(%.*s AS BLOB)) END",
+                   k, column, k, column, k, column);
+}
+
 /* {exact:COLUMN} */
 static void sql_exact(bool server, const char *column, size_t n, nq_buf *out)
 {
@@ -114,6 +125,8 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
         sql_at_most(server, token + 8, n - 8, out);
     else if (n > 3 && memcmp(token, "us:", 3) == 0)
         sql_us(s, token + 3, n - 3, out);
+    else if (n > 5 && memcmp(token, "size:", 5) == 0)
+        sql_size(server, token + 5, n - 5, out);
     else if (n > 6 && memcmp(token, "exact:", 6) == 0)
         sql_exact(server, token + 6, n - 6, out);
     else if (n > 6 && memcmp(token, "bytes:", 6) == 0)

@@ -155,6 +155,21 @@ NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out)
     dispatch_failed(ctx, out, dispatch_crashed_too_often(ctx));
 }
 
+NQ_PRIVATE void nq_dispatch_unread(nq_ctx *ctx, nq_outcome *out)
+{
+    const unsigned long long bytes = (unsigned long long)ctx->claim->bytes;
+    *out = dispatch_outcome(ctx);
+    out->kind = NQ_OUT_RELEASE;
+    if (ctx->claim->unread == NQ_TOO_BIG) {
+        nq_fail(ctx, NQ_DISCARD, "its payload has %llu bytes, at most %zu are allowed here", bytes,
+                ctx->worker->store->max_payload);
+        dispatch_failed(ctx, out, true);
+    } else if (ctx->claim->unread == NQ_NO_MEMORY) {
+        nq_fail(ctx, NQ_RETRY, "no memory for its payload of %llu bytes", bytes);
+        nq_dispatch_died(ctx, out);
+    }
+}
+
 NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out)
 {
     unsigned crash = ctx->claim->task.crashes + 1;

@@ -247,6 +247,11 @@ static void fetch_deliver(struct fetch *f, const struct fetch_claim *c, nq_claim
         f->spare = ctx->next;
         f->nspare--;
         nq_ctx_hold(ctx, claim, now);
+        if (claim->unread != NQ_READ) {
+            nq_outcome out;
+            nq_dispatch_unread(ctx, &out);
+            ctx->out = out;
+        }
         nq_jobs_push(&got, ctx);
     }
     pthread_mutex_lock(&w->lock);
@@ -256,7 +261,9 @@ static void fetch_deliver(struct fetch *f, const struct fetch_claim *c, nq_claim
     bool run =
         w->phase == NQ_PHASE_RUN && atomic_load(&w->stops) == 0 && w->member == NQ_LEASE_WORKER(c->lease);
     while ((ctx = nq_jobs_pop(&got))) {
-        if (run)
+        if (run && ctx->claim->unread != NQ_READ)
+            nq_done_push(w, ctx);
+        else if (run)
             nq_jobs_push(&w->ready, ctx);
         else
             nq_done_release(w, ctx);

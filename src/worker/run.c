@@ -67,8 +67,11 @@ static int run_claimers(nq_worker *w, nq_err *err)
         for (; ntypes < w->nroutes; ntypes++)
             w->types[ntypes] = w->routes[ntypes].type;
     }
-    for (size_t i = 0; i < w->nfeeds && rc == NQ_OK; i++)
+    for (size_t i = 0; i < w->nfeeds && rc == NQ_OK; i++) {
         rc = nq_claimer_new(&w->feeds[i].claimer, w->store, w->feeds[i].name, w->types, ntypes, err);
+        if (rc == NQ_OK)
+            nq_claimer_bytes(w->feeds[i].claimer, w->opts.claim_bytes);
+    }
     return rc;
 }
 

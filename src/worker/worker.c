@@ -43,6 +43,8 @@ static int worker_options(nq_worker_options *o, nq_err *err)
                           WORKER_MAX_CONCURRENCY);
     if (o->batch == 0)
         o->batch = WORKER_BATCH;
+    if (o->claim_bytes == 0)
+        o->claim_bytes = NQ_DEFAULT_CLAIM_BYTES;
     if (o->batch > WORKER_MAX_BATCH)
         return nq_err_set(err, NQ_EINVAL, "batch is %u; allowed are 1 to %d", o->batch, WORKER_MAX_BATCH);
     if (o->max_crashes == 0)

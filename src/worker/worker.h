@@ -241,6 +241,8 @@ NQ_PRIVATE void nq_dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome 
 NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out);
 /* The same once more, for an attempt that completed its task in a transaction which was not committed. */
 NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out);
+/* What becomes of a task whose payload was not read. */
+NQ_PRIVATE void nq_dispatch_unread(nq_ctx *ctx, nq_outcome *out);
 /* What becomes of a task whose worker died. */
 NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out);
 

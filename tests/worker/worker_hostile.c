@@ -195,6 +195,94 @@ START_TEST(a_task_that_ends_under_an_id_of_the_history_takes_its_place)
 }
 END_TEST
 
+/* ---- Payloads that are too large, one or all together ---- */
+
+START_TEST(a_claim_ends_at_its_limit_of_bytes)
+{
+    enum { SIZE = 100000, TASKS = 40 };
+    nq *q = t_open();
+    nq_claimer *claimer = NULL;
+    char *payload = malloc(SIZE);
+    size_t total = 0, n = 0;
+    int64_t wait_us = 0;
+    ck_assert_ptr_nonnull(payload);
+    for (int i = 0; i < TASKS; i++) {
+        memset(payload, 'a' + i % 26, SIZE);
+        T_ADD(q, .type = "t", .payload = payload, .payload_size = SIZE, .priority = i % 2,
+              .unique = NQ_UNIQUE_NONE);
+    }
+    T_OK(nq_claimer_new(&claimer, nq_store_of(q), "default", NULL, 0, &t_last));
+    nq_claimer_bytes(claimer, 5 * SIZE + 1);
+    for (uint64_t seq = 1; total < TASKS; seq++) {
+        nq_claimed *list = NULL;
+        T_OK(nq_claimer_claim(claimer, NQ_LEASE(1, seq), 500, NULL, &list, &n, &wait_us, &t_last));
+        ck_assert_uint_ge(n, 1);
+        ck_assert_uint_le(n, 5);
+        for (const nq_claimed *c = list; c; c = c->next) {
+            ck_assert_int_eq(c->unread, NQ_READ);
+            ck_assert_uint_eq(c->task.payload_size, SIZE);
+            const char *p = c->task.payload;
+            ck_assert_mem_eq(p, p + 1, SIZE - 1);
+            ck_assert_int_eq(p[0], 'a' + (int)((c->task.id - 1) % 26));
+        }
+        total += n;
+        t_free_claimed(list);
+    }
+    ck_assert_uint_eq(total, TASKS);
+    nq_claimer_bytes(claimer, 1); /* one at least */
+    T_ADD(q, .type = "t", .payload = payload, .payload_size = SIZE);
+    nq_claimed *one = NULL;
+    T_OK(nq_claimer_claim(claimer, NQ_LEASE(2, 1), 500, NULL, &one, &n, &wait_us, &t_last));
+    ck_assert_uint_eq(n, 1);
+    t_free_claimed(one);
+    nq_claimer_free(claimer);
+    free(payload);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_payload_above_the_limit_is_not_handed_out)
+{
+    nq *q = NULL;
+    int ran = 0;
+    T_OK(nq_open(&q, t_url, &(nq_options){.size = sizeof(nq_options), .max_payload = 20000}, &t_last));
+    T_ADD(q, .type = "good", NQ_BYTES("1"));
+    t_sql("INSERT INTO nanoq_tasks (type, payload) VALUES ('odd', %s)",
+          T_MYSQL ? "REPEAT('x', 20001)" : "hex(zeroblob(10001))");
+    t_sql("INSERT INTO nanoq_tasks (type, payload) VALUES ('good', %s)",
+          T_MYSQL ? "REPEAT('x', 20000)" : "hex(zeroblob(10000))");
+    p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE), p_count, &ran));
+    ck_assert_int_eq(p_load(&ran), 2);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE state = 3 AND type = 'odd' AND "
+                           "LENGTH(payload) > 20000 AND CAST(error AS CHAR) LIKE '%%2000%%at most 20000%%'"),
+                     1);
+    nq_close(q);
+}
+END_TEST
+
+/* A large payload is read when the claim is committed: whoever dies of it had the task, and it is a crash. */
+START_TEST(a_payload_that_is_not_read_leaves_the_task_claimed)
+{
+    enum { SIZE = 100000 };
+    nq *q = t_open();
+    char *payload = calloc(1, SIZE);
+    ck_assert_ptr_nonnull(payload);
+    T_ADD(q, .type = "t", .payload = payload, .payload_size = SIZE);
+    nq_claimed *c = t_claim_one(q, NQ_LEASE(77, 1));
+    nq_claimed *orphans = NULL;
+    size_t n = 0;
+    T_OK(nq_store_orphans(nq_store_of(q), 10, &orphans, &n, &t_last));
+    ck_assert_uint_eq(n, 1);
+    ck_assert_uint_eq(orphans->task.payload_size, 0); /* or the reclaiming worker would die of it too */
+    ck_assert_int_eq(t_finish(q, orphans, NQ_OUT_DONE, 0, NULL), NQ_OK);
+    t_free_claimed(orphans);
+    t_free_claimed(c);
+    free(payload);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_hostile(void)
 {
     Suite *s = suite_create("hostile");
@@ -205,5 +293,9 @@ Suite *suite_hostile(void)
     tcase_add_test(c, an_outcome_that_is_refused_ends_the_task);
     tcase_add_test(c, a_followup_that_cannot_become_a_task_stops_neither_the_others_nor_a_drain);
     tcase_add_test(c, a_task_that_ends_under_an_id_of_the_history_takes_its_place);
+    c = t_case(s, "hostile_sizes", 30);
+    tcase_add_test(c, a_claim_ends_at_its_limit_of_bytes);
+    tcase_add_test(c, a_payload_above_the_limit_is_not_handed_out);
+    tcase_add_test(c, a_payload_that_is_not_read_leaves_the_task_claimed);
     return s;
 }

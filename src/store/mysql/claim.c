@@ -9,12 +9,14 @@
 #define MYSQL_CLAIM_COLUMNS                                                                                  \
     "id,priority,attempts,crashes,generation,max_retries,timeout_ms,"                                        \
     "TIMESTAMPDIFF(MICROSECOND,'1970-01-01',created_at),TIMESTAMPDIFF(MICROSECOND,'1970-01-01',run_at),"     \
-    "type,payload,error"
+    "type,IF(LENGTH(payload)<=" NQ_INLINE_BYTES ",payload,NULL),error,LENGTH(payload)"
 
 struct mysql_claim_batch {
     nq_claimed *head, **tail;
     uint64_t *ids; /* sorted */
-    size_t n, cap;
+    size_t n;
+    nq_claimed_list sum; /* only its figures */
+    bool cut;            /* at the limit of bytes: rows were left */
 };
 
 static void mysql_claim_batch_free(struct mysql_claim_batch *batch)
@@ -40,14 +42,19 @@ static void *mysql_claim_put(char **at, const void *p, size_t n)
 }
 
 /* One allocation: the struct, then its strings, each with a NUL behind. */
-static nq_claimed *mysql_claim_claimed(const nq_claim_args *a, MYSQL_ROW row, const unsigned long *len)
+static nq_claimed *mysql_claim_claimed(const nq_claim_args *a, MYSQL_ROW row, const unsigned long *len,
+                                       size_t most)
 {
     const size_t queue = strlen(a->queue);
-    nq_claimed *c = malloc(sizeof *c + queue + len[9] + len[10] + len[11] + 4);
+    const uint64_t bytes = (uint64_t)mysql_claim_int(row[12]);
+    const size_t room = row[10] || bytes > most ? len[10] : (size_t)bytes;
+    nq_claimed *c = malloc(sizeof *c + queue + len[9] + room + len[11] + 4);
     if (!c)
         return NULL;
     char *at = (char *)(c + 1);
-    *c = (nq_claimed){.lease = a->lease};
+    *c = (nq_claimed){.lease = a->lease, .bytes = bytes};
+    if (!row[10])
+        c->unread = bytes > most ? NQ_TOO_BIG : NQ_UNREAD;
     nq_task *t = &c->task;
     t->id = row[0] ? (nq_id)strtoull(row[0], NULL, 10) : 0;
     t->priority = (int)mysql_claim_int(row[1]);
@@ -60,13 +67,14 @@ static nq_claimed *mysql_claim_claimed(const nq_claim_args *a, MYSQL_ROW row, co
     t->run_at_us = mysql_claim_int(row[8]);
     t->queue = mysql_claim_put(&at, a->queue, queue);
     t->type = mysql_claim_put(&at, row[9], len[9]);
-    t->payload = mysql_claim_put(&at, row[10], len[10]);
-    t->payload_size = len[10];
     t->last_error = row[11] ? mysql_claim_put(&at, row[11], len[11]) : NULL;
+    t->payload = mysql_claim_put(&at, row[10], len[10]); /* last: it may be read later */
+    t->payload_size = len[10];
     return c;
 }
 
-static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_claim_args *a, MYSQL_RES *r)
+static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_claim_args *a, size_t most,
+                                  MYSQL_RES *r)
 {
     MYSQL_ROW row;
     const size_t cap = (size_t)mysql_num_rows(r);
@@ -74,8 +82,14 @@ static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_clai
     batch->ids = calloc(cap ? cap : 1, sizeof *batch->ids);
     if (!batch->ids)
         return NQ_ENOMEM;
+    batch->sum = (nq_claimed_list){.most = a->bytes, .some = a->some};
     while ((row = mysql_fetch_row(r)) != NULL && batch->n < cap) {
-        nq_claimed *c = mysql_claim_claimed(a, row, mysql_fetch_lengths(r));
+        const uint64_t bytes = (uint64_t)mysql_claim_int(row[12]);
+        if ((batch->cut = nq_claimed_full(&batch->sum, bytes)))
+            break;
+        batch->sum.n++;
+        batch->sum.bytes += bytes;
+        nq_claimed *c = mysql_claim_claimed(a, row, mysql_fetch_lengths(r), most);
         if (!c)
             return NQ_ENOMEM;
         *batch->tail = c;
@@ -237,7 +251,7 @@ static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, struct my
 static void mysql_claim_refused(const nq_claim_args *a, const struct mysql_claim_batch *batch, int rc)
 {
     if (a->refused && batch->n == 1)
-        *a->refused = (nq_refused){nq_row_refused(rc), batch->head->task.id};
+        *a->refused = (nq_refused){nq_row_refused(rc), false, batch->head->task.id};
 }
 
 /* An id of plain SQL's may be above what nq_id holds; sorted, it is the last one. */
@@ -331,7 +345,7 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
     }
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, err);
-    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, r) != NQ_OK)
+    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, r) != NQ_OK)
         rc = nq_err_nomem(err);
     if (r)
         mysql_free_result(r);
@@ -488,7 +502,7 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
         rc = nq_mysql_next(c, &why);
     if (rc > 0)
         rc = nq_mysql_result(c, &r, &why);
-    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, r) != NQ_OK)
+    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, r) != NQ_OK)
         rc = nq_err_nomem(&why);
     if (r)
         mysql_free_result(r);
@@ -534,6 +548,8 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
         rc = a->types ? mysql_claim_claim_typed(c, a, &done, &batch, err)
                       : mysql_claim_claim_any(c, a, &done, &batch, err);
     if (rc == NQ_OK) {
+        if (a->refused)
+            a->refused->cut = batch.cut;
         *out = a->types ? mysql_claim_sort(batch.head) : batch.head;
         *n = batch.n;
         batch.head = NULL;

@@ -208,12 +208,18 @@ static bool sqlite_due_bind(sqlite3_stmt *stmt, const nq_claim_args *args, int64
 }
 
 /* Read the due tasks in order; on a failure what was read is in the list too. */
-static int sqlite_claim_collect(nq_sqlite_conn *c, sqlite3_stmt *due, nq_claimed_list *list, nq_err *err)
+static int sqlite_claim_collect(nq_sqlite_conn *c, sqlite3_stmt *due, nq_claimed_list *list, bool *cut,
+                                nq_err *err)
 {
     nq_val cols[NQ_SQLITE_MAX_COLUMNS];
     int rc;
     while ((rc = sqlite3_step(due)) == SQLITE_ROW) {
-        if (nq_claimed_add(cols, nq_sqlite_row(due, cols), list))
+        const int code = nq_claimed_add(cols, nq_sqlite_row(due, cols), list);
+        if (code == NQ_ETOOBIG) {
+            *cut = true;
+            return NQ_OK;
+        }
+        if (code)
             return nq_err_nomem(err);
     }
     return rc == SQLITE_DONE ? NQ_OK : nq_sqlite_conn_error(c, err);
@@ -262,16 +268,19 @@ static int sqlite_claim_mark(nq_sqlite_conn *c, nq_claimed *list, uint64_t lease
 static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_args *a, int64_t now,
                            nq_claimed_list *list, nq_err *err)
 {
+    bool cut = false;
     int code = nq_sqlite_begin(&c->base, err);
     if (code)
         return code;
     if (a->carry)
         code = sqlite_delete_done(&c->base, a->carry->outcomes, a->carry->n, err);
     if (!code)
-        code = sqlite_claim_collect(c, due, list, err);
+        code = sqlite_claim_collect(c, due, list, &cut, err);
     sqlite3_reset(due);
     if (!code && (code = sqlite_claim_mark(c, list->head, a->lease, now, err)) && a->refused && list->n == 1)
-        *a->refused = (nq_refused){nq_row_refused(code), list->head->task.id};
+        *a->refused = (nq_refused){nq_row_refused(code), false, list->head->task.id};
+    else if (a->refused)
+        a->refused->cut = cut;
     if (code) {
         nq_sqlite_rollback(&c->base);
         return code;
@@ -293,7 +302,7 @@ static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **o
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     const int64_t now = nq_real_us();
     sqlite3_stmt *due;
-    nq_claimed_list list = {0};
+    nq_claimed_list list = {.room = c->base.store->max_payload, .most = args->bytes, .some = args->some};
     int rc, code;
 
     if ((code = sqlite_claim_settle(c, err)) || (code = sqlite_due_get(c, args, &due, err)))
