@@ -44,7 +44,7 @@ void *bench_mysql_snapshot(const bench *b)
     char value[64];
     bench_mysql_do(my, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ");
     bench_mysql_do(my, "START TRANSACTION WITH CONSISTENT SNAPSHOT");
-    bench_mysql_ask(my, "SELECT COUNT(*) FROM nanoq_processors", value, sizeof value);
+    bench_mysql_ask(my, "SELECT COUNT(*) FROM nanoq_workers", value, sizeof value);
     return my;
 }
 
@@ -70,7 +70,7 @@ void *bench_mysql_running(const bench *b, size_t n)
         if (i == 1000)
             bench_die("a worker did not join");
         bench_sleep(0.01);
-        bench_mysql_ask(my, "SELECT MAX(id) FROM nanoq_processors", id, sizeof id);
+        bench_mysql_ask(my, "SELECT MAX(id) FROM nanoq_workers", id, sizeof id);
     }
     snprintf(sql, sizeof sql,
              "INSERT INTO nanoq_tasks (type,payload,state,lease,claimed_at,generation,run_at)"

@@ -89,9 +89,10 @@ typedef struct nq_queue_stats {
  * rows, so its cost grows with the backlog. */
 NQ_API int nq_stats(nq *q, int (*fn)(const nq_queue_stats *stats, void *udata), void *udata, nq_err *err);
 
-/* The SQL that nq_migrate would run on an empty database of this URL's kind and prefix. *sql is freed with
- * nq_free. Needs no connection. */
-NQ_API int nq_migration_sql(char **sql, const char *url, nq_err *err);
+/* The SQL that nq_migrate would run on tables of schema version `from`, 0: on an empty database, of this
+ * URL's kind and prefix. *sql is freed with nq_free. Needs no connection. NQ_EINVAL: there is no such
+ * version. */
+NQ_API int nq_migration_sql(char **sql, const char *url, unsigned from, nq_err *err);
 NQ_API void nq_free(void *memory);
 
 /*

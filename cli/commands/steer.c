@@ -143,7 +143,7 @@ const struct cli_command cli_delete = {
 
 /* ---- migrate */
 
-static int steer_print(void)
+static int steer_print(unsigned from)
 {
     char *sql = NULL;
     nq_err err = {0};
@@ -153,7 +153,7 @@ static int steer_print(void)
     if (url == NULL) {
         return code;
     }
-    if (nq_migration_sql(&sql, url, &err) != NQ_OK) {
+    if (nq_migration_sql(&sql, url, from, &err) != NQ_OK) {
         code = cli_fail(&err);
     } else {
         fputs(sql, stdout);
@@ -169,10 +169,15 @@ static int steer_migrate(int argc, char **argv)
     const char *value;
     nq_err err = {0};
     bool print = false;
+    int64_t from = -1;
     int key;
     cli_parse_start(&parse, &cli_migrate);
     while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
-        print = true;
+        if (key == 256) {
+            print = true;
+        } else if (!cli_take_int("--from", value, 0, INT32_MAX, &from)) {
+            return CLI_USAGE;
+        }
     }
     if (key != CLI_PARSE_END) {
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
@@ -180,8 +185,11 @@ static int steer_migrate(int argc, char **argv)
     if (optind < argc) {
         return cli_usage("takes no argument '%s'", argv[optind]);
     }
+    if (from >= 0 && !print) {
+        return cli_usage("--from goes with --print: migrating finds out by itself what is there");
+    }
     if (print) {
-        return steer_print();
+        return steer_print(from < 0 ? 0 : (unsigned)from);
     }
     nq *q = NULL;
     cli.makes_database = true;
@@ -198,12 +206,13 @@ static int steer_migrate(int argc, char **argv)
 
 static const struct cli_option steer_migrate_options[] = {
     {256, "print", NULL, "print the SQL instead, for people who keep their own migrations"},
+    {257, "from", "N", "print what comes after schema version N only (default 0: all)"},
     CLI_OPTION_DB,
     CLI_OPTION_END,
 };
 const struct cli_command cli_migrate = {
     .name = "migrate",
-    .args = "[--print] [--db URL]",
+    .args = "[--print [--from N]] [--db URL]",
     .summary = "Create or upgrade the tables; safe to repeat, and from several processes at once",
     .options = steer_migrate_options,
     .run = steer_migrate,

@@ -20,6 +20,9 @@ typedef struct nq_listener {
 /* NQ_EFORK in a child of the process that opened q, NQ_EINVAL for NULL, else NQ_OK. Every public call asks.
  */
 NQ_PRIVATE int nq_usable(const nq *q, nq_err *err);
+/* And the tables are there, of a version that this library may work with; see nq_store_ready. Every public
+ * call that reads or writes tasks asks. */
+NQ_PRIVATE int nq_ready(nq *q, nq_err *err);
 NQ_PRIVATE nq_store *nq_store_of(nq *q);
 NQ_PRIVATE void nq_listen(nq *q, nq_listener *l);
 NQ_PRIVATE void nq_unlisten(nq *q, nq_listener *l); /* after it returns wake is not running */

@@ -20,7 +20,7 @@
     "0 "                                                                                                     \
     "ELSE 1 END AS cancelling, g.done AS done, g.total AS total, {bytes:g.note} AS note, {us:g.told_at} AS " \
     "told "                                                                                                  \
-    "FROM {tasks} t LEFT JOIN {processors} p ON p.id = (t.lease >> 36) AND t.state = 1 "                     \
+    "FROM {tasks} t LEFT JOIN {workers} p ON p.id = (t.lease >> 36) AND t.state = 1 "                        \
     "LEFT JOIN {cancels} x ON x.task_id = t.id AND x.lease = t.lease AND t.state = 1 "                       \
     "LEFT JOIN {progress} g ON g.task_id = t.id AND g.lease = t.lease AND t.state = 1 "
 #define ADMIN_ENDED                                                                                          \
@@ -180,6 +180,8 @@ NQ_API int nq_list(nq *q, const nq_list_options *opts, nq_info_fn fn, void *udat
         return code;
     if ((code = admin_list_check(&l.opts, fn, err)))
         return code;
+    if ((code = nq_ready(q, err)))
+        return code;
     l.show.last = l.opts.after;
     code = nq_store_do(nq_store_of(q), admin_list_run, &l, err);
     nq_buf_free(&l.sql);
@@ -220,6 +222,8 @@ NQ_API int nq_get(nq *q, nq_id id, nq_info_fn fn, void *udata, nq_err *err)
         return code;
     if (!fn)
         return nq_err_set(err, NQ_EINVAL, "no function to show with was given");
+    if ((code = nq_ready(q, err)))
+        return code;
     code = admin_row_code(nq_store_do(nq_store_of(q), admin_get_run, &g, err), g.show.stopped, err);
     return code || g.show.shown ? code : nq_absent(id, err);
 }

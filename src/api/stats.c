@@ -80,6 +80,8 @@ NQ_API int nq_stats(nq *q, int (*fn)(const nq_queue_stats *stats, void *udata), 
         return code;
     if (!fn)
         return nq_err_set(err, NQ_EINVAL, "no function to count with was given");
+    if ((code = nq_ready(q, err)))
+        return code;
     code = nq_store_do(nq_store_of(q), stats_all_run, &t, err);
     for (j = t.live; !code && (i < t.live || j < t.n);) {
         const int order = i == t.live ? 1 : j == t.n ? -1 : strcmp(t.all[i].queue, t.all[j].queue);

@@ -106,7 +106,7 @@ static int move_task(nq_conn *c, void *arg, nq_err *err)
 static int move_run(nq *q, nq_id id, enum nq_move move, nq_err *err)
 {
     struct move_task m = {.id = id, .move = move};
-    int code = nq_usable(q, err);
+    int code = nq_ready(q, err);
     if (!code)
         code = nq_store_tx(nq_store_of(q), move_task, &m, err);
     if (!code && m.asked)

@@ -58,7 +58,7 @@ struct nq_member {
 };
 
 static const char members_beat_sql[] =
-    "UPDATE {processors} SET beat = (beat & 4611686018427387903) + ?, beat_at = {now} WHERE id = ?";
+    "UPDATE {workers} SET beat = (beat & 4611686018427387903) + ?, beat_at = {now} WHERE id = ?";
 
 /* ---- The connection ---- */
 
@@ -130,9 +130,8 @@ static int members_enter(nq_member *m, const char *name, nq_err *err)
     int code = m->store->driver->connect(m->store, &m->conn, err);
     if (code || (code = members_server(m, err)))
         return code;
-    if ((code =
-             nq_sql(m->conn, "INSERT INTO {processors} (name, started_at, beat_at) VALUES (?, {now}, {now})",
-                    &arg, 1, NULL, NULL, &res, err)))
+    if ((code = nq_sql(m->conn, "INSERT INTO {workers} (name, started_at, beat_at) VALUES (?, {now}, {now})",
+                       &arg, 1, NULL, NULL, &res, err)))
         return code;
     if (res.insert_id <= 0 || (uint64_t)res.insert_id > MEMBERS_MAX_ID)
         return nq_err_set(err, NQ_EFULL, "the ids of workers are used up");
@@ -195,7 +194,7 @@ NQ_PRIVATE void nq_member_free(nq_member *m)
 static int members_delete(nq_member *m, nq_err *err)
 {
     const nq_val id = nq_int((int64_t)m->id);
-    return nq_sql(m->conn, "DELETE FROM {processors} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
+    return nq_sql(m->conn, "DELETE FROM {workers} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
 }
 
 /* Try fn, again after a conflict and on a new connection after a loss. */
@@ -326,7 +325,7 @@ static int members_declare(nq_member *m, const struct members_other *o, unsigned
     const nq_val args[] = {nq_int((int64_t)o->id), nq_int(o->beat)};
     nq_exec_result res = {0};
     int code =
-        nq_sql(m->conn, "DELETE FROM {processors} WHERE id = ? AND beat = ?", args, 2, NULL, NULL, &res, err);
+        nq_sql(m->conn, "DELETE FROM {workers} WHERE id = ? AND beat = ?", args, 2, NULL, NULL, &res, err);
     if (!code)
         *died += res.affected ? 1 : 0;
     return code;
@@ -338,7 +337,7 @@ static int members_look(nq_member *m, struct members_look *l, int8_t **free_now,
     int code = members_ready(m, err);
     if (code)
         return code;
-    code = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at} FROM {processors} ORDER BY id", NULL, 0,
+    code = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at} FROM {workers} ORDER BY id", NULL, 0,
                   members_row, l, NULL, err);
     if (code == NQ_ENOMEM)
         return nq_err_nomem(err);

@@ -1,55 +1,61 @@
 /* SPDX-License-Identifier: MIT */
 /* Creating the tables, telling whether they are there, and dropping them. */
-#include <ctype.h>
-
 #include "store.h"
 
 /* ---- The version ---- */
 
-static int migrate_version_row(const nq_val cols[], size_t ncols, void *arg)
+static int migrate_int_row(const nq_val cols[], size_t ncols, void *arg)
 {
     (void)ncols;
-    *(int64_t *)arg = cols[0].type == NQ_VAL_INT ? cols[0].i : 0;
+    if (cols[0].type == NQ_VAL_INT)
+        *(int64_t *)arg = cols[0].i;
     return 0;
 }
 
-/* 0: not migrated. The version's row is written last, so tables without it are unfinished. */
+/* 0: not migrated. A step's row is written last, so what has none is unfinished. */
 static int migrate_version(nq_conn *c, int64_t *version, nq_err *err)
 {
     nq_err why = {0};
     int64_t found = 0;
-    int code =
-        nq_sql(c, "SELECT MAX(version) FROM {schema}", NULL, 0, migrate_version_row, &found, NULL, &why);
-    if (code && code != NQ_ENOTMIGRATED) {
+    int rc = nq_sql(c, "SELECT MAX(version) FROM {schema}", NULL, 0, migrate_int_row, &found, NULL, &why);
+    if (rc && rc != NQ_ENOTMIGRATED) {
         if (err)
             *err = why;
-        return code;
+        return rc;
     }
-    *version = code ? 0 : found;
+    *version = rc ? 0 : found;
     return NQ_OK;
 }
 
-static int migrate_newer(const nq_store *s, int64_t version, nq_err *err)
+/* Newer tables than this library's: those who made them say which libraries may go on with them. Only such
+ * tables are sure to have that column. */
+static int migrate_newer(nq_conn *c, int64_t version, nq_err *err)
 {
+    const nq_val arg = nq_int(version);
+    int64_t from = version;
+    const int rc = nq_sql(c, "SELECT compatible_from FROM {schema} WHERE version = ?", &arg, 1,
+                          migrate_int_row, &from, NULL, err);
+    if (rc || from <= NQ_SCHEMA_VERSION)
+        return rc;
     return nq_err_set(err, NQ_ESCHEMA,
-                      "the tables %s* are of schema version %lld, this library knows versions up to %d: "
-                      "use a newer nanoq",
-                      s->prefix, (long long)version, NQ_SCHEMA_VERSION);
+                      "the tables %s* are of schema version %lld, for libraries that know version %lld; this "
+                      "library knows versions up to %d: use a newer nanoq",
+                      c->store->prefix, (long long)version, (long long)from, NQ_SCHEMA_VERSION);
 }
 
 static int migrate_check(nq_conn *c, void *arg, nq_err *err)
 {
     int64_t version = 0;
-    int code = migrate_version(c, &version, err);
+    int rc = migrate_version(c, &version, err);
     (void)arg;
-    if (code)
-        return code;
+    if (rc)
+        return rc;
     if (version == 0)
         return nq_err_set(err, NQ_ENOTMIGRATED,
                           "there are no nanoq tables %s* in this database: run nanoq migrate",
                           c->store->prefix);
     if (version > NQ_SCHEMA_VERSION)
-        return migrate_newer(c->store, version, err);
+        return migrate_newer(c, version, err);
     if (version < NQ_SCHEMA_VERSION)
         return nq_err_set(
             err, NQ_ESCHEMA,
@@ -60,121 +66,131 @@ static int migrate_check(nq_conn *c, void *arg, nq_err *err)
 
 NQ_PRIVATE int nq_store_check(nq_store *s, nq_err *err)
 {
-    return nq_store_do(s, migrate_check, NULL, err);
+    const int rc = nq_store_do(s, migrate_check, NULL, err);
+    if (rc == NQ_OK)
+        atomic_store(&s->checked, true);
+    return rc;
+}
+
+NQ_PRIVATE int nq_store_ready(nq_store *s, nq_err *err)
+{
+    return atomic_load(&s->checked) ? NQ_OK : nq_store_check(s, err);
 }
 
 /* ---- Migrating ---- */
 
-/* Move the next statement of *text into out; false at the end. A statement ends with ; at the end of a line;
- * comments are lines of their own. */
-static bool migrate_next(const char **text, nq_buf *out)
+/* Does this error say that an interrupted run had done the statement? */
+static bool migrate_done_before(const nq_statement *one, const nq_err *why)
 {
-    nq_buf_clear(out);
-    while (**text) {
-        const char *line = *text, *end = line + strcspn(line, "\n");
-        *text = *end ? end + 1 : end;
-        while (line < end && isspace((unsigned char)*line))
-            line++;
-        while (end > line && isspace((unsigned char)end[-1]))
-            end--;
-        if (line == end || (end - line >= 2 && line[0] == '-' && line[1] == '-'))
-            continue;
-        const bool last = end[-1] == ';';
-        if (out->n)
-            nq_buf_str(out, "\n");
-        nq_buf_add(out, line, (size_t)(end - line) - (last ? 1 : 0));
-        if (last)
+    for (size_t i = 0; i < sizeof one->done_before / sizeof *one->done_before && one->done_before[i]; i++)
+        if (why->db_code == one->done_before[i])
             return true;
-    }
-    return out->n > 0;
+    return false;
 }
 
-static int migrate_statements(nq_conn *c, const char *text, nq_err *err)
+/* The steps behind version. */
+static int migrate_steps(nq_conn *c, int64_t version, nq_err *err)
 {
-    nq_buf one = {0};
-    nq_exec_result res;
-    int code = NQ_OK;
-    while (!code && migrate_next(&text, &one))
-        code =
-            one.failed ? nq_err_nomem(err) : c->store->driver->exec(c, one.p, NULL, 0, NULL, NULL, &res, err);
-    if (!code && one.failed)
-        code = nq_err_nomem(err);
-    nq_buf_free(&one);
-    return code;
+    for (const nq_statement *one = c->store->driver->steps; one->sql; one++) {
+        nq_err why = {0};
+        const int rc = one->version > version ? nq_sql(c, one->sql, NULL, 0, NULL, NULL, NULL, &why) : NQ_OK;
+        if (rc && !migrate_done_before(one, &why)) {
+            if (err)
+                *err = why;
+            return rc;
+        }
+    }
+    return NQ_OK;
 }
 
-/* SQLite can take back CREATE TABLE, MySQL cannot: there every statement may simply be run again. */
-static int migrate_all(nq_conn *c, const char *text, nq_err *err)
+/* Another process may have been faster: the version is read again, under the lock. */
+static int migrate_behind(nq_conn *c, nq_err *err)
+{
+    int64_t version = 0;
+    const int rc = migrate_version(c, &version, err);
+    if (rc)
+        return rc;
+    return version > NQ_SCHEMA_VERSION ? migrate_newer(c, version, err) : migrate_steps(c, version, err);
+}
+
+/* Run fn under the lock of migrations; where the database can take back a change of tables, as a whole. */
+static int migrate_locked(nq_conn *c, int (*fn)(nq_conn *c, nq_err *err), nq_err *err)
 {
     const nq_driver *d = c->store->driver;
-    const bool tx = d->tx_kind == NQ_TX_SQLITE;
-    int code = tx ? d->begin(c, err) : NQ_OK;
-    if (code)
-        return code;
-    code = migrate_statements(c, text, err);
-    if (tx && !code)
-        code = d->commit(c, err);
-    else if (tx)
-        d->rollback(c);
-    return code;
+    int rc = d->migrate_lock(c, err);
+    if (rc)
+        return rc;
+    if (d->ddl_in_tx)
+        rc = d->begin(c, err);
+    if (!rc) {
+        rc = fn(c, err);
+        if (d->ddl_in_tx && !rc)
+            rc = d->commit(c, err);
+        else if (d->ddl_in_tx)
+            d->rollback(c);
+    }
+    d->migrate_unlock(c);
+    /* A step may change settings of the session and change them back: not when it stopped in the middle. */
+    c->broken = c->broken || rc;
+    return rc;
 }
 
 static int migrate_run(nq_conn *c, void *arg, nq_err *err)
 {
-    const nq_driver *d = c->store->driver;
     int64_t version = 0;
-    int code = migrate_version(c, &version, err);
-    if (code || version == NQ_SCHEMA_VERSION)
-        return code;
-    if ((code = d->migrate_lock(c, err)))
-        return code;
-    /* Another process may have been faster. */
-    if (!(code = migrate_version(c, &version, err))) {
-        if (version > NQ_SCHEMA_VERSION)
-            code = migrate_newer(c->store, version, err);
-        else if (version < NQ_SCHEMA_VERSION)
-            code = migrate_all(c, arg, err);
-    }
-    d->migrate_unlock(c);
-    return code;
+    const int rc = migrate_version(c, &version, err);
+    (void)arg;
+    return rc || version == NQ_SCHEMA_VERSION ? rc : migrate_locked(c, migrate_behind, err);
 }
 
 NQ_PRIVATE int nq_store_migrate(nq_store *s, nq_err *err)
 {
-    nq_buf text = {0};
-    int code = nq_sql_expand(s, s->driver->schema_sql, &text);
-    code = code ? nq_err_nomem(err) : nq_store_do(s, migrate_run, text.p, err);
-    nq_buf_free(&text);
-    return code;
+    return nq_store_do(s, migrate_run, NULL, err);
+}
+
+NQ_PRIVATE int nq_store_migration_sql(const nq_store *s, unsigned from, nq_buf *out)
+{
+    const nq_driver *d = s->driver;
+    int rc = NQ_OK;
+    nq_buf_fmt(out, "-- From schema version %u to %d.\n\n", from, NQ_SCHEMA_VERSION);
+    if (d->ddl_in_tx)
+        nq_buf_str(out, "BEGIN IMMEDIATE;\n\n");
+    for (const nq_statement *one = d->steps; one->sql && !rc; one++) {
+        if ((unsigned)one->version <= from)
+            continue;
+        rc = nq_sql_expand(s, one->sql, out);
+        nq_buf_str(out, ";\n\n");
+    }
+    if (d->ddl_in_tx)
+        nq_buf_str(out, "COMMIT;\n");
+    return rc || out->failed ? NQ_ENOMEM : NQ_OK;
 }
 
 /* ---- Dropping ---- */
 
 /* The version goes first: what a drop that stopped in the middle left is then finished by either call. */
-static const char migrate_drops[] = "DROP TABLE IF EXISTS {schema};\n"
-                                    "DROP TABLE IF EXISTS {followups};\n"
-                                    "DROP TABLE IF EXISTS {finished};\n"
-                                    "DROP TABLE IF EXISTS {tasks};\n"
-                                    "DROP TABLE IF EXISTS {processors};\n"
-                                    "DROP TABLE IF EXISTS {cancels};\n"
-                                    "DROP TABLE IF EXISTS {progress};\n";
+static const char *const migrate_drops[] = {"DROP TABLE IF EXISTS {schema}",
+#define NQ_TABLE_DROP(name) "DROP TABLE IF EXISTS {" #name "}",
+                                            NQ_TABLES(NQ_TABLE_DROP) NQ_TABLES_BEFORE(NQ_TABLE_DROP)
+#undef NQ_TABLE_DROP
+};
+
+static int migrate_drop(nq_conn *c, nq_err *err)
+{
+    int rc = NQ_OK;
+    for (size_t i = 0; i < sizeof migrate_drops / sizeof *migrate_drops && !rc; i++)
+        rc = nq_sql(c, migrate_drops[i], NULL, 0, NULL, NULL, NULL, err);
+    return rc;
+}
 
 static int migrate_down(nq_conn *c, void *arg, nq_err *err)
 {
-    const nq_driver *d = c->store->driver;
-    int code = d->migrate_lock(c, err);
-    if (code)
-        return code;
-    code = migrate_all(c, arg, err);
-    d->migrate_unlock(c);
-    return code;
+    (void)arg;
+    return migrate_locked(c, migrate_drop, err);
 }
 
 NQ_PRIVATE int nq_store_drop(nq_store *s, nq_err *err)
 {
-    nq_buf text = {0};
-    int code = nq_sql_expand(s, migrate_drops, &text);
-    code = code ? nq_err_nomem(err) : nq_store_do(s, migrate_down, text.p, err);
-    nq_buf_free(&text);
-    return code;
+    atomic_store(&s->checked, false);
+    return nq_store_do(s, migrate_down, NULL, err);
 }

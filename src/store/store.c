@@ -190,7 +190,8 @@ NQ_PRIVATE size_t nq_store_max_payload(const nq_store *s)
 NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                 int results[], nq_err *err)
 {
-    return n ? s->driver->enqueue(s, tx, tasks, n, ids, results, err) : NQ_OK;
+    const int rc = n ? nq_store_ready(s, err) : NQ_OK;
+    return rc || n == 0 ? rc : s->driver->enqueue(s, tx, tasks, n, ids, results, err);
 }
 
 /* ---- The clock ---- */

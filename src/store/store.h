@@ -3,6 +3,8 @@
 #ifndef NQ_STORE_H
 #define NQ_STORE_H
 
+#include <stdatomic.h>
+
 #include "../core/core.h"
 #include "nanoq_admin.h"
 #include "nanoq_tx.h"
@@ -14,7 +16,19 @@
  *   mysql/, sqlite/             nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
-#define NQ_SCHEMA_VERSION 2
+#define NQ_SCHEMA_VERSION 3 /* of the last of the steps in src/store/.../steps */
+
+/* The tables that there are, by the names of their tokens, which are those of the tables without the prefix;
+ * and those that former versions had. {schema} is dropped before all others. */
+#define NQ_TABLES(X)                                                                                         \
+    X(schema)                                                                                                \
+    X(tasks)                                                                                                 \
+    X(finished)                                                                                              \
+    X(followups)                                                                                             \
+    X(workers)                                                                                               \
+    X(cancels)                                                                                               \
+    X(progress)
+#define NQ_TABLES_BEFORE(X) X(processors)
 
 typedef struct nq_store nq_store;
 typedef struct nq_conn nq_conn;
@@ -92,9 +106,14 @@ typedef struct nq_outcome {
 
 NQ_PRIVATE int nq_store_open(nq_store **out, const char *url, const nq_options *opts, nq_err *err);
 NQ_PRIVATE void nq_store_close(nq_store *s);
-/* NQ_OK when the tables are there at NQ_SCHEMA_VERSION, else NQ_ENOTMIGRATED, NQ_ESCHEMA. */
+/* NQ_OK when the tables are there at NQ_SCHEMA_VERSION, or are newer and bear a library as old as this, else
+ * NQ_ENOTMIGRATED, NQ_ESCHEMA. */
 NQ_PRIVATE int nq_store_check(nq_store *s, nq_err *err);
+/* The same, but once it was NQ_OK nothing is asked any more: for calls that have no time to ask each time. */
+NQ_PRIVATE int nq_store_ready(nq_store *s, nq_err *err);
 NQ_PRIVATE int nq_store_migrate(nq_store *s, nq_err *err);
+/* Append the statements of the steps behind version `from`. The store need not be open. */
+NQ_PRIVATE int nq_store_migration_sql(const nq_store *s, unsigned from, nq_buf *out);
 /* Drop the tables, tasks and all. */
 NQ_PRIVATE int nq_store_drop(nq_store *s, nq_err *err);
 NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
@@ -319,8 +338,9 @@ struct nq_store {
     nq_log_fn log;
     void *log_udata;
     struct nq_pool *pool;
-    void *data;     /* the driver's own */
-    unsigned hints; /* enum nq_hints_kind, of the URL's option hints */
+    void *data;          /* the driver's own */
+    unsigned hints;      /* enum nq_hints_kind, of the URL's option hints */
+    atomic_bool checked; /* see nq_store_ready */
 };
 
 /* Drivers embed this as the first member of their connection. Used by one thread at a time. */
@@ -345,8 +365,8 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
 
 /*
  * sql.c: expand a template into out. Tokens:
- *   {tasks} {finished} {followups} {cancels} {progress} {processors} {schema}  the quoted table names
- *   {full:tasks} {full:finished}  the same with their database
+ *   {tasks} ...  the quoted names of NQ_TABLES
+ *   {full:tasks} ...  the same with their database
  *   {prefix}     the bare prefix
  *   {now}        the database's time, as stored
  *   {after}      that time plus a bound number of microseconds
@@ -437,12 +457,20 @@ typedef struct nq_claim_args {
     nq_refused *refused; /* out; may be NULL */
 } nq_claim_args;
 
+/* A statement of a step. A step's last one writes its version into {schema}. */
+typedef struct nq_statement {
+    int version;
+    int done_before[4]; /* errors of the database's that say that it was done by a run that stopped later */
+    const char *sql;    /* a template */
+} nq_statement;
+
 struct nq_driver {
     const char *scheme; /* "mysql", "sqlite" */
     enum nq_tx_kind tx_kind;
     /* SQL fragments for sql.c; %s in us_of is the column */
     const char *now, *after, *at, *us_of;
-    const char *schema_sql;           /* the embedded src/store/schema/<scheme>.sql, templated */
+    const nq_statement *steps;        /* src/store/<scheme>/steps, in order; the last one has no sql */
+    bool ddl_in_tx;                   /* a change of tables can be taken back */
     bool (*option)(const char *name); /* is this a URL option of the driver's? */
 
     /* Read the URL's options into s->data; no connection yet. close frees s->data. */

@@ -7,6 +7,17 @@ static bool sql_is(const char *token, size_t n, const char *word)
     return n == strlen(word) && memcmp(token, word, n) == 0;
 }
 
+static bool sql_is_table(const char *token, size_t n)
+{
+#define NQ_TABLE_NAME(name) #name,
+    static const char *const names[] = {NQ_TABLES(NQ_TABLE_NAME) NQ_TABLES_BEFORE(NQ_TABLE_NAME)};
+#undef NQ_TABLE_NAME
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (sql_is(token, n, names[i]))
+            return true;
+    return false;
+}
+
 /* full: with its database, for the caller's connection, which may be at home in another one. */
 static void sql_table(const nq_store *s, bool full, const char *token, size_t n, nq_buf *out)
 {
@@ -95,11 +106,9 @@ static void sql_at_most(bool server, const char *count, size_t n, nq_buf *out)
 static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *out)
 {
     const bool server = s->driver->tx_kind == NQ_TX_MYSQL;
-    if (sql_is(token, n, "tasks") || sql_is(token, n, "finished") || sql_is(token, n, "processors") ||
-        sql_is(token, n, "followups") || sql_is(token, n, "cancels") || sql_is(token, n, "progress") ||
-        sql_is(token, n, "schema"))
+    if (sql_is_table(token, n))
         sql_table(s, false, token, n, out);
-    else if (sql_is(token, n, "full:tasks") || sql_is(token, n, "full:finished"))
+    else if (n > 5 && memcmp(token, "full:", 5) == 0 && sql_is_table(token + 5, n - 5))
         sql_table(s, true, token + 5, n - 5, out);
     else if (sql_is(token, n, "prefix"))
         nq_buf_str(out, s->prefix);

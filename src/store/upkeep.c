@@ -54,7 +54,7 @@ static int upkeep_find_orphans(nq_conn *c, void *arg, nq_err *err)
             break;
         args[0] = upkeep_queue(o);
         code = nq_sql(c,
-                      "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t LEFT JOIN {processors} p "
+                      "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t LEFT JOIN {workers} p "
                       "ON p.id = (t.lease >> 36) WHERE t.queue = ? AND t.state = 1 AND p.id IS NULL LIMIT ?",
                       args, 2, nq_claimed_add, &o->list, NULL, err);
     }

@@ -613,7 +613,7 @@ class BenchTests:
         return process
 
     def joined(self):
-        table = next(t for t in self.bench_tables() if t.endswith("_processors"))
+        table = next(t for t in self.bench_tables() if t.endswith("_workers"))
         return int(self.sql("SELECT COUNT(*) FROM " + table)[0][0]) > 0
 
     def test_figures_and_nothing_left(self):

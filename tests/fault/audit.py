@@ -17,8 +17,8 @@ TRIGGERS = {
     "td": ("DELETE", "nanoq_tasks", "'delete'", TASK, "OLD.state, OLD.lease, {was_run}", "{ukey_old}", "NULL"),
     "fi": ("INSERT", "nanoq_finished", "CASE NEW.state WHEN 2 THEN 'done' WHEN 3 THEN 'dead' ELSE 'cancelled' END",
            "{r}.id, {r}.generation, 0, {r}.attempts, {r}.crashes, {r_run}", NONE, "NULL", "NULL"),
-    "pi": ("INSERT", "nanoq_processors", "'join'", "{r}.id, 0, 0, 0, 0, NULL", NONE, "NULL", "NEW.name"),
-    "pd": ("DELETE", "nanoq_processors", "'gone'", "{r}.id, 0, 0, 0, 0, NULL", NONE, "NULL", "OLD.name"),
+    "pi": ("INSERT", "nanoq_workers", "'join'", "{r}.id, 0, 0, 0, 0, NULL", NONE, "NULL", "NEW.name"),
+    "pd": ("DELETE", "nanoq_workers", "'gone'", "{r}.id, 0, 0, 0, 0, NULL", NONE, "NULL", "OLD.name"),
 }
 
 # seq grows with time, over restarts too; an AUTO_INCREMENT would bring locks of its own into play.
@@ -54,7 +54,7 @@ def sql(mysql):
         key = {"{ukey_new}": "NEW", "{ukey_old}": "OLD"}.get(ukey)
         if key:
             ukey = d["ukey"] % key if mysql else d["ukey"].format(r=key)
-        task = task.format(r=r, r_run=d["us"] % (r + ".run_at")) if table != "nanoq_processors" else task.format(r=r)
+        task = task.format(r=r, r_run=d["us"] % (r + ".run_at")) if table != "nanoq_workers" else task.format(r=r)
         was = was.format(was_run=d["us"] % "OLD.run_at")
         insert = (f"INSERT INTO fault_audit ({d['seq'][0]}at, {COLUMNS}) "
                   f"VALUES ({d['seq'][1]}{d['now']}, {what}, {task}, {was}, {ukey}, {label})")

@@ -95,7 +95,7 @@ class MariaDB:
 
     def check(self):
         """Is the database whole?"""
-        bad = [r for r in self.sql("CHECK TABLE nanoq_tasks, nanoq_finished, nanoq_followups, nanoq_processors")
+        bad = [r for r in self.sql("CHECK TABLE nanoq_tasks, nanoq_finished, nanoq_followups, nanoq_workers")
                if r[2] == "status" and r[3] != "OK" or r[2] == "error"]
         return "ok" if not bad else str(bad)
 

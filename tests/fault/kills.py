@@ -102,7 +102,7 @@ def terminate(db, figures, seed, terms=50, grace_ms=500):
             slowest = max(slowest, mono() - begin)
             codes += worker.returncode not in (0, -signal.SIGTERM)
         held = int(db.sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1")[0][0])
-        rows = int(db.sql("SELECT COUNT(*) FROM nanoq_processors")[0][0])
+        rows = int(db.sql("SELECT COUNT(*) FROM nanoq_workers")[0][0])
         run.figure("tasks still held after the exit", held, held == 0, 0)
         run.figure("workers still entered after the exit", rows, rows == 0, 0)
         limit = 300_000 + grace_ms * 1000 + 1_000_000

@@ -366,7 +366,7 @@ static int store_orphans(struct store_world *w, nq_err *err)
     size_t n = 0;
     int rc;
     t_conn *side = t_connect();
-    t_run(side, "DELETE FROM %sprocessors", w->run->prefix);
+    t_run(side, "DELETE FROM %sworkers", w->run->prefix);
     t_disconnect(side);
     INJECT(rc, nq_store_orphans(w->s, 100, &list, &n, err));
     NTH_CHECK(w->run, rc ? !list : n == 2, "found %zu orphans", n);
@@ -617,7 +617,7 @@ static int store_migration_sql(struct store_world *w, nq_err *err)
 {
     char *sql = NULL;
     int rc;
-    INJECT(rc, nq_migration_sql(&sql, w->run->url, err));
+    INJECT(rc, nq_migration_sql(&sql, w->run->url, 0, err));
     if (rc == NQ_OK)
         snprintf(w->note, sizeof w->note, "%zu bytes of SQL\n", strlen(sql));
     nq_free(sql);

@@ -30,7 +30,7 @@ void steps_crash(struct steps *s)
         }
     }
     if (s->q != NULL) {
-        t_sql("DELETE FROM nanoq_processors WHERE id = %" PRIu64, s->ids[member]);
+        t_sql("DELETE FROM nanoq_workers WHERE id = %" PRIu64, s->ids[member]);
         STEPS_CHECK(s, nq_member_beat(s->members[member], &t_last) == NQ_ELEASE, "a dead worker's beat");
         nq_member_free(s->members[member]);
     }

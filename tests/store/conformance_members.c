@@ -65,7 +65,7 @@ START_TEST(locks_that_others_have_taken)
     }
     /* With its next beat it has the lock, and is judged by it. */
     T_OK(nq_member_beat(m, &t_last));
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_processors WHERE beat >= 4611686018427387904"), 0);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_workers WHERE beat >= 4611686018427387904"), 0);
     ck_assert_int_eq(t_sql("SELECT IS_FREE_LOCK('%s:%d')", lock, (int)nq_member_id(m)), 0);
     T_OK(nq_member_leave(m, &t_last));
     T_OK(nq_member_leave(watcher, &t_last));
@@ -104,12 +104,12 @@ START_TEST(members_have_ids_of_their_own_and_a_row)
     nq *q = t_open();
     nq_member *a = members_join(q, "host:1"), *b = members_join(q, "it's;--");
     ck_assert_uint_ne(nq_member_id(a), nq_member_id(b));
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_processors"), 2);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_workers"), 2);
     for (int i = 0; i < 5; i++)
         T_OK(nq_member_beat(a, &t_last));
     uint64_t was = nq_member_id(b);
     T_OK(nq_member_leave(b, &t_last));
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_processors"), 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_workers"), 1);
     b = members_join(q, "again");
     ck_assert_uint_gt(nq_member_id(b), was); /* an id is never used again: it is in the leases */
     T_OK(nq_member_leave(a, &t_last));
@@ -188,8 +188,8 @@ START_TEST(a_killed_process_is_found_by_its_lock_long_before_its_lease)
     t_kill(&child, SIGKILL);
     int64_t took = members_until_death(m, members_lease(), 10);
     ck_assert_int_lt(took, NQ_SECONDS(5) * T_SLOW_FACTOR);
-    ck_assert_int_eq(
-        t_sql("SELECT COUNT(*) FROM nanoq_processors WHERE id = %llu", (unsigned long long)victim), 0);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_workers WHERE id = %llu", (unsigned long long)victim),
+                     0);
     T_OK(nq_member_leave(m, &t_last));
     nq_close(q);
 }
@@ -221,7 +221,7 @@ START_TEST(who_was_declared_dead_learns_it_at_the_next_beat)
     nq *q = t_open();
     nq_member *m = members_join(q, "a");
     T_OK(nq_member_beat(m, &t_last));
-    t_sql("DELETE FROM nanoq_processors");
+    t_sql("DELETE FROM nanoq_workers");
     T_FAILS(nq_member_beat(m, &t_last), NQ_ELEASE);
     nq_member_free(m);
     m = members_join(q, "a"); /* and joins anew */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Migration: idempotent, safe from two processes, versions told apart, prefixes kept apart and quoted. */
+/* Migration: idempotent, safe from two processes and when it is interrupted, versions told apart, prefixes
+ * kept apart and quoted. */
 #include "suites.h"
 
 static nq *migrate_open(const char *url)
@@ -94,13 +95,21 @@ START_TEST(several_processes_at_once_all_succeed)
 }
 END_TEST
 
-/* ---- From version 1 ---- */
+/* ---- From older versions ---- */
 
-/* The tables as that version made them; its file is kept beside the tests. */
-static void migrate_make_v1(nq *q)
+/* The statement as this database takes it; to be freed. */
+static char *migrate_sql(nq *q, const char *template_sql)
+{
+    nq_buf sql = {0};
+    ck_assert_int_eq(nq_sql_expand(nq_store_of(q), template_sql, &sql), NQ_OK);
+    return sql.p;
+}
+
+/* The tables as version 1 made them, by the file that it had; a 2nd version is the step from there. */
+static void migrate_make(nq *q, int version)
 {
     char path[600];
-    nq_buf text = {0}, sql = {0};
+    nq_buf text = {0};
     snprintf(path, sizeof path, "%s/v1/%s.sql", T_STORE_TESTS, T_MYSQL ? "mysql" : "sqlite");
     FILE *f = fopen(path, "r");
     ck_assert_msg(f != NULL, "%s", path);
@@ -108,58 +117,108 @@ static void migrate_make_v1(nq *q)
         if (strncmp(line, "--", 2) != 0)
             nq_buf_str(&text, line);
     fclose(f);
-    ck_assert_int_eq(nq_sql_expand(nq_store_of(q), text.p, &sql), NQ_OK);
-    for (char *at = sql.p, *end; (end = strstr(at, ";\n")) != NULL; at = end + 2) {
+    char *sql = migrate_sql(q, text.p);
+    for (char *at = sql, *end; (end = strstr(at, ";\n")) != NULL; at = end + 2) {
         *end = '\0';
         t_sql("%s", at);
     }
+    free(sql);
     nq_buf_free(&text);
-    nq_buf_free(&sql);
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schema"), 1);
-}
-
-/* Everything in the tables of version 1 but its version. */
-static char *migrate_all_rows(void)
-{
-    static const char *const tables[] = {"tasks", "finished", "followups", "processors"};
-    nq_buf all = {0};
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        char *rows = t_text(t_side(), "SELECT * FROM nanoq_%s ORDER BY id", tables[i]);
-        nq_buf_fmt(&all, "%s: %s\n", tables[i], rows ? rows : "none");
-        free(rows);
+    for (const nq_statement *s = nq_store_of(q)->driver->steps; s->sql; s++) {
+        if (s->version != 1 && s->version <= version) {
+            sql = migrate_sql(q, s->sql);
+            t_sql("%s", sql);
+            free(sql);
+        }
     }
-    return all.p;
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schema"), version);
 }
 
-START_TEST(version_1_becomes_the_present_one_and_nothing_is_lost)
+#define MIGRATE_LIVE  "id, queue, state, priority, run_at, lease, generation, attempts, crashes, max_retries, "
+#define MIGRATE_TASKS MIGRATE_LIVE "timeout_ms, created_at, type, payload, unique_key, error"
+
+/* Everything in the tables of version 1 but its version, and when a claim began. */
+static char *migrate_all_rows(const char *workers)
+{
+    const struct {
+        const char *table, *columns;
+    } all[] = {{"tasks", MIGRATE_TASKS}, {"finished", "*"}, {"followups", "*"}, {workers, "*"}};
+    nq_buf rows = {0};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char *of = t_text(t_side(), "SELECT %s FROM nanoq_%s ORDER BY id", all[i].columns, all[i].table);
+        nq_buf_fmt(&rows, "%zu: %s\n", i, of ? of : "none");
+        free(of);
+    }
+    return rows.p;
+}
+
+/* A task in every state, by statements that each version of the tables takes. */
+static void migrate_rows(void)
+{
+    const char *now = T_MYSQL ? "NOW(6)" : "1700000000000000",
+               *later = T_MYSQL ? "'2100-01-01'" : "4102444800000000";
+    t_sql("INSERT INTO nanoq_processors (id, name, started_at, beat_at) VALUES (7, 'old', %s, %s)", now, now);
+    t_sql("INSERT INTO nanoq_tasks (id, type, payload) VALUES (1, 'runs', 'a'), (2, 'runs', 'b'), (3, "
+          "'waits', 'w')");
+    t_sql(
+        "UPDATE nanoq_tasks SET state = 1, lease = %llu, generation = 1, claimed_at = %s WHERE type = 'runs'",
+        (unsigned long long)NQ_LEASE(7, 1), now);
+    t_sql("INSERT INTO nanoq_tasks (id, type, payload, run_at, attempts, error) VALUES (4, 'later', 'l', %s, "
+          "2, 'e')",
+          later);
+    t_sql(
+        "INSERT INTO nanoq_followups (task_id, queue, priority, run_at, max_retries, timeout_ms, created_at, "
+        "type, "
+        "payload, unique_key) SELECT id, queue, priority, run_at, max_retries, timeout_ms, created_at, type, "
+        "payload, unique_key FROM nanoq_tasks WHERE id = 1");
+    for (int state = NQ_STATE_DONE; state <= NQ_STATE_CANCELLED; state++)
+        t_sql("INSERT INTO nanoq_finished (id, state, finished_at, queue, priority, run_at, generation, "
+              "attempts, "
+              "crashes, max_retries, timeout_ms, created_at, type, payload, unique_key, error) SELECT id + "
+              "%d, %d, "
+              "created_at, queue, priority, run_at, generation, attempts, crashes, max_retries, timeout_ms, "
+              "created_at, 'ended', payload, NULL, error FROM nanoq_tasks WHERE id = 4",
+              state, state);
+}
+
+/* They are still what they were, and work. */
+static void migrate_rows_work(nq *q)
+{
+    size_t n = 0;
+    nq_outcome out[2] = {
+        {.id = 1, .lease = NQ_LEASE(7, 1), .kind = NQ_OUT_RETRY, .error = "x", .error_size = 1},
+        {.id = 2, .lease = NQ_LEASE(7, 1), .kind = NQ_OUT_DONE}};
+    nq_outcome *outs[] = {&out[0], &out[1]};
+    T_OK(nq_cancel(q, 1, &t_last));
+    T_OK(nq_store_finish(nq_store_of(q), outs, 2, &t_last));
+    ck_assert_int_eq(out[0].result, NQ_OK);
+    ck_assert_int_eq(out[1].result, NQ_OK);
+    ck_assert_int_eq(t_state(q, 1), NQ_STATE_CANCELLED);
+    bool more;
+    T_OK(nq_store_promote(nq_store_of(q), 10, &n, &more, &t_last));
+    ck_assert_uint_eq(n, 1);
+    nq_claimed *list = t_claim(q, NQ_LEASE(8, 1), 10, &n);
+    ck_assert_uint_eq(n, 2); /* the one that waited, and the follow-up */
+    ck_assert_int_eq(list->task.id, 3);
+    t_free_claimed(list);
+    T_OK(nq_retry(q, 6, &t_last));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_workers"), 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schema"), NQ_SCHEMA_VERSION);
+}
+
+/* By several processes at once, from version _i. */
+START_TEST(an_older_version_becomes_the_present_one_and_nothing_is_lost)
 {
     enum { N = 4 };
     t_child children[N];
-    nq_id ids[4], kept;
-    size_t n = 0;
     for (int i = 0; i < N; i++)
         t_fork(&children[i], migrate_child, NULL);
     nq *q = t_open();
-    migrate_make_v1(q);
+    migrate_make(q, _i);
+    migrate_rows();
     T_FAILS(nq_store_check(nq_store_of(q), &t_last), NQ_ESCHEMA);
     ck_assert_ptr_nonnull(strstr(t_last.message, "run nanoq migrate"));
-    /* Tasks that run, wait, are delayed; a finished one, a follow-up, and a worker of that version. */
-    t_sql("INSERT INTO nanoq_processors (id, name, started_at, beat_at) VALUES (7, 'old', %s, %s)",
-          T_MYSQL ? "NOW()" : "1", T_MYSQL ? "NOW()" : "1");
-    for (int i = 0; i < 2; i++)
-        ids[i] = T_ADD(q, .type = "runs", .payload = &i, .payload_size = sizeof i);
-    nq_claimed *running = t_claim(q, NQ_LEASE(7, 1), 10, &n);
-    ck_assert_uint_eq(n, 2);
-    ids[2] = T_ADD(q, .type = "waits", NQ_BYTES("w\0x"));
-    ids[3] = T_ADD(q, .type = "later", .delay_us = NQ_HOURS(1));
-    T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "runs", .payload = "\0\0\0", .payload_size = 4), NULL,
-                       &t_last),
-            NQ_EDUPLICATE);
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_followups"), 1);
-    kept = T_ADD(q, .type = "ends");
-    T_OK(nq_cancel(q, kept, &t_last));
-    char *before = migrate_all_rows();
-    /* By several processes at once, beside the old worker. */
+    char *before = migrate_all_rows("processors");
     for (int i = 0; i < N; i++)
         t_tell(children[i].fd, 1);
     for (int i = 0; i < N; i++) {
@@ -168,46 +227,101 @@ START_TEST(version_1_becomes_the_present_one_and_nothing_is_lost)
     }
     T_OK(nq_store_check(nq_store_of(q), &t_last));
     T_OK(nq_migrate(q, &t_last));
-    char *after = migrate_all_rows();
+    char *after = migrate_all_rows("workers");
     ck_assert_str_eq(before, after);
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schema"), NQ_SCHEMA_VERSION);
-    /* And all of it works. */
-    T_OK(nq_cancel(q, ids[0], &t_last));
-    ck_assert_int_eq(t_finish(q, running, NQ_OUT_RETRY, 0, "x"), NQ_OK);
-    ck_assert_int_eq(t_state(q, ids[0]), NQ_STATE_CANCELLED);
-    ck_assert_int_eq(t_finish(q, running->next, NQ_OUT_DONE, 0, NULL), NQ_OK);
-    nq_claimed *c = t_claim_one(q, NQ_LEASE(8, 1));
-    ck_assert_int_eq(c->task.id, ids[2]);
-    T_OK(nq_retry(q, kept, &t_last));
     free(before);
     free(after);
-    t_free_claimed(running);
-    t_free_claimed(c);
+    migrate_rows_work(q);
     nq_close(q);
 }
 END_TEST
 
-START_TEST(a_newer_schema_is_refused)
+/* Where a change of tables cannot be taken back each statement may be the last one of a run that is killed.
+ */
+START_TEST(a_migration_that_stopped_after_any_statement_is_finished_by_the_next)
 {
     nq *q = t_open();
+    const nq_statement *steps = nq_store_of(q)->driver->steps;
+    int stop = 0;
+    if (T_SQLITE) /* one transaction: it stopped before its end, or did not */
+        stop = 1000;
+    for (; steps[stop].sql; stop++) {
+        if (steps[stop].version <= _i)
+            continue;
+        T_OK(nq_drop_tables(q, &t_last));
+        migrate_make(q, _i ? _i : 1);
+        if (_i)
+            migrate_rows();
+        for (int i = 0; i <= stop; i++) {
+            char *sql = steps[i].version > (_i ? _i : 1) ? migrate_sql(q, steps[i].sql) : NULL;
+            if (sql)
+                t_sql("%s", sql);
+            free(sql);
+        }
+        T_OK(nq_migrate(q, &t_last));
+        T_OK(nq_store_check(nq_store_of(q), &t_last));
+        if (_i)
+            migrate_rows_work(q);
+    }
+    nq_close(q);
+}
+END_TEST
+
+/* ---- Newer versions ---- */
+
+START_TEST(tables_that_are_too_new_are_refused_by_every_call)
+{
+    nq *q = t_open(), *later;
     T_OK(nq_migrate(q, &t_last));
-    t_sql("INSERT INTO nanoq_schema (version) VALUES (%d)", NQ_SCHEMA_VERSION + 1);
-    T_FAILS(nq_migrate(q, &t_last), NQ_ESCHEMA);
-    T_FAILS(nq_store_check(nq_store_of(q), &t_last), NQ_ESCHEMA);
+    T_ADD(q, .type = "t");
+    t_sql("INSERT INTO nanoq_schema (version%s) VALUES (%d%s)", _i ? ", compatible_from" : "",
+          NQ_SCHEMA_VERSION + 1, _i ? ", 99" : "");
+    T_ADD(q, .type = "t", .payload = "x", .payload_size = 1); /* a handle asks once */
+    T_OK(nq_open(&later, t_url, NULL, &t_last));
+    T_FAILS(nq_migrate(later, &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_store_check(nq_store_of(later), &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_enqueue(later, NQ_OWN_TX, NQ_TASK(.type = "u"), NULL, &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_enqueue_many(later, NQ_OWN_TX, NQ_TASK(.type = "u"), 1, NULL, NULL, &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_list(later, NULL, migrate_ignore, NULL, &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_get(later, 1, migrate_ignore, NULL, &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_retry(later, 1, &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_cancel(later, 1, &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_delete(later, 1, &t_last), NQ_ESCHEMA);
+    T_FAILS(nq_stats(later, migrate_ignore_stats, NULL, &t_last), NQ_ESCHEMA);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 2);
     ck_assert_int_eq(t_sql("SELECT MAX(version) FROM nanoq_schema"), NQ_SCHEMA_VERSION + 1);
+    nq_close(later);
     nq_close(q);
 }
 END_TEST
 
-START_TEST(a_migration_that_stopped_in_the_middle_is_finished_by_the_next)
+START_TEST(newer_tables_that_bear_this_library_are_worked_with)
 {
     nq *q = t_open();
     T_OK(nq_migrate(q, &t_last));
-    t_sql("DROP TABLE nanoq_finished");
-    t_sql("DELETE FROM nanoq_schema");
-    T_OK(nq_migrate(q, &t_last));
-    T_OK(nq_store_check(nq_store_of(q), &t_last));
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), 0);
+    t_sql("INSERT INTO nanoq_schema (version, compatible_from) VALUES (%d, 99), (%d, %d)",
+          NQ_SCHEMA_VERSION + 1, NQ_SCHEMA_VERSION + 2, NQ_SCHEMA_VERSION);
+    nq *later = t_open();
+    T_OK(nq_store_check(nq_store_of(later), &t_last));
+    T_OK(nq_migrate(later, &t_last));
+    nq_id id = T_ADD(later, .type = "t");
+    t_free_claimed(t_claim_one(later, NQ_LEASE(1, 1)));
+    ck_assert_int_eq(t_state(later, id), NQ_STATE_RUNNING);
+    ck_assert_int_eq(t_sql("SELECT MAX(version) FROM nanoq_schema"), NQ_SCHEMA_VERSION + 2);
+    nq_close(later);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(the_last_step_is_of_the_present_version)
+{
+    nq *q = t_open();
+    int last = 0;
+    for (const nq_statement *s = nq_store_of(q)->driver->steps; s->sql; s++) {
+        ck_assert_int_ge(s->version, last);
+        last = s->version;
+    }
+    ck_assert_int_eq(last, NQ_SCHEMA_VERSION);
     nq_close(q);
 }
 END_TEST
@@ -234,7 +348,7 @@ START_TEST(two_prefixes_live_in_one_database)
     T_OK(nq_member_join(&mb, nq_store_of(b), "b", &t_last));
     T_OK(nq_member_watch(ma, NQ_SECONDS(30), &died, &t_last));
     ck_assert_uint_eq(died, 0);
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM a_processors"), 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM a_workers"), 1);
     T_OK(nq_member_leave(ma, &t_last));
     T_OK(nq_member_leave(mb, &t_last));
     nq_close(a);
@@ -256,7 +370,7 @@ START_TEST(other_prefixes_are_refused)
     ck_assert_msg(rc == NQ_EINVAL || rc == NQ_EURL, "%s: %s", migrate_bad_prefixes[_i], nq_code_name(rc));
     ck_assert_ptr_eq(q, &t_last); /* untouched */
     char *sql = NULL;
-    rc = nq_migration_sql(&sql, t_url_with(migrate_bad_prefixes[_i]), &t_last);
+    rc = nq_migration_sql(&sql, t_url_with(migrate_bad_prefixes[_i]), 0, &t_last);
     ck_assert_int_ne(rc, NQ_OK);
     ck_assert_ptr_null(sql);
 }
@@ -264,7 +378,7 @@ END_TEST
 
 START_TEST(the_longest_prefix_works)
 {
-    /* 47 bytes; the longest table name, with "processors", then stays under MySQL's 64. */
+    /* 47 bytes; the longest table name, with "workers", then stays under MySQL's 64. */
     nq *q = migrate_open(t_url_with("prefix=abcdefghijabcdefghijabcdefghijabcdefghijabcdef_"));
     T_OK(nq_migrate(q, &t_last));
     T_OK(nq_migrate(q, &t_last));
@@ -274,11 +388,16 @@ START_TEST(the_longest_prefix_works)
 }
 END_TEST
 
+/* From version _i, 0: from nothing. */
 START_TEST(the_printed_sql_makes_the_same_tables)
 {
     char *sql = NULL;
-    T_OK(nq_migration_sql(&sql, t_url, &t_last));
-    ck_assert_ptr_nonnull(strstr(sql, "nanoq_tasks"));
+    nq *q = t_open();
+    if (_i)
+        migrate_make(q, _i);
+    T_OK(nq_migration_sql(&sql, t_url, (unsigned)_i, &t_last));
+    ck_assert_ptr_nonnull(strstr(sql, "nanoq_workers"));
+    ck_assert(!_i == (strstr(sql, "-- Version 1,") != NULL));
     ck_assert_ptr_null(strstr(sql, "{tasks}"));
     /* Through the stock client, as its reader would. */
     char path[300], command[2048];
@@ -294,12 +413,23 @@ START_TEST(the_printed_sql_makes_the_same_tables)
     else
         snprintf(command, sizeof command, "sqlite3 -bail %s <%s", t_url + 7, path);
     ck_assert_int_eq(system(command), 0);
-    nq *q = t_open();
     T_OK(nq_store_check(nq_store_of(q), &t_last));
     T_ADD(q, .type = "t");
     t_free_claimed(t_claim_one(q, NQ_LEASE(1, 1)));
     T_OK(nq_migrate(q, &t_last));
     nq_close(q);
+}
+END_TEST
+
+START_TEST(there_is_no_sql_from_a_version_that_is_not_known)
+{
+    char *sql = NULL;
+    T_FAILS(nq_migration_sql(&sql, t_url, NQ_SCHEMA_VERSION + 1, &t_last), NQ_EINVAL);
+    ck_assert_ptr_null(sql);
+    T_OK(nq_migration_sql(&sql, t_url, NQ_SCHEMA_VERSION, &t_last));
+    ck_assert_ptr_null(strstr(sql, "nanoq_"));
+    ck_assert_ptr_nonnull(strstr(sql, "-- "));
+    nq_free(sql);
 }
 END_TEST
 
@@ -358,14 +488,17 @@ Suite *suite_migrate(void)
     tcase_add_test(c, without_tables_every_call_says_so);
     tcase_add_test(c, migrating_again_changes_nothing);
     tcase_add_test(c, several_processes_at_once_all_succeed);
-    tcase_add_test(c, version_1_becomes_the_present_one_and_nothing_is_lost);
-    tcase_add_test(c, a_newer_schema_is_refused);
-    tcase_add_test(c, a_migration_that_stopped_in_the_middle_is_finished_by_the_next);
+    tcase_add_loop_test(c, an_older_version_becomes_the_present_one_and_nothing_is_lost, 1, 3);
+    tcase_add_loop_test(c, a_migration_that_stopped_after_any_statement_is_finished_by_the_next, 0, 3);
+    tcase_add_loop_test(c, tables_that_are_too_new_are_refused_by_every_call, 0, 2);
+    tcase_add_test(c, newer_tables_that_bear_this_library_are_worked_with);
+    tcase_add_test(c, the_last_step_is_of_the_present_version);
     tcase_add_test(c, two_prefixes_live_in_one_database);
     tcase_add_loop_test(c, other_prefixes_are_refused, 0,
                         (int)(sizeof migrate_bad_prefixes / sizeof *migrate_bad_prefixes));
     tcase_add_test(c, the_longest_prefix_works);
-    tcase_add_test(c, the_printed_sql_makes_the_same_tables);
+    tcase_add_loop_test(c, the_printed_sql_makes_the_same_tables, 0, 3);
+    tcase_add_test(c, there_is_no_sql_from_a_version_that_is_not_known);
     tcase_add_test(c, dropping_takes_all_of_ones_own_tables_and_no_others);
     tcase_add_test(c, a_drop_that_stopped_in_the_middle_is_finished_by_the_next);
     return s;

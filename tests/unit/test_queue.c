@@ -32,6 +32,21 @@ void nq_store_close(nq_store *s)
     fake_closed++;
 }
 
+int nq_store_ready(nq_store *s, nq_err *e)
+{
+    (void)s;
+    (void)e;
+    return NQ_OK;
+}
+
+int nq_store_migration_sql(const nq_store *s, unsigned from, nq_buf *out)
+{
+    (void)s;
+    (void)from;
+    (void)out;
+    return NQ_OK;
+}
+
 int nq_store_migrate(nq_store *s, nq_err *e)
 {
     (void)s;
@@ -49,13 +64,6 @@ int nq_store_configure(nq_store *s, const char *url, nq_err *e)
     (void)s;
     (void)url;
     return nq_err_set(e, NQ_EURL, "bad");
-}
-
-int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out)
-{
-    (void)s;
-    nq_buf_str(out, template_sql);
-    return 0;
 }
 
 size_t nq_store_max_payload(const nq_store *s)

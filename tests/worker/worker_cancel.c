@@ -92,7 +92,7 @@ START_TEST(a_lost_lease_cancels_the_handler_and_nothing_it_says_counts)
     T_OK(nq_member_join(&thief, nq_store_of(other), "thief", &t_last));
     t_sql("UPDATE nanoq_tasks SET lease = %llu, generation = generation + 1",
           (unsigned long long)NQ_LEASE(nq_member_id(thief), 1));
-    t_sql("DELETE FROM nanoq_processors WHERE id <> %llu", (unsigned long long)nq_member_id(thief));
+    t_sql("DELETE FROM nanoq_workers WHERE id <> %llu", (unsigned long long)nq_member_id(thief));
     nq_worker_counts c = {0};
     T_WAIT((nq_worker_count(t.p, &c), c.lease_lost == 1), 15);
     ck_assert_uint_eq(c.done, 0);

@@ -207,10 +207,10 @@ START_TEST(a_stopped_worker_that_wakes_changes_nothing)
     p_start(&t, p_new(q, P_OPTIONS(.lease_us = NQ_SECONDS(3)), p_count, &n));
     T_WAIT(p_load(&n) == 1, 30);
     T_WAIT(t_state(q, id) == -1, 10);
-    int64_t members = t_sql("SELECT MAX(id) FROM nanoq_processors");
+    int64_t members = t_sql("SELECT MAX(id) FROM nanoq_workers");
     kill(child.pid, SIGCONT);
     /* It learns of its death at its next beat and joins anew; the task stays done. */
-    T_WAIT(t_sql("SELECT MAX(id) FROM nanoq_processors") > members, 25);
+    T_WAIT(t_sql("SELECT MAX(id) FROM nanoq_workers") > members, 25);
     ck_assert_int_eq(t_state(q, id), -1);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), 0);
     t_kill(&child, SIGKILL);

@@ -285,11 +285,11 @@ START_TEST(a_stop_before_the_run_and_one_of_an_idle_worker)
     T_OK(nq_delete(q, id, &t_last));
     p_thread t;
     p_start(&t, p_new(q, NULL, p_count, &n));
-    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_processors") == 1, 10);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_workers") == 1, 10);
     int64_t start = t_mono();
     p_stop(&t);
     ck_assert_int_lt(t_mono() - start, NQ_SECONDS(3) * T_SLOW_FACTOR);
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_processors"), 0);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_workers"), 0);
     nq_worker_free(NULL);
     nq_worker_stop(NULL);
     nq_close(q);

@@ -202,7 +202,7 @@ START_TEST(a_task_enqueued_here_starts_long_before_the_next_poll)
     int n = 0;
     p_thread t;
     p_start(&t, p_new(q, P_OPTIONS(.poll_us = NQ_SECONDS(20)), p_count, &n));
-    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_processors") == 1, 10);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_workers") == 1, 10);
     t_pause_ms(300); /* let it become idle; were it not, the test would only be easier */
     for (int i = 0; i < 5; i++) {
         int64_t start = t_mono();
@@ -226,7 +226,7 @@ START_TEST(silence_tells_a_thread_that_hangs_in_a_call)
     p_start(&t, p);
     T_WAIT(nq_worker_silence_us(p) >= 0, 10);
     t_conn *c = t_connect();
-    t_run(c, T_MYSQL ? "LOCK TABLES nanoq_processors WRITE" : "BEGIN IMMEDIATE");
+    t_run(c, T_MYSQL ? "LOCK TABLES nanoq_workers WRITE" : "BEGIN IMMEDIATE");
     T_WAIT(nq_worker_silence_us(p) > NQ_SECONDS(2), 20); /* it beats every second */
     t_run(c, T_MYSQL ? "UNLOCK TABLES" : "ROLLBACK");
     T_WAIT(nq_worker_silence_us(p) < NQ_MS(1500), 20);

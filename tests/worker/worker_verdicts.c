@@ -43,7 +43,7 @@ START_TEST(done_runs_each_task_once_and_deletes_it)
     ck_assert_uint_eq(c.retried + c.dead + c.snoozed + c.released + c.lease_lost + c.running, 0);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), 0);
-    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_processors"), 0);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_workers"), 0);
     nq_close(q);
 }
 END_TEST

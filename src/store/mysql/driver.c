@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #include "mysql_driver.h"
-#include "schema.h"
+#include "steps.h"
 
 /* ---- Small things --------------------------------------------------------------------------- */
 
@@ -169,7 +169,7 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     /* of a string, '1970-01-01' + INTERVAL would be text */
     .at = "(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND)",
     .us_of = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', %s)",
-    .schema_sql = nq_schema_mysql,
+    .steps = nq_steps_mysql,
     .option = nq_mysql_option,
     .open = nq_mysql_open,
     .close = nq_mysql_close,

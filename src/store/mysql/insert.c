@@ -14,7 +14,7 @@ struct mysql_insert_shape {
     bool follow;
 };
 
-/* What schema/mysql.sql says; a test enqueues both ways and compares. */
+/* What the steps say; a test enqueues both ways and compares. */
 #define MYSQL_INSERT_QUEUE      "default"
 #define MYSQL_INSERT_RETRIES    10
 #define MYSQL_INSERT_TIMEOUT_MS 60000

@@ -5,7 +5,7 @@
 
 #include "sqlite_driver.h"
 
-#include "schema.h"
+#include "steps.h"
 
 /* ---- Completion ---- */
 
@@ -348,7 +348,7 @@ static unsigned sqlite_max_connections(const nq_store *s, unsigned wanted)
     return 1;
 }
 
-/* Every statement of the schema may be run again and DDL is transactional: no lock of its own is needed. */
+/* A migration is one transaction, and there is one writer at a time: no lock of its own is needed. */
 static int sqlite_migrate_lock(nq_conn *conn, nq_err *err)
 {
     (void)conn;
@@ -375,7 +375,8 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .after = "(nanoq_now() + ?)",
     .at = "?",
     .us_of = "%s",
-    .schema_sql = nq_schema_sqlite,
+    .steps = nq_steps_sqlite,
+    .ddl_in_tx = true,
     .option = sqlite_option,
     .open = nq_sqlite_open,
     .close = nq_sqlite_close,

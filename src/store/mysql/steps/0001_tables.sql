@@ -1,6 +1,5 @@
--- nanoq schema, version 2, MySQL 8.0.13+ and MariaDB 10.6+. docs/schema.md says what may be relied upon.
--- Every statement may be run again: to run this on the tables of an older version is to upgrade them.
--- {prefix} is the table prefix.
+-- Version 1, MySQL 8.0.13+ and MariaDB 10.6+: the tables. What may be relied upon says docs/schema.md.
+-- A step that was released is not changed any more. {prefix} is the table prefix.
 
 -- Live tasks: waiting (state 0) and running (1). All times UTC. The claim index is the only one that a
 -- claim changes. A plain INSERT of (type, payload) gets every default, the unique key included.
@@ -84,25 +83,7 @@ CREATE TABLE IF NOT EXISTS {processors} (
   PRIMARY KEY (id)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
--- Since version 2. Requests to cancel a running task. Each counts for the one claim (task_id, lease) that ran
--- when it was made; what is asked of a claim that has ended is swept away.
-CREATE TABLE IF NOT EXISTS {cancels} (
-  task_id     BIGINT UNSIGNED   NOT NULL,
-  lease       BIGINT UNSIGNED   NOT NULL,
-  PRIMARY KEY (task_id, lease)
-) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
-
--- Since version 2. What running attempts told of their progress; counts while the task has this lease.
-CREATE TABLE IF NOT EXISTS {progress} (
-  task_id     BIGINT UNSIGNED   NOT NULL,
-  lease       BIGINT UNSIGNED   NOT NULL,
-  done        BIGINT            NOT NULL,
-  total       BIGINT            NOT NULL,
-  note        VARBINARY(255)    NOT NULL,
-  told_at     DATETIME(6)       NOT NULL,
-  PRIMARY KEY (task_id, lease)
-) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
-
+-- One row for each step that was taken.
 CREATE TABLE IF NOT EXISTS {schema} (
   version     INT UNSIGNED      NOT NULL,
   applied_at  DATETIME(6)       NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
@@ -110,4 +91,4 @@ CREATE TABLE IF NOT EXISTS {schema} (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 -- Last: whoever sees this row sees all the tables.
-INSERT IGNORE INTO {schema} (version) VALUES (1), (2);
+INSERT IGNORE INTO {schema} (version) VALUES (1);

@@ -1,6 +1,5 @@
--- nanoq schema, version 2, SQLite 3.35+. docs/schema.md says what may be relied upon.
--- Every statement may be run again: to run this on the tables of an older version is to upgrade them.
--- {prefix} is the table prefix.
+-- Version 1, SQLite 3.35+: the tables. What may be relied upon says docs/schema.md.
+-- A step that was released is not changed any more. {prefix} is the table prefix.
 
 -- Live tasks: waiting (state 0) and running (1). Times are microseconds since 1970, UTC. A plain INSERT of
 -- (type, payload) gets every default. The CHECKs stand in for column types, which SQLite does not enforce.
@@ -89,25 +88,7 @@ CREATE TABLE IF NOT EXISTS {processors} (
   beat_at     INTEGER NOT NULL
 );
 
--- Since version 2. Requests to cancel a running task. Each counts for the one claim (task_id, lease) that ran
--- when it was made; what is asked of a claim that has ended is swept away.
-CREATE TABLE IF NOT EXISTS {cancels} (
-  task_id     INTEGER NOT NULL,
-  lease       INTEGER NOT NULL,
-  PRIMARY KEY (task_id, lease)
-) WITHOUT ROWID;
-
--- Since version 2. What running attempts told of their progress; counts while the task has this lease.
-CREATE TABLE IF NOT EXISTS {progress} (
-  task_id     INTEGER NOT NULL,
-  lease       INTEGER NOT NULL,
-  done        INTEGER NOT NULL,
-  total       INTEGER NOT NULL,
-  note        BLOB    NOT NULL,
-  told_at     INTEGER NOT NULL,
-  PRIMARY KEY (task_id, lease)
-) WITHOUT ROWID;
-
+-- One row for each step that was taken.
 CREATE TABLE IF NOT EXISTS {schema} (
   version     INTEGER PRIMARY KEY,
   applied_at  INTEGER NOT NULL
@@ -115,4 +96,4 @@ CREATE TABLE IF NOT EXISTS {schema} (
 );
 
 -- Last: whoever sees this row sees all the tables.
-INSERT OR IGNORE INTO {schema} (version) VALUES (1), (2);
+INSERT OR IGNORE INTO {schema} (version) VALUES (1);
