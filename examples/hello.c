@@ -25,7 +25,7 @@ int main(int argc, char **argv)
         rc = nq_migrate(q, &err);
     if (rc == NQ_OK)
         rc = nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "greet", NQ_BYTES("world")), NULL, &err);
-    if (rc == NQ_OK || rc == NQ_EDUPLICATE) /* the same greeting waits already: run that one */
+    if (rc >= 0) /* NQ_DUPLICATE: the same greeting waits already: run that one */
         rc = nq_worker_new(
             &w, q, &(nq_worker_options){.size = sizeof(nq_worker_options), .drain = NQ_DRAIN_DUE}, &err);
     if (rc == NQ_OK)

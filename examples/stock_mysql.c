@@ -38,7 +38,7 @@ int main(int argc, char **argv)
     nq_err err = {0};
     need(argc == 5, "usage: stock_mysql HOST PORT USER DATABASE   (password in NANOQ_PASSWORD)");
     snprintf(url, sizeof url, "mysql://%s@%s:%s/%s", argv[3], argv[1], argv[2], argv[4]);
-    need(nq_open(&q, url, NULL, &err) == 0 && nq_migrate(q, &err) == 0, err.message);
+    need(nq_open(&q, url, NULL, &err) == 0 && nq_migrate(q, &err) >= 0, err.message);
     need(mysql_real_connect(db, argv[1], argv[3], getenv("NANOQ_PASSWORD"), argv[4],
                             (unsigned)strtoul(argv[2], NULL, 10), NULL, 0) != NULL,
          mysql_error(db));
@@ -53,14 +53,14 @@ int main(int argc, char **argv)
         need(mysql_query(db, steps[i]) == 0, mysql_error(db));
     /* Not unique: a recalculation that runs just now may have read the sum before this movement. */
     const nq_task_spec *task = NQ_TASK(.type = "recalculate", NQ_BYTES("7"), .unique = NQ_UNIQUE_NONE);
-    need(nq_enqueue(q, nq_tx_mysql(db), task, NULL, &err) == 0, err.message);
+    need(nq_enqueue(q, nq_tx_mysql(db), task, NULL, &err) >= 0, err.message);
     need(mysql_query(db, "COMMIT") == 0, mysql_error(db));
 
     /* One handler thread, because the handlers share `db`; it returns when nothing is due. */
     nq_worker_options opts = {.size = sizeof opts, .concurrency = 1, .drain = NQ_DRAIN_DUE};
-    need(nq_worker_new(&w, q, &opts, &err) == 0, err.message);
-    need(nq_worker_handle(w, "recalculate", recalculate, db, NULL, &err) == 0, err.message);
-    need(nq_worker_run(w, &err) == 0, err.message);
+    need(nq_worker_new(&w, q, &opts, &err) >= 0, err.message);
+    need(nq_worker_handle(w, "recalculate", recalculate, db, NULL, &err) >= 0, err.message);
+    need(nq_worker_run(w, &err) >= 0, err.message);
     nq_worker_free(w);
     nq_close(q);
     mysql_close(db);

@@ -38,7 +38,7 @@ int main(int argc, char **argv)
     nq_err err = {0};
     need(argc == 2, "usage: stock_sqlite FILE");
     snprintf(url, sizeof url, "sqlite:%s", argv[1]);
-    need(nq_open(&q, url, NULL, &err) == 0 && nq_migrate(q, &err) == 0, err.message);
+    need(nq_open(&q, url, NULL, &err) == 0 && nq_migrate(q, &err) >= 0, err.message);
     need(sqlite3_open(argv[1], &db) == SQLITE_OK && sqlite3_busy_timeout(db, 5000) == SQLITE_OK,
          "cannot open");
     const char *steps[] = {
@@ -52,14 +52,14 @@ int main(int argc, char **argv)
         need(sqlite3_exec(db, steps[i], NULL, NULL, NULL) == SQLITE_OK, sqlite3_errmsg(db));
     /* Not unique: a recalculation that runs just now may have read the sum before this movement. */
     const nq_task_spec *task = NQ_TASK(.type = "recalculate", NQ_BYTES("7"), .unique = NQ_UNIQUE_NONE);
-    need(nq_enqueue(q, nq_tx_sqlite(db), task, NULL, &err) == 0, err.message);
+    need(nq_enqueue(q, nq_tx_sqlite(db), task, NULL, &err) >= 0, err.message);
     need(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK, sqlite3_errmsg(db));
 
     /* One handler thread, because the handlers share `db`; it returns when nothing is due. */
     nq_worker_options opts = {.size = sizeof opts, .concurrency = 1, .drain = NQ_DRAIN_DUE};
-    need(nq_worker_new(&w, q, &opts, &err) == 0, err.message);
-    need(nq_worker_handle(w, "recalculate", recalculate, db, NULL, &err) == 0, err.message);
-    need(nq_worker_run(w, &err) == 0, err.message);
+    need(nq_worker_new(&w, q, &opts, &err) >= 0, err.message);
+    need(nq_worker_handle(w, "recalculate", recalculate, db, NULL, &err) >= 0, err.message);
+    need(nq_worker_run(w, &err) >= 0, err.message);
     nq_worker_free(w);
     nq_close(q);
     return sqlite3_close(db);

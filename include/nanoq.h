@@ -6,7 +6,8 @@
 /*
  * CONTRACT, stated once; a function's own comment names its exceptions.
  *
- * Results     0 (NQ_OK) or a negative code of enum nq_code. Outputs are written only on success.
+ * Results     Negative is failure, a code of enum nq_code; everything else is success: 0 (NQ_OK), or where a
+ *             function says so a positive code (NQ_DUPLICATE). Outputs are written only on success.
  * Errors      `err` is the caller's and may be NULL; it is filled on failure and left alone on success.
  * Ownership   The library copies what it is given and keeps no pointer past the call, except handlers,
  *             middleware and their udata, which must live until nq_worker_free. What it hands out through
@@ -70,6 +71,7 @@ NQ_API const char *nq_version(void);
 
 /* X(name, number, text). Numbers are never reused. */
 #define NQ_CODES(X)                                                                                          \
+    X(NQ_DUPLICATE, 1, "a live task has the same unique key: nothing was added")                             \
     X(NQ_EINVAL, -1, "invalid argument")                                                                     \
     X(NQ_ENOMEM, -2, "out of memory")                                                                        \
     X(NQ_EURL, -3, "malformed database URL")                                                                 \
@@ -233,20 +235,20 @@ typedef struct nq_task_spec {
 /*
  * Add a task. *id (may be NULL) is its id.
  *
- * NQ_EDUPLICATE: a live task (waiting or running) has the same key; *id is that task's id, and a caller's
- * transaction stays usable and holds no lock on it. If that task may already have started, a task with your
- * spec follows when it ends: so after each enqueue that is committed, duplicate or not, a run begins that
- * sees what was committed with it. Several duplicates of one key make one such task, with the first's spec.
- * NQ_EUNKNOWN (NQ_OWN_TX only): the connection broke during COMMIT, or the disk did. Enqueue again with the
- * same unique key: NQ_EDUPLICATE then means that it was there (and, if it has started, that it runs once
- * more). Others: NQ_EINVAL, NQ_ETOOBIG (checked before anything is sent), NQ_ENOTMIGRATED, those of a
- * connection. After an error with err->transaction_lost the caller's transaction is gone.
+ * NQ_DUPLICATE, which is no failure: a live task (waiting or running) has the same key; *id is that task's
+ * id, and a caller's transaction stays usable and holds no lock on it. If that task may already have started,
+ * a task with your spec follows when it ends: so after each enqueue that is committed, duplicate or not, a
+ * run begins that sees what was committed with it. Several duplicates of one key make one such task, with the
+ * first's spec. NQ_EUNKNOWN (NQ_OWN_TX only): the connection broke during COMMIT, or the disk did. Enqueue
+ * again with the same unique key: NQ_DUPLICATE then means that it was there (and, if it has started, that it
+ * runs once more). Others: NQ_EINVAL, NQ_ETOOBIG (checked before anything is sent), NQ_ENOTMIGRATED, those of
+ * a connection. After an error with err->transaction_lost the caller's transaction is gone.
  */
 NQ_API int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_err *err);
 
 /*
  * Add n tasks with few statements, all in one transaction. results[i] (may be NULL) is NQ_OK or
- * NQ_EDUPLICATE (also for a repetition within the call), and ids[i] (may be NULL) the id of the new or the
+ * NQ_DUPLICATE (also for a repetition within the call), and ids[i] (may be NULL) the id of the new or the
  * live task; both are written when the call answers NQ_OK. Duplicates do not fail the call, and are followed
  * as with nq_enqueue; any other fault does, and then nothing is enqueued (NQ_OWN_TX) or the caller should
  * roll back.

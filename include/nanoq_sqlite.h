@@ -17,7 +17,7 @@
  * Outside a transaction the task is committed when nq_enqueue returns; so are all of nq_enqueue_many,
  * which in either case adds all or none: it works in a savepoint.
  * As any INSERT does, it changes the handle's sqlite3_changes() and sqlite3_last_insert_rowid().
- * NQ_EDUPLICATE leaves the transaction usable. SQLite has one write lock for the whole file: it is held
+ * NQ_DUPLICATE leaves the transaction usable. SQLite has one write lock for the whole file: it is held
  * from the enqueue on, duplicate or not, until the application commits or rolls back.
  */
 

@@ -106,6 +106,13 @@ void t_pause_ms(int ms); /* between two looks only; never to let another thread 
         int t_rc = (call);                                                                                   \
         ck_assert_msg(t_rc == NQ_OK, "%s: %s: %s", #call, nq_code_name(t_rc), t_last.message);               \
     } while (0)
+/* The call succeeds with this positive code. */
+#define T_ANSWERS(call, expected)                                                                            \
+    do {                                                                                                     \
+        int t_rc = (call);                                                                                   \
+        ck_assert_msg(t_rc == (expected), "%s: %s, not %s: %s", #call, nq_code_name(t_rc), #expected,        \
+                      t_last.message);                                                                       \
+    } while (0)
 /* The call fails with this code, and t_last says why in words. */
 #define T_FAILS(call, expected)                                                                              \
     do {                                                                                                     \

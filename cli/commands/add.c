@@ -148,7 +148,7 @@ static int add_one(const struct add_request *r)
     }
     int rc = nq_enqueue(q, NQ_OWN_TX, &r->spec, &id, &err);
     nq_close(q);
-    if (rc != NQ_OK && rc != NQ_EDUPLICATE) {
+    if (rc < 0) {
         return cli_fail(&err);
     }
     if (cli.format == CLI_JSON) {
@@ -156,7 +156,7 @@ static int add_one(const struct add_request *r)
     } else {
         printf("%lld\n", (long long)id);
     }
-    if (rc == NQ_EDUPLICATE) {
+    if (rc == NQ_DUPLICATE) {
         cli_complain("duplicate: task %lld is live with the same unique key", (long long)id);
         return CLI_DUPLICATE;
     }

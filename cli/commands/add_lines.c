@@ -79,7 +79,7 @@ static int lines_flush(struct lines *s)
     if (s->n == 0) {
         return CLI_OK;
     }
-    if (nq_enqueue_many(s->q, NQ_OWN_TX, s->specs, s->n, s->ids, s->results, &err) != NQ_OK) {
+    if (nq_enqueue_many(s->q, NQ_OWN_TX, s->specs, s->n, s->ids, s->results, &err) < 0) {
         int code = cli_fail(&err);
         cli_complain("lines %llu to %llu %s", (unsigned long long)s->first, (unsigned long long)s->line,
                      err.code == NQ_EUNKNOWN ? "may or may not have been enqueued" : "were not enqueued");
@@ -87,7 +87,7 @@ static int lines_flush(struct lines *s)
         return code;
     }
     for (size_t i = 0; i < s->n; i++) {
-        bool duplicate = s->results[i] == NQ_EDUPLICATE;
+        bool duplicate = s->results[i] == NQ_DUPLICATE;
         *(duplicate ? &s->duplicates : &s->enqueued) += 1;
         if (cli.format == CLI_JSON) {
             printf("{\"id\": %lld, \"duplicate\": %s}\n", (long long)s->ids[i], duplicate ? "true" : "false");

@@ -77,7 +77,7 @@ static void *rows_enqueuer(void *arg)
             break;
         }
         rc = rows_add(e, atomic_fetch_add(&keys, n), &err);
-        if (rc != NQ_OK) {
+        if (rc < 0) {
             break;
         }
         atomic_fetch_add(&e->added, n);
@@ -85,7 +85,7 @@ static void *rows_enqueuer(void *arg)
     pthread_mutex_lock(&e->mutex);
     int64_t now = cli_now_us(CLOCK_MONOTONIC);
     e->ended = now > e->ended ? now : e->ended;
-    if (rc != NQ_OK && !atomic_exchange(&e->failed, true)) {
+    if (rc < 0 && !atomic_exchange(&e->failed, true)) {
         e->err = err;
     }
     pthread_mutex_unlock(&e->mutex);

@@ -61,13 +61,13 @@ int demo_enqueue(struct demo *d)
         for (unsigned i = 0; i < n; i++) {
             demo_spec(d, kind, i, b);
         }
-        if (nq_enqueue_many(d->q, NQ_OWN_TX, b->specs, n, b->ids, b->results, &err) != NQ_OK) {
+        if (nq_enqueue_many(d->q, NQ_OWN_TX, b->specs, n, b->ids, b->results, &err) < 0) {
             code = cli_fail(&err);
             break;
         }
         d->tally[k].asked += n;
         for (unsigned i = 0; i < n && code == CLI_OK; i++) {
-            d->tally[k].refused += b->results[i] == NQ_EDUPLICATE;
+            d->tally[k].refused += b->results[i] == NQ_DUPLICATE;
             if (kind->fate == DEMO_RECALLED && nq_cancel(d->q, b->ids[i], &err) != NQ_OK) {
                 code = cli_fail(&err);
             }

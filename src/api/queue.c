@@ -242,10 +242,6 @@ int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_err *err
         return rc;
     if (id)
         *id = new_id;
-    if (result == NQ_EDUPLICATE)
-        return nq_err_set(err, NQ_EDUPLICATE,
-                          "a live task of type '%s' has the same unique key: its id is %lld", new_task.type,
-                          (long long)new_id);
     return result;
 }
 

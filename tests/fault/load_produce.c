@@ -49,7 +49,7 @@ static const char *produce_answer(int rc)
     switch (rc) {
     case NQ_OK:
         return "OK";
-    case NQ_EDUPLICATE:
+    case NQ_DUPLICATE:
         return "DUP";
     case NQ_EUNKNOWN:
         return "UNKNOWN";
@@ -100,7 +100,7 @@ static int produce_one(struct produce *p, const struct load_task *t, const char 
     const int rc = nq_enqueue(p->q, NQ_OWN_TX, &spec, &id, &err);
     produce_took(start, op);
     load_note(produce_answer(rc), "key=%s id=%lld code=%d db=%d %.300s", t->key, (long long)id, rc,
-              rc && rc != NQ_EDUPLICATE ? err.db_code : 0, rc && rc != NQ_EDUPLICATE ? err.message : "");
+              rc < 0 ? err.db_code : 0, rc < 0 ? err.message : "");
     free(payload);
     return rc;
 }
@@ -182,7 +182,7 @@ static int produce_tx(struct produce *p)
 static void produce_again(struct produce *p, int rc)
 {
     const struct load_task t = p->t;
-    for (int i = 0; rc && rc != NQ_EDUPLICATE && !produce_stop && i < 400; i++) {
+    for (int i = 0; rc < 0 && !produce_stop && i < 400; i++) {
         load_sleep(NQ_MS(50));
         rc = produce_one(p, &t, "again");
     }
@@ -195,7 +195,7 @@ static void produce_step(struct produce *p)
     if (load_number("race", 0) || dice < 40) {
         produce_plan(p);
         const int rc = produce_one(p, &p->t, "own");
-        if (rc && rc != NQ_EDUPLICATE && load_random(2))
+        if (rc < 0 && load_random(2))
             produce_again(p, rc);
     } else if (dice < 70) {
         produce_many(p);
@@ -220,7 +220,7 @@ int load_hold(void)
         rc = nq_enqueue(p.q, load_tx_handle(p.tx), &spec, &id, &err);
     load_note("HELD", "key=%s id=%lld code=%d %.200s", p.t.key, (long long)id, rc, err.message);
     load_sleep(NQ_MS(load_number("hold_ms", 5000)));
-    rc = rc == NQ_EDUPLICATE ? load_tx_run(p.tx, "COMMIT") : 1;
+    rc = rc == NQ_DUPLICATE ? load_tx_run(p.tx, "COMMIT") : 1;
     load_note("FREED", "key=%s code=%d", p.t.key, rc);
     load_tx_close(p.tx);
     nq_close(p.q);

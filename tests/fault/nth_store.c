@@ -86,8 +86,7 @@ static int store_one(struct store_world *w, nq_err *err)
     nq_id id = 0;
     int rc;
     INJECT(rc, nq_enqueue(w->q, NQ_OWN_TX, NQ_TASK(.type = "a", NQ_BYTES("one")), &id, err));
-    NTH_CHECK(w->run, (id > 0) == (rc == NQ_OK || rc == NQ_EDUPLICATE), "%s, but the id is %lld",
-              nq_code_name(rc), (long long)id);
+    NTH_CHECK(w->run, (id > 0) == (rc >= 0), "%s, but the id is %lld", nq_code_name(rc), (long long)id);
     return rc;
 }
 
@@ -95,7 +94,7 @@ static int store_duplicate(struct store_world *w, nq_err *err)
 {
     const int rc = store_one(w, err);
     NTH_CHECK(w->run, rc != NQ_OK, "a duplicate was taken");
-    return rc == NQ_EDUPLICATE ? NQ_OK : rc;
+    return rc == NQ_DUPLICATE ? NQ_OK : rc;
 }
 
 #define STORE_MANY 24
@@ -123,7 +122,7 @@ static int store_many(struct store_world *w, nq_err *err)
     tasks[8].unique = NQ_UNIQUE_NONE;
     INJECT(rc, nq_enqueue_many(w->q, NQ_OWN_TX, tasks, STORE_MANY, ids, results, err));
     for (size_t i = 0; i < STORE_MANY; i++) {
-        const int expected = i == 2 || i == 3 ? NQ_EDUPLICATE : NQ_OK;
+        const int expected = i == 2 || i == 3 ? NQ_DUPLICATE : NQ_OK;
         NTH_CHECK(w->run, rc ? ids[i] == -1 && results[i] == -1 : ids[i] > 0 && results[i] == expected,
                   "%s: task %zu: id %lld, result %d", nq_code_name(rc), i, (long long)ids[i], results[i]);
     }
@@ -169,7 +168,7 @@ static int store_caller_enqueue(struct store_world *w, const nq_task_spec *task,
     int rc;
     store_caller_begin(w);
     INJECT(rc, nq_enqueue(w->q, t_tx(w->caller), task, NULL, err));
-    if (rc != NQ_OK && rc != NQ_EDUPLICATE)
+    if (rc < 0)
         store_caller_failed(w, err, true, before);
     else
         t_run(w->caller, "COMMIT");
@@ -185,7 +184,7 @@ static int store_caller_duplicate(struct store_world *w, nq_err *err)
 {
     const int rc = store_caller_enqueue(w, NQ_TASK(.type = "c", NQ_BYTES("caller")), err);
     NTH_CHECK(w->run, rc != NQ_OK, "a duplicate was taken");
-    return rc == NQ_EDUPLICATE ? NQ_OK : rc;
+    return rc == NQ_DUPLICATE ? NQ_OK : rc;
 }
 
 static int store_caller_many(struct store_world *w, nq_err *err)
@@ -201,8 +200,8 @@ static int store_caller_many(struct store_world *w, nq_err *err)
     if (rc == NQ_OK) {
         t_run(w->caller, "COMMIT");
         NTH_CHECK(w->run,
-                  results[0] == NQ_OK && results[1] == NQ_EDUPLICATE && results[2] == NQ_OK &&
-                      results[3] == NQ_EDUPLICATE,
+                  results[0] == NQ_OK && results[1] == NQ_DUPLICATE && results[2] == NQ_OK &&
+                      results[3] == NQ_DUPLICATE,
                   "results %d %d %d %d", results[0], results[1], results[2], results[3]);
     } else {
         store_caller_failed(w, err, false, before);
@@ -401,7 +400,7 @@ static int store_follow(struct store_world *w, nq_err *err)
 {
     int rc = store_one(w, err);
     NTH_CHECK(w->run, rc != NQ_OK, "a duplicate of a running task was taken");
-    return rc == NQ_EDUPLICATE ? NQ_OK : rc;
+    return rc == NQ_DUPLICATE ? NQ_OK : rc;
 }
 
 static int store_promote(struct store_world *w, nq_err *err)

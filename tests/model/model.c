@@ -93,7 +93,7 @@ int model_enqueue(struct model *m, const struct model_spec *spec, bool caller, b
         m->followups[m->nfollowups++] =
             (struct model_followup){.spec = *spec, .due_hour = m->hour + spec->hours, .due_seq = m->seq};
     }
-    return NQ_EDUPLICATE;
+    return NQ_DUPLICATE;
 }
 
 static int model_order(const void *a, const void *b)

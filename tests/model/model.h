@@ -67,7 +67,7 @@ struct model {
 struct model_task *model_find(struct model *m, nq_id id);
 /* The live task with the key of a spec, or NULL. */
 struct model_task *model_live(struct model *m, const struct model_spec *spec);
-/* NQ_OK with the new task, or NQ_EDUPLICATE with the live one. seq is the caller's to count: what one call
+/* NQ_OK with the new task, or NQ_DUPLICATE with the live one. seq is the caller's to count: what one call
  * adds is due at the same time. repeated: the call had that key before. There must be room. */
 int model_enqueue(struct model *m, const struct model_spec *spec, bool caller, bool repeated,
                   struct model_task **out);

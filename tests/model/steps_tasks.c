@@ -65,7 +65,7 @@ static void steps_enqueued(struct steps *s, struct steps_new *new, bool caller, 
         }
         STEPS_CHECK(s, new->results[i] == code, "enqueue %zu answered %s, should be %s", i,
                     nq_code_name(new->results[i]), nq_code_name(code));
-        if (code == NQ_EDUPLICATE) {
+        if (code == NQ_DUPLICATE) {
             STEPS_CHECK(s, new->ids[i] == t->id, "a duplicate of #%d answered id %" PRId64, t->number,
                         new->ids[i]);
             look_task(s, t, 0, 0);

@@ -75,7 +75,7 @@ START_TEST(a_duplicate_leaves_the_transaction_usable)
     t_begin(mine);
     t_run(mine, "INSERT INTO business VALUES (1)");
     nq_id id = 0;
-    T_FAILS(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t"), &id, &t_last), NQ_EDUPLICATE);
+    T_ANSWERS(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t"), &id, &t_last), NQ_DUPLICATE);
     ck_assert_int_eq(id, live);
     ck_assert(!t_last.transaction_lost);
     t_run(mine, "INSERT INTO business VALUES (2)");
@@ -96,17 +96,17 @@ START_TEST(a_duplicate_of_the_same_transaction_is_told_too)
     t_begin(mine);
     nq_id first = 0, second = 0;
     T_OK(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("x")), &first, &t_last));
-    T_FAILS(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("x")), &second, &t_last), NQ_EDUPLICATE);
+    T_ANSWERS(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("x")), &second, &t_last), NQ_DUPLICATE);
     ck_assert_int_eq(second, first);
     nq_task_spec specs[] = {*NQ_TASK(.type = "t", NQ_BYTES("x")), *NQ_TASK(.type = "t", NQ_BYTES("y")),
                             *NQ_TASK(.type = "t", NQ_BYTES("y"))};
     nq_id ids[3] = {0};
     int results[3];
     T_OK(nq_enqueue_many(q, t_tx(mine), specs, 3, ids, results, &t_last));
-    ck_assert_int_eq(results[0], NQ_EDUPLICATE);
+    ck_assert_int_eq(results[0], NQ_DUPLICATE);
     ck_assert_int_eq(ids[0], first);
     ck_assert_int_eq(results[1], NQ_OK);
-    ck_assert_int_eq(results[2], NQ_EDUPLICATE);
+    ck_assert_int_eq(results[2], NQ_DUPLICATE);
     ck_assert_int_eq(ids[2], ids[1]);
     t_run(mine, "COMMIT");
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 2);
@@ -133,7 +133,7 @@ START_TEST(many_in_the_callers_transaction)
     T_OK(nq_enqueue_many(q, t_tx(mine), specs, N, ids, results, &t_last));
     t_run(mine, "COMMIT");
     for (int i = 0; i < N; i++) {
-        ck_assert_int_eq(results[i], i == 700 ? NQ_EDUPLICATE : NQ_OK);
+        ck_assert_int_eq(results[i], i == 700 ? NQ_DUPLICATE : NQ_OK);
         if (i % 111 == 0 || i == 700) {
             t_task t;
             ck_assert_int_eq(t_get(q, ids[i], &t), NQ_OK);

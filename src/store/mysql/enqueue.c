@@ -53,7 +53,7 @@ static void mysql_enqueue_found(const struct mysql_enqueue_job *j, const char *k
         if (r->task->unique == NQ_UNIQUE_NONE || memcmp(r->key, key, sizeof r->key) != 0)
             continue;
         r->id = id;
-        r->result = NQ_EDUPLICATE;
+        r->result = NQ_DUPLICATE;
         r->uncommitted = !committed;
         r->follow = committed && follow;
         return;
@@ -173,7 +173,7 @@ static int mysql_enqueue_own(struct mysql_enqueue_job *j, nq_mysql_row *r, nq_er
     if (rc != NQ_OK || r->result != NQ_OK)
         return rc;
     r->id = id;
-    r->result = NQ_EDUPLICATE;
+    r->result = NQ_DUPLICATE;
     return NQ_OK;
 }
 
@@ -192,7 +192,7 @@ static int mysql_enqueue_doubtful(struct mysql_enqueue_job *j, nq_mysql_row *r, 
     if (rc != NQ_OK || r->result != NQ_OK)
         return rc;
     r->id = id;
-    r->result = NQ_EDUPLICATE;
+    r->result = NQ_DUPLICATE;
     r->uncommitted = true;
     rc = mysql_enqueue_own(j, r, err);
     return rc == NQ_OK && r->uncommitted && wait ? mysql_enqueue_wait(j, err) : rc;
@@ -507,7 +507,7 @@ static void mysql_enqueue_answer(const struct mysql_enqueue_job *j, nq_id ids[],
         if (ids)
             ids[i] = first->id;
         if (results)
-            results[i] = j->rows[i].first == i ? first->result : NQ_EDUPLICATE;
+            results[i] = j->rows[i].first == i ? first->result : NQ_DUPLICATE;
     }
 }
 

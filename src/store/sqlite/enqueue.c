@@ -131,7 +131,7 @@ static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
             return NQ_OK;
         if ((code = sqlite_enqueue_run(job, SQLITE_ENQUEUE_FIND, wanted, 2, &live, &res, err)))
             return code;
-        job->results[i] = NQ_EDUPLICATE;
+        job->results[i] = NQ_DUPLICATE;
         job->ids[i] = live.id;
         row[NQ_SQLITE_ENQUEUE_COLUMNS] = nq_int(live.id);
         if (live.follow)
