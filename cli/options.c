@@ -236,7 +236,7 @@ bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *o
 bool cli_take_keep(const char *what, const char *text, int64_t *out)
 {
     if (strcmp(text, "forever") == 0) {
-        *out = -1;
+        *out = NQ_FOREVER;
         return true;
     }
     return cli_take_duration(what, text, 0, out);

@@ -17,6 +17,8 @@
  * Times       int64_t microseconds. Points in time are UTC since 1970 by the clock of the database.
  * Defaults    In every options struct zero means the documented default, and `size` comes first and is
  *             sizeof the struct, so that a program built against an older header keeps working.
+ *             NQ_ZERO says a real zero: no retry, no crash, no time. Any number, delay or time of an option
+ *             may be NQ_ZERO where 0 is among the values that it allows.
  * Threads     An `nq` may be used by any number of threads at once. An `nq_err` or an `nq_tx` belongs to
  *             one thread at a time.
  * fork        Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees
@@ -55,6 +57,9 @@ NQ_API const char *nq_version(void);
 #define NQ_MINUTES(n) NQ_SECONDS((int64_t)(n)*60)
 #define NQ_HOURS(n)   NQ_MINUTES((int64_t)(n)*60)
 #define NQ_DAYS(n)    NQ_HOURS((int64_t)(n)*24)
+
+#define NQ_ZERO       (-2147483647 - 1) /* in an option: 0, and not the default */
+#define NQ_FOREVER    INT64_MAX         /* in keep_done_us and keep_dead_us */
 
 /* Limits. A delay, timeout or retention is refused above NQ_MAX_DURATION (ten years). */
 #define NQ_MAX_DURATION        NQ_DAYS(3650)
@@ -208,8 +213,6 @@ enum nq_unique {
     NQ_UNIQUE_NONE         /* any number */
 };
 
-#define NQ_NO_RETRY (-1)
-
 typedef struct nq_task_spec {
     size_t size;
     const char *type;    /* required */
@@ -221,7 +224,7 @@ typedef struct nq_task_spec {
     int64_t delay_us;   /* run no earlier than now + this; default 0 */
     int64_t run_at_us;  /* or no earlier than this point in time; not both */
     int64_t timeout_us; /* of one attempt; default 60 s, at least 1 s; rounded up to ms */
-    int max_retries;    /* default 10; NQ_NO_RETRY forbids; at most NQ_MAX_RETRIES */
+    int max_retries;    /* default 10; NQ_ZERO forbids; at most NQ_MAX_RETRIES */
     enum nq_unique unique;
     const void *unique_data; /* for NQ_UNIQUE_DATA; at least one byte */
     size_t unique_size;
@@ -367,8 +370,6 @@ NQ_API int64_t nq_default_retry_delay(unsigned attempt);
  * for crashes found when a dead worker's tasks are reclaimed. Called from library threads; be brief. */
 typedef void (*nq_error_hook)(const nq_task *task, const char *error, bool final, void *udata);
 
-#define NQ_NO_CRASH (~0u) /* max_crashes that allows none */
-
 enum nq_drain {
     NQ_DRAIN_NEVER = 0,
     NQ_DRAIN_DUE, /* return once no task is due, nor follows one that ended, and none runs here; delayed
@@ -392,11 +393,12 @@ typedef struct nq_worker_options {
     int64_t cancel_grace_us;     /* and after their cancellation; default 5 s */
     int64_t lease_us;            /* silent this long: dead; default 30 s, at least 3 s */
     int64_t poll_us;             /* longest sleep between looks at an idle queue; default 1 s */
-    unsigned max_crashes;        /* a task that crashed more often is dead; default 3; NQ_NO_CRASH: the
+    int max_crashes;             /* a task that crashed more often is dead; default 3; NQ_ZERO: the
                                     first crash is final */
-    int64_t keep_done_us;        /* completed tasks are kept this long; default 0: deleted at once;
-                                    -1: for ever */
-    int64_t keep_dead_us;        /* dead and cancelled tasks; default 7 days; -1: for ever */
+    int64_t keep_done_us;        /* completed tasks are kept this long, or NQ_FOREVER; default NQ_ZERO:
+                                    deleted at once */
+    int64_t keep_dead_us;        /* dead and cancelled tasks; default 7 days; NQ_ZERO: deleted at the next
+                                    look; NQ_FOREVER */
     nq_retry_policy retry_policy;
     void *retry_udata;
     nq_error_hook on_error;
@@ -419,7 +421,7 @@ typedef struct nq_handle_options {
     size_t size;
     const nq_layer *middleware; /* around this handler, inside the global ones; first is outermost */
     size_t nmiddleware;
-    unsigned max_crashes;        /* of this type's tasks, as in nq_worker_options; default: those */
+    int max_crashes;             /* of this type's tasks, as in nq_worker_options; default: those */
     enum nq_isolation isolation; /* default NQ_THREAD */
     /* What follows is for NQ_PROCESS, and of each child. Handlers with the same limits share children. */
     size_t memory;            /* bytes of address space that it may add; default: no limit */
@@ -427,8 +429,8 @@ typedef struct nq_handle_options {
     unsigned files;           /* descriptors that it may add; default: no limit */
     unsigned processes;       /* RLIMIT_NPROC: all of its user's together, no matter to root; default: none */
     unsigned tasks_per_child; /* after so many it is replaced; default 10000 */
-    unsigned stderr_bytes;    /* of the last it wrote there, kept in a crash's error; default 2000, at most
-                                 3000 */
+    int stderr_bytes;         /* of the last it wrote there, kept in a crash's error; default 2000, at most
+                                 3000; NQ_ZERO: none */
     int nice;                 /* 0 to 19, added to the process's own */
     const char *const *environment; /* "NAME=value": in place of or beside this process's; copied */
     size_t nenvironment;

@@ -84,7 +84,7 @@ static bool add_option(struct add_request *r, int key, const char *value)
         if (!cli_take_int("--max-retries", value, 0, NQ_MAX_RETRIES, &v)) {
             return false;
         }
-        r->spec.max_retries = v == 0 ? NQ_NO_RETRY : (int)v;
+        r->spec.max_retries = v == 0 ? NQ_ZERO : (int)v;
         return true;
     case ADD_RAW:
         r->raw = true;

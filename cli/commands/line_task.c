@@ -143,7 +143,7 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, c
     }
     if (strcmp(key, "max_retries") == 0) {
         bool good = line_number(v, 0, NQ_MAX_RETRIES, &spec->max_retries, why, size);
-        spec->max_retries = good && spec->max_retries == 0 ? NQ_NO_RETRY : spec->max_retries;
+        spec->max_retries = good && spec->max_retries == 0 ? NQ_ZERO : spec->max_retries;
         return good;
     }
     if (strcmp(key, "in") == 0) {

@@ -79,15 +79,15 @@ static bool work_option(struct work *w, int key, const char *value)
         if (!cli_take_duration("--shutdown-timeout", value, 0, &v)) {
             return false;
         }
-        o->shutdown_timeout_us = v > 0 ? v : 1; /* 0 would mean the default */
+        o->shutdown_timeout_us = v > 0 ? v : NQ_ZERO;
         return true;
     case WORK_GRACE:
         return cli_take_duration("--grace", value, 0, &w->command.grace_us);
     case WORK_CRASHES:
-        if (!cli_take_int("--max-crashes", value, 1, 1000, &v)) {
+        if (!cli_take_int("--max-crashes", value, 0, 1000, &v)) {
             return false;
         }
-        o->max_crashes = (unsigned)v;
+        o->max_crashes = v > 0 ? (int)v : NQ_ZERO;
         return true;
     case WORK_LEASE:
         return cli_take_duration("--lease", value, NQ_SECONDS(3), &o->lease_us);
@@ -97,7 +97,7 @@ static bool work_option(struct work *w, int key, const char *value)
         if (!cli_take_keep("--keep-dead", value, &v)) {
             return false;
         }
-        o->keep_dead_us = v != 0 ? v : 1;
+        o->keep_dead_us = v != 0 ? v : NQ_ZERO;
         return true;
     case WORK_MEMORY:
         return cli_take_size("--memory", value, WORK_LEAST_MEMORY, &w->command.memory);

@@ -64,12 +64,20 @@ static int spec_check_names(const nq_task_spec *s, nq_err *err)
     if (s->priority < NQ_MIN_PRIORITY || s->priority > NQ_MAX_PRIORITY)
         return nq_err_set(err, NQ_EINVAL, "priority is %d, allowed are %d to %d", s->priority,
                           NQ_MIN_PRIORITY, NQ_MAX_PRIORITY);
-    if (s->max_retries < NQ_NO_RETRY || s->max_retries > NQ_MAX_RETRIES)
+    if ((s->max_retries < 0 && s->max_retries != NQ_ZERO) || s->max_retries > NQ_MAX_RETRIES)
         return nq_err_set(err, NQ_EINVAL,
-                          "max_retries is %d, allowed are 0 (%d retries), NQ_NO_RETRY and 1 "
-                          "to %d",
+                          "max_retries is %d, allowed are 0 (%d retries), NQ_ZERO (none) and 1 to %d",
                           s->max_retries, SPEC_DEFAULT_RETRIES, NQ_MAX_RETRIES);
     return NQ_OK;
+}
+
+/* Where 0 is the default, or "not given", it may be said as NQ_ZERO too. */
+static void spec_zeros(nq_task_spec *s)
+{
+    s->priority = (int)nq_option(s->priority, 0);
+    s->delay_us = nq_option(s->delay_us, 0);
+    if (s->run_at_us == NQ_ZERO)
+        s->run_at_us = 1; /* 1970, and 0 says that none is given */
 }
 
 int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out, nq_err *err)
@@ -77,6 +85,8 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
     nq_task_spec s;
     int rc = nq_options_copy(&s, sizeof(s), spec, "nq_task_spec", err);
 
+    if (rc == NQ_OK)
+        spec_zeros(&s);
     if (rc != NQ_OK || (rc = spec_check_names(&s, err)) != NQ_OK ||
         (rc = spec_check_times(&s, err)) != NQ_OK ||
         (rc = spec_check_sizes(&s, allowed, possible, err)) != NQ_OK)
@@ -90,9 +100,7 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
     out->delay_us = s.delay_us;
     out->run_at_us = s.run_at_us;
     out->timeout_ms = ((s.timeout_us ? s.timeout_us : SPEC_DEFAULT_TIMEOUT) + 999) / 1000;
-    out->max_retries = s.max_retries == 0             ? SPEC_DEFAULT_RETRIES
-                       : s.max_retries == NQ_NO_RETRY ? 0
-                                                      : s.max_retries;
+    out->max_retries = (int)nq_option(s.max_retries, SPEC_DEFAULT_RETRIES);
     out->unique = s.unique;
     if (s.unique == NQ_UNIQUE_DATA) {
         out->data = s.unique_data;

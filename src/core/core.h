@@ -99,6 +99,12 @@ NQ_PRIVATE const char *nq_url_option_get(const nq_url *u, const char *name, cons
 /* Bytes of the valid UTF-8 character at the start of p[0..n), its code point in *cp; 0 when there is none. */
 NQ_PRIVATE size_t nq_utf8(const char *p, size_t n, uint32_t *cp);
 
+/* The value of an option: the fallback for 0, 0 for NQ_ZERO. */
+static inline int64_t nq_option(int64_t value, int64_t fallback)
+{
+    return value == 0 ? fallback : value == NQ_ZERO ? 0 : value;
+}
+
 /* ---- validate.c -- names and options as the public header allows them */
 NQ_PRIVATE int nq_check_queue(const char *queue, nq_err *err);
 NQ_PRIVATE int nq_check_type(const char *type, nq_err *err);

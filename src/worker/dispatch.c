@@ -142,8 +142,8 @@ NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out)
 
 static bool dispatch_crashed_too_often(const nq_ctx *ctx)
 {
-    const unsigned allowed = ctx->route ? ctx->route->max_crashes : ctx->worker->opts.max_crashes;
-    return allowed == NQ_NO_CRASH || ctx->claim->task.crashes >= allowed;
+    const unsigned allowed = ctx->route ? ctx->route->max_crashes : (unsigned)ctx->worker->opts.max_crashes;
+    return ctx->claim->task.crashes >= allowed;
 }
 
 NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out)

@@ -57,7 +57,11 @@ int nq_worker_handle(nq_worker *w, const char *type, nq_handler handler, void *u
                     : nq_err_set(err, NQ_EINVAL, "there is a handler of every other type already");
     if ((rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err)) != NQ_OK)
         return rc;
-    r.max_crashes = o.max_crashes ? o.max_crashes : w->opts.max_crashes;
+    const int crashes = (int)nq_option(o.max_crashes, w->opts.max_crashes);
+    if (crashes < 0)
+        return nq_err_set(err, NQ_EINVAL, "max_crashes is %d; allowed are NQ_ZERO (none) and 1 and more",
+                          crashes);
+    r.max_crashes = (unsigned)crashes;
     r.isolated = o.isolation == NQ_PROCESS;
     if ((rc = nq_limits_read(&r.limits, &o, err)) != NQ_OK || (rc = routes_layers(&r, &o, err)) != NQ_OK)
         goto out;

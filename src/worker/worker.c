@@ -9,27 +9,29 @@
 
 #define WORKER_MAX_CONCURRENCY 1024
 #define WORKER_MAX_BATCH       1000
+#define WORKER_MAX_CRASHES     3
 #define WORKER_BATCH           500 /* a commit costs as much as 50 to 100 tasks: docs/performance.md */
 
 /* ---- Options ---- */
 
 static int worker_duration(int64_t *value, int64_t fallback, int64_t least, const char *name, nq_err *err)
 {
-    if (*value == 0)
-        *value = fallback;
+    *value = nq_option(*value, fallback);
     if (*value < least || *value > NQ_MAX_DURATION)
         return nq_err_set(err, NQ_EINVAL, "%s is %lld us; allowed are %lld us to ten years", name,
                           (long long)*value, (long long)least);
     return NQ_OK;
 }
 
+/* Afterwards -1 is for ever. */
 static int worker_retention(int64_t *value, int64_t fallback, const char *name, nq_err *err)
 {
-    if (*value == 0)
-        *value = fallback;
-    if (*value < -1 || *value > NQ_MAX_DURATION)
-        return nq_err_set(err, NQ_EINVAL, "%s is %lld us; allowed are -1 (for ever) to ten years", name,
-                          (long long)*value);
+    *value = nq_option(*value, fallback);
+    if (*value != NQ_FOREVER && (*value < 0 || *value > NQ_MAX_DURATION))
+        return nq_err_set(err, NQ_EINVAL, "%s is %lld us; allowed are NQ_ZERO to ten years, and NQ_FOREVER",
+                          name, (long long)*value);
+    if (*value == NQ_FOREVER)
+        *value = -1;
     return NQ_OK;
 }
 
@@ -47,8 +49,10 @@ static int worker_options(nq_worker_options *o, nq_err *err)
         o->claim_bytes = NQ_DEFAULT_CLAIM_BYTES;
     if (o->batch > WORKER_MAX_BATCH)
         return nq_err_set(err, NQ_EINVAL, "batch is %u; allowed are 1 to %d", o->batch, WORKER_MAX_BATCH);
-    if (o->max_crashes == 0)
-        o->max_crashes = 3;
+    o->max_crashes = (int)nq_option(o->max_crashes, WORKER_MAX_CRASHES);
+    if (o->max_crashes < 0)
+        return nq_err_set(err, NQ_EINVAL, "max_crashes is %d; allowed are NQ_ZERO (none) and 1 and more",
+                          o->max_crashes);
     if ((int)o->drain < NQ_DRAIN_NEVER || (int)o->drain > NQ_DRAIN_ALL)
         return nq_err_set(err, NQ_EINVAL, "drain is %d; see enum nq_drain", (int)o->drain);
     if ((rc = worker_duration(&o->shutdown_timeout_us, NQ_SECONDS(30), 0, "shutdown_timeout_us", err)) ||

@@ -76,11 +76,11 @@ static nq_worker *work_new(nq *q, nq_err *err)
                                     .nqueues = nqueues > 1 ? nqueues : 0,
                                     .concurrency = (unsigned)load_number("concurrency", 8),
                                     .lease_us = NQ_MS(load_number("lease_ms", 5000)),
-                                    .max_crashes = (unsigned)load_number("max_crashes", 3),
+                                    .max_crashes = (int)load_number("max_crashes", 3),
                                     .shutdown_timeout_us = NQ_MS(load_number("shutdown_ms", 1000)),
                                     .cancel_grace_us = NQ_MS(load_number("grace_ms", 1000)),
-                                    .keep_done_us = load_number("keep", 1) ? -1 : 0,
-                                    .keep_dead_us = -1,
+                                    .keep_done_us = load_number("keep", 1) ? NQ_FOREVER : 0,
+                                    .keep_dead_us = NQ_FOREVER,
                                     .retry_policy = work_policy,
                                     .handle_signals = true};
     int rc = nq_worker_new(&p, q, &opts, err);

@@ -100,7 +100,7 @@ static void proc_enqueue(struct proc_world *w, unsigned count)
         const int rc =
             nq_enqueue(w->q, NQ_OWN_TX,
                        NQ_TASK(.type = i < PROC_DEAD ? "known" : "unknown", .payload = payload,
-                               .payload_size = (size_t)n, .max_retries = i < PROC_DEAD ? 10 : NQ_NO_RETRY),
+                               .payload_size = (size_t)n, .max_retries = i < PROC_DEAD ? 10 : NQ_ZERO),
                        NULL, &err);
         NTH_CHECK(w->run, rc == NQ_OK, "enqueue: %s", err.message);
     }

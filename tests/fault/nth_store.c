@@ -109,7 +109,7 @@ static int store_many(struct store_world *w, nq_err *err)
         snprintf(payloads[i], sizeof payloads[i], "many%02zu", i);
         tasks[i] =
             *NQ_TASK(.type = "b", .payload = payloads[i], .payload_size = 6, .priority = i % 8 == 7 ? 5 : 0,
-                     .delay_us = i % 8 == 6 ? NQ_HOURS(5) : 0, .max_retries = i == 4 ? NQ_NO_RETRY : 3);
+                     .delay_us = i % 8 == 6 ? NQ_HOURS(5) : 0, .max_retries = i == 4 ? NQ_ZERO : 3);
         ids[i] = results[i] = -1;
     }
     snprintf(payloads[2], sizeof payloads[2], "many01"); /* a repetition */

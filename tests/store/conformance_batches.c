@@ -127,7 +127,7 @@ START_TEST(defaults_are_the_same_alone_and_beside_others)
     /* Alone, the columns may be left out of the INSERT; beside the second one they are named. */
     nq_task_spec specs[] = {*NQ_TASK(.type = "t", NQ_BYTES("b")),
                             *NQ_TASK(.type = "t", NQ_BYTES("c"), .queue = "other", .priority = 5,
-                                     .max_retries = NQ_NO_RETRY, .timeout_us = NQ_SECONDS(7),
+                                     .max_retries = NQ_ZERO, .timeout_us = NQ_SECONDS(7),
                                      .run_at_us = NQ_SECONDS(1000000)),
                             *NQ_TASK(.type = "t", NQ_BYTES("d"), .delay_us = NQ_HOURS(1))};
     nq_id ids[3];

@@ -57,7 +57,7 @@ START_TEST(every_field_is_stored)
     ck_assert_int_eq(t.info.timeout_us, NQ_MS(1001)); /* rounded up to ms */
     ck_assert_uint_eq(t.info.max_retries, NQ_MAX_RETRIES);
     t_task_free(&t);
-    id = T_ADD(q, .type = "x", .priority = 100, .max_retries = NQ_NO_RETRY, .timeout_us = NQ_MAX_DURATION);
+    id = T_ADD(q, .type = "x", .priority = 100, .max_retries = NQ_ZERO, .timeout_us = NQ_MAX_DURATION);
     ck_assert_int_eq(t_get(q, id, &t), NQ_OK);
     ck_assert_int_eq(t.info.priority, 100);
     ck_assert_uint_eq(t.info.max_retries, 0);

@@ -40,7 +40,7 @@ static const struct limits_bad limits_all[] = {
     {"short timeout", LIMITS_SPEC(.type = "x", .timeout_us = NQ_SECONDS(1) - 1), NQ_EINVAL},
     {"negative timeout", LIMITS_SPEC(.type = "x", .timeout_us = -1), NQ_EINVAL},
     {"long timeout", LIMITS_SPEC(.type = "x", .timeout_us = NQ_MAX_DURATION + 1), NQ_EINVAL},
-    {"negative retries", LIMITS_SPEC(.type = "x", .max_retries = -2), NQ_EINVAL},
+    {"negative retries", LIMITS_SPEC(.type = "x", .max_retries = -1), NQ_EINVAL},
     {"many retries", LIMITS_SPEC(.type = "x", .max_retries = NQ_MAX_RETRIES + 1), NQ_EINVAL},
     {"payload NULL with a size", LIMITS_SPEC(.type = "x", .payload_size = 1), NQ_EINVAL},
     {"unknown unique", LIMITS_SPEC(.type = "x", .unique = (enum nq_unique)9), NQ_EINVAL},

@@ -198,6 +198,18 @@ END_TEST
 
 /* ---- Specs ---- */
 
+static void refused(nq *q, const nq_task_spec *spec, int code, const char *part)
+{
+    nq_id id = 7;
+    int calls = fake_calls;
+
+    ck_assert_msg(nq_enqueue(q, NQ_OWN_TX, spec, &id, &err) == code, "%s: %s", part, err.message);
+    ck_assert_msg(strstr(err.message, part) != NULL, "%s: %s", part, err.message);
+    ck_assert_int_eq(err.code, code);
+    ck_assert_int_eq(id, 7);
+    ck_assert_int_eq(fake_calls, calls);
+}
+
 START_TEST(defaults)
 {
     nq *q = open_queue();
@@ -212,28 +224,27 @@ START_TEST(defaults)
     ck_assert(fake_task.timeout_ms == 60000 && fake_task.max_retries == 10 && fake_task.priority == 0);
     ck_assert_int_eq(nq_enqueue(q, NQ_OWN_TX,
                                 NQ_TASK(.type = "t", NQ_BYTES("pay"), .queue = "q", .priority = -100,
-                                        .timeout_us = 1000001, .max_retries = NQ_NO_RETRY, .delay_us = 7,
+                                        .timeout_us = 1000001, .max_retries = NQ_ZERO, .delay_us = 7,
                                         .unique = NQ_UNIQUE_DATA, .unique_data = "key", .unique_size = 3),
                                 NULL, NULL),
                      NQ_OK);
     ck_assert(fake_task.timeout_ms == 1001 && fake_task.max_retries == 0 && fake_task.priority == -100);
     ck_assert(fake_task.delay_us == 7 && fake_task.data_size == 3 && memcmp(fake_task.data, "key", 3) == 0);
     ck_assert(fake_task.payload_size == 3 && memcmp(fake_task.payload, "pay", 3) == 0);
+    ck_assert_int_eq(
+        nq_enqueue(q, NQ_OWN_TX,
+                   NQ_TASK(.type = "t", .max_retries = NQ_ZERO, .delay_us = NQ_ZERO, .priority = NQ_ZERO),
+                   NULL, NULL),
+        NQ_OK);
+    ck_assert(fake_task.max_retries == 0 && fake_task.delay_us == 0 && fake_task.priority == 0);
+    ck_assert_int_eq(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t", .run_at_us = NQ_ZERO), NULL, NULL),
+                     NQ_OK); /* long past, and given */
+    ck_assert_int_eq(fake_task.run_at_us, 1);
+    refused(q, NQ_TASK(.type = "t", .run_at_us = NQ_ZERO, .delay_us = 1), NQ_EINVAL, "both");
+    refused(q, NQ_TASK(.type = "t", .timeout_us = NQ_ZERO), NQ_EINVAL, "timeout_us");
     nq_close(q);
 }
 END_TEST
-
-static void refused(nq *q, const nq_task_spec *spec, int code, const char *part)
-{
-    nq_id id = 7;
-    int calls = fake_calls;
-
-    ck_assert_msg(nq_enqueue(q, NQ_OWN_TX, spec, &id, &err) == code, "%s: %s", part, err.message);
-    ck_assert_msg(strstr(err.message, part) != NULL, "%s: %s", part, err.message);
-    ck_assert_int_eq(err.code, code);
-    ck_assert_int_eq(id, 7);
-    ck_assert_int_eq(fake_calls, calls);
-}
 
 START_TEST(refuses)
 {
@@ -261,7 +272,7 @@ START_TEST(refuses)
     refused(q, NQ_TASK(.type = "t", .timeout_us = 999999), NQ_EINVAL, "timeout_us is 999999");
     refused(q, NQ_TASK(.type = "t", .timeout_us = -1), NQ_EINVAL, "timeout_us is -1");
     refused(q, NQ_TASK(.type = "t", .timeout_us = INT64_MAX), NQ_EINVAL, "timeout_us");
-    refused(q, NQ_TASK(.type = "t", .max_retries = -2), NQ_EINVAL, "max_retries is -2");
+    refused(q, NQ_TASK(.type = "t", .max_retries = -1), NQ_EINVAL, "NQ_ZERO");
     refused(q, NQ_TASK(.type = "t", .max_retries = 1001), NQ_EINVAL, "max_retries is 1001");
     refused(q, NQ_TASK(.type = "t", .unique = NQ_UNIQUE_DATA), NQ_EINVAL, "unique_data is empty");
     refused(q, NQ_TASK(.type = "t", .unique_data = "x", .unique_size = 1), NQ_EINVAL, "unique_data is given");

@@ -192,7 +192,7 @@ START_TEST(a_cancelled_task_that_was_completed_is_done)
     complete_init(&plan);
     nq *q = complete_open();
     nq_id id = T_ADD(q, .type = "t");
-    p_start(&t, p_new(q, P_OPTIONS(.keep_done_us = -1), complete_handler, &plan));
+    p_start(&t, p_new(q, P_OPTIONS(.keep_done_us = NQ_FOREVER), complete_handler, &plan));
     t_await(&plan.began, 20);
     T_OK(nq_cancel(q, id, &t_last));
     t_post(&plan.go);

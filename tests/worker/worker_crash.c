@@ -170,7 +170,7 @@ END_TEST
 
 START_TEST(a_task_out_of_attempts_is_dead_at_its_first_crash)
 {
-    crash_fill(1, "t", NQ_NO_RETRY);
+    crash_fill(1, "t", NQ_ZERO);
     struct crash_plan plan = {.type = "t", .concurrency = 1};
     t_child child;
     t_fork(&child, crash_worker, &plan);

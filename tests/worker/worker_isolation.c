@@ -403,7 +403,7 @@ START_TEST(each_misdeed_costs_one_attempt_of_one_task)
             continue;
         expected++;
         T_ADD(q, .type = misdeeds[i].how, .payload = misdeeds[i].how, .payload_size = strlen(misdeeds[i].how),
-              .max_retries = NQ_NO_RETRY,
+              .max_retries = NQ_ZERO,
               .timeout_us = misdeed_times_out(misdeeds[i].how) ? NQ_SECONDS(1) : NQ_SECONDS(30));
         add_healthy(q, 50);
     }
@@ -450,7 +450,8 @@ START_TEST(crashes_are_counted_apart_and_more_than_allowed_are_final)
               NULL, NULL);
     isolate(p, "some", crasher, NULL);
     T_OK(nq_worker_handle(p, "one", crasher, NULL, P_ISOLATED(.max_crashes = 1), &t_last));
-    T_OK(nq_worker_handle(p, "none", crasher, NULL, P_ISOLATED(.max_crashes = NQ_NO_CRASH), &t_last));
+    T_OK(nq_worker_handle(p, "none", crasher, NULL,
+                          P_ISOLATED(.max_crashes = NQ_ZERO, .stderr_bytes = NQ_ZERO), &t_last));
     T_OK(nq_worker_fork(p, &t_last));
     T_ADD(q, .type = "some");
     T_ADD(q, .type = "one");
@@ -515,7 +516,7 @@ START_TEST(a_fork_bomb_under_a_limit_is_killed_whole)
     T_OK(nq_worker_handle(p, "bomb", bomb, NULL, P_ISOLATED(.processes = 60), &t_last));
     T_OK(nq_worker_handle(p, "healthy", healthy, count, P_ISOLATED(.nice = 0), &t_last));
     T_OK(nq_worker_fork(p, &t_last));
-    T_ADD(q, .type = "bomb", .max_retries = NQ_NO_RETRY, .timeout_us = NQ_SECONDS(1));
+    T_ADD(q, .type = "bomb", .max_retries = NQ_ZERO, .timeout_us = NQ_SECONDS(1));
     add_healthy(q, 1000);
     p_run(p);
     ck_assert_int_eq(p_load(count), 1000);

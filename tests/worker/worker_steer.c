@@ -108,7 +108,8 @@ START_TEST(one_that_succeeds_all_the_same_is_done)
     nq *q = t_open();
     steer_wait_init(&w, NQ_DONE);
     nq_id id = T_ADD(q, .type = "t");
-    p_start(&t, p_new(q, P_OPTIONS(.keep_done_us = -1, .lease_us = NQ_SECONDS(3)), steer_handler, &w));
+    p_start(&t,
+            p_new(q, P_OPTIONS(.keep_done_us = NQ_FOREVER, .lease_us = NQ_SECONDS(3)), steer_handler, &w));
     t_await(&w.started, 20);
     T_OK(nq_cancel(q, id, &t_last));
     T_WAIT(t_state(q, id) == NQ_STATE_DONE, 20);
@@ -368,7 +369,7 @@ START_TEST(cancelling_races_with_every_end)
     }
     T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, N, ids, NULL, &t_last));
     nq_worker *p =
-        p_new(q, P_OPTIONS(.keep_done_us = -1, .concurrency = 4, .batch = 8), steer_race_handler, &r);
+        p_new(q, P_OPTIONS(.keep_done_us = NQ_FOREVER, .concurrency = 4, .batch = 8), steer_race_handler, &r);
     p_start(&t, p);
     for (int next = 0; next < N;) {
         /* Mostly one that has just begun. */

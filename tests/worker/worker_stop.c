@@ -312,8 +312,11 @@ START_TEST(bad_options_are_refused)
         {.size = sizeof *bad, .lease_us = NQ_SECONDS(3) - 1},
         {.size = sizeof *bad, .lease_us = INT64_MAX},
         {.size = sizeof *bad, .poll_us = -1},
-        {.size = sizeof *bad, .keep_done_us = -2},
-        {.size = sizeof *bad, .keep_dead_us = INT64_MAX},
+        {.size = sizeof *bad, .keep_done_us = -1},
+        {.size = sizeof *bad, .keep_dead_us = INT64_MAX - 1},
+        {.size = sizeof *bad, .max_crashes = -1},
+        {.size = sizeof *bad, .lease_us = NQ_ZERO},
+        {.size = sizeof *bad, .poll_us = NQ_ZERO},
         {.size = sizeof *bad, .drain = (enum nq_drain)7},
         {.size = 0},
     };

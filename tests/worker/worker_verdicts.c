@@ -169,7 +169,7 @@ END_TEST
 START_TEST(no_retry_means_one_attempt)
 {
     nq *q = t_open();
-    nq_id id = T_ADD(q, .type = "t", .max_retries = NQ_NO_RETRY);
+    nq_id id = T_ADD(q, .type = "t", .max_retries = NQ_ZERO);
     p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE), verdicts_retry, NULL));
     ck_assert_int_eq(t_state(q, id), NQ_STATE_DEAD);
     nq_close(q);
@@ -181,7 +181,7 @@ START_TEST(a_verdict_without_a_message_gets_one)
     static nq_verdict verdicts[] = {NQ_RETRY, NQ_DISCARD, (nq_verdict)99};
     nq *q = t_open();
     for (int i = 0; i < 3; i++) {
-        nq_id id = T_ADD(q, .type = "t", .max_retries = NQ_NO_RETRY, .unique = NQ_UNIQUE_NONE);
+        nq_id id = T_ADD(q, .type = "t", .max_retries = NQ_ZERO, .unique = NQ_UNIQUE_NONE);
         p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE), verdicts_silent, &verdicts[i]));
         t_task t;
         ck_assert_int_eq(t_get(q, id, &t), NQ_OK);
@@ -235,7 +235,7 @@ START_TEST(snooze_comes_back_and_consumes_no_attempt)
     nq *q = t_open();
     int runs = 0;
     int64_t start = t_mono();
-    nq_id id = T_ADD(q, .type = "t", .max_retries = NQ_NO_RETRY);
+    nq_id id = T_ADD(q, .type = "t", .max_retries = NQ_ZERO);
     p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_ALL), verdicts_snooze, &runs));
     ck_assert_int_eq(runs, 2);
     ck_assert_int_ge(t_mono() - start, NQ_MS(120));

@@ -271,7 +271,7 @@ START_TEST(a_stop_wakes_others)
     int running = 0, n = 0;
     nq *q = wake_open("hints=local"), *other = wake_open("hints=local");
     T_ADD(other, .type = "t"); /* q would remember for a while that nobody listened */
-    p_start(&stopped, p_new(q, P_OPTIONS(.shutdown_timeout_us = 1), wake_wait_cancelled, &running));
+    p_start(&stopped, p_new(q, P_OPTIONS(.shutdown_timeout_us = NQ_ZERO), wake_wait_cancelled, &running));
     T_WAIT(p_load(&running) == 1, 10);
     nq_worker *p = wake_start(&t, other, &n);
     wake_settle(p, false);

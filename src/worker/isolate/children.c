@@ -86,7 +86,7 @@ static int children_make(nq_worker *w, nq_child *c, const struct nq_route *route
     c->channel = c->cancel = c->errors = c->report = -1;
     c->page = (nq_page *)(void *)(z->pages + (size_t)place * NQ_PAGE_SIZE);
     memset((void *)c->page, 0, sizeof *c->page);
-    c->tail = malloc(c->limits->stderr_bytes);
+    c->tail = malloc((size_t)c->limits->stderr_bytes + 1);
     c->in = malloc(NQ_HEAR_SIZE); /* all of it now: later there is an answer to lose */
     int rc = c->tail && c->in ? children_descriptors(c, theirs, err) : nq_err_nomem(err);
     if (rc == NQ_OK)

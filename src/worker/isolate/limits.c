@@ -49,18 +49,20 @@ NQ_PRIVATE int nq_limits_read(nq_limits *out, const nq_handle_options *o, nq_err
         return nq_err_set(err, NQ_EINVAL,
                           "memory, cpu_seconds and what follows need isolation = NQ_PROCESS: a thread has no "
                           "limits of its own");
-    if (o->nice < 0 || o->nice > 19)
+    const int nice = (int)nq_option(o->nice, 0);
+    if (nice < 0 || nice > 19)
         return nq_err_set(err, NQ_EINVAL, "nice is %d; allowed are 0 to 19", o->nice);
-    if (o->stderr_bytes > LIMITS_STDERR_MAX)
-        return nq_err_set(err, NQ_EINVAL, "stderr_bytes is %u; allowed are 1 to %d", o->stderr_bytes,
-                          LIMITS_STDERR_MAX);
+    const int64_t stderr_bytes = nq_option(o->stderr_bytes, LIMITS_STDERR);
+    if (stderr_bytes < 0 || stderr_bytes > LIMITS_STDERR_MAX)
+        return nq_err_set(err, NQ_EINVAL, "stderr_bytes is %d; allowed are NQ_ZERO (none) and 1 to %d",
+                          o->stderr_bytes, LIMITS_STDERR_MAX);
     out->memory = o->memory;
     out->cpu_seconds = o->cpu_seconds;
     out->files = o->files;
     out->processes = o->processes;
     out->tasks = o->tasks_per_child ? o->tasks_per_child : LIMITS_TASKS;
-    out->stderr_bytes = o->stderr_bytes ? o->stderr_bytes : LIMITS_STDERR;
-    out->nice = o->nice;
+    out->stderr_bytes = (unsigned)stderr_bytes;
+    out->nice = nice;
     return limits_environment(out, o, err);
 }
 
