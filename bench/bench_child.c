@@ -139,7 +139,7 @@ void bench_work(bench_shared *s, int slot, nq *q)
                               .nqueues = me->queue[0] ? 1 : 0,
                               .concurrency = me->concurrency,
                               .batch = me->batch,
-                              .drain = (enum nq_drain)me->drain,
+                              .drain = me->drain,
                               .handle_signals = true};
     atomic_store(&me->ready, true);
     while (!atomic_load(&s->go))

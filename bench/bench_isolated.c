@@ -33,13 +33,14 @@ static nq_verdict isolated_weigh(nq_ctx *ctx, const nq_task *task, void *arg)
 }
 
 /* Drain what is there; seconds. */
-static double isolated_drain(const bench_db *db, unsigned concurrency, nq_handler handler,
+static double isolated_drain(const bench_db *db, unsigned concurrency, nq_handler_fn handler,
                              enum nq_isolation isolation, unsigned tasks_per_child, size_t n)
 {
     const nq_worker_options opts = {
         .size = sizeof opts, .concurrency = concurrency, .drain = NQ_DRAIN_DUE, .batch = 500};
     const nq_handle_options how = {
-        .size = sizeof how, .isolation = isolation, .tasks_per_child = tasks_per_child};
+        .size = sizeof how,
+        .isolation = NQ_ISOLATION(.kind = (int)isolation, .tasks_per_child = tasks_per_child)};
     nq_worker *p = NULL;
     nq_err err = {0};
     nq_worker_counts counts;

@@ -9,7 +9,7 @@
 #include "cli.h"
 #include "text/text.h"
 
-static void database_log(void *udata, enum nq_log_level level, const char *message)
+static void database_log(enum nq_log_level level, const char *message, void *udata)
 {
     (void)udata;
     if (level >= NQ_LOG_WARN) {

@@ -34,7 +34,7 @@ int main(int argc, char **argv)
     const nq_worker_options opts = {
         .size = sizeof opts, .concurrency = 1, .drain = NQ_DRAIN_DUE, .on_error = complain};
     const nq_handle_options isolated = {
-        .size = sizeof isolated, .isolation = NQ_PROCESS, .max_crashes = NQ_ZERO};
+        .size = sizeof isolated, .isolation = NQ_ISOLATION(.kind = NQ_PROCESS), .max_crashes = NQ_ZERO};
     nq *q = NULL;
     nq_worker *w = NULL;
     nq_err err = {0};

@@ -19,6 +19,7 @@
  *             sizeof the struct, so that a program built against an older header keeps working.
  *             NQ_ZERO says a real zero: no retry, no crash, no time. Any number, delay or time of an option
  *             may be NQ_ZERO where 0 is among the values that it allows.
+ * Callbacks   Types end in _fn; their last argument is the udata that was given with them.
  * Threads     An `nq` may be used by any number of threads at once. An `nq_err` or an `nq_tx` belongs to
  *             one thread at a time.
  * fork        Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees
@@ -129,7 +130,7 @@ typedef int64_t nq_id; /* of a task: positive, unique for the life of the table 
 
 enum nq_log_level { NQ_LOG_DEBUG, NQ_LOG_INFO, NQ_LOG_WARN, NQ_LOG_ERROR };
 /* Called from any thread, never with a lock held that the callee could need. */
-typedef void (*nq_log_fn)(void *udata, enum nq_log_level level, const char *message);
+typedef void (*nq_log_fn)(enum nq_log_level level, const char *message, void *udata);
 
 typedef struct nq_options {
     size_t size;
@@ -218,14 +219,14 @@ typedef struct nq_task_spec {
     const char *type;    /* required */
     const void *payload; /* may be NULL when payload_size is 0 */
     size_t payload_size;
-    const char *queue;  /* default "default" */
-    int priority;       /* NQ_MIN_PRIORITY..NQ_MAX_PRIORITY, lower runs first; default 0. Each
-                           priority in use costs a claim one index probe: use few. */
-    int64_t delay_us;   /* run no earlier than now + this; default 0 */
-    int64_t run_at_us;  /* or no earlier than this point in time; not both */
-    int64_t timeout_us; /* of one attempt; default 60 s, at least 1 s; rounded up to ms */
-    int max_retries;    /* default 10; NQ_ZERO forbids; at most NQ_MAX_RETRIES */
-    enum nq_unique unique;
+    const char *queue;       /* default "default" */
+    int priority;            /* NQ_MIN_PRIORITY..NQ_MAX_PRIORITY, lower runs first; default 0. Each
+                                priority in use costs a claim one index probe: use few. */
+    int64_t delay_us;        /* run no earlier than now + this; default 0 */
+    int64_t run_at_us;       /* or no earlier than this point in time; not both */
+    int64_t timeout_us;      /* of one attempt; default 60 s, at least 1 s; rounded up to ms */
+    int max_retries;         /* default 10; NQ_ZERO forbids; at most NQ_MAX_RETRIES */
+    int unique;              /* enum nq_unique */
     const void *unique_data; /* for NQ_UNIQUE_DATA; at least one byte */
     size_t unique_size;
 } nq_task_spec;
@@ -298,12 +299,16 @@ typedef enum nq_verdict {
     NQ_SNOOZE    /* not now: again after nq_ctx_set_delay's delay (default 60 s), no attempt consumed */
 } nq_verdict;
 
-typedef nq_verdict (*nq_handler)(nq_ctx *ctx, const nq_task *task, void *udata);
+typedef nq_verdict (*nq_handler_fn)(nq_ctx *ctx, const nq_task *task, void *udata);
 /* Middleware calls nq_next_run to go on, or does not, and answers in the handler's place. */
-typedef nq_verdict (*nq_middleware)(nq_ctx *ctx, const nq_task *task, nq_next *next, void *udata);
+typedef nq_verdict (*nq_middleware_fn)(nq_ctx *ctx, const nq_task *task, nq_next *next, void *udata);
 NQ_API nq_verdict nq_next_run(nq_next *next, nq_ctx *ctx, const nq_task *task);
 
 /* -- The context: of one attempt, for the thread that runs it. -- */
+
+/* The queue handle that the worker was made with, so that a handler can enqueue. NULL in a child process
+ * (NQ_PROCESS): handles do not survive fork, open one there. */
+NQ_API nq *nq_ctx_queue(const nq_ctx *ctx);
 
 enum nq_cause {
     NQ_CAUSE_NONE = 0,
@@ -360,7 +365,7 @@ NQ_API int nq_ctx_complete_in(nq_ctx *ctx, nq_tx tx, nq_err *err);
 
 /* Delay before the next attempt, in microseconds; negative means "no more retries". attempt: the number
  * of the attempt that failed, from 1. Called from any thread. */
-typedef int64_t (*nq_retry_policy)(unsigned attempt, const nq_task *task, void *udata);
+typedef int64_t (*nq_retry_fn)(unsigned attempt, const nq_task *task, void *udata);
 
 /* The default: 5 s + attempt^5 s, plus a uniform 0..50 % of it, never above NQ_MAX_DURATION. The figures
  * are NanoQ's: about 7 s, 50 s, 5 min, 20 min, 50 min, 2 h, 4 h, 9 h, 16 h, 27 h. Thread-safe. */
@@ -368,7 +373,7 @@ NQ_API int64_t nq_default_retry_delay(unsigned attempt);
 
 /* Called after a failed attempt was recorded: error is the message, final says that the task is dead. Also
  * for crashes found when a dead worker's tasks are reclaimed. Called from library threads; be brief. */
-typedef void (*nq_error_hook)(const nq_task *task, const char *error, bool final, void *udata);
+typedef void (*nq_error_fn)(const nq_task *task, const char *error, bool final, void *udata);
 
 enum nq_drain {
     NQ_DRAIN_NEVER = 0,
@@ -381,14 +386,14 @@ typedef struct nq_worker_options {
     size_t size;
     const char *const *queues; /* default {"default"}; served in turn, none starves */
     size_t nqueues;
-    unsigned concurrency;        /* handler threads; default 10, at most 1024 */
-    unsigned batch;              /* most tasks of one claim; default 500; 1 also means no
-                                    prefetch. Slow handlers are never given more than they
-                                    can start: prefetch is what they finish in 20 ms */
-    bool known_types_only;       /* claim only types that have a handler; default: claim all, and a
-                                    type without one is a failed attempt */
-    enum nq_drain drain;         /* return by itself when there is nothing left; default: go on */
-    bool handle_signals;         /* SIGINT and SIGTERM stop it while nq_worker_run runs */
+    unsigned concurrency;  /* handler threads; default 10, at most 1024 */
+    unsigned batch;        /* most tasks of one claim; default 500; 1 also means no
+                              prefetch. Slow handlers are never given more than they
+                              can start: prefetch is what they finish in 20 ms */
+    bool known_types_only; /* claim only types that have a handler; default: claim all, and a
+                              type without one is a failed attempt */
+    int drain;             /* enum nq_drain: return by itself when there is nothing left; default: go on */
+    bool handle_signals;   /* SIGINT and SIGTERM stop it while nq_worker_run runs */
     int64_t shutdown_timeout_us; /* after a stop, how long running tasks may go on; default 30 s */
     int64_t cancel_grace_us;     /* and after their cancellation; default 5 s */
     int64_t lease_us;            /* silent this long: dead; default 30 s, at least 3 s */
@@ -399,31 +404,31 @@ typedef struct nq_worker_options {
                                     deleted at once */
     int64_t keep_dead_us;        /* dead and cancelled tasks; default 7 days; NQ_ZERO: deleted at the next
                                     look; NQ_FOREVER */
-    nq_retry_policy retry_policy;
+    nq_retry_fn retry_policy;
     void *retry_udata;
-    nq_error_hook on_error;
+    nq_error_fn on_error;
     void *error_udata;
     size_t claim_bytes; /* a claim ends when its payloads have this many bytes, but takes one task
                            at least; default 8 MiB */
 } nq_worker_options;
 
-typedef struct nq_layer { /* one middleware */
-    nq_middleware fn;
+typedef struct nq_middleware { /* one middleware */
+    nq_middleware_fn fn;
     void *udata;
-} nq_layer;
+} nq_middleware;
 
 enum nq_isolation {
     NQ_THREAD = 0, /* in a thread of this process: a crash of the handler takes the process with it */
     NQ_PROCESS /* in a child process: what the handler does to its process costs one attempt of one task */
 };
 
-typedef struct nq_handle_options {
+/*
+ * How a handler is kept apart: .isolation = NQ_ISOLATION(.kind = NQ_PROCESS, .memory = 64 << 20) (C only).
+ * What follows kind is for NQ_PROCESS, and of each child. Handlers with the same limits share children.
+ */
+typedef struct nq_isolation_options {
     size_t size;
-    const nq_layer *middleware; /* around this handler, inside the global ones; first is outermost */
-    size_t nmiddleware;
-    int max_crashes;             /* of this type's tasks, as in nq_worker_options; default: those */
-    enum nq_isolation isolation; /* default NQ_THREAD */
-    /* What follows is for NQ_PROCESS, and of each child. Handlers with the same limits share children. */
+    int kind;                 /* enum nq_isolation; default NQ_THREAD */
     size_t memory;            /* bytes of address space that it may add; default: no limit */
     unsigned cpu_seconds;     /* of CPU time for one task; default: no limit */
     unsigned files;           /* descriptors that it may add; default: no limit */
@@ -434,17 +439,28 @@ typedef struct nq_handle_options {
     int nice;                 /* 0 to 19, added to the process's own */
     const char *const *environment; /* "NAME=value": in place of or beside this process's; copied */
     size_t nenvironment;
+} nq_isolation_options;
+#define NQ_ISOLATION(...) (&(nq_isolation_options){.size = sizeof(nq_isolation_options), __VA_ARGS__})
+
+typedef struct nq_handle_options {
+    size_t size;
+    const nq_middleware *middleware; /* around this handler, inside the global ones; first is outermost */
+    size_t nmiddleware;
+    int max_crashes;          /* of this type's tasks, as in nq_worker_options; default: those */
+    nq_retry_fn retry_policy; /* of this type's tasks; default: the worker's */
+    void *retry_udata;
+    const nq_isolation_options *isolation; /* default: in a thread of this process */
 } nq_handle_options;
 
 /* Make a worker; nothing runs yet. opts may be NULL. Errors: NQ_EINVAL, NQ_ENOMEM. */
 NQ_API int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err *err);
 /* Register the handler of a type; type NULL: of every type without one of its own. Before nq_worker_run
  * and nq_worker_fork only. A second one for the same type is NQ_EINVAL. opts may be NULL. */
-NQ_API int nq_worker_handle(nq_worker *w, const char *type, nq_handler handler, void *udata,
+NQ_API int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void *udata,
                             const nq_handle_options *opts, nq_err *err);
 /* Register middleware around every handler; first registered is outermost. Before nq_worker_run and
  * nq_worker_fork only. */
-NQ_API int nq_worker_use(nq_worker *w, nq_middleware middleware, void *udata, nq_err *err);
+NQ_API int nq_worker_use(nq_worker *w, nq_middleware_fn middleware, void *udata, nq_err *err);
 
 /*
  * Fork the process from which the children of NQ_PROCESS handlers come. nq_worker_run does it by itself; call

@@ -26,7 +26,7 @@ NQ_API int nq_state_from_name(const char *name);
 /* One task as stored. Strings are never NULL; a time that is not set is 0. */
 typedef struct nq_info {
     nq_id id;
-    enum nq_state state;
+    int state; /* enum nq_state */
     const char *queue;
     const char *type;
     const void *payload; /* followed by a NUL that is not counted; nq_list: its first 256 bytes */

@@ -20,7 +20,7 @@ enum nq_val_type { NQ_VAL_NULL = 0, NQ_VAL_INT, NQ_VAL_TEXT, NQ_VAL_BLOB };
 
 /* A bound parameter or a column of a result. */
 typedef struct nq_val {
-    enum nq_val_type type;
+    int type;      /* enum nq_val_type */
     int64_t i;     /* NQ_VAL_INT */
     const void *p; /* NQ_VAL_TEXT, NQ_VAL_BLOB; not NUL-terminated */
     size_t n;
@@ -42,7 +42,7 @@ enum nq_tx_kind { NQ_TX_MYSQL = 1, NQ_TX_SQLITE = 2 };
 
 struct nq_tx_ops {
     size_t size;
-    enum nq_tx_kind kind;
+    int kind; /* enum nq_tx_kind */
     /* Run one statement with bound parameters. Returns 0, row's non-zero answer, or -1 with res filled. */
     int (*exec)(void *conn, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
                 nq_exec_result *res);

@@ -186,7 +186,7 @@ static void *rows_worker(void *arg)
 }
 
 static int rows_start(struct rows_process *p, nq *q, const char *queue, enum nq_drain drain,
-                      nq_handler handler, void *udata)
+                      nq_handler_fn handler, void *udata)
 {
     pthread_condattr_t clock;
     nq_err err = {0};

@@ -102,7 +102,7 @@ static nq_verdict work_started(nq_ctx *ctx, const nq_task *task, nq_next *next, 
     return nq_next_run(next, ctx, task);
 }
 
-static void work_log(void *udata, enum nq_log_level level, const char *message)
+static void work_log(enum nq_log_level level, const char *message, void *udata)
 {
     (void)udata;
     log_line(level >= NQ_LOG_WARN ? LOG_WARN : LOG_DEBUG, "%s", message);
@@ -110,7 +110,7 @@ static void work_log(void *udata, enum nq_log_level level, const char *message)
 
 static int work_register(struct work *w, nq_err *err)
 {
-    const nq_handler handler = w->streams ? work_stream : work_exec;
+    const nq_handler_fn handler = w->streams ? work_stream : work_exec;
     void *udata = w->streams ? (void *)w->stream : &w->command;
     int rc = nq_worker_use(w->proc, work_started, NULL, err);
     if (rc == NQ_OK && w->ntypes == 0) {

@@ -198,7 +198,7 @@ static int bell_ring_once(nq_ringer *r, const uint64_t queues[], size_t n, unsig
     if (code && r->store->log && !bell_line_is_cut(&r->line)) {
         char text[600];
         snprintf(text, sizeof(text), "ringing: %s", err.message);
-        r->store->log(r->store->log_udata, NQ_LOG_DEBUG, text);
+        r->store->log(NQ_LOG_DEBUG, text, r->store->log_udata);
     }
     *rung = a.rung;
     return code;

@@ -59,7 +59,7 @@ static int admin_info_row(const nq_val cols[], size_t ncols, void *arg)
         return NQ_ENOMEM;
     const nq_info info = {
         .id = cols[0].i,
-        .state = (enum nq_state)cols[1].i,
+        .state = (int)cols[1].i,
         .queue = admin_text(&at, &cols[2]),
         .type = admin_text(&at, &cols[3]),
         .payload = admin_text(&at, &cols[4]),

@@ -58,9 +58,9 @@ static int spec_check_names(const nq_task_spec *s, nq_err *err)
         rc = nq_check_queue(s->queue, err);
     if (rc != NQ_OK)
         return rc;
-    if ((int)s->unique < NQ_UNIQUE_PAYLOAD || (int)s->unique > NQ_UNIQUE_NONE)
+    if (s->unique < NQ_UNIQUE_PAYLOAD || s->unique > NQ_UNIQUE_NONE)
         return nq_err_set(err, NQ_EINVAL, "unique is %d, allowed are the values of enum nq_unique",
-                          (int)s->unique);
+                          s->unique);
     if (s->priority < NQ_MIN_PRIORITY || s->priority > NQ_MAX_PRIORITY)
         return nq_err_set(err, NQ_EINVAL, "priority is %d, allowed are %d to %d", s->priority,
                           NQ_MIN_PRIORITY, NQ_MAX_PRIORITY);
@@ -101,7 +101,7 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
     out->run_at_us = s.run_at_us;
     out->timeout_ms = ((s.timeout_us ? s.timeout_us : SPEC_DEFAULT_TIMEOUT) + 999) / 1000;
     out->max_retries = (int)nq_option(s.max_retries, SPEC_DEFAULT_RETRIES);
-    out->unique = s.unique;
+    out->unique = (enum nq_unique)s.unique;
     if (s.unique == NQ_UNIQUE_DATA) {
         out->data = s.unique_data;
         out->data_size = s.unique_size;

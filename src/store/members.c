@@ -145,7 +145,7 @@ static int members_enter(nq_member *m, const char *name, nq_err *err)
     if (m->store->log) {
         char text[700];
         snprintf(text, sizeof text, "only the heartbeat tells that this worker lives: %s", why.message);
-        m->store->log(m->store->log_udata, NQ_LOG_WARN, text);
+        m->store->log(NQ_LOG_WARN, text, m->store->log_udata);
     }
     return members_beat_once(m, err);
 }

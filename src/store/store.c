@@ -97,7 +97,7 @@ NQ_PRIVATE void nq_store_log(const nq_store *s, enum nq_log_level level, const c
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    s->log(s->log_udata, level, text);
+    s->log(level, text, s->log_udata);
 }
 
 /* The password of the options takes the place of the URL's own, and of the file or variable it names. */

@@ -105,6 +105,12 @@ int nq_ctx_fd(nq_ctx *ctx)
     return made;
 }
 
+nq *nq_ctx_queue(const nq_ctx *ctx)
+{
+    /* In a child, of ours or of the handler's own forking, the handle is of no use. */
+    return ctx->page || ctx->worker->pid != getpid() ? NULL : ctx->worker->q;
+}
+
 int64_t nq_ctx_deadline_us(const nq_ctx *ctx)
 {
     return ctx->deadline_us;

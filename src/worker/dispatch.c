@@ -11,7 +11,7 @@ nq_verdict nq_next_run(nq_next *next, nq_ctx *ctx, const nq_task *task)
     size_t i = next->depth;
     if (i >= w->nlayers + r->nlayers)
         return r->fn(ctx, task, r->udata);
-    const nq_layer *layer = i < w->nlayers ? &w->layers[i] : &r->layers[i - w->nlayers];
+    const nq_middleware *layer = i < w->nlayers ? &w->layers[i] : &r->layers[i - w->nlayers];
     nq_next inner = {w, r, i + 1};
     return layer->fn(ctx, task, &inner, layer->udata);
 }
@@ -34,7 +34,10 @@ static void dispatch_default_message(nq_ctx *ctx, nq_verdict verdict)
 /* A failed attempt: again after a while, or dead. */
 static void dispatch_failed(nq_ctx *ctx, nq_outcome *out, bool final)
 {
-    const nq_worker *w = ctx->worker;
+    const struct nq_route *r = ctx->route;
+    const nq_worker_options *o = &ctx->worker->opts;
+    const nq_retry_fn policy = r ? r->retry_policy : o->retry_policy;
+    void *const udata = r ? r->retry_udata : o->retry_udata;
     const nq_task *task = &ctx->claim->task;
     int64_t delay = ctx->delay_us;
 
@@ -44,8 +47,7 @@ static void dispatch_failed(nq_ctx *ctx, nq_outcome *out, bool final)
     if (final || task->attempt > task->max_retries)
         return;
     if (delay < 0)
-        delay = w->opts.retry_policy ? w->opts.retry_policy(task->attempt, task, w->opts.retry_udata)
-                                     : nq_default_retry_delay(task->attempt);
+        delay = policy ? policy(task->attempt, task, udata) : nq_default_retry_delay(task->attempt);
     if (delay < 0)
         return;
     out->kind = NQ_OUT_RETRY;

@@ -13,7 +13,7 @@ NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    w->log(w->log_udata, level, text);
+    w->log(level, text, w->log_udata);
 }
 
 NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const char *what, const nq_err *err)

@@ -40,10 +40,11 @@ static int routes_layers(struct nq_route *r, const nq_handle_options *o, nq_err 
     return NQ_OK;
 }
 
-int nq_worker_handle(nq_worker *w, const char *type, nq_handler handler, void *udata,
+int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void *udata,
                      const nq_handle_options *opts, nq_err *err)
 {
     nq_handle_options o;
+    nq_isolation_options iso;
     struct nq_route r = {.fn = handler, .udata = udata}, *grown;
     int rc = nq_worker_may_register(w, err);
     if (rc != NQ_OK)
@@ -62,8 +63,12 @@ int nq_worker_handle(nq_worker *w, const char *type, nq_handler handler, void *u
         return nq_err_set(err, NQ_EINVAL, "max_crashes is %d; allowed are NQ_ZERO (none) and 1 and more",
                           crashes);
     r.max_crashes = (unsigned)crashes;
-    r.isolated = o.isolation == NQ_PROCESS;
-    if ((rc = nq_limits_read(&r.limits, &o, err)) != NQ_OK || (rc = routes_layers(&r, &o, err)) != NQ_OK)
+    r.retry_policy = o.retry_policy ? o.retry_policy : w->opts.retry_policy;
+    r.retry_udata = o.retry_policy ? o.retry_udata : w->opts.retry_udata;
+    if ((rc = nq_options_copy(&iso, sizeof iso, o.isolation, "nq_isolation_options", err)) != NQ_OK)
+        return rc;
+    r.isolated = iso.kind == NQ_PROCESS;
+    if ((rc = nq_limits_read(&r.limits, &iso, err)) != NQ_OK || (rc = routes_layers(&r, &o, err)) != NQ_OK)
         goto out;
     if (type && !(r.type = strdup(type)))
         goto nomem;
@@ -82,14 +87,14 @@ out:
     return rc;
 }
 
-int nq_worker_use(nq_worker *w, nq_middleware middleware, void *udata, nq_err *err)
+int nq_worker_use(nq_worker *w, nq_middleware_fn middleware, void *udata, nq_err *err)
 {
     int rc = nq_worker_may_register(w, err);
     if (rc != NQ_OK)
         return rc;
     if (!middleware)
         return nq_err_set(err, NQ_EINVAL, "the middleware is NULL");
-    nq_layer *grown = realloc(w->layers, (w->nlayers + 1) * sizeof *grown);
+    nq_middleware *grown = realloc(w->layers, (w->nlayers + 1) * sizeof *grown);
     if (!grown)
         return nq_err_nomem(err);
     w->layers = grown;

@@ -53,8 +53,8 @@ static int worker_options(nq_worker_options *o, nq_err *err)
     if (o->max_crashes < 0)
         return nq_err_set(err, NQ_EINVAL, "max_crashes is %d; allowed are NQ_ZERO (none) and 1 and more",
                           o->max_crashes);
-    if ((int)o->drain < NQ_DRAIN_NEVER || (int)o->drain > NQ_DRAIN_ALL)
-        return nq_err_set(err, NQ_EINVAL, "drain is %d; see enum nq_drain", (int)o->drain);
+    if (o->drain < NQ_DRAIN_NEVER || o->drain > NQ_DRAIN_ALL)
+        return nq_err_set(err, NQ_EINVAL, "drain is %d; see enum nq_drain", o->drain);
     if ((rc = worker_duration(&o->shutdown_timeout_us, NQ_SECONDS(30), 0, "shutdown_timeout_us", err)) ||
         (rc = worker_duration(&o->cancel_grace_us, NQ_SECONDS(5), 0, "cancel_grace_us", err)) ||
         (rc = worker_duration(&o->lease_us, NQ_SECONDS(30), NQ_SECONDS(3), "lease_us", err)) ||

@@ -84,11 +84,13 @@ typedef struct nq_limits {
 /* A handler and its own middleware. type NULL: of every other type. */
 struct nq_route {
     char *type;
-    nq_handler fn;
+    nq_handler_fn fn;
     void *udata;
-    nq_layer *layers;
+    nq_middleware *layers;
     size_t nlayers;
     unsigned max_crashes;
+    nq_retry_fn retry_policy; /* NULL: the default */
+    void *retry_udata;
     bool isolated;
     nq_limits limits;
     size_t kind; /* isolated: the first route with the same limits; they share children */
@@ -137,7 +139,7 @@ struct nq_worker {
     pid_t pid;
     struct nq_route *routes;
     size_t nroutes;
-    nq_layer *layers;
+    nq_middleware *layers;
     size_t nlayers;
     struct nq_feed *feeds;
     size_t nfeeds;

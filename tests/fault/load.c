@@ -115,7 +115,7 @@ int load_parse(const void *payload, size_t size, struct load_task *t)
 /* ---- Roles ----------------------------------------------------------------------------------- */
 
 /* What the library logs as a warning or an error is an error that surfaced. */
-static void load_log(void *udata, enum nq_log_level level, const char *message)
+static void load_log(enum nq_log_level level, const char *message, void *udata)
 {
     (void)udata;
     if (strstr(message, "declared dead"))

@@ -109,7 +109,7 @@ static void proc_enqueue(struct proc_world *w, unsigned count)
 /* Make a worker and run it until nothing is left to do. */
 static int proc_once(struct proc_world *w, nq_err *err)
 {
-    static const nq_layer layer = {proc_layer, NULL};
+    static const nq_middleware layer = {proc_layer, NULL};
     const nq_worker_options opts = {.size = sizeof opts,
                                     .concurrency = 3,
                                     .batch = 8,
@@ -212,8 +212,8 @@ static void proc_children(nth_run *run)
                                     .on_error = proc_error,
                                     .error_udata = &w,
                                     .poll_us = NQ_MS(20)};
-    const nq_handle_options isolated = {
-        .size = sizeof isolated, .isolation = NQ_PROCESS, .tasks_per_child = 1};
+    const nq_handle_options isolated = {.size = sizeof isolated,
+                                        .isolation = NQ_ISOLATION(.kind = NQ_PROCESS, .tasks_per_child = 1)};
     nq_err err = {0};
     NTH_CHECK(run, nq_open(&w.q, run->url, NULL, &err) == NQ_OK, "open: %s", err.message);
     int rc = nq_worker_new(&w.p, w.q, &opts, &err);

@@ -27,7 +27,7 @@ Suite *suite_hostile(void);
 #define P_DYING_LEASE (t_is_galera ? NQ_SECONDS(3) : 0)
 
 /* A worker with one handler for every type; more may be registered before p_run or p_start. */
-nq_worker *p_new(nq *q, const nq_worker_options *opts, nq_handler handler, void *udata);
+nq_worker *p_new(nq *q, const nq_worker_options *opts, nq_handler_fn handler, void *udata);
 /* Run it here until it returns by itself (drain), assert NQ_OK, free it. */
 void p_run(nq_worker *p);
 
@@ -42,8 +42,9 @@ int p_join(p_thread *t);  /* wait for its end; frees the worker; its result */
 void p_stop(p_thread *t); /* stop, join, assert NQ_OK */
 
 /* Options of a handler that runs in child processes, and memory, all zero, that these share with the test. */
-#define P_ISOLATED(...)                                                                                      \
-    (&(nq_handle_options){.size = sizeof(nq_handle_options), .isolation = NQ_PROCESS, __VA_ARGS__})
+#define P_HANDLE(...)   (&(nq_handle_options){.size = sizeof(nq_handle_options), __VA_ARGS__})
+#define P_PROCESS(...)  NQ_ISOLATION(.kind = NQ_PROCESS, __VA_ARGS__)
+#define P_ISOLATED(...) P_HANDLE(.isolation = P_PROCESS(__VA_ARGS__))
 void *p_shared(size_t size);
 
 /* A retry policy: 5 ms. */

@@ -4,7 +4,7 @@
 
 #include <sys/mman.h>
 
-nq_worker *p_new(nq *q, const nq_worker_options *opts, nq_handler handler, void *udata)
+nq_worker *p_new(nq *q, const nq_worker_options *opts, nq_handler_fn handler, void *udata)
 {
     nq_worker *p = NULL;
     T_OK(nq_worker_new(&p, q, opts, &t_last));

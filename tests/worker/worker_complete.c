@@ -107,7 +107,7 @@ START_TEST(effects_and_completion_are_committed_together)
     complete_init(&plan);
     nq *q = complete_open();
     nq_id id = T_ADD(q, .type = "t");
-    nq_worker_counts c = complete_run(q, &plan, keep ? -1 : 0);
+    nq_worker_counts c = complete_run(q, &plan, keep ? NQ_FOREVER : 0);
     ck_assert_uint_eq(c.done, 1);
     ck_assert_uint_eq(c.claimed, 1);
     ck_assert_uint_eq(c.lease_lost + c.retried, 0);

@@ -23,7 +23,7 @@
 #define ISOLATION_SANITIZED 0
 #endif
 
-static void isolate(nq_worker *p, const char *type, nq_handler handler, void *udata)
+static void isolate(nq_worker *p, const char *type, nq_handler_fn handler, void *udata)
 {
     T_OK(nq_worker_handle(p, type, handler, udata, P_ISOLATED(.nice = 0), &t_last));
 }
@@ -152,6 +152,8 @@ static nq_verdict surroundings(nq_ctx *ctx, const nq_task *task, void *udata)
     nq_err err;
     char line[8];
     (void)task;
+    if (nq_ctx_queue(ctx))
+        return nq_fail(ctx, NQ_DISCARD, "a handle that does not work here");
     const int rc = nq_enqueue(inherited, NQ_OWN_TX, NQ_TASK(.type = "x"), NULL, &err);
     return nq_fail(ctx, NQ_DISCARD, "%s %s %s", nq_code_name(rc), getenv("COLOUR"),
                    fgets(line, sizeof line, stdin) ? "input" : "no input");
@@ -160,14 +162,14 @@ static nq_verdict surroundings(nq_ctx *ctx, const nq_task *task, void *udata)
 START_TEST(middleware_environment_and_dead_handles_in_a_child)
 {
     static const char *const environment[] = {"COLOUR=green"};
-    const nq_layer layers[] = {{stamp, (void *)(uintptr_t) "b"}};
+    const nq_middleware layers[] = {{stamp, (void *)(uintptr_t) "b"}};
     nq *q = t_open();
     nq_worker *p = drainer(q, 1);
     T_OK(nq_worker_use(p, stamp, (void *)(uintptr_t) "a", &t_last));
-    T_OK(nq_worker_handle(
-        p, "t", surroundings, q,
-        P_ISOLATED(.middleware = layers, .nmiddleware = 1, .environment = environment, .nenvironment = 1),
-        &t_last));
+    T_OK(nq_worker_handle(p, "t", surroundings, q,
+                          P_HANDLE(.middleware = layers, .nmiddleware = 1,
+                                   .isolation = P_PROCESS(.environment = environment, .nenvironment = 1)),
+                          &t_last));
     setenv("COLOUR", "red", 1);
     T_OK(nq_worker_fork(p, &t_last));
     T_ADD(q, .type = "t");
@@ -449,9 +451,11 @@ START_TEST(crashes_are_counted_apart_and_more_than_allowed_are_final)
         p_new(q, P_OPTIONS(.concurrency = 2, .drain = NQ_DRAIN_ALL, .retry_policy = p_soon, .max_crashes = 2),
               NULL, NULL);
     isolate(p, "some", crasher, NULL);
-    T_OK(nq_worker_handle(p, "one", crasher, NULL, P_ISOLATED(.max_crashes = 1), &t_last));
+    T_OK(nq_worker_handle(p, "one", crasher, NULL,
+                          P_HANDLE(.max_crashes = 1, .isolation = P_PROCESS(.nice = 0)), &t_last));
     T_OK(nq_worker_handle(p, "none", crasher, NULL,
-                          P_ISOLATED(.max_crashes = NQ_ZERO, .stderr_bytes = NQ_ZERO), &t_last));
+                          P_HANDLE(.max_crashes = NQ_ZERO, .isolation = P_PROCESS(.stderr_bytes = NQ_ZERO)),
+                          &t_last));
     T_OK(nq_worker_fork(p, &t_last));
     T_ADD(q, .type = "some");
     T_ADD(q, .type = "one");

@@ -253,8 +253,8 @@ START_TEST(a_process_with_threads_cannot_fork_the_zygote)
     T_FAILS(nq_worker_handle(p, "a", p_count, &n, P_ISOLATED(.nice = -1), &t_last), NQ_EINVAL);
     T_FAILS(nq_worker_handle(p, "a", p_count, &n, P_ISOLATED(.stderr_bytes = 4000), &t_last), NQ_EINVAL);
     T_FAILS(nq_worker_handle(p, "a", p_count, &n, P_ISOLATED(.stderr_bytes = -1), &t_last), NQ_EINVAL);
-    T_FAILS(nq_worker_handle(p, "a", p_count, &n, P_ISOLATED(.max_crashes = -1), &t_last), NQ_EINVAL);
-    nq_handle_options threaded = {.size = sizeof threaded, .memory = 1 << 20};
+    T_FAILS(nq_worker_handle(p, "a", p_count, &n, P_HANDLE(.max_crashes = -1), &t_last), NQ_EINVAL);
+    nq_handle_options threaded = {.size = sizeof threaded, .isolation = NQ_ISOLATION(.memory = 1 << 20)};
     T_FAILS(nq_worker_handle(p, "a", p_count, &n, &threaded, &t_last), NQ_EINVAL);
     nq_worker_free(p);
     nq_close(q);

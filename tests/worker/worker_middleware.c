@@ -40,7 +40,7 @@ START_TEST(the_first_registered_is_outermost)
     nq *q = t_open();
     T_ADD(q, .type = "a");
     static char one[] = "1", two[] = "2", three[] = "3", four[] = "4", h[] = "H";
-    const nq_layer layers[] = {{middleware_mark, three}, {middleware_mark, four}};
+    const nq_middleware layers[] = {{middleware_mark, three}, {middleware_mark, four}};
     nq_handle_options options = {.size = sizeof options, .middleware = layers, .nmiddleware = 2};
     nq_worker *p = p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE), NULL, NULL);
     T_OK(nq_worker_use(p, middleware_mark, one, &t_last));
@@ -59,7 +59,7 @@ START_TEST(a_handlers_own_middleware_is_its_own)
     T_ADD(q, .type = "a");
     T_ADD(q, .type = "b");
     static char one[] = "1", two[] = "2", a[] = "A", b[] = "B";
-    const nq_layer layers[] = {{middleware_mark, two}};
+    const nq_middleware layers[] = {{middleware_mark, two}};
     nq_handle_options options = {.size = sizeof options, .middleware = layers, .nmiddleware = 1};
     nq_worker *p = p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE, .concurrency = 1), NULL, NULL);
     T_OK(nq_worker_use(p, middleware_mark, one, &t_last));

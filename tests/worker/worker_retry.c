@@ -48,6 +48,23 @@ static int64_t retry_policy(unsigned attempt, const nq_task *task, void *udata)
     return c->delay;
 }
 
+START_TEST(a_type_has_a_policy_of_its_own)
+{
+    nq *q = t_open();
+    struct retry_policy_calls all = {.delay = -1}, own = {.delay = NQ_MS(1)};
+    nq_worker *p = NULL;
+    T_ADD(q, .type = "t", .max_retries = 2);
+    T_OK(nq_worker_new(
+        &p, q, P_OPTIONS(.drain = NQ_DRAIN_ALL, .retry_policy = retry_policy, .retry_udata = &all), &t_last));
+    T_OK(nq_worker_handle(p, "t", retry_fail, NULL,
+                          P_HANDLE(.retry_policy = retry_policy, .retry_udata = &own), &t_last));
+    p_run(p);
+    ck_assert_int_eq(own.n, 2);
+    ck_assert_int_eq(all.n, 0);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_policy_of_the_callers_is_asked_with_the_attempt)
 {
     nq *q = t_open();
@@ -188,6 +205,7 @@ Suite *suite_retry(void)
     TCase *c = t_case(s, "retry", 30);
     tcase_add_test(c, the_defaults_figures_are_nanoqs);
     tcase_add_test(c, a_policy_of_the_callers_is_asked_with_the_attempt);
+    tcase_add_test(c, a_type_has_a_policy_of_its_own);
     tcase_add_test(c, a_negative_delay_means_no_more_retries);
     tcase_add_test(c, an_endless_delay_saturates);
     tcase_add_test(c, the_handlers_own_delay_goes_before_the_policys_and_is_clamped);

@@ -98,7 +98,6 @@ START_TEST(many_queues_and_none_starves)
 END_TEST
 
 struct threads_inside {
-    nq *q;
     int runs;
 };
 
@@ -112,7 +111,7 @@ static nq_verdict threads_enqueue(nq_ctx *ctx, const nq_task *task, void *udata)
     nq_err err;
     for (int i = 0; depth > 0 && i < 2; i++) {
         int rc = nq_enqueue(
-            t->q, NQ_OWN_TX,
+            nq_ctx_queue(ctx), NQ_OWN_TX,
             NQ_TASK(.type = "t", .payload = payload, .payload_size = (size_t)n, .unique = NQ_UNIQUE_NONE),
             NULL, &err);
         if (rc != NQ_OK)
@@ -124,7 +123,7 @@ static nq_verdict threads_enqueue(nq_ctx *ctx, const nq_task *task, void *udata)
 START_TEST(handlers_may_enqueue)
 {
     nq *q = t_open();
-    struct threads_inside t = {.q = q};
+    struct threads_inside t = {0};
     T_ADD(q, .type = "t", NQ_BYTES("6"));
     p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE), threads_enqueue, &t));
     ck_assert_int_eq(t.runs, 127); /* a binary tree of depth 6 */

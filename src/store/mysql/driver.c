@@ -142,8 +142,8 @@ static int mysql_db_migrate_lock(nq_conn *conn, nq_err *err)
     int got = 0;
     const int rc = mysql_db_lock(conn, "GET_LOCK", "migrate", &got, err);
     if (rc == NQ_OK && got != 1 && !nq_mysql_of(conn)->galera && s->log)
-        s->log(s->log_udata, NQ_LOG_WARN,
-               "another connection holds the lock of migrations: going on without");
+        s->log(NQ_LOG_WARN, "another connection holds the lock of migrations: going on without",
+               s->log_udata);
     return nq_mysql_of(conn)->galera && !conn->broken ? NQ_OK : rc;
 }
 

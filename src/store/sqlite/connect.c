@@ -286,7 +286,7 @@ static int sqlite_conn_journal(nq_sqlite_conn *c, nq_err *err)
         nq_sleep_us(1000 + (int64_t)nq_random(4000));
     }
     if (!code && strcmp(mode, "wal") != 0 && s->log)
-        s->log(s->log_udata, NQ_LOG_WARN, "SQLite cannot use WAL for this file: slower, readers wait");
+        s->log(NQ_LOG_WARN, "SQLite cannot use WAL for this file: slower, readers wait", s->log_udata);
     return code;
 }
 

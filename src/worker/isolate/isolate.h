@@ -127,7 +127,7 @@ NQ_PRIVATE void nq_zygote_stop(nq_worker *w);
 NQ_PRIVATE void nq_zygote_free(nq_worker *w);
 
 /* ---- limits.c */
-NQ_PRIVATE int nq_limits_read(nq_limits *out, const nq_handle_options *o, nq_err *err);
+NQ_PRIVATE int nq_limits_read(nq_limits *out, const nq_isolation_options *o, nq_err *err);
 NQ_PRIVATE void nq_limits_free(nq_limits *l);
 NQ_PRIVATE bool nq_limits_same(const nq_limits *a, const nq_limits *b);
 /* In the child, before its first task; then before each. -1: errno. */

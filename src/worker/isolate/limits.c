@@ -13,7 +13,7 @@
 
 /* ---- Options ---- */
 
-static int limits_environment(nq_limits *out, const nq_handle_options *o, nq_err *err)
+static int limits_environment(nq_limits *out, const nq_isolation_options *o, nq_err *err)
 {
     if (o->nenvironment == 0)
         return NQ_OK;
@@ -34,21 +34,22 @@ static int limits_environment(nq_limits *out, const nq_handle_options *o, nq_err
 }
 
 /* Is anything set that only a child heeds? */
-static bool limits_any(const nq_handle_options *o)
+static bool limits_any(const nq_isolation_options *o)
 {
     return o->memory || o->cpu_seconds || o->files || o->processes || o->tasks_per_child || o->stderr_bytes ||
            o->nice || o->nenvironment;
 }
 
-NQ_PRIVATE int nq_limits_read(nq_limits *out, const nq_handle_options *o, nq_err *err)
+NQ_PRIVATE int nq_limits_read(nq_limits *out, const nq_isolation_options *o, nq_err *err)
 {
     memset(out, 0, sizeof *out);
-    if ((int)o->isolation < NQ_THREAD || (int)o->isolation > NQ_PROCESS)
-        return nq_err_set(err, NQ_EINVAL, "isolation is %d; see enum nq_isolation", (int)o->isolation);
-    if (o->isolation == NQ_THREAD && limits_any(o))
-        return nq_err_set(err, NQ_EINVAL,
-                          "memory, cpu_seconds and what follows need isolation = NQ_PROCESS: a thread has no "
-                          "limits of its own");
+    if (o->kind < NQ_THREAD || o->kind > NQ_PROCESS)
+        return nq_err_set(err, NQ_EINVAL, "isolation.kind is %d; see enum nq_isolation", o->kind);
+    if (o->kind == NQ_THREAD && limits_any(o))
+        return nq_err_set(
+            err, NQ_EINVAL,
+            "memory, cpu_seconds and what follows need isolation.kind = NQ_PROCESS: a thread has no "
+            "limits of its own");
     const int nice = (int)nq_option(o->nice, 0);
     if (nice < 0 || nice > 19)
         return nq_err_set(err, NQ_EINVAL, "nice is %d; allowed are 0 to 19", o->nice);
