@@ -375,6 +375,36 @@ NQ_API int64_t nq_default_retry_delay(unsigned attempt);
  * for crashes found when a dead worker's tasks are reclaimed. Called from library threads; be brief. */
 typedef void (*nq_error_fn)(const nq_task *task, const char *error, bool final, void *udata);
 
+enum nq_event_kind {
+    NQ_EVENT_STARTED = 1, /* its handler is about to run */
+    NQ_EVENT_DONE,
+    NQ_EVENT_RETRIED,
+    NQ_EVENT_DEAD,
+    NQ_EVENT_SNOOZED,
+    NQ_EVENT_CANCELLED,
+    NQ_EVENT_RELEASED,  /* given back as it was: a stop, or it was not begun */
+    NQ_EVENT_LEASE_LOST /* another worker has it, or it is gone: what was done here had no effect */
+};
+
+/* What happened to a task; valid until the callback returns. */
+typedef struct nq_event {
+    size_t size; /* of the library's struct: later versions append */
+    int kind;    /* enum nq_event_kind */
+    int cause;   /* enum nq_cause: why it was cut short, or NQ_CAUSE_NONE */
+    const nq_task *task;
+    const char *error; /* RETRIED, DEAD, CANCELLED: the attempt's; else "" */
+    bool crashed;      /* RETRIED, DEAD: its process died, this one's child or another worker */
+    int64_t
+        waited_us;    /* from its due time until it started, by this host's clock; 0: it did not start here */
+    int64_t ran_us;   /* 0 in STARTED, and for what did not start here */
+    int64_t delay_us; /* RETRIED, SNOOZED: until it is due again */
+} nq_event;
+
+/* All but STARTED are told once they are recorded in the database. Called from any of the library's threads,
+ * several at once; be brief: STARTED holds up its handler, the others what is recorded next. For a task in a
+ * child process STARTED may come late, but before its end. */
+typedef void (*nq_event_fn)(const nq_event *event, void *udata);
+
 enum nq_drain {
     NQ_DRAIN_NEVER = 0,
     NQ_DRAIN_DUE, /* return once no task is due, nor follows one that ended, and none runs here; delayed
@@ -410,6 +440,8 @@ typedef struct nq_worker_options {
     void *error_udata;
     size_t claim_bytes; /* a claim ends when its payloads have this many bytes, but takes one task
                            at least; default 8 MiB */
+    nq_event_fn on_event; /* of every task, not only those that fail; default none, and no cost */
+    void *event_udata;
 } nq_worker_options;
 
 typedef struct nq_middleware { /* one middleware */

@@ -162,7 +162,9 @@ NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task)
 NQ_PRIVATE void nq_slot_begin(struct nq_slot *slot, nq_ctx *ctx)
 {
     nq_worker *w = slot->worker;
-    ctx->deadline_us = nq_mono_us() + nq_timeout_of(&ctx->claim->task);
+    const int64_t now = nq_mono_us();
+    ctx->deadline_us = now + nq_timeout_of(&ctx->claim->task);
+    atomic_store(&ctx->begun_us, now);
     slot->ctx = ctx;
     atomic_fetch_add(&w->running, 1);
     if (ctx->deadline_us < w->watch_until)
@@ -174,8 +176,11 @@ NQ_PRIVATE void nq_slot_end(struct nq_slot *slot, const nq_outcome *out)
     nq_ctx *ctx = slot->ctx;
     slot->ctx = NULL;
     atomic_fetch_sub(&slot->worker->running, 1);
-    if (!out)
+    if (!out) {
+        atomic_store(&ctx->begun_us, 0);
         return;
+    }
+    atomic_store(&ctx->ended_us, slot->worker->opts.on_event ? nq_mono_us() : 0);
     if (atomic_load(&ctx->abandoned)) {
         nq_ctx_unref(ctx);
     } else {

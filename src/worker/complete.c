@@ -112,13 +112,12 @@ NQ_PRIVATE void nq_settle(nq_worker *w, nq_ctx *const batch[], size_t n, bool co
         completer_count(w, ctx, ours);
         orphans += ctx->orphan;
         lost += !ours && !ctx->orphan;
+        nq_event_ended(batch[i], ours);
         if (!ours)
             continue;
         released += out->kind == NQ_OUT_RELEASE;
         if ((out->kind == NQ_OUT_RETRY || out->kind == NQ_OUT_SNOOZE) && now + out->delay_us < due)
             due = now + out->delay_us;
-        if ((out->kind == NQ_OUT_RETRY || out->kind == NQ_OUT_DEAD) && w->opts.on_error)
-            w->opts.on_error(&ctx->claim->task, out->error, out->kind == NQ_OUT_DEAD, w->opts.error_udata);
     }
     if (lost)
         nq_worker_log(w, NQ_LOG_WARN, "lease lost: %zu outcome(s) had no effect", lost);

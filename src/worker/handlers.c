@@ -30,6 +30,7 @@ NQ_PRIVATE void *nq_handler_main(void *arg)
     while ((ctx = threads_take(slot))) {
         nq_outcome out;
         pthread_mutex_unlock(&w->lock);
+        nq_event_started(ctx);
         if (ctx->route && ctx->route->isolated) {
             nq_drive(slot);
             pthread_mutex_lock(&w->lock);

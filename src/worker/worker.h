@@ -52,6 +52,10 @@ struct nq_ctx {
     nq_claimed *claim;
     nq_outcome out;
     int64_t held_us; /* monotonic time of the claim */
+    /* For on_event; the times are monotonic, and 0 when it did not begin, or end, here. */
+    atomic_int_least64_t begun_us, ended_us;
+    int64_t waited_us;
+    bool announced; /* as started */
     int64_t deadline_us;
     int64_t delay_us; /* of nq_ctx_set_delay; -1: not set */
     char *message;
@@ -247,6 +251,12 @@ NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out);
 NQ_PRIVATE void nq_dispatch_unread(nq_ctx *ctx, nq_outcome *out);
 /* What becomes of a task whose worker died. */
 NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out);
+
+/* ---- events.c: without the lock */
+/* Its attempt begins; told once. */
+NQ_PRIVATE void nq_event_started(nq_ctx *ctx);
+/* What became of it is recorded, or (ours false) another has it. */
+NQ_PRIVATE void nq_event_ended(nq_ctx *ctx, bool ours);
 
 /* ---- handlers.c */
 NQ_PRIVATE void *nq_handler_main(void *slot);

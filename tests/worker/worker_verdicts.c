@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Verdicts: done, retry, discard, snooze, their messages, unknown types, and the error hook. */
+#include <poll.h>
+#include <unistd.h>
+
 #include "suites.h"
 
 static nq_verdict verdicts_discard(nq_ctx *ctx, const nq_task *task, void *udata)
@@ -139,6 +142,90 @@ START_TEST(discard_is_dead_at_once_with_its_message)
     ck_assert_int_eq(hook.calls, 1);
     ck_assert_int_eq(hook.finals, 1);
     ck_assert_str_eq(hook.error, "no use: t 1");
+    nq_close(q);
+}
+END_TEST
+
+struct verdicts_events {
+    pthread_mutex_t lock;
+    char kinds[16];
+    int n;
+    int64_t waited_us, ran_us, delay_us;
+    char error[64];
+    bool crashed;
+};
+
+static void verdicts_on_event(const nq_event *e, void *udata)
+{
+    struct verdicts_events *v = udata;
+    ck_assert_uint_eq(e->size, sizeof *e);
+    ck_assert_str_eq(e->task->type, "t");
+    pthread_mutex_lock(&v->lock);
+    if (v->n < 15)
+        v->kinds[v->n++] = " SDRXZCGL"[e->kind];
+    if (e->kind == NQ_EVENT_STARTED)
+        ck_assert_int_eq(e->ran_us, 0);
+    v->waited_us = e->waited_us;
+    v->ran_us = e->ran_us;
+    v->crashed = e->crashed;
+    if (e->kind == NQ_EVENT_RETRIED)
+        v->delay_us = e->delay_us;
+    snprintf(v->error, sizeof v->error, "%.63s", e->error);
+    pthread_mutex_unlock(&v->lock);
+}
+
+static nq_verdict verdicts_each(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    (void)udata;
+    poll(NULL, 0, 20); /* so that there is a time that it ran */
+    nq_ctx_set_delay(ctx, 1000);
+    return task->generation == 1 ? NQ_SNOOZE : task->attempt == 1 ? nq_fail(ctx, NQ_RETRY, "once") : NQ_DONE;
+}
+
+static nq_verdict verdicts_exit(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    (void)ctx, (void)task, (void)udata;
+    _exit(3);
+}
+
+START_TEST(events_tell_all_that_happens_to_a_task)
+{
+    nq *q = t_open();
+    struct verdicts_events v = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    const bool child = _i == 1;
+    nq_worker *p = NULL;
+    T_OK(nq_worker_new(
+        &p, q, P_OPTIONS(.drain = NQ_DRAIN_ALL, .on_event = verdicts_on_event, .event_udata = &v), &t_last));
+    T_OK(nq_worker_handle(p, "t", verdicts_each, NULL, child ? P_ISOLATED(.nice = 0) : NULL, &t_last));
+    if (child)
+        T_OK(nq_worker_fork(p, &t_last));
+    T_ADD(q, .type = "t", .delay_us = 1);
+    p_run(p);
+    ck_assert_str_eq(v.kinds, "SZSRSD");
+    ck_assert_int_ge(v.ran_us, NQ_MS(20));
+    ck_assert_int_le(v.ran_us, NQ_SECONDS(20));
+    ck_assert_int_le(v.waited_us, NQ_SECONDS(20));
+    ck_assert_int_eq(v.delay_us, 1000);
+    ck_assert_str_eq(v.error, "");
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(events_tell_of_a_crash)
+{
+    nq *q = t_open();
+    struct verdicts_events v = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    nq_worker *p = NULL;
+    T_OK(nq_worker_new(
+        &p, q, P_OPTIONS(.drain = NQ_DRAIN_ALL, .on_event = verdicts_on_event, .event_udata = &v), &t_last));
+    T_OK(nq_worker_handle(p, "t", verdicts_exit, NULL,
+                          P_HANDLE(.max_crashes = NQ_ZERO, .isolation = P_PROCESS(.nice = 0)), &t_last));
+    T_OK(nq_worker_fork(p, &t_last));
+    T_ADD(q, .type = "t");
+    p_run(p);
+    ck_assert_str_eq(v.kinds, "SX");
+    ck_assert(v.crashed);
+    ck_assert_ptr_nonnull(strstr(v.error, "exited with status 3"));
     nq_close(q);
 }
 END_TEST
@@ -337,6 +424,8 @@ Suite *suite_verdicts(void)
     tcase_add_test(c, the_handler_sees_its_task_and_time);
     tcase_add_test(c, discard_is_dead_at_once_with_its_message);
     tcase_add_test(c, retries_end_in_death_and_the_hook_sees_each);
+    tcase_add_loop_test(c, events_tell_all_that_happens_to_a_task, 0, 2);
+    tcase_add_test(c, events_tell_of_a_crash);
     tcase_add_test(c, no_retry_means_one_attempt);
     tcase_add_test(c, a_verdict_without_a_message_gets_one);
     tcase_add_test(c, a_long_message_keeps_its_end);

@@ -302,6 +302,7 @@ static void drive_run(struct nq_drive *d)
         pthread_mutex_unlock(&w->lock);
         if (!more)
             return;
+        nq_event_started(d->slot->ctx);
         if (d->child->ended) {
             drive_died(d);
             return;
