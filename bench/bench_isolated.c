@@ -43,7 +43,7 @@ static double isolated_drain(const bench_db *db, unsigned concurrency, nq_handle
         .isolation = NQ_ISOLATION(.kind = (int)isolation, .tasks_per_child = tasks_per_child)};
     nq_worker *p = NULL;
     nq_err err = {0};
-    nq_worker_counts counts;
+    nq_worker_totals counts;
     nq *q = bench_open(db);
     if (nq_worker_new(&p, q, &opts, &err) || nq_worker_handle(p, NULL, handler, NULL, &how, &err) ||
         (isolation == NQ_PROCESS && nq_worker_fork(p, &err)))
@@ -52,7 +52,7 @@ static double isolated_drain(const bench_db *db, unsigned concurrency, nq_handle
     if (nq_worker_run(p, &err) != NQ_OK)
         bench_die("draining %s: %s", db->name, err.message);
     const double took = bench_seconds() - start;
-    nq_worker_count(p, &counts);
+    nq_worker_stats(p, &counts, sizeof counts);
     if (counts.done != n)
         bench_die("%s: %llu of %zu tasks are done", db->name, (unsigned long long)counts.done, n);
     nq_worker_free(p);

@@ -90,7 +90,7 @@ bench_result bench_nanoq_drain(const bench *b, const bench_db *db, const bench_d
 {
     struct nanoq_drain n = {0};
     nq_err err = {0};
-    nq_worker_counts counts;
+    nq_worker_totals counts;
     nq *q = bench_open(db);
     nq_worker_options opts = {
         .size = sizeof opts, .concurrency = d->concurrency, .batch = d->batch, .drain = NQ_DRAIN_DUE};
@@ -104,7 +104,7 @@ bench_result bench_nanoq_drain(const bench *b, const bench_db *db, const bench_d
         bench_die("draining %s: %s", db->name, err.message);
     const bench_result r =
         bench_result_since(b, db, &before, atomic_load(&n.meter.n), d->limit ? &n.meter : NULL);
-    nq_worker_count(n.proc, &counts);
+    nq_worker_stats(n.proc, &counts, sizeof counts);
     if (counts.done != r.n)
         bench_die("%s: %zu handler calls, %llu recorded", db->name, r.n, (unsigned long long)counts.done);
     nq_worker_free(n.proc);

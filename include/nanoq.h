@@ -13,19 +13,20 @@
  *             middleware and their udata, which must live until nq_worker_free. What it hands out through
  *             a `**out` is released by the function of the same family (nq_close, nq_worker_free, ...);
  *             these accept NULL.
- * Strings     NUL-terminated UTF-8. Payloads and unique data are bytes with a size, and may hold NULs.
- * Times       int64_t microseconds. Points in time are UTC since 1970 by the clock of the database.
- * Defaults    In every options struct zero means the documented default, and `size` comes first and is
- *             sizeof the struct, so that a program built against an older header keeps working.
- *             NQ_ZERO says a real zero: no retry, no crash, no time. Any number, delay or time of an option
- *             may be NQ_ZERO where 0 is among the values that it allows.
- * Callbacks   Types end in _fn; their last argument is the udata that was given with them.
- * Threads     An `nq` may be used by any number of threads at once. An `nq_err` or an `nq_tx` belongs to
- *             one thread at a time.
- * fork        Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees
- *             nothing, and the parent goes on unharmed. Open a new handle in the child.
- * Manners     The library never prints, never exits, installs no signal handler unless asked
- *             (nq_worker_options.handle_signals), and every network call has a time limit.
+ * Structs     That the library writes: nq_worker_totals is given with its size; nq_event begins with it;
+ * nq_task and nq_info are the library's, are read through a pointer and only ever append (never copy one with
+ * a sizeof of your own across libraries); nq_err keeps its size, its message has room to spare. Strings
+ * NUL-terminated UTF-8. Payloads and unique data are bytes with a size, and may hold NULs. Times int64_t
+ * microseconds. Points in time are UTC since 1970 by the clock of the database. Defaults    In every options
+ * struct zero means the documented default, and `size` comes first and is sizeof the struct, so that a
+ * program built against an older header keeps working. NQ_ZERO says a real zero: no retry, no crash, no time.
+ * Any number, delay or time of an option may be NQ_ZERO where 0 is among the values that it allows. Callbacks
+ * Types end in _fn; their last argument is the udata that was given with them. Threads     An `nq` may be
+ * used by any number of threads at once. An `nq_err` or an `nq_tx` belongs to one thread at a time. fork
+ * Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees nothing, and the
+ * parent goes on unharmed. Open a new handle in the child. Manners     The library never prints, never exits,
+ * installs no signal handler unless asked (nq_worker_options.handle_signals), and every network call has a
+ * time limit.
  */
 
 #include <stdbool.h>
@@ -529,13 +530,15 @@ NQ_API int nq_worker_run(nq_worker *w, nq_err *err);
 /* Ask nq_worker_run to stop; a second call also skips shutdown_timeout. Any thread, and async-signal-safe. */
 NQ_API void nq_worker_stop(nq_worker *w);
 
-/* What a worker has done since it started; callable while it runs, from any thread. */
-typedef struct nq_worker_counts {
+/* What a worker has done since it started. Later versions append fields. */
+typedef struct nq_worker_totals {
     uint64_t claimed, done, retried, dead, snoozed, released, lease_lost;
     unsigned running; /* handlers in progress */
     uint64_t cancelled;
-} nq_worker_counts;
-NQ_API void nq_worker_count(const nq_worker *w, nq_worker_counts *out);
+} nq_worker_totals;
+/* size is sizeof *out: what this library does not know of it is zeroed. While it runs too, from any thread.
+ */
+NQ_API void nq_worker_stats(const nq_worker *w, nq_worker_totals *out, size_t size);
 
 /* For a watchdog: how long the worker's own threads (not its handlers) have shown no sign of life, the
  * most silent of them; microseconds. Up to 5 s is usual; a database call may take up to its time limits;

@@ -255,14 +255,14 @@ int bench_drain(struct bench *b, const char *what, int64_t *rate)
 {
     struct rows_process p = {0};
     atomic_int_least64_t began = 0;
-    nq_worker_counts c = {0};
+    nq_worker_totals c = {0};
     int64_t begun = cli_now_us(CLOCK_MONOTONIC), now = begun;
     int code = rows_start(&p, b->q, "bench", NQ_DRAIN_DUE, rows_no_op, &began);
     if (code != CLI_OK) {
         return code;
     }
     while (!rows_wait(&p, NULL)) {
-        nq_worker_count(p.proc, &c); /* what was recorded as done, not only handled */
+        nq_worker_stats(p.proc, &c, sizeof c); /* what was recorded as done, not only handled */
         now = cli_now_us(CLOCK_MONOTONIC);
         int64_t first = atomic_load(&began); /* not the start: connecting is no part of the rate */
         if (bench_stopped() || now - (first > 0 ? first : begun + ROWS_PATIENCE_US) >= b->limit_us) {
@@ -272,7 +272,7 @@ int bench_drain(struct bench *b, const char *what, int64_t *rate)
     }
     pthread_mutex_lock(&p.mutex);
     if (p.ended) {
-        nq_worker_count(p.proc, &c);
+        nq_worker_stats(p.proc, &c, sizeof c);
         now = p.ended_at;
     }
     pthread_mutex_unlock(&p.mutex);

@@ -85,8 +85,8 @@ unsigned supervise_stops(void)
 
 static void supervise_status(const struct supervise *s, char out[200])
 {
-    nq_worker_counts c;
-    nq_worker_count(s->proc, &c);
+    nq_worker_totals c;
+    nq_worker_stats(s->proc, &c, sizeof c);
     snprintf(out, 200, "%u running, %" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead%s", c.running,
              c.done, c.retried, c.dead,
              s->stops > 1   ? "; stopping now"
@@ -110,8 +110,8 @@ static void supervise_asked(struct supervise *s)
         }
     }
     if (stops != s->stops) {
-        nq_worker_counts c;
-        nq_worker_count(s->proc, &c);
+        nq_worker_totals c;
+        nq_worker_stats(s->proc, &c, sizeof c);
         s->stops = stops;
         log_line(LOG_INFO,
                  stops > 1 ? "stopping %u running tasks now"

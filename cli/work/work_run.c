@@ -125,7 +125,7 @@ static int work_register(struct work *w, nq_err *err)
 static int work_proc_run(struct work *w, nq *q, bool drawing)
 {
     nq_err err = {0};
-    nq_worker_counts c;
+    nq_worker_totals c;
     int rc = nq_worker_new(&w->proc, q, &w->options, &err);
     rc = rc == NQ_OK ? work_register(w, &err) : rc;
     if (rc != NQ_OK) {
@@ -140,7 +140,7 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
     }
     supervise_end();
     log_stop();
-    nq_worker_count(w->proc, &c);
+    nq_worker_stats(w->proc, &c, sizeof c);
     log_line(LOG_INFO,
              "%" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead, %" PRIu64 " cancelled, %" PRIu64
              " given back",

@@ -208,17 +208,19 @@ void nq_worker_free(nq_worker *w)
 
 /* ---- Looking on ---- */
 
-void nq_worker_count(const nq_worker *w, nq_worker_counts *out)
+void nq_worker_stats(const nq_worker *w, nq_worker_totals *out, size_t size)
 {
-    out->claimed = atomic_load(&w->claimed);
-    out->done = atomic_load(&w->done);
-    out->retried = atomic_load(&w->retried);
-    out->dead = atomic_load(&w->dead);
-    out->snoozed = atomic_load(&w->snoozed);
-    out->released = atomic_load(&w->released);
-    out->lease_lost = atomic_load(&w->lease_lost);
-    out->cancelled = atomic_load(&w->cancelled);
-    out->running = atomic_load(&w->running);
+    const nq_worker_totals t = {.claimed = atomic_load(&w->claimed),
+                                .done = atomic_load(&w->done),
+                                .retried = atomic_load(&w->retried),
+                                .dead = atomic_load(&w->dead),
+                                .snoozed = atomic_load(&w->snoozed),
+                                .released = atomic_load(&w->released),
+                                .lease_lost = atomic_load(&w->lease_lost),
+                                .cancelled = atomic_load(&w->cancelled),
+                                .running = atomic_load(&w->running)};
+    memset(out, 0, size);
+    memcpy(out, &t, size < sizeof t ? size : sizeof t);
 }
 
 int64_t nq_worker_silence_us(const nq_worker *w)

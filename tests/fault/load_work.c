@@ -98,10 +98,10 @@ int load_work(void)
     nq *q = load_open();
     nq_err err = {0};
     nq_worker *p = work_new(q, &err);
-    nq_worker_counts n;
+    nq_worker_totals n;
     load_note("WORKER", "lease_us=%lld", (long long)NQ_MS(load_number("lease_ms", 5000)));
     const int rc = nq_worker_run(p, &err);
-    nq_worker_count(p, &n);
+    nq_worker_stats(p, &n, sizeof n);
     load_note("EXIT", "role=work code=%d claimed=%llu done=%llu released=%llu lost=%llu %.200s", rc,
               (unsigned long long)n.claimed, (unsigned long long)n.done, (unsigned long long)n.released,
               (unsigned long long)n.lease_lost, rc ? err.message : "");

@@ -93,8 +93,8 @@ START_TEST(a_lost_lease_cancels_the_handler_and_nothing_it_says_counts)
     t_sql("UPDATE nanoq_tasks SET lease = %llu, generation = generation + 1",
           (unsigned long long)NQ_LEASE(nq_member_id(thief), 1));
     t_sql("DELETE FROM nanoq_workers WHERE id <> %llu", (unsigned long long)nq_member_id(thief));
-    nq_worker_counts c = {0};
-    T_WAIT((nq_worker_count(t.p, &c), c.lease_lost == 1), 15);
+    nq_worker_totals c = {0};
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.lease_lost == 1), 15);
     ck_assert_uint_eq(c.done, 0);
     ck_assert_int_eq(s.cause, NQ_CAUSE_LEASE_LOST);
     /* The thief never beats, so in its turn it is declared dead, and the task runs here again. */
@@ -123,8 +123,8 @@ START_TEST(a_fenced_answer_is_counted_as_lost)
     t_await(&s.started, 20);
     int64_t lease = t_sql("SELECT lease FROM nanoq_tasks");
     t_sql("UPDATE nanoq_tasks SET lease = lease + 1");
-    nq_worker_counts c = {0};
-    T_WAIT((nq_worker_count(t.p, &c), c.lease_lost == 1), 15);
+    nq_worker_totals c = {0};
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.lease_lost == 1), 15);
     ck_assert_int_eq(t_sql("SELECT lease FROM nanoq_tasks"),
                      lease + 1); /* its successor's row is untouched */
     ck_assert_int_eq(t_state(q, id), NQ_STATE_RUNNING);
@@ -146,8 +146,8 @@ START_TEST(a_long_task_keeps_its_lease_while_its_worker_lives)
     p_start(&a, p_new(q, P_OPTIONS(.lease_us = NQ_SECONDS(3)), cancel_wait, &s));
     t_await(&s.started, 20);
     p_start(&b, p_new(other, P_OPTIONS(.lease_us = NQ_SECONDS(3)), p_count, &stolen));
-    nq_worker_counts c = {0};
-    T_WAIT((nq_worker_count(a.p, &c), c.done == 1), 15);
+    nq_worker_totals c = {0};
+    T_WAIT((nq_worker_stats(a.p, &c, sizeof c), c.done == 1), 15);
     ck_assert_int_eq(s.cause, NQ_CAUSE_TIMEOUT);
     ck_assert_int_eq(s.runs, 1);
     p_stop(&a);

@@ -86,15 +86,15 @@ static nq *complete_open(void)
     return q;
 }
 
-static nq_worker_counts complete_run(nq *q, struct complete_plan *plan, int64_t keep_us)
+static nq_worker_totals complete_run(nq *q, struct complete_plan *plan, int64_t keep_us)
 {
-    nq_worker_counts c;
+    nq_worker_totals c;
     nq_worker *p = p_new(q,
                          P_OPTIONS(.drain = NQ_DRAIN_DUE, .keep_done_us = keep_us, .on_error = complete_hook,
                                    .error_udata = plan),
                          complete_handler, plan);
     T_OK(nq_worker_run(p, &t_last));
-    nq_worker_count(p, &c);
+    nq_worker_stats(p, &c, sizeof c);
     nq_worker_free(p);
     return c;
 }
@@ -107,7 +107,7 @@ START_TEST(effects_and_completion_are_committed_together)
     complete_init(&plan);
     nq *q = complete_open();
     nq_id id = T_ADD(q, .type = "t");
-    nq_worker_counts c = complete_run(q, &plan, keep ? NQ_FOREVER : 0);
+    nq_worker_totals c = complete_run(q, &plan, keep ? NQ_FOREVER : 0);
     ck_assert_uint_eq(c.done, 1);
     ck_assert_uint_eq(c.claimed, 1);
     ck_assert_uint_eq(c.lease_lost + c.retried, 0);
@@ -126,7 +126,7 @@ START_TEST(a_commit_that_took_effect_is_done_whatever_is_answered)
     complete_init(&plan);
     nq *q = complete_open();
     nq_id id = T_ADD(q, .type = "t");
-    nq_worker_counts c = complete_run(q, &plan, 0);
+    nq_worker_totals c = complete_run(q, &plan, 0);
     ck_assert_uint_eq(c.done, 1);
     ck_assert_uint_eq(c.lease_lost + c.retried + c.dead + c.snoozed, 0);
     ck_assert_int_eq(t_state(q, id), -1);
@@ -145,7 +145,7 @@ START_TEST(after_a_rollback_it_is_retried)
     complete_init(&plan);
     nq *q = complete_open();
     nq_id id = T_ADD(q, .type = "t");
-    nq_worker_counts c = complete_run(q, &plan, 0);
+    nq_worker_totals c = complete_run(q, &plan, 0);
     ck_assert_uint_eq(c.done, 1);
     ck_assert_uint_eq(c.claimed, 2);
     ck_assert_uint_eq(verdicts[_i] == NQ_SNOOZE ? c.snoozed : c.retried, 1);
@@ -163,19 +163,19 @@ START_TEST(a_lost_lease_leaves_no_effects)
 {
     struct complete_plan plan = {.steps = {COMPLETE_LOSE_LEASE, COMPLETE_COMMIT},
                                  .verdicts = {_i ? NQ_DONE : NQ_RETRY, NQ_DONE}};
-    nq_worker_counts c;
+    nq_worker_totals c;
     p_thread t;
     complete_init(&plan);
     nq *q = complete_open();
     nq_id id = T_ADD(q, .type = "t");
     p_start(&t, p_new(q, NULL, complete_handler, &plan));
-    T_WAIT((nq_worker_count(t.p, &c), c.lease_lost == 1), 20);
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.lease_lost == 1), 20);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM business"), 0);
     ck_assert_int_eq(t_state(q, id), NQ_STATE_RUNNING);
     /* The thief gives it back. */
     t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0, claimed_at = NULL");
     T_WAIT(t_state(q, id) == -1, 20);
-    T_WAIT((nq_worker_count(t.p, &c), c.done == 1), 20);
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.done == 1), 20);
     p_stop(&t);
     ck_assert_int_eq(atomic_load(&plan.lost), 1);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM business"), 1);
@@ -187,7 +187,7 @@ END_TEST
 START_TEST(a_cancelled_task_that_was_completed_is_done)
 {
     struct complete_plan plan = {.steps = {COMPLETE_COMMIT}, .verdicts = {NQ_RETRY}, .waits = true};
-    nq_worker_counts c;
+    nq_worker_totals c;
     p_thread t;
     complete_init(&plan);
     nq *q = complete_open();
@@ -196,7 +196,7 @@ START_TEST(a_cancelled_task_that_was_completed_is_done)
     t_await(&plan.began, 20);
     T_OK(nq_cancel(q, id, &t_last));
     t_post(&plan.go);
-    T_WAIT((nq_worker_count(t.p, &c), c.done == 1), 20);
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.done == 1), 20);
     ck_assert_int_eq(t_state(q, id), NQ_STATE_DONE);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM business"), 1);
     p_stop(&t);
@@ -232,7 +232,7 @@ START_TEST(a_transaction_left_open_delays_its_own_task_only)
         .steps = {COMPLETE_LEAVE_OPEN, COMPLETE_NOT_AT_ALL, COMPLETE_NOT_AT_ALL, COMPLETE_NOT_AT_ALL},
         .verdicts = {_i ? NQ_RETRY : NQ_DONE, NQ_DONE, NQ_DONE, NQ_DONE}};
     const bool commits = _i < 2;
-    nq_worker_counts c;
+    nq_worker_totals c;
     p_thread t;
     if (T_SQLITE)
         return; /* its one write lock is everybody's */
@@ -241,16 +241,16 @@ START_TEST(a_transaction_left_open_delays_its_own_task_only)
     nq_id id = T_ADD(q, .type = "t");
     p_start(&t, p_new(q, NULL, complete_handler, &plan));
     t_await(&plan.began, 20);
-    T_WAIT((nq_worker_count(t.p, &c), c.running == 0), 20);
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.running == 0), 20);
     const int64_t start = t_mono();
     for (int i = 0; i < 50; i++)
         T_ADD(q, .type = "other", .unique = NQ_UNIQUE_NONE);
-    T_WAIT((nq_worker_count(t.p, &c), c.done == 50), 20);
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.done == 50), 20);
     ck_assert_int_lt(t_mono() - start, NQ_SECONDS(5) * T_SLOW_FACTOR);
     ck_assert_int_eq(t_state(q, id), NQ_STATE_RUNNING);
     t_run(plan.kept, commits ? "COMMIT" : "ROLLBACK");
     T_WAIT(t_state(q, id) == -1, 20);
-    T_WAIT((nq_worker_count(t.p, &c), c.done == 51), 20);
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.done == 51), 20);
     ck_assert_uint_eq(c.retried, commits ? 0 : 1);
     ck_assert_uint_eq(c.lease_lost, 0);
     p_stop(&t);
@@ -263,7 +263,7 @@ END_TEST
 START_TEST(a_shutdown_does_not_wait_for_a_transaction_left_open)
 {
     struct complete_plan plan = {.steps = {COMPLETE_LEAVE_OPEN}, .verdicts = {NQ_DONE}};
-    nq_worker_counts c;
+    nq_worker_totals c;
     p_thread t;
     complete_init(&plan);
     nq_close(complete_open());
@@ -272,7 +272,7 @@ START_TEST(a_shutdown_does_not_wait_for_a_transaction_left_open)
     nq_id id = T_ADD(q, .type = "t");
     p_start(&t, p_new(q, P_OPTIONS(.cancel_grace_us = NQ_SECONDS(1)), complete_handler, &plan));
     t_await(&plan.began, 20);
-    T_WAIT((nq_worker_count(t.p, &c), c.running == 0), 20);
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.running == 0), 20);
     const int64_t start = t_mono();
     nq_worker_stop(t.p);
     ck_assert_int_eq(p_join(&t), NQ_ECONFLICT);
@@ -290,7 +290,7 @@ START_TEST(a_follow_up_comes_after_it)
     struct complete_plan plan = {
         .steps = {COMPLETE_COMMIT, COMPLETE_COMMIT, COMPLETE_COMMIT, COMPLETE_COMMIT}, .waits = true};
     p_thread t;
-    nq_worker_counts c;
+    nq_worker_totals c;
     complete_init(&plan);
     nq *q = complete_open();
     T_ADD(q, .type = "t");
@@ -299,7 +299,7 @@ START_TEST(a_follow_up_comes_after_it)
     T_ANSWERS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t"), NULL, &t_last), NQ_DUPLICATE);
     t_post(&plan.go);
     t_post(&plan.go);
-    T_WAIT((nq_worker_count(t.p, &c), c.done == 2), 20);
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.done == 2), 20);
     p_stop(&t);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM business"), 2);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);

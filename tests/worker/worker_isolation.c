@@ -410,9 +410,9 @@ START_TEST(each_misdeed_costs_one_attempt_of_one_task)
         add_healthy(q, 50);
     }
     add_healthy(q, 1000 - expected * 50);
-    nq_worker_counts counts;
+    nq_worker_totals counts;
     T_OK(nq_worker_run(p, &t_last));
-    nq_worker_count(p, &counts);
+    nq_worker_stats(p, &counts, sizeof counts);
     nq_worker_free(p);
     ck_assert_int_eq(p_load(count), 1000);
     ck_assert_uint_eq(counts.done, 1000);

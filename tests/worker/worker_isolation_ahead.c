@@ -63,7 +63,7 @@ START_TEST(tasks_behind_one_that_kills_its_child_lose_no_attempt)
     int *runs = p_shared(N * sizeof *runs);
     static nq_task_spec specs[N];
     static char payloads[N][16];
-    nq_worker_counts counts;
+    nq_worker_totals counts;
     nq *q = t_open();
     nq_worker *p =
         p_new(q, P_OPTIONS(.concurrency = 3, .drain = NQ_DRAIN_ALL, .retry_policy = p_soon), NULL, NULL);
@@ -75,7 +75,7 @@ START_TEST(tasks_behind_one_that_kills_its_child_lose_no_attempt)
     }
     T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, N, NULL, NULL, &t_last));
     T_OK(nq_worker_run(p, &t_last));
-    nq_worker_count(p, &counts);
+    nq_worker_stats(p, &counts, sizeof counts);
     nq_worker_free(p);
     for (int i = 0; i < N; i++)
         ck_assert_msg(runs[i] == (i % 50 == 7 ? 2 : 1), "task %d ran %d times", i, runs[i]);
@@ -132,17 +132,17 @@ static int64_t die_meanwhile(unsigned attempt, const nq_task *task, void *udata)
 {
     struct dying *d = udata;
     const int64_t until = t_mono() + NQ_MS(20);
-    nq_worker_counts before, now;
+    nq_worker_totals before, now;
     (void)attempt, (void)task;
     while (!p_load(&d->second) || !is_idle(d->child))
         if (t_mono() > until)
             return NQ_MS(5); /* it was not sent along, or has no worker: not in this round */
     kill(d->child, SIGKILL);
-    nq_worker_count(d->p, &before);
+    nq_worker_stats(d->p, &before, sizeof before);
     if (nq_enqueue(d->q, NQ_OWN_TX, NQ_TASK(.type = "t", .payload = "third", .payload_size = 5), NULL, NULL))
         return NQ_MS(5);
     do
-        nq_worker_count(d->p, &now);
+        nq_worker_stats(d->p, &now, sizeof now);
     while (now.claimed == before.claimed && t_mono() < until);
     while (kill(d->child, 0) == 0 && t_mono() < until)
         ;
@@ -157,7 +157,7 @@ START_TEST(what_a_child_answered_before_it_died_counts)
     nq *q = d->q = t_open();
     nq_worker *p = d->p =
         p_new(q, P_OPTIONS(.concurrency = 1, .retry_policy = die_meanwhile, .retry_udata = d), NULL, NULL);
-    nq_worker_counts counts;
+    nq_worker_totals counts;
     p_thread t;
     int warmed = 0;
     T_OK(nq_worker_handle(p, "t", dying, d, P_ISOLATED(.nice = 0), &t_last));
@@ -174,7 +174,7 @@ START_TEST(what_a_child_answered_before_it_died_counts)
         T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 10);
         ck_assert_int_eq(p_load(&d->runs), round);
     }
-    nq_worker_count(p, &counts);
+    nq_worker_stats(p, &counts, sizeof counts);
     ck_assert_uint_eq(counts.retried, AHEAD_ROUNDS);
     p_stop(&t);
     nq_close(q);

@@ -59,8 +59,8 @@ static nq *steer_open(const char *option)
 
 static uint64_t steer_cancelled(const nq_worker *p)
 {
-    nq_worker_counts c;
-    nq_worker_count(p, &c);
+    nq_worker_totals c;
+    nq_worker_stats(p, &c, sizeof c);
     ck_assert_uint_eq(c.retried + c.dead + c.snoozed + c.released + c.lease_lost, 0);
     return c.cancelled;
 }
@@ -358,7 +358,7 @@ START_TEST(cancelling_races_with_every_end)
     static int numbers[N];
     nq_task_spec *specs = calloc(N, sizeof *specs);
     nq_id *ids = calloc(N, sizeof *ids);
-    nq_worker_counts c;
+    nq_worker_totals c;
     p_thread t;
     uint64_t seed = t_seed();
     nq *q = t_open(), *other = t_open();
@@ -388,7 +388,7 @@ START_TEST(cancelling_races_with_every_end)
         T_OK(nq_get(other, ids[i], steer_generation, &raced[i].generation, &t_last));
     }
     T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 30);
-    T_WAIT((nq_worker_count(p, &c),
+    T_WAIT((nq_worker_stats(p, &c, sizeof c),
             c.claimed == c.done + c.retried + c.snoozed + c.dead + c.released + c.cancelled),
            20);
     printf("%llu of %d cancelled while they ran\n", (unsigned long long)c.cancelled, N);

@@ -37,8 +37,8 @@ START_TEST(done_runs_each_task_once_and_deletes_it)
         T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
     nq_worker *p = p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE), p_count, &n);
     T_OK(nq_worker_run(p, &t_last));
-    nq_worker_counts c;
-    nq_worker_count(p, &c);
+    nq_worker_totals c;
+    nq_worker_stats(p, &c, sizeof c);
     nq_worker_free(p);
     ck_assert_int_eq(n, 250);
     ck_assert_uint_eq(c.claimed, 250);
