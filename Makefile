@@ -18,6 +18,10 @@ demo: build-deps all
 test: test-deps
 	@tools/test
 
+# One program, case or test: make check T=claim
+check: test-deps
+	@tools/check "$(T)"
+
 FAULT = tests/fault/load tests/fault/load-nofence tests/fault/wrong_clock.so
 fault: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
@@ -71,4 +75,4 @@ install: all
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench bench-peers build-deps test-deps install clean
+.PHONY: all demo test check fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench bench-peers build-deps test-deps install clean
