@@ -4,6 +4,9 @@
 # `make fuzz` try what nobody thinks of, `make bench` measures.
 
 BUILD ?= build
+PREFIX ?= /usr/local
+# Python leaves no __pycache__ in the tree.
+export PYTHONDONTWRITEBYTECODE = 1
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -69,10 +72,19 @@ build-deps:
 test-deps:
 	@tools/deps test
 
+# The library goes where the linker of this distribution looks; ldconfig follows, unless DESTDIR is set.
 install: all
-	@ninja -C $(BUILD) install
+	@tools/install $(BUILD) $(PREFIX)
+
+uninstall:
+	@ninja -C $(BUILD) --quiet uninstall
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
+
+# The blocks of docs/install.md in a Debian that has nothing but its base; as root, with debootstrap.
+test-install:
+	@tests/install $(or $(SUITE),bookworm)
 
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test check fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench bench-peers build-deps test-deps install clean
+.PHONY: all demo test check fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench bench-peers build-deps test-deps install uninstall test-install clean

@@ -187,10 +187,10 @@ static void latency_process_sqlite(bench *b)
  */
 static void latency_course(bench *b, const bench_shared *s, size_t n, double seconds, const char *row)
 {
-    enum { PARTS = 10 };
-    for (size_t part = 0; part < PARTS; part++)
-        latency_add(b, s, n * part / PARTS, n * (part + 1) / PARTS, row, "nanoq",
-                    seconds * (double)(part + 1) / PARTS);
+    const size_t parts = 10;
+    for (size_t part = 0; part < parts; part++)
+        latency_add(b, s, n * part / parts, n * (part + 1) / parts, row, "nanoq",
+                    seconds * (double)(part + 1) / (double)parts);
 }
 
 /* Rate of handled tasks. At rate 0 the producer sends what the worker keeps up with. */

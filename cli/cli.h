@@ -21,7 +21,8 @@ enum cli_exit {
     CLI_USAGE = 2,
     CLI_NOT_FOUND = 3,
     CLI_DUPLICATE = 4,
-    CLI_UNAVAILABLE = 69 /* EX_UNAVAILABLE of sysexits.h */
+    CLI_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h */
+    CLI_DENIED = 77       /* EX_NOPERM */
 };
 
 enum cli_format { CLI_TABLE, CLI_JSON, CLI_TSV };

@@ -80,6 +80,8 @@ int cli_exit_of(int code)
         return CLI_DUPLICATE;
     case NQ_EUNAVAILABLE:
         return CLI_UNAVAILABLE;
+    case NQ_EDENIED:
+        return CLI_DENIED;
     default:
         return CLI_FAILURE;
     }
@@ -97,8 +99,8 @@ int cli_fail(const nq_err *err)
 
 int cli_worse(int a, int b)
 {
-    static const int order[] = {CLI_OK,    CLI_DUPLICATE, CLI_NOT_FOUND,
-                                CLI_USAGE, CLI_FAILURE,   CLI_UNAVAILABLE};
+    static const int order[] = {CLI_OK,      CLI_DUPLICATE, CLI_NOT_FOUND,  CLI_USAGE,
+                                CLI_FAILURE, CLI_DENIED,    CLI_UNAVAILABLE};
     int worst = a;
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         if (order[i] == a || order[i] == b) {

@@ -245,6 +245,10 @@ static void table_list(const struct table *t)
         size_t wide = text_width(t->cells[i].p, t->cells[i].n);
         width[i % n] = wide > width[i % n] ? wide : width[i % n];
     }
+    if (t->ncells == 0) {
+        puts("no tasks");
+        return;
+    }
     for (size_t i = 0; i + 1 < n; i++) {
         used += width[i] + 2;
     }

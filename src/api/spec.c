@@ -82,7 +82,7 @@ static void spec_zeros(nq_task_spec *s)
 
 int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out, nq_err *err)
 {
-    nq_task_spec s;
+    nq_task_spec s = {0}; /* gcc at -O3 does not see that the copy fills it */
     int rc = nq_options_copy(&s, sizeof(s), spec, "nq_task_spec", err);
 
     if (rc == NQ_OK)

@@ -79,10 +79,13 @@ static int move_cancel(nq_conn *c, struct move_task *m, nq_err *err)
     return code ? code : move_by_id(c, "DELETE FROM {tasks} WHERE id = ?", m->id, err);
 }
 
+static const char *move_verb(enum nq_move move)
+{
+    return move == NQ_MOVE_RETRY ? "retried" : move == NQ_MOVE_CANCEL ? "cancelled" : "deleted";
+}
+
 static int move_task(nq_conn *c, void *arg, nq_err *err)
 {
-    static const char *const verbs[] = {
-        [NQ_MOVE_RETRY] = "retried", [NQ_MOVE_CANCEL] = "cancelled", [NQ_MOVE_DELETE] = "deleted"};
     struct move_task *m = arg;
     int code = move_find(c, m->id, &m->state, err);
     m->asked = false; /* it may be the second try */
@@ -92,7 +95,7 @@ static int move_task(nq_conn *c, void *arg, nq_err *err)
         return nq_absent(m->id, err);
     if (nq_state_move((enum nq_state)m->state, m->move) == -1)
         return nq_err_set(err, NQ_ESTATE, "task %lld is %s and cannot be %s", (long long)m->id,
-                          nq_state_name(m->state), verbs[m->move]);
+                          nq_state_name(m->state), move_verb(m->move));
     if (m->move == NQ_MOVE_RETRY)
         return move_retry(c, m, err);
     if (m->move == NQ_MOVE_CANCEL)

@@ -6,7 +6,8 @@
 #define DURATION_MAX_TIME ((int64_t)253402300799999999) /* 9999-12-31T23:59:59.999999Z */
 #define DURATION_HELP     "allowed are numbers with ms, s, m, h or d (250ms, 5s, 1.5h, 1h30m), or plain seconds"
 #define DURATION_FORMS                                                                                       \
-    "allowed are 2026-01-31T12:00:00Z, 2026-01-31T12:00:00.5+02:00, 2026-01-31, @1769860800"
+    "allowed are 2026-01-31T12:00:00Z, 2026-01-31 12:00, 2026-01-31T12:00:00.5+02:00, 2026-01-31, "          \
+    "@1769860800"
 
 static bool duration_digit(char c)
 {
@@ -159,10 +160,10 @@ static bool duration_zone(const char **p, int64_t *offset_us)
     return **p == '\0';
 }
 
-/* YYYY-MM-DD[THH:MM:SS[.f][zone]]; may lie outside the range by its offset. */
+/* YYYY-MM-DD[THH:MM[:SS[.f]][zone]]; may lie outside the range by its offset. */
 static bool duration_calendar(const char *p, int64_t *us)
 {
-    int64_t year, month, day, hour, minute, second, fraction, offset;
+    int64_t year, month, day, hour, minute, second = 0, fraction = 0, offset;
 
     if (!duration_field(&p, 4, 1970, 9999, '-', &year) || !duration_field(&p, 2, 1, 12, '-', &month) ||
         !duration_field(&p, 2, 1, duration_month_days(year, month), 0, &day))
@@ -173,9 +174,14 @@ static bool duration_calendar(const char *p, int64_t *us)
     if (*p != 'T' && *p != ' ')
         return false;
     p++;
-    if (!duration_field(&p, 2, 0, 23, ':', &hour) || !duration_field(&p, 2, 0, 59, ':', &minute) ||
-        !duration_field(&p, 2, 0, 59, 0, &second) || !duration_fraction(&p, &fraction) ||
-        !duration_zone(&p, &offset))
+    if (!duration_field(&p, 2, 0, 23, ':', &hour) || !duration_field(&p, 2, 0, 59, 0, &minute))
+        return false;
+    if (*p == ':') {
+        p++;
+        if (!duration_field(&p, 2, 0, 59, 0, &second) || !duration_fraction(&p, &fraction))
+            return false;
+    }
+    if (!duration_zone(&p, &offset))
         return false;
     *us += NQ_HOURS(hour) + NQ_MINUTES(minute) + NQ_SECONDS(second) + fraction - offset;
     return true;

@@ -27,6 +27,16 @@ static const nq_driver *store_driver(const char *scheme)
     return NULL;
 }
 
+static int store_no_driver(const char *scheme, nq_err *err)
+{
+    const bool mysql = strcmp(scheme, "mysql") == 0;
+    if (!mysql && strcmp(scheme, "sqlite") != 0)
+        return nq_err_set(err, NQ_EURL, "this library has no driver for %.20s: URLs", scheme);
+    return nq_err_set(err, NQ_EUNSUPPORTED,
+                      "this library was built without the store for %s: URLs: compile it with -DNQ_WITH_%s",
+                      scheme, mysql ? "MYSQL" : "SQLITE");
+}
+
 /* Every documented option but prefix and hints: for the message that lists a driver's. */
 static const char *const store_options[] = {
     "socket",          "password_file", "password_env",  "tls",          "tls_ca",
@@ -71,11 +81,7 @@ NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err)
     if ((code = nq_url_parse(&s->url, url, err)))
         return code;
     if (!(s->driver = store_driver(s->url.scheme)))
-        return nq_err_set(err,
-                          strcmp(s->url.scheme, "mysql") == 0 || strcmp(s->url.scheme, "sqlite") == 0
-                              ? NQ_EUNSUPPORTED
-                              : NQ_EURL,
-                          "this library has no driver for %.20s: URLs", s->url.scheme);
+        return store_no_driver(s->url.scheme, err);
     for (size_t i = 0; i < s->url.noptions; i++) {
         const char *name = s->url.options[i].name;
         if (strcmp(name, "prefix") != 0 && strcmp(name, "hints") != 0 && !s->driver->option(name))

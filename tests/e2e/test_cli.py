@@ -104,7 +104,7 @@ class Usage(Base):
         self.assertRegex(self.run_nanoq("--version"), rb"^nanoq \d+\.\d+\.\d+\n$")
         self.assertEqual(self.run_nanoq("version"), self.run_nanoq("-V"))
         out = self.run_nanoq("help")
-        for word in (b"migrate", b"add", b"work", b"69", b"NANOQ_DB"):
+        for word in (b"migrate", b"add", b"work", b"69", b"77", b"NANOQ_DB"):
             self.assertIn(word, out)
         self.assertNotIn(b"demo-worker", out)
         for command in "migrate add work list show retry cancel delete stats bench demo".split():
@@ -182,6 +182,8 @@ class Usage(Base):
         self.add("a", env={"NANOQ_DB": other})
         self.assertEqual(len(self.json("--db", other, "list")), 1)
         self.assertEqual(self.json("list"), [])
+        self.assertEqual(self.run_nanoq("list"), b"no tasks\n")
+        self.assertEqual(self.run_nanoq("stats"), b"no tasks\n")
         self.assertEqual(os.stat(self.path("state/nanoq")).st_mode & 0o777, 0o700)
         home = dict(XDG_STATE_HOME="relative", HOME=self.path("a home?#%"))
         os.mkdir(home["HOME"])
@@ -200,6 +202,7 @@ class Add(Base):
         self.assertEqual((t["type"], t["payload"], t["queue"], t["priority"], t["timeout"], t["max_retries"],
                           t["run_at"], t["state"]),
                          ("email", '{"to": 1}', "mail", -5, 90, 0, "2040-01-31T10:00:00.000000Z", "waiting"))
+        self.assertEqual(self.show(self.add("soon", "--at", "2040-12-01 10:00"))["run_at"], "2040-12-01T10:00:00.000000Z")
         t = self.show(self.add("nothing"))
         self.assertEqual((t["payload"], t["queue"], t["timeout"], t["max_retries"]), ("", "default", 60, 10))
 

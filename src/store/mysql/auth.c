@@ -154,8 +154,8 @@ static struct mysql_auth_plugin *mysql_auth_make(const char *what,
     struct mysql_auth_plugin *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
-    snprintf(name, sizeof name, "nanoq_%s_%010llx", what,
-             (unsigned long long)nq_random(((uint64_t)1 << 40) - 1));
+    snprintf(name, sizeof name, "nanoq_%s_%09llx", what,
+             (unsigned long long)nq_random(((uint64_t)1 << 36) - 1));
     p->type = MYSQL_AUTH_TYPE;
     p->interface_version = 0x0100;
     p->name = strdup(name);

@@ -88,8 +88,9 @@ NQ_PRIVATE bool nq_limits_same(const nq_limits *a, const nq_limits *b)
 
 /* ---- In the child ---- */
 
-/* Lower both limits, or the soft one alone; what the process is allowed already is never raised. */
-static int limits_set(__rlimit_resource_t what, rlim_t value, bool hard)
+/* Lower both limits, or the soft one alone; what the process is allowed already is never raised. (glibc has
+ * an enum of its own for `what`, musl an int.) */
+static int limits_set(unsigned what, rlim_t value, bool hard)
 {
     struct rlimit r;
     if (getrlimit(what, &r) != 0)
