@@ -11,6 +11,10 @@
  * any statement leaves: mysql_insert_id, mysql_affected_rows and mysql_error of conn are overwritten. conn
  * must not have an unread result (mysql_use_result) pending.
  *
+ * Your session's settings apply; none bends what is added, but with unique_checks=0 InnoDB may take a second
+ * task of one unique key, and with autocommit=0 or completion_type=1 a transaction is open all the time: what
+ * you enqueue waits for your next COMMIT. docs/session.md has them all.
+ *
  * The code below is compiled in your unit, against the client library whose headers you include: libmariadb
  * and libmysqlclient both work, whichever libnanoq itself was built with. Include your client's mysql.h first
  * where it is not found as <mysql.h>.

@@ -16,6 +16,24 @@ struct t_conn {
 static char harness_user[64], harness_password[64], harness_host[128];
 static unsigned harness_port;
 
+/* What stands beside the library in a test is an ordinary session, whatever the server makes of others: it
+ * may be set up to disturb them, see tests/store/hostile.sql. */
+static const char harness_session[] =
+    "SET NAMES utf8mb4, SESSION "
+    "sql_mode='STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',"
+    "SESSION completion_type=0, SESSION autocommit=1, SESSION sql_select_limit=18446744073709551615,"
+    "SESSION sql_big_selects=1, SESSION sql_safe_updates=0, SESSION sql_auto_is_null=0, SESSION "
+    "unique_checks=1,"
+    "SESSION wait_timeout=28800, SESSION net_read_timeout=30, SESSION net_write_timeout=60,"
+    "SESSION lock_wait_timeout=86400, SESSION default_storage_engine=InnoDB, SESSION sql_buffer_result=0,"
+    "SESSION optimizer_switch='mrr=off,index_condition_pushdown=on'"
+    "/*!80013 , SESSION transaction_isolation='REPEATABLE-READ'*/"
+    "/*M!100600 , SESSION tx_isolation='REPEATABLE-READ', SESSION tx_read_only=0, SESSION "
+    "max_statement_time=0,"
+    " SESSION check_constraint_checks=1, SESSION idle_transaction_timeout=0,"
+    " SESSION idle_readonly_transaction_timeout=0, SESSION idle_write_transaction_timeout=0,"
+    " SESSION tmp_disk_table_size=18446744073709551615*/";
+
 static MYSQL *harness_mysql(const char *database)
 {
     unsigned timeout = 20;
@@ -32,6 +50,11 @@ static MYSQL *harness_mysql(const char *database)
         return NULL;
     }
     t_is_mariadb = strstr(mysql_get_server_info(my), "MariaDB") != NULL;
+    if (mysql_query(my, harness_session)) {
+        fprintf(stderr, "test server: %s: %s\n", harness_session, mysql_error(my));
+        mysql_close(my);
+        return NULL;
+    }
     return my;
 }
 

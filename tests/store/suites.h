@@ -25,5 +25,6 @@ Suite *suite_attempts(void);
 Suite *suite_held(void);
 Suite *suite_galera(void);
 Suite *suite_hostile(void);
+Suite *suite_session(void);
 
 #endif

@@ -79,7 +79,9 @@ static int mysql_db_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
     if (nq_mysql_of(conn)->galera)
         return NQ_OK; /* named locks do not exist there; lock_probe says "cannot tell" */
     snprintf(suffix, sizeof suffix, "%" PRIu64, id);
-    const int rc = mysql_db_lock(conn, "GET_LOCK", suffix, &got, err);
+    int rc = nq_mysql_lasting(nq_mysql_of(conn), err);
+    if (rc == NQ_OK)
+        rc = mysql_db_lock(conn, "GET_LOCK", suffix, &got, err);
     if (rc == NQ_OK && got != 1)
         return nq_err_set(err, NQ_ECONFLICT, "another connection holds the lock of worker %" PRIu64, id);
     return rc;

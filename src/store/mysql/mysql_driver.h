@@ -26,8 +26,8 @@ typedef struct nq_mysql_data {
     unsigned connect_timeout, read_timeout, write_timeout; /* whole seconds */
     char *tasks, *followups;                               /* quoted table names */
     char *full_tasks, *full_followups; /* with the database, for the caller's connection */
-    char lock_name[40];
-    size_t packet;            /* the server's max_allowed_packet, from the first connection on */
+    char lock_name[40];                /* from the first connection on */
+    size_t packet;                     /* the server's max_allowed_packet, from the first connection on */
     bool limited;             /* s->max_payload was checked against the server, at the first connection */
     bool returns;             /* the server has DELETE ... RETURNING, since then */
     bool rollback_on_timeout; /* the server's innodb_rollback_on_timeout, since then */
@@ -88,9 +88,14 @@ NQ_PRIVATE int nq_mysql_connect(nq_store *s, nq_conn **out, nq_err *err);
 NQ_PRIVATE void nq_mysql_disconnect(nq_conn *c);
 NQ_PRIVATE bool nq_mysql_usable(nq_conn *c);
 NQ_PRIVATE int nq_mysql_socket(nq_conn *c);
+
+/* ---- session.c: ask the server what it is, and set up the session; the first time also nq_mysql_data. */
+NQ_PRIVATE int nq_mysql_session(nq_mysql_conn *c, nq_err *err);
 /* Before the first transaction: a client that is stopped inside of one would hide the rows it locked until
  * the server drops it, so have that done soon. Not at once, it makes each INSERT of a producer 3 % slower. */
 NQ_PRIVATE int nq_mysql_guard(nq_mysql_conn *c, nq_err *err);
+/* Before a lock is taken that has to outlast a client that is stopped. */
+NQ_PRIVATE int nq_mysql_lasting(nq_mysql_conn *c, nq_err *err);
 /* Seconds that the server may wait for a lock, so that it answers before the read timeout. */
 NQ_PRIVATE unsigned nq_mysql_wait(const nq_store *s, unsigned most);
 /* May a server of this VERSION() be used? Tells MariaDB from MySQL. */
