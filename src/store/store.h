@@ -482,7 +482,8 @@ struct nq_driver {
      */
     int (*connect)(nq_store *s, nq_conn **out, nq_err *err);
     void (*disconnect)(nq_conn *c);
-    bool (*usable)(nq_conn *c); /* a pooled connection that was idle: not closed by the server? No wait. */
+    bool (*usable)(nq_conn *c); /* one that was idle: not closed by the server, its files and lock still those
+                                   of its name? No wait. */
 
     /* One statement, ?-parameters bound, `sql` already expanded. Codes: NQ_EDUPLICATE (unique violation),
      * NQ_ECONFLICT (deadlock, lock timeout, busy: the transaction is gone), NQ_EUNAVAILABLE (connection
@@ -522,8 +523,8 @@ struct nq_driver {
     int (*lock_hold)(nq_conn *c, uint64_t id, nq_err *err);
     void (*lock_drop)(nq_conn *c, uint64_t id);
     int (*lock_probe)(nq_conn *c, const uint64_t ids[], size_t n, int8_t free_out[], nq_err *err);
-    /* How long ago at least the server started, and with that dropped every lock; NULL: there is none to
-     * start. */
+    /* How long ago at least every lock was dropped, because the server started or the file that carries them
+     * was made; NULL: that does not happen. */
     int (*uptime)(nq_conn *c, int64_t *us, nq_err *err);
 
     /* One migration at a time over all processes. */

@@ -26,5 +26,6 @@ Suite *suite_held(void);
 Suite *suite_galera(void);
 Suite *suite_hostile(void);
 Suite *suite_session(void);
+Suite *suite_files(void);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SQLite: connecting, statements, error mapping. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -144,7 +145,7 @@ static int sqlite_conn_path(const char *path, char **out, nq_err *err)
 
 static int sqlite_conn_flags(const nq_sqlite_data *d)
 {
-    return SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
+    return SQLITE_OPEN_READWRITE | (d->made ? 0 : SQLITE_OPEN_CREATE) | SQLITE_OPEN_NOMUTEX |
            (d->memory ? SQLITE_OPEN_URI : 0);
 }
 
@@ -221,11 +222,35 @@ static bool sqlite_conn_parent_exists(const char *file)
     return there;
 }
 
+/* The WAL lies beside the name that a file was opened by. By two names there are two of them, and what is
+ * committed by one is not seen by the other, and overwritten. By name, as in nq_sqlite_identity. */
+static int sqlite_conn_one_name(const char *file, nq_err *err)
+{
+    struct stat st;
+    if (stat(file, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1)
+        return nq_err_set(err, NQ_EUNSUPPORTED,
+                          "%s has %llu names (hard links): used by two of them its tasks would be lost; "
+                          "keep one, and make others symbolic links",
+                          file, (unsigned long long)st.st_nlink);
+#ifdef STATX_ATTR_MOUNT_ROOT
+    struct statx x;
+    if (statx(AT_FDCWD, file, 0, STATX_BASIC_STATS, &x) == 0 && S_ISREG(x.stx_mode) &&
+        (x.stx_attributes_mask & x.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+        return nq_err_set(
+            err, NQ_EUNSUPPORTED,
+            "%s is a mount of the file alone, which has another name elsewhere: used by both its "
+            "tasks would be lost; mount its directory",
+            file);
+#endif
+    return NQ_OK;
+}
+
 /* sqlite3_open_v2 failed: say which of the many reasons it was. */
 static int sqlite_conn_open_error(nq_sqlite_conn *c, const char *file, nq_err *err)
 {
     const int saved = c->db ? sqlite3_system_errno(c->db) : ENOMEM;
     const int rc = c->db ? sqlite3_extended_errcode(c->db) : SQLITE_NOMEM;
+    const nq_sqlite_data *d = c->base.store->data;
     struct stat st;
     int code = NQ_EDENIED;
 
@@ -241,6 +266,8 @@ static int sqlite_conn_open_error(nq_sqlite_conn *c, const char *file, nq_err *e
         code = nq_err_sys(err, NQ_EDENIED, saved, "cannot open %s", file);
     else if (saved == EROFS)
         code = nq_err_sys(err, NQ_EREADONLY, saved, "cannot open %s", file);
+    else if (d->made && stat(file, &st) != 0 && errno == ENOENT)
+        code = nq_err_set(err, NQ_ENODB, "%s is gone: it was deleted or moved while it was in use", file);
     else if (saved != ENOENT && saved != 0)
         code = nq_err_sys(err, NQ_ESYSTEM, saved, "cannot open %s", file);
     else if (!sqlite_conn_parent_exists(file))
@@ -326,7 +353,7 @@ static int sqlite_conn_setup(nq_sqlite_conn *c, nq_err *err)
 
 NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err)
 {
-    const nq_sqlite_data *d = s->data;
+    nq_sqlite_data *d = s->data;
     nq_sqlite_conn *c = calloc(1, sizeof(*c));
     nq_err why = {0};
     int code;
@@ -335,6 +362,10 @@ NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err)
         return nq_err_nomem(err);
     c->base.store = s;
     c->lock_fd = -1;
+    if (!d->memory && (code = sqlite_conn_one_name(d->file, err))) {
+        nq_sqlite_disconnect(&c->base);
+        return code;
+    }
     if (sqlite3_open_v2(d->file, &c->db, sqlite_conn_flags(d), NULL) != SQLITE_OK) {
         code = sqlite_conn_open_error(c, d->file, err);
     } else if ((code = sqlite_conn_setup(c, &why))) {
@@ -346,6 +377,8 @@ NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err)
         nq_sqlite_disconnect(&c->base);
         return code;
     }
+    if (!d->made) /* the first one: while the store is opened, by one thread */
+        d->made = !d->memory;
     *out = &c->base;
     return NQ_OK;
 }
@@ -365,11 +398,14 @@ NQ_PRIVATE void nq_sqlite_disconnect(nq_conn *conn)
     free(c);
 }
 
-/* A file that was deleted or replaced would swallow what we write to it. */
+/* A file that was deleted or replaced would swallow what we write to it, and a lock on another lock file than
+ * the others' says nothing. */
 NQ_PRIVATE bool nq_sqlite_usable(nq_conn *conn)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     int moved = 0;
+    if (nq_sqlite_lock_strayed(c))
+        return false;
     return sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || !moved;
 }
 

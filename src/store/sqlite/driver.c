@@ -397,6 +397,7 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .lock_hold = nq_sqlite_lock_hold,
     .lock_drop = nq_sqlite_lock_drop,
     .lock_probe = nq_sqlite_lock_probe,
+    .uptime = nq_sqlite_uptime,
     .migrate_lock = sqlite_migrate_lock,
     .migrate_unlock = sqlite_migrate_unlock,
     .identity = nq_sqlite_identity,

@@ -12,6 +12,8 @@
  * each connection opens the file for itself, so that two handles of one process see each other too, and
  * closing one releases nothing of another's (as classic POSIX locks would; for the same reason the
  * database file itself is never opened here). The file is never unlinked: a new one would be another lock.
+ * Where somebody else does that, whoever holds a lock sees that the path leads elsewhere (nq_sqlite_usable),
+ * and locks anew; till then a new file is like a server that has just started, see nq_sqlite_uptime.
  */
 
 static bool sqlite_lock_possible(const nq_sqlite_conn *c)
@@ -49,16 +51,37 @@ static int sqlite_lock_make(const char *path, const char *database)
     }
 }
 
+static void sqlite_lock_path(const nq_sqlite_conn *c, nq_buf *path)
+{
+    nq_buf_str(path, sqlite3_db_filename(c->db, "main")); /* symbolic links resolved */
+    nq_buf_str(path, "-nanoq-lock");
+}
+
+/* Does the path lead to another file than the one whose locks we hold and see, or to none? */
+NQ_PRIVATE bool nq_sqlite_lock_strayed(const nq_sqlite_conn *c)
+{
+    struct stat ours, there;
+    nq_buf path = {0};
+    bool strayed = false;
+    if (c->lock_fd < 0)
+        return false;
+    sqlite_lock_path(c, &path);
+    if (!path.failed && fstat(c->lock_fd, &ours) == 0)
+        strayed = stat(path.p, &there) != 0 ? errno == ENOENT || errno == ENOTDIR
+                                            : ours.st_dev != there.st_dev || ours.st_ino != there.st_ino;
+    nq_buf_free(&path);
+    return strayed;
+}
+
 static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
 {
-    const char *database = sqlite3_db_filename(c->db, "main"); /* symbolic links resolved */
+    const char *database = sqlite3_db_filename(c->db, "main");
     nq_buf path = {0};
     int code = NQ_OK;
 
     if (c->lock_fd >= 0)
         return NQ_OK;
-    nq_buf_str(&path, database);
-    nq_buf_str(&path, "-nanoq-lock");
+    sqlite_lock_path(c, &path);
     if (path.failed) {
         code = nq_err_nomem(err);
     } else {
@@ -69,6 +92,25 @@ static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
     }
     nq_buf_free(&path);
     return code;
+}
+
+/* Who has not beaten since the lock file was made may have been robbed of the one before. It is never written
+ * to, so its time is that of its making. */
+NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err)
+{
+    nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
+    struct stat lock;
+    int code;
+    *us = NQ_DAYS(365);
+    if (!sqlite_lock_possible(c))
+        return NQ_OK;
+    if ((code = sqlite_lock_open(c, err)))
+        return code;
+    if (fstat(c->lock_fd, &lock) == 0)
+        *us = nq_real_us() - (NQ_SECONDS((int64_t)lock.st_mtim.tv_sec) + lock.st_mtim.tv_nsec / 1000);
+    if (*us < 0)
+        *us = 0;
+    return NQ_OK;
 }
 
 static int sqlite_lock_call(int fd, int command, short type, uint64_t id, struct flock *lock)

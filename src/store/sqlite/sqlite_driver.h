@@ -46,6 +46,7 @@ typedef struct nq_sqlite_data {
     sqlite3 *anchor; /* keeps the memory database while no other connection is open */
     int64_t busy_us;
     bool memory, normal;
+    bool made; /* the file was there once: it is not made again in the place of one that is gone */
     /* A claim whose commit failed, but may have taken effect; 0: none. For who has the pool's one connection.
      */
     uint64_t doubt;
@@ -67,6 +68,8 @@ NQ_PRIVATE void nq_sqlite_rollback(nq_conn *conn);
 NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                  int results[], nq_err *err);
 NQ_PRIVATE int nq_sqlite_lock_hold(nq_conn *conn, uint64_t id, nq_err *err);
+NQ_PRIVATE bool nq_sqlite_lock_strayed(const nq_sqlite_conn *c);
+NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err);
 NQ_PRIVATE void nq_sqlite_lock_drop(nq_conn *conn, uint64_t id);
 NQ_PRIVATE int nq_sqlite_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, int8_t free_out[],
                                     nq_err *err);
