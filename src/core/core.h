@@ -75,6 +75,11 @@ NQ_PRIVATE bool nq_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex,
 /* ---- thread.c -- Start a thread of the library's, with the application's signals blocked. */
 NQ_PRIVATE int nq_thread_start(pthread_t *thread, void *(*fn)(void *), void *arg, nq_err *err);
 
+/* ---- atfork.c -- A descriptor that goes with this process and not with a child of fork, where /dev/null
+ * takes its number. A ticket by which to forget it before it is closed; 0: no memory. */
+NQ_PRIVATE uint64_t nq_fork_leaves(int fd);
+NQ_PRIVATE void nq_fork_forgets(uint64_t ticket);
+
 /* ---- random.c -- Not for secrets. Thread-safe. Uniform in 0..bound (inclusive). */
 NQ_PRIVATE uint64_t nq_random(uint64_t bound);
 

@@ -195,6 +195,40 @@ START_TEST(a_killed_process_is_found_by_its_lock_long_before_its_lease)
 }
 END_TEST
 
+/* A host that forks without exec: its child has the lock's descriptor too, unless that is taken from it. */
+static void members_forks(int fd, void *arg)
+{
+    nq *q = t_open();
+    members_join(q, "victim");
+    const pid_t pid = fork();
+    if (pid == 0) {
+        t_tell(fd, (int64_t)getpid());
+        alarm(60);
+        for (;;)
+            pause();
+    }
+    (void)arg;
+    for (;;)
+        pause();
+}
+
+START_TEST(a_child_of_fork_does_not_keep_its_parents_lock)
+{
+    t_child child;
+    t_fork(&child, members_forks, NULL);
+    const pid_t left = (pid_t)t_hear(child.fd, 20);
+    nq *q = t_open();
+    nq_member *m = members_join(q, "watcher");
+    ck_assert_uint_eq(members_watch(m, NQ_SECONDS(60)), 0);
+    t_kill(&child, SIGKILL);
+    ck_assert_int_eq(kill(left, 0), 0);
+    members_until_death(m, members_lease(), 10);
+    ck_assert_int_eq(kill(left, SIGKILL), 0);
+    T_OK(nq_member_leave(m, &t_last));
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_stopped_process_holds_its_lock_but_not_its_lease)
 {
     t_child child;
@@ -358,6 +392,7 @@ Suite *suite_members(void)
     tcase_add_test(c, a_running_task_shows_its_workers_name);
     tcase_add_test(c, the_living_are_left_alone);
     tcase_add_test(c, a_killed_process_is_found_by_its_lock_long_before_its_lease);
+    tcase_add_test(c, a_child_of_fork_does_not_keep_its_parents_lock);
     tcase_add_test(c, a_stopped_process_holds_its_lock_but_not_its_lease);
     tcase_add_test(c, who_was_declared_dead_learns_it_at_the_next_beat);
     tcase_add_test(c, tasks_of_the_dead_are_orphans_and_those_of_the_living_are_not);

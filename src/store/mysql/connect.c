@@ -167,7 +167,8 @@ int nq_mysql_connect(nq_store *s, nq_conn **out, nq_err *err)
     if (rc != NQ_OK)
         goto out;
     fcntl(nq_mysql_socket(&c->base), F_SETFD, FD_CLOEXEC);
-    rc = nq_mysql_session(c, err);
+    c->ticket = nq_fork_leaves(nq_mysql_socket(&c->base));
+    rc = c->ticket ? nq_mysql_session(c, err) : nq_err_nomem(err);
 out:
     if (rc != NQ_OK)
         nq_mysql_disconnect(&c->base);
@@ -185,6 +186,7 @@ void nq_mysql_disconnect(nq_conn *conn)
         shutdown(nq_mysql_socket(conn), SHUT_RDWR);
     for (size_t i = 0; i < NQ_MYSQL_STMTS; i++)
         nq_mysql_forget(&c->stmts[i]);
+    nq_fork_forgets(c->ticket);
     if (c->my)
         mysql_close(c->my);
     free(c);

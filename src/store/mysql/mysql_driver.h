@@ -67,6 +67,7 @@ typedef struct nq_mysql_conn {
     bool sent;         /* the last statement reached the wire: its outcome is unknown if the answer is lost */
     size_t packet;     /* max_allowed_packet */
     int64_t increment; /* auto_increment_increment */
+    uint64_t ticket;   /* of nq_fork_leaves, for the socket */
     uint64_t ticks;
     nq_mysql_stmt stmts[NQ_MYSQL_STMTS];
 } nq_mysql_conn;

@@ -393,8 +393,10 @@ NQ_PRIVATE void nq_sqlite_disconnect(nq_conn *conn)
     for (size_t i = 0; i < NQ_SQLITE_CACHE; i++)
         sqlite3_finalize(c->cache[i].stmt);
     sqlite3_close(c->db);
-    if (c->lock_fd >= 0)
+    if (c->lock_fd >= 0) {
+        nq_fork_forgets(c->lock_ticket);
         close(c->lock_fd);
+    }
     free(c);
 }
 

@@ -89,6 +89,11 @@ static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
         if (c->lock_fd < 0)
             code = nq_err_sys(err, errno == EACCES || errno == EPERM ? NQ_EDENIED : NQ_ESYSTEM, errno,
                               "cannot open the lock file %s", path.p);
+        if (c->lock_fd >= 0 && !(c->lock_ticket = nq_fork_leaves(c->lock_fd))) {
+            close(c->lock_fd);
+            c->lock_fd = -1;
+            code = nq_err_nomem(err);
+        }
     }
     nq_buf_free(&path);
     return code;

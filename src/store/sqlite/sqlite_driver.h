@@ -33,8 +33,9 @@ typedef struct nq_sqlite_conn {
     nq_conn base;
     sqlite3 *db;
     int64_t busy_since;
-    int lock_fd;      /* this connection's own open file description of the lock file, or -1 */
-    uint64_t lock_id; /* whose lock is held through it, or 0 */
+    int lock_fd;          /* this connection's own open file description of the lock file, or -1 */
+    uint64_t lock_ticket; /* of nq_fork_leaves, for lock_fd */
+    uint64_t lock_id;     /* whose lock is held through it, or 0 */
     uint64_t tick;
     sqlite3_stmt *hot[NQ_SQLITE_HOT];
     nq_sqlite_cached cache[NQ_SQLITE_CACHE];
