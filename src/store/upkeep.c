@@ -7,8 +7,8 @@
 struct upkeep_orphans {
     nq_claimed_list list;
     size_t limit;
-    nq_buf queue;          /* the one being looked at, */
-    enum nq_val_type type; /* of this type: SQLite has queues of any, text before bytes */
+    nq_buf queue; /* the one being looked at, */
+    int type;     /* of this type: SQLite has queues of any, text before bytes */
     bool more;
 };
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* What happens under the worker's lock: lists, slots, waking. The ground that its threads stand on. */
+/* What happens under the worker's lock: lists, threads, waking. The ground that its threads stand on. */
 #include "worker.h"
 
 /* ---- Lists of tasks ---- */
 
-NQ_PRIVATE void nq_jobs_init(nq_jobs *l)
+NQ_PRIVATE void nq_task_list_init(nq_task_list *l)
 {
     l->head = NULL;
     l->tail = &l->head;
     l->n = 0;
 }
 
-NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx)
+NQ_PRIVATE void nq_task_list_push(nq_task_list *l, nq_ctx *ctx)
 {
     ctx->next = NULL;
     *l->tail = ctx;
@@ -19,7 +19,7 @@ NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx)
     l->n++;
 }
 
-NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l)
+NQ_PRIVATE nq_ctx *nq_task_list_pop(nq_task_list *l)
 {
     nq_ctx *ctx = l->head;
     if (!ctx)
@@ -32,7 +32,7 @@ NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l)
     return ctx;
 }
 
-NQ_PRIVATE void nq_jobs_unpop(nq_jobs *l, nq_ctx *ctx)
+NQ_PRIVATE void nq_task_list_push_front(nq_task_list *l, nq_ctx *ctx)
 {
     ctx->next = l->head;
     l->head = ctx;
@@ -46,8 +46,8 @@ NQ_PRIVATE void nq_carry_end(nq_worker *w)
 {
     nq_ctx *ctx;
     w->carrying = false;
-    while ((ctx = nq_jobs_pop(&w->along)))
-        nq_jobs_push(&w->ended, ctx);
+    while ((ctx = nq_task_list_pop(&w->along)))
+        nq_task_list_push(&w->ended, ctx);
     if (w->ended.head && w->completer_idle)
         pthread_cond_signal(&w->done_cond);
 }
@@ -56,7 +56,7 @@ NQ_PRIVATE void nq_along_take(nq_worker *w, nq_along *a)
 {
     a->n = 0;
     while (a->n < NQ_FINISH_MAX && w->along.head) {
-        nq_ctx *ctx = nq_jobs_pop(&w->along);
+        nq_ctx *ctx = nq_task_list_pop(&w->along);
         a->outs[a->n] = &ctx->out;
         a->ctx[a->n++] = ctx;
     }
@@ -66,10 +66,10 @@ NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx)
 {
     w->unrecorded++;
     if (w->carrying && ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan) {
-        nq_jobs_push(&w->along, ctx);
+        nq_task_list_push(&w->along, ctx);
         return;
     }
-    nq_jobs_push(&w->ended, ctx);
+    nq_task_list_push(&w->ended, ctx);
     if (w->completer_idle)
         pthread_cond_signal(&w->done_cond);
 }
@@ -82,26 +82,35 @@ NQ_PRIVATE void nq_done_release(nq_worker *w, nq_ctx *ctx)
 
 /* ---- Ready tasks ---- */
 
-NQ_PRIVATE void nq_ready_rouse(nq_worker *w)
+NQ_PRIVATE void nq_ready_wake(nq_worker *w)
 {
-    if (!w->ready.head || w->idle == 0 || w->rousing)
+    if (!w->ready.head || w->idle == 0 || w->waking)
         return;
-    w->rousing = true;
+    w->waking = true;
     pthread_cond_signal(&w->ready_cond);
 }
 
 NQ_PRIVATE void nq_ready_release(nq_worker *w)
 {
     nq_ctx *ctx;
-    while ((ctx = nq_jobs_pop(&w->ready)))
+    while ((ctx = nq_task_list_pop(&w->ready)))
         nq_done_release(w, ctx);
 }
 
 /* ---- How much is held, and how much to claim ---- */
 
+/* Sent to a child, and not begun as far as is known. */
+static size_t board_pipelined(const nq_worker *w)
+{
+    size_t n = 0;
+    for (unsigned i = 0; w->zygote && i < w->opts.concurrency; i++)
+        n += w->threads[i].pipelined.n;
+    return n;
+}
+
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w)
 {
-    return w->ready.n + w->ahead + atomic_load(&w->running) + w->unrecorded;
+    return w->ready.n + board_pipelined(w) + atomic_load(&w->running) + w->unrecorded;
 }
 
 /* How many tasks beyond the free handlers are worth holding: what the handlers finish in a moment. None when
@@ -115,14 +124,14 @@ static size_t board_prefetch(const nq_worker *w)
 
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
 {
-    size_t busy = atomic_load(&w->running) + w->ahead + w->ready.n, slots = w->opts.concurrency;
+    size_t busy = atomic_load(&w->running) + board_pipelined(w) + w->ready.n, threads = w->opts.concurrency;
     size_t prefetch = board_prefetch(w), want;
     if (w->unrecorded - w->along.n >= NQ_UNRECORDED_MAX)
         return 0;
     /* Below half of the prefetch, so that one claim fetches many. */
-    if (busy >= slots && (busy - slots >= prefetch || busy - slots > prefetch / 2))
+    if (busy >= threads && (busy - threads >= prefetch || busy - threads > prefetch / 2))
         return 0;
-    want = slots + prefetch - busy;
+    want = threads + prefetch - busy;
     return want < w->opts.batch ? want : w->opts.batch;
 }
 
@@ -143,8 +152,8 @@ NQ_PRIVATE void nq_cancels_wake(void *arg)
 {
     nq_worker *w = arg;
     pthread_mutex_lock(&w->lock);
-    if (nq_worker_held(w) > 0 && !w->look) {
-        w->look = true;
+    if (nq_worker_held(w) > 0 && !w->check_cancels) {
+        w->check_cancels = true;
         pthread_cond_signal(&w->live_cond);
     }
     pthread_mutex_unlock(&w->lock);
@@ -159,52 +168,52 @@ NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task)
     return task->timeout_us < NQ_MAX_DURATION ? task->timeout_us : NQ_MAX_DURATION;
 }
 
-NQ_PRIVATE void nq_slot_begin(struct nq_slot *slot, nq_ctx *ctx)
+NQ_PRIVATE void nq_attempt_begin(struct nq_handler_thread *thread, nq_ctx *ctx)
 {
-    nq_worker *w = slot->worker;
+    nq_worker *w = thread->worker;
     const int64_t now = nq_mono_us();
     ctx->deadline_us = now + nq_timeout_of(&ctx->claim->task);
     atomic_store(&ctx->begun_us, now);
-    slot->ctx = ctx;
+    thread->ctx = ctx;
     atomic_fetch_add(&w->running, 1);
     if (ctx->deadline_us < w->watch_until)
         pthread_cond_signal(&w->watch_cond);
 }
 
-NQ_PRIVATE void nq_slot_end(struct nq_slot *slot, const nq_outcome *out)
+NQ_PRIVATE void nq_attempt_end(struct nq_handler_thread *thread, const nq_outcome *out)
 {
-    nq_ctx *ctx = slot->ctx;
-    slot->ctx = NULL;
-    atomic_fetch_sub(&slot->worker->running, 1);
+    nq_ctx *ctx = thread->ctx;
+    thread->ctx = NULL;
+    atomic_fetch_sub(&thread->worker->running, 1);
     if (!out) {
         atomic_store(&ctx->begun_us, 0);
         return;
     }
-    atomic_store(&ctx->ended_us, slot->worker->opts.on_event ? nq_mono_us() : 0);
+    atomic_store(&ctx->ended_us, thread->worker->opts.on_event ? nq_mono_us() : 0);
     if (atomic_load(&ctx->abandoned)) {
         nq_ctx_unref(ctx);
     } else {
         ctx->out = *out;
-        nq_done_push(slot->worker, ctx);
+        nq_done_push(thread->worker, ctx);
     }
 }
 
-NQ_PRIVATE void nq_slots_ended(nq_worker *w, size_t n, int64_t took_us)
+NQ_PRIVATE void nq_attempts_ended(nq_worker *w, size_t n, int64_t took_us)
 {
     for (size_t i = 0; i < n; i++)
         w->avg16_us += took_us / (int64_t)n - w->avg16_us / 16;
     if (w->hungry && nq_fetch_wanted(w) > 0)
         pthread_cond_signal(&w->fetch_cond);
     if (w->phase != NQ_PHASE_RUN && atomic_load(&w->running) == 0)
-        nq_worker_poke(w);
+        nq_worker_wake(w);
 }
 
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause)
 {
     for (unsigned i = 0; i < w->opts.concurrency; i++) {
-        if (w->slots[i].ctx)
-            nq_ctx_cancel(w->slots[i].ctx, cause);
-        for (nq_ctx *ctx = w->slots[i].ahead.head; ctx; ctx = ctx->next)
+        if (w->threads[i].ctx)
+            nq_ctx_cancel(w->threads[i].ctx, cause);
+        for (nq_ctx *ctx = w->threads[i].pipelined.head; ctx; ctx = ctx->next)
             nq_ctx_cancel(ctx, cause);
     }
 }

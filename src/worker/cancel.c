@@ -13,22 +13,22 @@ static bool cancel_asked(const nq_ctx *ctx, const nq_attempt list[], size_t n)
 /* With the lock held: those that have not begun never will. */
 static void cancel_ready(nq_worker *w, const nq_attempt list[], size_t n)
 {
-    nq_jobs all = w->ready;
+    nq_task_list all = w->ready;
     if (!all.head)
         return;
-    nq_jobs_init(&w->ready);
+    nq_task_list_init(&w->ready);
     for (nq_ctx *ctx = all.head, *next; ctx; ctx = next) {
         next = ctx->next;
         if (cancel_asked(ctx, list, n)) {
             ctx->out.kind = NQ_OUT_CANCELLED;
             nq_done_push(w, ctx);
         } else {
-            nq_jobs_push(&w->ready, ctx);
+            nq_task_list_push(&w->ready, ctx);
         }
     }
 }
 
-NQ_PRIVATE int nq_cancels_look(nq_worker *w, nq_err *err)
+NQ_PRIVATE int nq_cancels_check(nq_worker *w, nq_err *err)
 {
     nq_attempt *list = NULL;
     size_t n = 0;
@@ -41,9 +41,9 @@ NQ_PRIVATE int nq_cancels_look(nq_worker *w, nq_err *err)
     pthread_mutex_lock(&w->lock);
     cancel_ready(w, list, n);
     for (unsigned i = 0; i < w->opts.concurrency; i++) {
-        if (w->slots[i].ctx && cancel_asked(w->slots[i].ctx, list, n))
-            nq_ctx_cancel(w->slots[i].ctx, NQ_CAUSE_CANCEL);
-        for (nq_ctx *ctx = w->slots[i].ahead.head; ctx; ctx = ctx->next)
+        if (w->threads[i].ctx && cancel_asked(w->threads[i].ctx, list, n))
+            nq_ctx_cancel(w->threads[i].ctx, NQ_CAUSE_CANCEL);
+        for (nq_ctx *ctx = w->threads[i].pipelined.head; ctx; ctx = ctx->next)
             if (cancel_asked(ctx, list, n))
                 nq_ctx_cancel(ctx, NQ_CAUSE_CANCEL);
     }

@@ -14,15 +14,15 @@ struct completer {
     size_t limit; /* of the next batch; shrinks to find an outcome that the database refuses */
     bool asked;   /* the database knows which are the rest */
     bool unknown; /* an earlier try may have taken effect */
-    struct nq_away away;
-    nq_jobs later;    /* an open transaction, the handler's own or another, decides: asked again */
-    int64_t later_us; /* then */
+    struct nq_outage outage;
+    nq_task_list later; /* an open transaction, the handler's own or another, decides: asked again */
+    int64_t later_us;   /* then */
     nq_ctx *batch[NQ_FINISH_MAX];
     nq_outcome *outs[NQ_FINISH_MAX];
 };
 
 /* After NQ_EUNKNOWN: all lost means that the first try committed. */
-static bool completer_did_commit(const struct completer *c)
+static bool complete_did_commit(const struct completer *c)
 {
     if (!c->unknown)
         return false;
@@ -32,7 +32,7 @@ static bool completer_did_commit(const struct completer *c)
     return true;
 }
 
-static void completer_count(nq_worker *w, const nq_ctx *ctx, bool ours)
+static void complete_count(nq_worker *w, const nq_ctx *ctx, bool ours)
 {
     if (ctx->orphan)
         return; /* another worker claimed it: our figures would not add up */
@@ -65,7 +65,7 @@ static void completer_count(nq_worker *w, const nq_ctx *ctx, bool ours)
 
 /* Those that their handlers completed themselves: which of them need not be recorded, by the answer of the
  * database, and which may be so later. */
-static int completer_confirm(struct completer *c, nq_err *err)
+static int complete_confirm(struct completer *c, nq_err *err)
 {
     size_t n = 0, kept = 0;
     for (size_t i = 0; i < c->n; i++)
@@ -78,7 +78,7 @@ static int completer_confirm(struct completer *c, nq_err *err)
     for (size_t i = 0; i < c->n; i++) {
         nq_ctx *ctx = c->batch[i];
         if (ctx->out.kind == NQ_OUT_CONFIRM && ctx->out.result == NQ_ECONFLICT) {
-            nq_jobs_push(&c->later, ctx);
+            nq_task_list_push(&c->later, ctx);
             c->later_us = nq_mono_us() + COMPLETER_LATER_US;
             continue;
         }
@@ -94,13 +94,13 @@ static int completer_confirm(struct completer *c, nq_err *err)
 }
 
 /* The batch is in other hands now. */
-static void completer_empty(struct completer *c)
+static void complete_empty(struct completer *c)
 {
     c->n = c->nouts = 0;
     c->asked = c->unknown = false;
 }
 
-NQ_PRIVATE void nq_settle(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed)
+NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed)
 {
     int64_t now = nq_mono_us(), due = INT64_MAX;
     size_t orphans = 0, lost = 0, released = 0;
@@ -109,7 +109,7 @@ NQ_PRIVATE void nq_settle(nq_worker *w, nq_ctx *const batch[], size_t n, bool co
         const nq_ctx *ctx = batch[i];
         const nq_outcome *out = &ctx->out;
         bool ours = out->result == NQ_OK || ctx->unknown || (committed && out->kind != NQ_OUT_CONFIRM);
-        completer_count(w, ctx, ours);
+        complete_count(w, ctx, ours);
         orphans += ctx->orphan;
         lost += !ours && !ctx->orphan;
         nq_event_ended(batch[i], ours);
@@ -146,7 +146,7 @@ NQ_PRIVATE void nq_settle(nq_worker *w, nq_ctx *const batch[], size_t n, bool co
 }
 
 /* Those whose rows somebody holds are recorded later; of a dead worker's, somebody finds them again. */
-static void completer_put_off(struct completer *c)
+static void complete_put_off(struct completer *c)
 {
     size_t kept = 0, held = 0;
     for (size_t i = 0; i < c->nouts; i++)
@@ -160,33 +160,33 @@ static void completer_put_off(struct completer *c)
         ctx->out.wary = true;
         ctx->unknown =
             ctx->unknown || (c->unknown && held == c->nouts); /* it may be our first try that holds */
-        nq_jobs_push(&c->later, ctx);
+        nq_task_list_push(&c->later, ctx);
         c->later_us = nq_mono_us() + COMPLETER_LATER_US;
     }
     c->n = kept;
 }
 
 /* Is it an outcome that is to blame, rather than the state that the database is in? */
-static bool completer_refused(int code)
+static bool complete_refused(int code)
 {
     return code == NQ_EDB || code == NQ_EINVAL || code == NQ_ETOOBIG || code == NQ_EDUPLICATE;
 }
 
 /* After a failure: sleep and answer whether to go on. At the end only for so long. */
-static bool completer_pause(struct completer *c, const nq_err *err)
+static bool complete_pause(struct completer *c, const nq_err *err)
 {
     nq_worker *w = c->worker;
-    const bool halve = c->n > 1 && completer_refused(err->code);
-    int64_t pause = halve ? 0 : nq_away_failed(w, &c->away, "recording outcomes", err);
+    const bool halve = c->n > 1 && complete_refused(err->code);
+    int64_t pause = halve ? 0 : nq_outage_failed(w, &c->outage, "recording outcomes", err);
     int64_t until = nq_mono_us() + pause;
 
     pthread_mutex_lock(&w->lock);
-    if (completer_refused(err->code)) {
+    if (complete_refused(err->code)) {
         /* Halve down to the one that is refused, and put that behind the others. */
         for (size_t i = 0; i < c->n; i++)
-            nq_jobs_push(&w->ended, c->batch[i]);
+            nq_task_list_push(&w->ended, c->batch[i]);
         c->limit = c->n > 1 ? c->n / 2 : 1;
-        completer_empty(c);
+        complete_empty(c);
     }
     bool on = true;
     for (;;) {
@@ -205,7 +205,7 @@ static bool completer_pause(struct completer *c, const nq_err *err)
 }
 
 /* With the lock held: wait until there is something to do, or nothing any more, or no time for it. */
-static bool completer_wait(struct completer *c)
+static bool complete_wait(struct completer *c)
 {
     nq_worker *w = c->worker;
     while (!w->ended.head && (w->phase < NQ_PHASE_RECORD || c->later.n > 0)) {
@@ -222,19 +222,19 @@ static bool completer_wait(struct completer *c)
 }
 
 /* Fill the batch; false when nothing is left and nothing will come, or (*given_up) no time for it. */
-static bool completer_take(struct completer *c, bool *given_up)
+static bool complete_take(struct completer *c, bool *given_up)
 {
     nq_worker *w = c->worker;
     pthread_mutex_lock(&w->lock);
-    *given_up = !completer_wait(c);
+    *given_up = !complete_wait(c);
     if (*given_up)
         nq_err_set(
             &w->lost_err, NQ_ECONFLICT,
             "a transaction that is still open holds the tasks, perhaps a handler's nq_ctx_complete_in");
     while (!*given_up && c->later.n > 0 && nq_mono_us() >= c->later_us)
-        nq_jobs_push(&w->ended, nq_jobs_pop(&c->later));
+        nq_task_list_push(&w->ended, nq_task_list_pop(&c->later));
     while (!*given_up && c->n < c->limit && w->ended.head) {
-        c->batch[c->n] = nq_jobs_pop(&w->ended);
+        c->batch[c->n] = nq_task_list_pop(&w->ended);
         c->n++;
     }
     pthread_mutex_unlock(&w->lock);
@@ -242,17 +242,17 @@ static bool completer_take(struct completer *c, bool *given_up)
 }
 
 /* Given up: what is still unrecorded is dropped here, and comes back when the lease ends. */
-static void completer_drop(struct completer *c)
+static void complete_drop(struct completer *c)
 {
     nq_worker *w = c->worker;
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < c->n; i++)
-        nq_jobs_push(&w->ended, c->batch[i]);
+        nq_task_list_push(&w->ended, c->batch[i]);
     nq_ctx *ctx;
-    while ((ctx = nq_jobs_pop(&c->later)))
-        nq_jobs_push(&w->ended, ctx);
+    while ((ctx = nq_task_list_pop(&c->later)))
+        nq_task_list_push(&w->ended, ctx);
     w->lost = w->unrecorded;
-    while ((ctx = nq_jobs_pop(&w->ended))) {
+    while ((ctx = nq_task_list_pop(&w->ended))) {
         w->lost -= ctx->orphan;
         nq_ctx_unref(ctx);
     }
@@ -261,9 +261,9 @@ static void completer_drop(struct completer *c)
 }
 
 /* Record the batch. */
-static int completer_record(struct completer *c, nq_err *err)
+static int complete_record(struct completer *c, nq_err *err)
 {
-    int rc = c->asked ? NQ_OK : completer_confirm(c, err);
+    int rc = c->asked ? NQ_OK : complete_confirm(c, err);
     if (rc != NQ_OK || c->nouts == 0)
         return rc;
     rc = nq_store_finish(c->worker->store, c->outs, c->nouts, err);
@@ -276,29 +276,29 @@ NQ_PRIVATE void *nq_completer_main(void *arg)
     struct completer c = {.worker = arg, .limit = NQ_FINISH_MAX};
     nq_err err = {0};
     bool given_up = false;
-    nq_jobs_init(&c.later);
+    nq_task_list_init(&c.later);
     for (;;) {
-        if (c.n == 0 && !completer_take(&c, &given_up))
+        if (c.n == 0 && !complete_take(&c, &given_up))
             break;
         atomic_store(&c.worker->recording_us, nq_mono_us());
-        int rc = completer_record(&c, &err);
+        int rc = complete_record(&c, &err);
         atomic_store(&c.worker->recording_us, 0);
         if (rc == NQ_OK) {
-            nq_away_ended(c.worker, &c.away, "recording outcomes");
-            const bool committed = completer_did_commit(&c);
-            completer_put_off(&c);
-            nq_settle(c.worker, c.batch, c.n, committed);
-            completer_empty(&c);
+            nq_outage_ended(c.worker, &c.outage, "recording outcomes");
+            const bool committed = complete_did_commit(&c);
+            complete_put_off(&c);
+            nq_recorded(c.worker, c.batch, c.n, committed);
+            complete_empty(&c);
             c.limit = c.limit >= NQ_FINISH_MAX / 2 ? NQ_FINISH_MAX : c.limit * 2;
             continue;
         }
-        if (!completer_pause(&c, &err)) {
+        if (!complete_pause(&c, &err)) {
             given_up = true;
             break;
         }
     }
     if (given_up)
-        completer_drop(&c);
+        complete_drop(&c);
     return NULL;
 }
 
@@ -307,13 +307,13 @@ NQ_PRIVATE void nq_along_settle(nq_worker *w, nq_along *a, enum nq_carried carri
     if (a->n == 0)
         return;
     if (carried == NQ_CARRIED) {
-        nq_settle(w, a->ctx, a->n, false);
+        nq_recorded(w, a->ctx, a->n, false);
         return;
     }
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < a->n; i++) {
         a->ctx[i]->unknown = carried == NQ_CARRIED_UNKNOWN;
-        nq_jobs_push(&w->ended, a->ctx[i]);
+        nq_task_list_push(&w->ended, a->ctx[i]);
     }
     nq_carry_end(w);
     pthread_mutex_unlock(&w->lock);

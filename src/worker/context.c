@@ -26,9 +26,9 @@ NQ_PRIVATE void nq_ctx_hold(nq_ctx *ctx, nq_claimed *claim, int64_t now_us)
 {
     claim->next = NULL;
     ctx->claim = claim;
-    ctx->route = nq_route_find(ctx->worker, claim->task.type);
-    if (!ctx->route)
-        ctx->route = nq_route_find(ctx->worker, NULL);
+    ctx->handler = nq_handler_find(ctx->worker, claim->task.type);
+    if (!ctx->handler)
+        ctx->handler = nq_handler_find(ctx->worker, NULL);
     ctx->held_us = now_us;
     ctx->out.id = claim->task.id;
     ctx->out.lease = claim->lease;
@@ -80,8 +80,8 @@ NQ_PRIVATE bool nq_ctx_has_message(const nq_ctx *ctx)
 enum nq_cause nq_ctx_cause(const nq_ctx *ctx)
 {
     if (ctx->page) {
-        const uint64_t told = atomic_load(&ctx->page->cause);
-        return told >> 8 == ctx->seq ? (enum nq_cause)(told & 0xff) : NQ_CAUSE_NONE;
+        const uint64_t word = atomic_load(&ctx->page->cause);
+        return word >> 8 == ctx->seq ? (enum nq_cause)(word & 0xff) : NQ_CAUSE_NONE;
     }
     return (enum nq_cause)atomic_load(&ctx->cause);
 }

@@ -7,13 +7,14 @@
 nq_verdict nq_next_run(nq_next *next, nq_ctx *ctx, const nq_task *task)
 {
     const nq_worker *w = next->worker;
-    const struct nq_route *r = next->route;
+    const struct nq_handler_entry *r = next->handler;
     size_t i = next->depth;
-    if (i >= w->nlayers + r->nlayers)
+    if (i >= w->nmiddleware + r->nmiddleware)
         return r->fn(ctx, task, r->udata);
-    const nq_middleware *layer = i < w->nlayers ? &w->layers[i] : &r->layers[i - w->nlayers];
+    const nq_middleware *middleware =
+        i < w->nmiddleware ? &w->middleware[i] : &r->middleware[i - w->nmiddleware];
     nq_next inner = {w, r, i + 1};
-    return layer->fn(ctx, task, &inner, layer->udata);
+    return middleware->fn(ctx, task, &inner, middleware->udata);
 }
 
 /* Every failure has a text. */
@@ -34,7 +35,7 @@ static void dispatch_default_message(nq_ctx *ctx, nq_verdict verdict)
 /* A failed attempt: again after a while, or dead. */
 static void dispatch_failed(nq_ctx *ctx, nq_outcome *out, bool final)
 {
-    const struct nq_route *r = ctx->route;
+    const struct nq_handler_entry *r = ctx->handler;
     const nq_worker_options *o = &ctx->worker->opts;
     const nq_retry_fn policy = r ? r->retry_policy : o->retry_policy;
     void *const udata = r ? r->retry_udata : o->retry_udata;
@@ -57,12 +58,12 @@ static void dispatch_failed(nq_ctx *ctx, nq_outcome *out, bool final)
 NQ_PRIVATE nq_verdict nq_dispatch_run(nq_ctx *ctx)
 {
     const nq_task *task = &ctx->claim->task;
-    if (!ctx->route) {
+    if (!ctx->handler) {
         char type[NQ_MAX_TYPE + 1];
         nq_printable(type, sizeof type, task->type, strlen(task->type));
         return nq_fail(ctx, NQ_RETRY, "no handler for type '%s'", type);
     }
-    nq_next first = {ctx->worker, ctx->route, 0};
+    nq_next first = {ctx->worker, ctx->handler, 0};
     nq_verdict verdict = nq_next_run(&first, ctx, task);
     if ((int)verdict < NQ_DONE || (int)verdict > NQ_SNOOZE)
         return nq_fail(ctx, NQ_RETRY, "handler answered with the unknown verdict %d", (int)verdict);
@@ -144,7 +145,8 @@ NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out)
 
 static bool dispatch_crashed_too_often(const nq_ctx *ctx)
 {
-    const unsigned allowed = ctx->route ? ctx->route->max_crashes : (unsigned)ctx->worker->opts.max_crashes;
+    const unsigned allowed =
+        ctx->handler ? ctx->handler->max_crashes : (unsigned)ctx->worker->opts.max_crashes;
     return ctx->claim->task.crashes >= allowed;
 }
 

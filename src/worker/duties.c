@@ -21,7 +21,7 @@
 struct liveness {
     nq_worker *worker;
     nq_member *member;
-    struct nq_away away;
+    struct nq_outage outage;
     int64_t joined_us; /* when we did */
     int64_t join_us, beat_us, cancels_us, watch_us, orphans_us, promote_us, progress_us, purge_us;
     int64_t looked_us;   /* for requests to cancel, last */
@@ -66,10 +66,10 @@ static void liveness_join(struct liveness *l)
     char name[240];
     liveness_name(name, sizeof name);
     if (nq_member_join(&l->member, w->store, name, &err) != NQ_OK) {
-        l->join_us = nq_mono_us() + nq_away_failed(w, &l->away, "joining", &err);
+        l->join_us = nq_mono_us() + nq_outage_failed(w, &l->outage, "joining", &err);
         return;
     }
-    nq_away_ended(w, &l->away, "joining");
+    nq_outage_ended(w, &l->outage, "joining");
     int64_t now = l->joined_us = nq_mono_us();
     l->beat_us = now + liveness_every(w);
     l->watch_us = l->orphans_us = l->promote_us = l->progress_us = now;
@@ -97,14 +97,14 @@ static void liveness_lost(struct liveness *l)
 static bool liveness_went(struct liveness *l, int rc, const char *what, const nq_err *err, int64_t *again_us)
 {
     if (rc == NQ_OK) {
-        nq_away_ended(l->worker, &l->away, what);
+        nq_outage_ended(l->worker, &l->outage, what);
         return true;
     }
     if (rc == NQ_ELEASE) {
         liveness_lost(l);
         return false;
     }
-    *again_us = nq_mono_us() + nq_away_failed(l->worker, &l->away, what, err);
+    *again_us = nq_mono_us() + nq_outage_failed(l->worker, &l->outage, what, err);
     return false;
 }
 
@@ -140,7 +140,7 @@ static void liveness_orphans(struct liveness *l)
     if (!all)
         l->orphans_us = nq_mono_us() + NQ_SECONDS(1);
     pthread_mutex_lock(&w->lock);
-    w->looked = w->looked || (n < LIVENESS_ORPHANS && !liveness_doubts(l));
+    w->reclaimed = w->reclaimed || (n < LIVENESS_ORPHANS && !liveness_doubts(l));
     pthread_cond_signal(&w->fetch_cond);
     pthread_mutex_unlock(&w->lock);
 }
@@ -160,7 +160,7 @@ static void liveness_cancels(struct liveness *l)
     nq_err err = {0};
     l->looked_us = nq_mono_us();
     l->cancels_us = INT64_MAX;
-    liveness_went(l, nq_cancels_look(l->worker, &err), "looking for tasks to cancel", &err, &l->cancels_us);
+    liveness_went(l, nq_cancels_check(l->worker, &err), "looking for tasks to cancel", &err, &l->cancels_us);
 }
 
 static void liveness_progress(struct liveness *l)
@@ -182,7 +182,7 @@ static void liveness_watch(struct liveness *l)
         return;
     /* Their tasks should run again within a second, so a doubt is settled quickly. */
     l->watch_us = nq_mono_us() + (nq_member_suspects(l->member) ? NQ_MS(100) : NQ_MS(300));
-    if (died > 0 || (!l->worker->looked && !liveness_doubts(l)))
+    if (died > 0 || (!l->worker->reclaimed && !liveness_doubts(l)))
         l->orphans_us = 0;
 }
 
@@ -194,8 +194,8 @@ static void liveness_swept(struct liveness *l, uint64_t taken)
     l->sweep = w->sweep = false;
     if (taken && w->swept != taken) {
         w->swept = taken;
-        for (size_t i = 0; i < w->nfeeds; i++)
-            w->feeds[i].quiet = 0;
+        for (size_t i = 0; i < w->nqueues; i++)
+            w->queues[i].quiet = 0;
     }
     if (w->opts.drain != NQ_DRAIN_NEVER)
         pthread_cond_signal(&w->fetch_cond);
@@ -237,7 +237,7 @@ static void liveness_purge(struct liveness *l)
     size_t over = 0;
     l->purge_us = nq_mono_us() + NQ_SECONDS(60);
     if (!liveness_went(l, nq_store_progress_sweep(w->store, LIVENESS_PURGE, &over, &err),
-                       "deleting what dead workers told", &err, &l->purge_us))
+                       "deleting progress of dead workers", &err, &l->purge_us))
         return;
     /* Records that this worker would not keep belong to one that does. */
     if (w->opts.keep_done_us <= 0 && w->opts.keep_dead_us < 0)
@@ -282,8 +282,8 @@ static bool liveness_sleep(struct liveness *l, bool *rejoin)
             l->sweep = true;
             l->promote_us = until = 0;
         }
-        if (w->look && l->member) {
-            w->look = false;
+        if (w->check_cancels && l->member) {
+            w->check_cancels = false;
             const int64_t at = l->looked_us + LIVENESS_LOOK_US;
             l->cancels_us = at < l->cancels_us ? at : l->cancels_us;
             until = at < until ? at : until;
@@ -326,7 +326,7 @@ NQ_PRIVATE void *nq_liveness_main(void *arg)
             atomic_store(&l.worker->live_us, nq_mono_us());
     }
     if (l.member && l.reports && nq_reports_write(l.reports, &err) != NQ_OK)
-        nq_worker_log(l.worker, NQ_LOG_DEBUG, "taking away progress: %s", err.message);
+        nq_worker_log(l.worker, NQ_LOG_DEBUG, "taking outage progress: %s", err.message);
     nq_reports_free(l.reports);
     if (l.member && nq_member_leave(l.member, &err) != NQ_OK)
         nq_worker_log(l.worker, NQ_LOG_WARN, "leaving: %s", err.message);

@@ -4,17 +4,17 @@
 
 struct fetch {
     nq_worker *worker;
-    size_t turn;   /* the feed to look at first */
+    size_t turn;   /* the queue to look at first */
     nq_ctx *spare; /* made before a claim, so that nothing can fail after it */
     size_t nspare;
     int64_t retry_us; /* after trouble: no claim before */
-    struct nq_away away;
+    struct nq_outage outage;
     nq_along along;
 };
 
 /* One claim that is about to be made. */
 struct fetch_claim {
-    struct nq_feed *feed;
+    struct nq_worker_queue *queue;
     size_t limit;
     uint64_t lease;
     nq_id id;    /* try this one first; 0: none */
@@ -22,11 +22,11 @@ struct fetch_claim {
     bool hinted; /* there may well be something */
 };
 
-static void fetch_look_now(nq_worker *w, int64_t now)
+static void fetch_poll_now(nq_worker *w, int64_t now)
 {
-    for (size_t i = 0; i < w->nfeeds; i++) {
-        w->feeds[i].look_us = now;
-        w->feeds[i].pause_us = NQ_PAUSE_MIN_US;
+    for (size_t i = 0; i < w->nqueues; i++) {
+        w->queues[i].next_us = now;
+        w->queues[i].pause_us = NQ_PAUSE_MIN_US;
     }
 }
 
@@ -47,28 +47,28 @@ static bool fetch_drained(nq_worker *w, int64_t now)
     bool quiet = true, drained = true;
     if (w->opts.drain == NQ_DRAIN_NEVER)
         return false;
-    bool held = nq_worker_held(w) > 0 || !w->looked;
+    bool held = nq_worker_held(w) > 0 || !w->reclaimed;
     if (!held)
         fetch_sweep(w);
     held = held || w->swept != w->taken;
-    for (size_t i = 0; i < w->nfeeds; i++) {
-        struct nq_feed *f = &w->feeds[i];
+    for (size_t i = 0; i < w->nqueues; i++) {
+        struct nq_worker_queue *f = &w->queues[i];
         if (held)
             f->quiet = 0;
         quiet = quiet && f->quiet >= 2;
         drained = drained && (w->opts.drain == NQ_DRAIN_DUE ? f->wait_us != 0 : f->wait_us < 0);
     }
     if (!held && !quiet)
-        fetch_look_now(w, now);
+        fetch_poll_now(w, now);
     return quiet && drained;
 }
 
 /* With the lock held: give back what waits too long for a handler; when to look again. */
-static int64_t fetch_give_back(nq_worker *w, int64_t now)
+static int64_t fetch_release_old(nq_worker *w, int64_t now)
 {
     bool any = false;
     while (w->ready.head && w->ready.head->held_us + NQ_HOLD_MAX_US <= now) {
-        nq_done_release(w, nq_jobs_pop(&w->ready));
+        nq_done_release(w, nq_task_list_pop(&w->ready));
         any = true;
     }
     if (any) /* the average was wrong: no prefetch until it is known better */
@@ -76,31 +76,31 @@ static int64_t fetch_give_back(nq_worker *w, int64_t now)
     return w->ready.head ? w->ready.head->held_us + NQ_HOLD_MAX_US : INT64_MAX;
 }
 
-/* With the lock held: the next feed in turn that may be looked at, or NULL and when one may. */
-static struct nq_feed *fetch_feed(struct fetch *f, int64_t now, int64_t *until)
+/* With the lock held: the next queue in turn that may be looked at, or NULL and when one may. */
+static struct nq_worker_queue *fetch_queue(struct fetch *f, int64_t now, int64_t *until)
 {
     nq_worker *w = f->worker;
-    for (size_t i = 0; i < w->nfeeds; i++) {
-        struct nq_feed *feed = &w->feeds[(f->turn + i) % w->nfeeds];
-        if (feed->look_us <= now) {
-            f->turn = (f->turn + i + 1) % w->nfeeds;
-            return feed;
+    for (size_t i = 0; i < w->nqueues; i++) {
+        struct nq_worker_queue *queue = &w->queues[(f->turn + i) % w->nqueues];
+        if (queue->next_us <= now) {
+            f->turn = (f->turn + i + 1) % w->nqueues;
+            return queue;
         }
-        if (feed->look_us < *until)
-            *until = feed->look_us;
+        if (queue->next_us < *until)
+            *until = queue->next_us;
     }
     return NULL;
 }
 
-/* With the lock held: the feed of the task that a hint named, if nothing more urgent was due there at the
+/* With the lock held: the queue of the task that a hint named, if nothing more urgent was due there at the
  * last look; NULL: look as ever. */
-static struct nq_feed *fetch_told(nq_worker *w, bool hint, nq_id *id)
+static struct nq_worker_queue *fetch_hinted(nq_worker *w, bool hint, nq_id *id)
 {
     *id = hint ? w->hint_id : 0;
     w->hint_id = 0;
-    for (size_t i = 0; *id && i < w->nfeeds; i++)
-        if (w->feeds[i].hint == w->hint_queue && w->feeds[i].wait_us != 0)
-            return &w->feeds[i];
+    for (size_t i = 0; *id && i < w->nqueues; i++)
+        if (w->queues[i].hint == w->hint_queue && w->queues[i].wait_us != 0)
+            return &w->queues[i];
     *id = 0;
     return NULL;
 }
@@ -111,18 +111,18 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     nq_worker *w = f->worker;
     int64_t now = nq_mono_us();
     const bool hint = atomic_exchange(&w->hint, false);
-    struct nq_feed *const told = fetch_told(w, hint, &c->id);
+    struct nq_worker_queue *const hinted = fetch_hinted(w, hint, &c->id);
     if (hint || w->due_us <= now) {
         w->due_us = INT64_MAX;
-        fetch_look_now(w, now);
+        fetch_poll_now(w, now);
     }
-    for (size_t i = 0; hint && i < w->nfeeds && w->nfeeds <= NQ_HINTED_FEEDS; i++)
-        w->feeds[i].hinted = true;
-    *until = fetch_give_back(w, now);
+    for (size_t i = 0; hint && i < w->nqueues && w->nqueues <= NQ_HINTED_QUEUES; i++)
+        w->queues[i].hinted = true;
+    *until = fetch_release_old(w, now);
     w->hungry = false;
     if (!w->drained && fetch_drained(w, now)) {
         w->drained = true;
-        nq_worker_poke(w);
+        nq_worker_wake(w);
     }
     if (w->drained || !w->member)
         return false;
@@ -142,11 +142,11 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     }
     if (w->due_us < *until)
         *until = w->due_us;
-    c->feed = told ? told : fetch_feed(f, now, until);
-    if (!c->feed)
+    c->queue = hinted ? hinted : fetch_queue(f, now, until);
+    if (!c->queue)
         return false;
-    c->hinted = c->feed->hinted;
-    c->feed->hinted = false;
+    c->hinted = c->queue->hinted;
+    c->queue->hinted = false;
     c->lease = NQ_LEASE(w->member, ++w->seq);
     c->alone = nq_worker_held(w) == 0;
     return true;
@@ -165,7 +165,7 @@ static void fetch_sleep(struct fetch *f, int64_t until)
             nq_carry_end(w);
         return;
     }
-    w->asleep = !w->hungry && !w->drained && w->member && f->away.pause_us == 0;
+    w->asleep = !w->hungry && !w->drained && w->member && f->outage.pause_us == 0;
     if (w->asleep && w->bell_waits)
         pthread_cond_signal(&w->bell_cond);
     if (until == INT64_MAX)
@@ -208,37 +208,37 @@ static size_t fetch_prepare(struct fetch *f, size_t n)
 }
 
 /* When to look at this queue again. */
-static void fetch_schedule(struct nq_feed *feed, const struct fetch_claim *c, size_t n, int64_t wait_us,
-                           int64_t longest_us)
+static void fetch_schedule(struct nq_worker_queue *queue, const struct fetch_claim *c, size_t n,
+                           int64_t wait_us, int64_t longest_us)
 {
     int64_t now = nq_mono_us(), pause;
-    feed->wait_us = n < c->limit ? wait_us : 0;
-    feed->quiet = n == 0 && c->alone ? feed->quiet + 1 : 0;
+    queue->wait_us = n < c->limit ? wait_us : 0;
+    queue->quiet = n == 0 && c->alone ? queue->quiet + 1 : 0;
     if (n == c->limit || (n > 0 && wait_us == 0)) {
-        feed->look_us = now;
-        feed->pause_us = NQ_PAUSE_MIN_US;
+        queue->next_us = now;
+        queue->pause_us = NQ_PAUSE_MIN_US;
         return;
     }
-    feed->pause_us = n > 0 ? NQ_PAUSE_MIN_US : feed->pause_us * 2;
-    if (feed->pause_us > longest_us)
-        feed->pause_us = longest_us;
+    queue->pause_us = n > 0 ? NQ_PAUSE_MIN_US : queue->pause_us * 2;
+    if (queue->pause_us > longest_us)
+        queue->pause_us = longest_us;
     /* Jitter keeps many workers from asking in step. */
-    pause = feed->pause_us - (int64_t)nq_random((uint64_t)feed->pause_us / 4);
+    pause = queue->pause_us - (int64_t)nq_random((uint64_t)queue->pause_us / 4);
     /* A wait of 0 with nothing claimed: others hold those rows just now. */
     if (wait_us > 0 && wait_us < pause)
         pause = wait_us;
-    feed->look_us = now + pause;
+    queue->next_us = now + pause;
 }
 
 /* Take in what was claimed; unless it came too late, when it goes straight back. */
-static void fetch_deliver(struct fetch *f, const struct fetch_claim *c, nq_claimed *list, size_t n,
-                          int64_t wait_us)
+static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed *list, size_t n,
+                       int64_t wait_us)
 {
     nq_worker *w = f->worker;
     int64_t now = nq_mono_us();
-    nq_jobs got;
+    nq_task_list got;
     nq_ctx *ctx;
-    nq_jobs_init(&got);
+    nq_task_list_init(&got);
     atomic_fetch_add(&w->claimed, n);
     while (list) {
         nq_claimed *claim = list;
@@ -252,7 +252,7 @@ static void fetch_deliver(struct fetch *f, const struct fetch_claim *c, nq_claim
             nq_dispatch_unread(ctx, &out);
             ctx->out = out;
         }
-        nq_jobs_push(&got, ctx);
+        nq_task_list_push(&got, ctx);
     }
     pthread_mutex_lock(&w->lock);
     w->taken += n > 0;
@@ -260,21 +260,21 @@ static void fetch_deliver(struct fetch *f, const struct fetch_claim *c, nq_claim
         fetch_sweep(w);
     bool run =
         w->phase == NQ_PHASE_RUN && atomic_load(&w->stops) == 0 && w->member == NQ_LEASE_WORKER(c->lease);
-    while ((ctx = nq_jobs_pop(&got))) {
+    while ((ctx = nq_task_list_pop(&got))) {
         if (run && ctx->claim->unread != NQ_READ)
             nq_done_push(w, ctx);
         else if (run)
-            nq_jobs_push(&w->ready, ctx);
+            nq_task_list_push(&w->ready, ctx);
         else
             nq_done_release(w, ctx);
     }
-    nq_ready_rouse(w);
+    nq_ready_wake(w);
     if (n > 0)
         w->wrote_us = now;
     w->carrying = run && n == c->limit && nq_store_carries(w->store, n);
     if (!w->carrying)
         nq_carry_end(w);
-    fetch_schedule(c->feed, c, n, wait_us, w->opts.poll_us);
+    fetch_schedule(c->queue, c, n, wait_us, w->opts.poll_us);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -289,17 +289,17 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
 
     c->limit = fetch_prepare(f, c->limit);
     if (c->hinted || c->id)
-        nq_claimer_hint(c->feed->claimer, c->id);
+        nq_claimer_hint(c->queue->claimer, c->id);
     int rc = c->limit
-                 ? nq_claimer_claim(c->feed->claimer, c->lease, c->limit, &carry, &list, &n, &wait_us, &err)
+                 ? nq_claimer_claim(c->queue->claimer, c->lease, c->limit, &carry, &list, &n, &wait_us, &err)
                  : nq_err_nomem(&err);
     nq_along_settle(w, &f->along, carry.carried);
     if (rc != NQ_OK) {
-        f->retry_us = nq_mono_us() + nq_away_failed(w, &f->away, "claiming", &err);
+        f->retry_us = nq_mono_us() + nq_outage_failed(w, &f->outage, "claiming", &err);
         return;
     }
-    nq_away_ended(w, &f->away, "claiming");
-    fetch_deliver(f, c, list, n, wait_us);
+    nq_outage_ended(w, &f->outage, "claiming");
+    fetch_hold(f, c, list, n, wait_us);
 }
 
 NQ_PRIVATE void *nq_fetch_main(void *arg)

@@ -3,36 +3,36 @@
 #include "isolate/isolate.h"
 
 /* With the lock held: the next attempt, or NULL when there will be none. */
-static nq_ctx *threads_take(struct nq_slot *slot)
+static nq_ctx *handlers_take(struct nq_handler_thread *thread)
 {
-    nq_worker *w = slot->worker;
+    nq_worker *w = thread->worker;
     while (!w->ready.head && w->phase == NQ_PHASE_RUN) {
         w->idle++;
         pthread_cond_wait(&w->ready_cond, &w->lock);
         w->idle--;
-        w->rousing = false;
+        w->waking = false;
     }
-    nq_ctx *ctx = nq_jobs_pop(&w->ready);
+    nq_ctx *ctx = nq_task_list_pop(&w->ready);
     if (!ctx)
         return NULL;
-    nq_ready_rouse(w);
-    nq_slot_begin(slot, ctx);
+    nq_ready_wake(w);
+    nq_attempt_begin(thread, ctx);
     return ctx;
 }
 
 NQ_PRIVATE void *nq_handler_main(void *arg)
 {
-    struct nq_slot *slot = arg;
-    nq_worker *w = slot->worker;
+    struct nq_handler_thread *thread = arg;
+    nq_worker *w = thread->worker;
     nq_ctx *ctx;
 
     pthread_mutex_lock(&w->lock);
-    while ((ctx = threads_take(slot))) {
+    while ((ctx = handlers_take(thread))) {
         nq_outcome out;
         pthread_mutex_unlock(&w->lock);
         nq_event_started(ctx);
-        if (ctx->route && ctx->route->isolated) {
-            nq_drive(slot);
+        if (ctx->handler && ctx->handler->isolated) {
+            nq_supervise(thread);
             pthread_mutex_lock(&w->lock);
             continue;
         }
@@ -41,8 +41,8 @@ NQ_PRIVATE void *nq_handler_main(void *arg)
         int64_t took = nq_mono_us() - start;
         pthread_mutex_lock(&w->lock);
         nq_ctx_close_fd(ctx);
-        nq_slot_end(slot, &out);
-        nq_slots_ended(w, 1, took);
+        nq_attempt_end(thread, &out);
+        nq_attempts_ended(w, 1, took);
     }
     pthread_mutex_unlock(&w->lock);
     nq_worker_unref(w);
@@ -56,7 +56,7 @@ NQ_PRIVATE void *nq_watch_main(void *arg)
     while (w->phase < NQ_PHASE_RECORD) {
         int64_t now = nq_mono_us(), until = INT64_MAX;
         for (unsigned i = 0; i < w->opts.concurrency; i++) {
-            nq_ctx *ctx = w->slots[i].ctx;
+            nq_ctx *ctx = w->threads[i].ctx;
             if (!ctx || atomic_load(&ctx->cause) != NQ_CAUSE_NONE)
                 continue;
             if (ctx->deadline_us <= now)

@@ -12,34 +12,34 @@
 
 /* Hints are from anybody: looks that they cause keep this distance, and a growing one while they lead to no
  * claim. */
-#define WAKE_GAP_MIN_US 200
-#define WAKE_GAP_MAX_US NQ_MS(5)
-#define WAKE_QUIET_US   NQ_MS(100)
+#define LISTEN_GAP_MIN_US 200
+#define LISTEN_GAP_MAX_US NQ_MS(5)
+#define LISTEN_QUIET_US   NQ_MS(100)
 /* Those of other users, who need not have any business here: at once while they lead to claims, and else more
  * and more seldom, up to this. What comes sooner is put off, and never holds up those of our own user or of
  * root. */
-#define WAKE_STRANGE_MAX_US NQ_SECONDS(1)
+#define LISTEN_STRANGE_MAX_US NQ_SECONDS(1)
 /* And reading them takes turns of this distance while one waits already. */
-#define WAKE_STRANGE_READ_US NQ_MS(2)
+#define LISTEN_STRANGE_READ_US NQ_MS(2)
 /* A write to the file is seen before its commit is: look soon after it, and again. */
-#define WAKE_ECHOES 3
-static const int64_t wake_echo_us[WAKE_ECHOES] = {500, 1000, 2500};
-#define WAKE_WATCH_MIN_US NQ_MS(1)
-#define WAKE_WATCH_MAX_US NQ_MS(5)
+#define LISTEN_ECHOES 3
+static const int64_t listen_echo_us[LISTEN_ECHOES] = {500, 1000, 2500};
+#define LISTEN_WATCH_MIN_US NQ_MS(1)
+#define LISTEN_WATCH_MAX_US NQ_MS(5)
 /* Writes of our own come with a claim or an outcome. */
-#define WAKE_OWN_US NQ_MS(2)
-struct nq_wake {
+#define LISTEN_OWN_US NQ_MS(2)
+struct nq_listening {
     nq_worker *worker;
     int stop_fd;
     pthread_t listener;
     bool has_listener;
-    nq_wake_bell *bell; /* may be NULL */
-    uint64_t *queues;   /* of the feeds, and NQ_HINT_CANCEL */
+    nq_listen_bell *bell; /* may be NULL */
+    uint64_t *queues;     /* of the queues, and NQ_HINT_CANCEL */
 
     /* the listener thread's */
-    int fd, place;       /* of the datagrams; -1: none */
-    uint64_t told_queue; /* of the first hint that waits, and its task, or 0 */
-    nq_id told_id;
+    int fd, index;       /* of the datagrams; -1: none */
+    uint64_t hint_queue; /* of the first hint that waits, and its task, or 0 */
+    nq_id hint_id;
     bool pending; /* a hint waits for next_us */
     bool cancels; /* and so does one of requests to cancel */
     int64_t next_us, gap_us;
@@ -57,171 +57,171 @@ struct nq_wake {
     size_t echo;
 };
 
-static int64_t wake_min(int64_t a, int64_t b)
+static int64_t listen_min(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
 /* ---- Passing on ---- */
 
-static void wake_pass(struct nq_wake *wake, int64_t now)
+static void listen_pass(struct nq_listening *l, int64_t now)
 {
-    nq_worker *w = wake->worker;
+    nq_worker *w = l->worker;
     const uint64_t claimed = atomic_load(&w->claimed);
     const bool still = atomic_load(&w->hint); /* it has not looked since the last one: busy */
-    if (!still && (claimed != wake->claimed || now > wake->next_us + WAKE_QUIET_US))
-        wake->gap_us = WAKE_GAP_MIN_US;
+    if (!still && (claimed != l->claimed || now > l->next_us + LISTEN_QUIET_US))
+        l->gap_us = LISTEN_GAP_MIN_US;
     else
-        wake->gap_us = wake_min(wake->gap_us * 2, WAKE_GAP_MAX_US);
-    wake->claimed = claimed;
-    wake->next_us = now + wake->gap_us;
-    if (wake->cancels)
+        l->gap_us = listen_min(l->gap_us * 2, LISTEN_GAP_MAX_US);
+    l->claimed = claimed;
+    l->next_us = now + l->gap_us;
+    if (l->cancels)
         nq_cancels_wake(w);
-    if (wake->pending)
-        nq_fetch_wake(w, wake->told_queue, wake->told_id);
-    wake->pending = wake->cancels = false;
+    if (l->pending)
+        nq_fetch_wake(w, l->hint_queue, l->hint_id);
+    l->pending = l->cancels = false;
 }
 
 /* ---- Datagrams ---- */
 
 /* A stranger's hint that is due: of anything, for who knows what else was put off. */
-static void wake_take_strange(struct nq_wake *wake, int64_t now)
+static void listen_take_strange(struct nq_listening *l, int64_t now)
 {
-    const uint64_t claimed = atomic_load(&wake->worker->claimed);
-    if (claimed != wake->strange_claimed || now > wake->strange_us + WAKE_STRANGE_MAX_US)
-        wake->strange_gap_us = WAKE_GAP_MIN_US;
+    const uint64_t claimed = atomic_load(&l->worker->claimed);
+    if (claimed != l->strange_claimed || now > l->strange_us + LISTEN_STRANGE_MAX_US)
+        l->strange_gap_us = LISTEN_GAP_MIN_US;
     else
-        wake->strange_gap_us = wake_min(wake->strange_gap_us * 2, WAKE_STRANGE_MAX_US);
-    wake->strange_claimed = claimed;
-    wake->strange_us = now + wake->strange_gap_us;
-    wake->strange = false;
-    wake->pending = wake->cancels = true;
-    wake->told_queue = NQ_HINT_ANY;
-    wake->told_id = 0;
+        l->strange_gap_us = listen_min(l->strange_gap_us * 2, LISTEN_STRANGE_MAX_US);
+    l->strange_claimed = claimed;
+    l->strange_us = now + l->strange_gap_us;
+    l->strange = false;
+    l->pending = l->cancels = true;
+    l->hint_queue = NQ_HINT_ANY;
+    l->hint_id = 0;
 }
 
 /* Read what came, and note what of it is for us. */
-static void wake_read_datagrams(struct nq_wake *wake, int64_t now)
+static void listen_read_datagrams(struct nq_listening *l, int64_t now)
 {
     uint64_t hint[3];
-    if (wake->strange)
-        wake->next_us = now + WAKE_STRANGE_READ_US;
+    if (l->strange)
+        l->next_us = now + LISTEN_STRANGE_READ_US;
     for (int i = 0; i < 64; i++) {
         bool ours = false, stranger = false;
-        const ssize_t n = nq_hints_read(wake->fd, hint, sizeof hint, &stranger);
+        const ssize_t n = nq_hints_read(l->fd, hint, sizeof hint, &stranger);
         if (n < 0)
             break;
         if (n != (ssize_t)sizeof hint[0] && n != 2 * (ssize_t)sizeof hint[0])
             continue;
-        for (size_t k = 0; k < wake->worker->nfeeds; k++)
-            ours = ours || hint[0] == wake->queues[k] || hint[0] == NQ_HINT_ANY;
+        for (size_t k = 0; k < l->worker->nqueues; k++)
+            ours = ours || hint[0] == l->queues[k] || hint[0] == NQ_HINT_ANY;
         if (stranger) {
-            wake->strange = wake->strange || ours || hint[0] == NQ_HINT_CANCEL;
+            l->strange = l->strange || ours || hint[0] == NQ_HINT_CANCEL;
             continue;
         }
-        wake->cancels = wake->cancels || hint[0] == NQ_HINT_CANCEL;
-        if (ours && !wake->pending) {
-            wake->told_queue = hint[0];
-            wake->told_id = n > (ssize_t)sizeof hint[0] && hint[1] <= INT64_MAX ? (nq_id)hint[1] : 0;
+        l->cancels = l->cancels || hint[0] == NQ_HINT_CANCEL;
+        if (ours && !l->pending) {
+            l->hint_queue = hint[0];
+            l->hint_id = n > (ssize_t)sizeof hint[0] && hint[1] <= INT64_MAX ? (nq_id)hint[1] : 0;
         }
-        wake->pending = wake->pending || ours;
+        l->pending = l->pending || ours;
     }
 }
 
 /* ---- The file ---- */
 
 /* The file may not be there yet; the directory tells when it comes. */
-static void wake_watch_file(struct nq_wake *wake)
+static void listen_watch_file(struct nq_listening *l)
 {
-    wake->file_watch = inotify_add_watch(wake->notify, wake->file, IN_MODIFY);
+    l->file_watch = inotify_add_watch(l->notify, l->file, IN_MODIFY);
 }
 
-static void wake_watch(struct nq_wake *wake)
+static void listen_watch(struct nq_listening *l)
 {
-    wake->dir_watch = wake->file_watch = -1;
-    wake->notify_gap_us = WAKE_WATCH_MIN_US;
-    wake->file = nq_store_watched(wake->worker->store);
-    char *slash = wake->file ? strrchr(wake->file, '/') : NULL;
+    l->dir_watch = l->file_watch = -1;
+    l->notify_gap_us = LISTEN_WATCH_MIN_US;
+    l->file = nq_store_watched(l->worker->store);
+    char *slash = l->file ? strrchr(l->file, '/') : NULL;
     if (!slash)
         return;
-    wake->base = slash + 1;
-    wake->notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (wake->notify < 0)
+    l->base = slash + 1;
+    l->notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (l->notify < 0)
         return;
     *slash = '\0';
-    wake->dir_watch =
-        inotify_add_watch(wake->notify, *wake->file ? wake->file : "/", IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+    l->dir_watch =
+        inotify_add_watch(l->notify, *l->file ? l->file : "/", IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
     *slash = '/';
-    wake_watch_file(wake);
+    listen_watch_file(l);
 }
 
 /* Read what happened; was the file written? It may be deleted by its last user, and made anew. */
-static bool wake_read_events(struct nq_wake *wake)
+static bool listen_read_events(struct nq_listening *l)
 {
     _Alignas(struct inotify_event) char buf[4096];
     const struct inotify_event *e;
     bool written = false, anew = false;
-    ssize_t n = read(wake->notify, buf, sizeof buf);
+    ssize_t n = read(l->notify, buf, sizeof buf);
     for (const char *at = buf; n > 0 && at < buf + n; at += sizeof *e + e->len) {
         e = (const struct inotify_event *)(const void *)at;
-        if (e->wd == wake->dir_watch && e->len > 0)
-            anew = anew || strcmp(e->name, wake->base) == 0;
-        else if (e->wd == wake->file_watch && (e->mask & IN_IGNORED))
+        if (e->wd == l->dir_watch && e->len > 0)
+            anew = anew || strcmp(e->name, l->base) == 0;
+        else if (e->wd == l->file_watch && (e->mask & IN_IGNORED))
             anew = true;
-        else if (e->wd == wake->file_watch || (e->mask & IN_Q_OVERFLOW))
+        else if (e->wd == l->file_watch || (e->mask & IN_Q_OVERFLOW))
             written = true;
     }
     if (anew)
-        wake_watch_file(wake);
+        listen_watch_file(l);
     return written || anew;
 }
 
 /* Somebody wrote: look, unless it was this worker or it has enough to do. */
-static void wake_written(struct nq_wake *wake, int64_t now)
+static void listen_written(struct nq_listening *l, int64_t now)
 {
-    nq_worker *w = wake->worker;
+    nq_worker *w = l->worker;
     const uint64_t claimed = atomic_load(&w->claimed);
     pthread_mutex_lock(&w->lock);
-    const bool own = now - w->wrote_us < WAKE_OWN_US || nq_fetch_wanted(w) == 0;
+    const bool own = now - w->wrote_us < LISTEN_OWN_US || nq_fetch_wanted(w) == 0;
     pthread_mutex_unlock(&w->lock);
     /* A program that is busy with other tables of the file is no reason to look all the time. */
     if (own)
-        wake->notify_gap_us = WAKE_WATCH_MAX_US;
-    else if (claimed != wake->claimed || now > wake->notify_us + WAKE_QUIET_US)
-        wake->notify_gap_us = WAKE_WATCH_MIN_US;
+        l->notify_gap_us = LISTEN_WATCH_MAX_US;
+    else if (claimed != l->claimed || now > l->notify_us + LISTEN_QUIET_US)
+        l->notify_gap_us = LISTEN_WATCH_MIN_US;
     else
-        wake->notify_gap_us = wake_min(wake->notify_gap_us * 2, WAKE_WATCH_MAX_US);
-    wake->notify_us = now + wake->notify_gap_us;
-    if (!own && wake->echo_us == INT64_MAX) {
-        wake->echo = 0;
-        wake->echo_us = now + wake_echo_us[0];
+        l->notify_gap_us = listen_min(l->notify_gap_us * 2, LISTEN_WATCH_MAX_US);
+    l->notify_us = now + l->notify_gap_us;
+    if (!own && l->echo_us == INT64_MAX) {
+        l->echo = 0;
+        l->echo_us = now + listen_echo_us[0];
     }
 }
 
-static void wake_echo(struct nq_wake *wake, int64_t now)
+static void listen_echo(struct nq_listening *l, int64_t now)
 {
-    wake->echo_us = ++wake->echo < WAKE_ECHOES ? now + wake_echo_us[wake->echo] : INT64_MAX;
-    nq_fetch_wake(wake->worker, NQ_HINT_ANY, 0);
-    nq_cancels_wake(wake->worker); /* what was written may be a request to cancel */
+    l->echo_us = ++l->echo < LISTEN_ECHOES ? now + listen_echo_us[l->echo] : INT64_MAX;
+    nq_fetch_wake(l->worker, NQ_HINT_ANY, 0);
+    nq_cancels_wake(l->worker); /* what was written may be a request to cancel */
 }
 
 /* ---- The listener's thread ---- */
 
 /* Wait for any of them; false at the end. What must not be looked at yet is not waited for. */
-static bool wake_poll(struct nq_wake *wake, bool *datagrams, bool *events)
+static bool listen_poll(struct nq_listening *l, bool *datagrams, bool *events)
 {
     const int64_t now = nq_mono_us();
-    const bool waiting = wake->pending || wake->cancels;
-    const bool hear = !waiting && now >= wake->next_us, see = now >= wake->notify_us;
+    const bool waiting = l->pending || l->cancels;
+    const bool hear = !waiting && now >= l->next_us, see = now >= l->notify_us;
     struct pollfd fds[3] = {
-        {wake->stop_fd, POLLIN, 0}, {hear ? wake->fd : -1, POLLIN, 0}, {see ? wake->notify : -1, POLLIN, 0}};
-    int64_t until = wake->echo_us;
-    if (!hear && (waiting || wake->fd >= 0))
-        until = wake_min(until, wake->next_us);
-    if (!see && wake->notify >= 0)
-        until = wake_min(until, wake->notify_us);
-    if (wake->strange)
-        until = wake_min(until, wake->strange_us);
+        {l->stop_fd, POLLIN, 0}, {hear ? l->fd : -1, POLLIN, 0}, {see ? l->notify : -1, POLLIN, 0}};
+    int64_t until = l->echo_us;
+    if (!hear && (waiting || l->fd >= 0))
+        until = listen_min(until, l->next_us);
+    if (!see && l->notify >= 0)
+        until = listen_min(until, l->notify_us);
+    if (l->strange)
+        until = listen_min(until, l->strange_us);
     const int64_t left = until > now ? until - now : 0;
     const struct timespec ts = {(time_t)(left / 1000000), (long)(left % 1000000) * 1000};
     if (ppoll(fds, 3, until == INT64_MAX ? NULL : &ts, NULL) < 0)
@@ -231,22 +231,22 @@ static bool wake_poll(struct nq_wake *wake, bool *datagrams, bool *events)
     return fds[0].revents == 0;
 }
 
-static void *wake_listen(void *arg)
+static void *listen_main(void *arg)
 {
-    struct nq_wake *wake = arg;
+    struct nq_listening *l = arg;
     bool datagrams = false, events = false;
-    while (wake_poll(wake, &datagrams, &events)) {
+    while (listen_poll(l, &datagrams, &events)) {
         const int64_t now = nq_mono_us();
         if (datagrams)
-            wake_read_datagrams(wake, now);
-        if (events && wake_read_events(wake))
-            wake_written(wake, now);
-        if (wake->echo_us <= now)
-            wake_echo(wake, now);
-        if (wake->strange && now >= wake->strange_us)
-            wake_take_strange(wake, now);
-        if ((wake->pending || wake->cancels) && now >= wake->next_us)
-            wake_pass(wake, now);
+            listen_read_datagrams(l, now);
+        if (events && listen_read_events(l))
+            listen_written(l, now);
+        if (l->echo_us <= now)
+            listen_echo(l, now);
+        if (l->strange && now >= l->strange_us)
+            listen_take_strange(l, now);
+        if ((l->pending || l->cancels) && now >= l->next_us)
+            listen_pass(l, now);
         datagrams = events = false;
     }
     return NULL;
@@ -254,60 +254,60 @@ static void *wake_listen(void *arg)
 
 /* ---- Starting and ending ---- */
 
-NQ_PRIVATE void nq_wake_start(nq_worker *w)
+NQ_PRIVATE void nq_listening_start(nq_worker *w)
 {
-    struct nq_wake *wake;
-    if (!w->store->hints || !(wake = calloc(1, sizeof *wake)))
+    struct nq_listening *l;
+    if (!w->store->hints || !(l = calloc(1, sizeof *l)))
         return;
-    w->wake = wake;
-    wake->worker = w;
-    wake->fd = wake->notify = -1;
-    wake->echo_us = INT64_MAX;
-    wake->gap_us = wake->strange_gap_us = WAKE_GAP_MIN_US;
-    wake->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    wake->queues = calloc(w->nfeeds + 1, sizeof *wake->queues);
-    if (wake->stop_fd < 0 || !wake->queues)
+    w->listening = l;
+    l->worker = w;
+    l->fd = l->notify = -1;
+    l->echo_us = INT64_MAX;
+    l->gap_us = l->strange_gap_us = LISTEN_GAP_MIN_US;
+    l->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    l->queues = calloc(w->nqueues + 1, sizeof *l->queues);
+    if (l->stop_fd < 0 || !l->queues)
         return;
-    for (size_t i = 0; i < w->nfeeds; i++)
-        wake->queues[i] = w->feeds[i].hint;
-    wake->queues[w->nfeeds] = NQ_HINT_CANCEL;
-    wake->fd = nq_hints_listen(nq_hints_of(w->q), &wake->place);
+    for (size_t i = 0; i < w->nqueues; i++)
+        l->queues[i] = w->queues[i].hint;
+    l->queues[w->nqueues] = NQ_HINT_CANCEL;
+    l->fd = nq_hints_listen(nq_hints_of(w->q), &l->index);
     /* A drain ends with what is there: no new tasks to wait for, only requests to cancel. */
     if (w->opts.drain != NQ_DRAIN_DUE)
-        wake_watch(wake);
-    if (wake->fd >= 0 || wake->notify >= 0)
-        wake->has_listener = nq_thread_start(&wake->listener, wake_listen, wake, NULL) == NQ_OK;
+        listen_watch(l);
+    if (l->fd >= 0 || l->notify >= 0)
+        l->has_listener = nq_thread_start(&l->listener, listen_main, l, NULL) == NQ_OK;
     if (w->opts.drain != NQ_DRAIN_DUE)
-        wake->bell = nq_wake_bell_start(w, wake->queues, w->nfeeds + 1, wake->fd >= 0);
+        l->bell = nq_listen_bell_start(w, l->queues, w->nqueues + 1, l->fd >= 0);
     nq_fetch_wake(w, NQ_HINT_ANY, 0); /* for what came before anybody listened */
 }
 
-NQ_PRIVATE void nq_wake_stop(nq_worker *w)
+NQ_PRIVATE void nq_listening_stop(nq_worker *w)
 {
     const uint64_t one = 1;
-    struct nq_wake *wake = w->wake;
-    if (!wake)
+    struct nq_listening *l = w->listening;
+    if (!l)
         return;
-    if (wake->has_listener && write(wake->stop_fd, &one, sizeof one) < 0)
+    if (l->has_listener && write(l->stop_fd, &one, sizeof one) < 0)
         nq_worker_log(w, NQ_LOG_DEBUG, "the listener for hints cannot be told to end");
-    nq_wake_bell_stop(wake->bell);
+    nq_listen_bell_stop(l->bell);
 }
 
-NQ_PRIVATE void nq_wake_free(nq_worker *w)
+NQ_PRIVATE void nq_listening_free(nq_worker *w)
 {
-    struct nq_wake *wake = w->wake;
-    if (!wake)
+    struct nq_listening *l = w->listening;
+    if (!l)
         return;
-    w->wake = NULL;
-    if (wake->has_listener)
-        pthread_join(wake->listener, NULL);
-    nq_wake_bell_free(wake->bell);
-    nq_hints_unlisten(nq_hints_of(w->q), wake->fd, wake->place);
-    if (wake->notify >= 0)
-        close(wake->notify);
-    if (wake->stop_fd >= 0)
-        close(wake->stop_fd);
-    free(wake->file);
-    free(wake->queues);
-    free(wake);
+    w->listening = NULL;
+    if (l->has_listener)
+        pthread_join(l->listener, NULL);
+    nq_listen_bell_free(l->bell);
+    nq_hints_unlisten(nq_hints_of(w->q), l->fd, l->index);
+    if (l->notify >= 0)
+        close(l->notify);
+    if (l->stop_fd >= 0)
+        close(l->stop_fd);
+    free(l->file);
+    free(l->queues);
+    free(l);
 }

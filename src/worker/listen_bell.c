@@ -3,19 +3,19 @@
 #include "worker.h"
 
 /* The bell is hung out so often a second over time, and so often at once. */
-#define WAKE_BELL_HANGS_PER_S 40
-#define WAKE_BELL_HANGS_BURST 20
+#define LISTEN_BELL_HANGS_PER_S 40
+#define LISTEN_BELL_HANGS_BURST 20
 /* With a look that soon the bell needs none of its own. */
-#define WAKE_BELL_SOON_US NQ_MS(10)
+#define LISTEN_BELL_SOON_US NQ_MS(10)
 
-struct nq_wake_bell {
+struct nq_listen_bell {
     nq_worker *worker;
     nq_bell *bell;
     pthread_t thread;
 };
 
 /* With the lock held: wait until the fetcher waits for tasks and the bell may be hung out again. */
-static bool wake_bell_wait(nq_worker *w, int64_t from_us)
+static bool listen_bell_wait(nq_worker *w, int64_t from_us)
 {
     while (w->phase == NQ_PHASE_RUN) {
         if (nq_mono_us() < from_us) {
@@ -32,27 +32,27 @@ static bool wake_bell_wait(nq_worker *w, int64_t from_us)
 }
 
 /* What was committed between the fetcher's last look and the hanging rang nothing: have it look again. */
-static void wake_bell_look_again(nq_worker *w)
+static void listen_bell_look_again(nq_worker *w)
 {
     int64_t next = INT64_MAX;
     pthread_mutex_lock(&w->lock);
-    for (size_t i = 0; i < w->nfeeds; i++)
-        next = w->feeds[i].look_us < next ? w->feeds[i].look_us : next;
+    for (size_t i = 0; i < w->nqueues; i++)
+        next = w->queues[i].next_us < next ? w->queues[i].next_us : next;
     pthread_mutex_unlock(&w->lock);
-    if (next > nq_mono_us() + WAKE_BELL_SOON_US)
+    if (next > nq_mono_us() + LISTEN_BELL_SOON_US)
         nq_fetch_wake(w, NQ_HINT_ANY, 0);
 }
 
 /* Hang it out once. Answers how long to pause: not at all, longer and longer when it does not work, or (-1)
  * for ever, where none can be had. */
-static int64_t wake_bell_once(nq_wake_bell *b, int64_t pause)
+static int64_t listen_bell_once(nq_listen_bell *b, int64_t pause)
 {
     nq_worker *w = b->worker;
     bool rung = false;
     nq_err err = {0};
     int rc = nq_bell_hang(b->bell, &err);
     if (rc == NQ_OK) {
-        wake_bell_look_again(w);
+        listen_bell_look_again(w);
         rc = nq_bell_wait(b->bell, &rung, &err);
     }
     if (rc == NQ_OK) {
@@ -74,34 +74,34 @@ static int64_t wake_bell_once(nq_wake_bell *b, int64_t pause)
     return pause < NQ_SECONDS(15) ? pause * 2 : NQ_SECONDS(30);
 }
 
-static void *wake_bell_main(void *arg)
+static void *listen_bell_main(void *arg)
 {
-    nq_wake_bell *b = arg;
+    nq_listen_bell *b = arg;
     nq_worker *w = b->worker;
-    const int64_t each = NQ_SECONDS(1) / WAKE_BELL_HANGS_PER_S;
+    const int64_t each = NQ_SECONDS(1) / LISTEN_BELL_HANGS_PER_S;
     int64_t full_us = 0, from_us = 0, pause = 0;
     pthread_mutex_lock(&w->lock);
-    while (pause >= 0 && wake_bell_wait(w, from_us)) {
+    while (pause >= 0 && listen_bell_wait(w, from_us)) {
         pthread_mutex_unlock(&w->lock);
-        pause = wake_bell_once(b, pause);
+        pause = listen_bell_once(b, pause);
         const int64_t now = nq_mono_us();
         full_us = (full_us > now ? full_us : now) + each;
-        from_us = pause ? now + pause : full_us - each * WAKE_BELL_HANGS_BURST;
+        from_us = pause ? now + pause : full_us - each * LISTEN_BELL_HANGS_BURST;
         pthread_mutex_lock(&w->lock);
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;
 }
 
-NQ_PRIVATE nq_wake_bell *nq_wake_bell_start(nq_worker *w, const uint64_t queues[], size_t n, bool told)
+NQ_PRIVATE nq_listen_bell *nq_listen_bell_start(nq_worker *w, const uint64_t queues[], size_t n, bool local)
 {
     nq_err err = {0};
-    nq_wake_bell *b = calloc(1, sizeof *b);
+    nq_listen_bell *b = calloc(1, sizeof *b);
     if (!b)
         return NULL;
     b->worker = w;
-    int rc = nq_bell_new(&b->bell, w->store, queues, n, told, &err);
-    if (rc == NQ_OK && (rc = nq_thread_start(&b->thread, wake_bell_main, b, &err)) == NQ_OK)
+    int rc = nq_bell_new(&b->bell, w->store, queues, n, local, &err);
+    if (rc == NQ_OK && (rc = nq_thread_start(&b->thread, listen_bell_main, b, &err)) == NQ_OK)
         return b;
     if (rc != NQ_EUNSUPPORTED)
         nq_worker_log(w, NQ_LOG_DEBUG, "the bell: %s", err.message);
@@ -110,13 +110,13 @@ NQ_PRIVATE nq_wake_bell *nq_wake_bell_start(nq_worker *w, const uint64_t queues[
     return NULL;
 }
 
-NQ_PRIVATE void nq_wake_bell_stop(nq_wake_bell *b)
+NQ_PRIVATE void nq_listen_bell_stop(nq_listen_bell *b)
 {
     if (b)
         nq_bell_interrupt(b->bell);
 }
 
-NQ_PRIVATE void nq_wake_bell_free(nq_wake_bell *b)
+NQ_PRIVATE void nq_listen_bell_free(nq_listen_bell *b)
 {
     if (!b)
         return;

@@ -16,7 +16,8 @@ NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const
     w->log(level, text, w->log_udata);
 }
 
-NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const char *what, const nq_err *err)
+NQ_PRIVATE int64_t nq_outage_failed(const nq_worker *w, struct nq_outage *a, const char *what,
+                                    const nq_err *err)
 {
     int64_t now = nq_mono_us();
     bool first = a->pause_us == 0;
@@ -32,7 +33,7 @@ NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const c
     return a->pause_us;
 }
 
-NQ_PRIVATE void nq_away_ended(const nq_worker *w, struct nq_away *a, const char *what)
+NQ_PRIVATE void nq_outage_ended(const nq_worker *w, struct nq_outage *a, const char *what)
 {
     if (a->pause_us == 0)
         return;

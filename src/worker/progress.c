@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What running attempts tell of their progress, and how it comes to be written. */
+/* What running attempts report of their progress, and how it comes to be written. */
 #include "isolate/isolate.h"
 
 /* The start of a text that fits, without half a character. */
@@ -25,8 +25,8 @@ NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, co
         memcpy(now->note, note, now->note_size);
     /* Whoever takes one out owns it, so no lock is needed. */
     free(atomic_exchange(&ctx->progress, now));
-    if (!atomic_load(&ctx->worker->told))
-        atomic_store(&ctx->worker->told, true);
+    if (!atomic_load(&ctx->worker->progressed))
+        atomic_store(&ctx->worker->progressed, true);
 }
 
 void nq_ctx_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note)
@@ -37,16 +37,16 @@ void nq_ctx_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note)
         nq_ctx_set_progress(ctx, done, total, note, note ? strlen(note) : 0);
 }
 
-/* What a handler thread's attempts have told; each runs one at a time. */
+/* What a handler thread's attempts have reported; each runs one at a time. */
 struct progress_report {
-    nq_progress *news;  /* not written yet; NULL: nothing */
-    nq_attempt written; /* the row that is there; id 0: none */
+    nq_progress *latest; /* not written yet; NULL: nothing */
+    nq_attempt written;  /* the row that is there; id 0: none */
 };
 
 struct nq_reports {
     nq_worker *worker;
-    size_t n; /* of slots; and of each array */
-    const nq_progress **told;
+    size_t n; /* of threads; and of each array */
+    const nq_progress **batch;
     nq_attempt *ended;
     struct progress_report report[];
 };
@@ -59,9 +59,9 @@ NQ_PRIVATE int nq_reports_new(nq_reports **out, nq_worker *w, nq_err *err)
         return nq_err_nomem(err);
     r->worker = w;
     r->n = n;
-    r->told = calloc(n, sizeof *r->told);
+    r->batch = calloc(n, sizeof *r->batch);
     r->ended = calloc(n, sizeof *r->ended);
-    if (!r->told || !r->ended) {
+    if (!r->batch || !r->ended) {
         nq_reports_free(r);
         return nq_err_nomem(err);
     }
@@ -74,22 +74,22 @@ NQ_PRIVATE void nq_reports_free(nq_reports *r)
     if (!r)
         return;
     for (size_t i = 0; i < r->n; i++)
-        free(r->report[i].news);
-    free(r->told);
+        free(r->report[i].latest);
+    free(r->batch);
     free(r->ended);
     free(r);
 }
 
-/* With the lock held: take out what slot i's attempt has told. What its attempt before has told is over: not
- * written, or to be taken away. */
+/* With the lock held: take out what thread i's attempt has reported. What its attempt before has reported is
+ * over: not written, or to be taken outage. */
 static void progress_take(nq_reports *r, size_t i, size_t *nended)
 {
     struct progress_report *at = &r->report[i];
-    nq_ctx *ctx = r->worker->slots[i].ctx;
-    nq_progress *news = ctx ? atomic_exchange(&ctx->progress, NULL) : NULL;
-    if (news || (at->news && !(ctx && nq_ctx_is(ctx, &at->news->of)))) {
-        free(at->news);
-        at->news = news;
+    nq_ctx *ctx = r->worker->threads[i].ctx;
+    nq_progress *latest = ctx ? atomic_exchange(&ctx->progress, NULL) : NULL;
+    if (latest || (at->latest && !(ctx && nq_ctx_is(ctx, &at->latest->of)))) {
+        free(at->latest);
+        at->latest = latest;
     }
     if (at->written.id && !(ctx && nq_ctx_is(ctx, &at->written)))
         r->ended[(*nended)++] = at->written;
@@ -98,10 +98,10 @@ static void progress_take(nq_reports *r, size_t i, size_t *nended)
 NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err)
 {
     nq_worker *w = r->worker;
-    size_t ntold = 0, nended = 0;
-    bool any = atomic_exchange(&w->told, false);
+    size_t nbatch = 0, nended = 0;
+    bool any = atomic_exchange(&w->progressed, false);
     for (size_t i = 0; i < r->n && !any; i++)
-        any = r->report[i].news || r->report[i].written.id;
+        any = r->report[i].latest || r->report[i].written.id;
     if (!any)
         return NQ_OK;
     pthread_mutex_lock(&w->lock);
@@ -109,9 +109,9 @@ NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err)
         progress_take(r, i, &nended);
     pthread_mutex_unlock(&w->lock);
     for (size_t i = 0; i < r->n; i++)
-        if (r->report[i].news)
-            r->told[ntold++] = r->report[i].news;
-    int rc = nq_store_progress(w->store, r->told, ntold, r->ended, nended, err);
+        if (r->report[i].latest)
+            r->batch[nbatch++] = r->report[i].latest;
+    int rc = nq_store_progress(w->store, r->batch, nbatch, r->ended, nended, err);
     if (rc != NQ_OK)
         return rc;
     for (size_t i = 0, k = 0; i < r->n; i++) {
@@ -120,11 +120,11 @@ NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err)
             at->written.id = 0;
             k++;
         }
-        if (!at->news)
+        if (!at->latest)
             continue;
-        at->written = at->news->of;
-        free(at->news);
-        at->news = NULL;
+        at->written = at->latest->of;
+        free(at->latest);
+        at->latest = NULL;
     }
     return NQ_OK;
 }

@@ -21,8 +21,8 @@ static bool reclaim_one(nq_worker *w, nq_claimed *claim)
     if (run) {
         w->orphans++;
         w->taken++;
-        for (size_t i = 0; i < w->nfeeds; i++)
-            w->feeds[i].quiet = 0;
+        for (size_t i = 0; i < w->nqueues; i++)
+            w->queues[i].quiet = 0;
         nq_done_push(w, ctx);
     }
     pthread_mutex_unlock(&w->lock);

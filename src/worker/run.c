@@ -19,12 +19,12 @@ struct run {
 /* Sleep until poked or until a point in time. */
 static void run_poll(nq_worker *w, int64_t until)
 {
-    struct pollfd fd = {.fd = w->poke_fd, .events = POLLIN};
+    struct pollfd fd = {.fd = w->wake_fd, .events = POLLIN};
     uint64_t count;
     int64_t left = until - nq_mono_us();
     int ms = left <= 0 ? 0 : left > NQ_SECONDS(60) ? 60000 : (int)((left + 999) / 1000);
     if (poll(&fd, 1, ms) > 0) {
-        ssize_t n = read(w->poke_fd, &count, sizeof count);
+        ssize_t n = read(w->wake_fd, &count, sizeof count);
         (void)n;
     }
 }
@@ -34,12 +34,12 @@ static void run_poll(nq_worker *w, int64_t until)
 /* The tables are there, or the error that says why not; a database that is away is waited for. */
 static int run_check(nq_worker *w, nq_err *err)
 {
-    struct nq_away away = {0};
+    struct nq_outage outage = {0};
     nq_err e = {0};
     while (atomic_load(&w->stops) == 0) {
         int rc = nq_store_check(w->store, &e);
         if (rc == NQ_OK) {
-            nq_away_ended(w, &away, "connecting");
+            nq_outage_ended(w, &outage, "connecting");
             return NQ_OK;
         }
         if (rc != NQ_EUNAVAILABLE && rc != NQ_ECONFLICT && rc != NQ_EUNKNOWN) {
@@ -47,7 +47,7 @@ static int run_check(nq_worker *w, nq_err *err)
                 *err = e;
             return rc;
         }
-        int64_t until = nq_mono_us() + nq_away_failed(w, &away, "connecting", &e);
+        int64_t until = nq_mono_us() + nq_outage_failed(w, &outage, "connecting", &e);
         while (atomic_load(&w->stops) == 0 && nq_mono_us() < until)
             run_poll(w, until);
     }
@@ -58,19 +58,19 @@ static int run_claimers(nq_worker *w, nq_err *err)
 {
     size_t ntypes = 0;
     int rc = NQ_OK;
-    if (w->opts.known_types_only && !nq_route_find(w, NULL)) {
-        if (w->nroutes == 0)
+    if (w->opts.known_types_only && !nq_handler_find(w, NULL)) {
+        if (w->nhandlers == 0)
             return nq_err_set(err, NQ_EINVAL, "known_types_only, but no handler is registered");
-        w->types = calloc(w->nroutes, sizeof *w->types);
+        w->types = calloc(w->nhandlers, sizeof *w->types);
         if (!w->types)
             return nq_err_nomem(err);
-        for (; ntypes < w->nroutes; ntypes++)
-            w->types[ntypes] = w->routes[ntypes].type;
+        for (; ntypes < w->nhandlers; ntypes++)
+            w->types[ntypes] = w->handlers[ntypes].type;
     }
-    for (size_t i = 0; i < w->nfeeds && rc == NQ_OK; i++) {
-        rc = nq_claimer_new(&w->feeds[i].claimer, w->store, w->feeds[i].name, w->types, ntypes, err);
+    for (size_t i = 0; i < w->nqueues && rc == NQ_OK; i++) {
+        rc = nq_claimer_new(&w->queues[i].claimer, w->store, w->queues[i].name, w->types, ntypes, err);
         if (rc == NQ_OK)
-            nq_claimer_bytes(w->feeds[i].claimer, w->opts.claim_bytes);
+            nq_claimer_bytes(w->queues[i].claimer, w->opts.claim_bytes);
     }
     return rc;
 }
@@ -79,10 +79,10 @@ static int run_handlers(struct run *r, nq_err *err)
 {
     nq_worker *w = r->worker;
     for (; r->handlers < w->opts.concurrency; r->handlers++) {
-        struct nq_slot *slot = &w->slots[r->handlers];
-        slot->worker = w;
+        struct nq_handler_thread *thread = &w->threads[r->handlers];
+        thread->worker = w;
         atomic_fetch_add(&w->refs, 1);
-        int rc = nq_thread_start(&slot->thread, nq_handler_main, slot, err);
+        int rc = nq_thread_start(&thread->id, nq_handler_main, thread, err);
         if (rc != NQ_OK) {
             atomic_fetch_sub(&w->refs, 1);
             return rc;
@@ -150,7 +150,7 @@ static void run_abandon(struct run *r, nq_err *stuck)
     nq_worker *w = r->worker;
     pthread_mutex_lock(&w->lock);
     for (unsigned i = 0; i < r->handlers; i++) {
-        nq_ctx *ctx = w->slots[i].ctx;
+        nq_ctx *ctx = w->threads[i].ctx;
         if (!ctx)
             continue;
         if (r->stuck++ == 0) {
@@ -161,7 +161,7 @@ static void run_abandon(struct run *r, nq_err *stuck)
                 "handlers ignored their cancellation and still run, first that of task %lld, type '%s'",
                 (long long)ctx->claim->task.id, type);
         }
-        w->slots[i].stuck = true;
+        w->threads[i].stuck = true;
         atomic_fetch_add(&ctx->refs, 1);
         atomic_store(&ctx->abandoned, true);
         nq_done_release(w, ctx);
@@ -172,11 +172,11 @@ static void run_abandon(struct run *r, nq_err *stuck)
 static void run_join_handlers(struct run *r)
 {
     for (unsigned i = 0; i < r->handlers; i++) {
-        struct nq_slot *slot = &r->worker->slots[i];
-        if (slot->stuck)
-            pthread_detach(slot->thread);
+        struct nq_handler_thread *thread = &r->worker->threads[i];
+        if (thread->stuck)
+            pthread_detach(thread->id);
         else
-            pthread_join(slot->thread, NULL);
+            pthread_join(thread->id, NULL);
     }
 }
 
@@ -186,7 +186,7 @@ static void run_shutdown(struct run *r, nq_err *stuck)
     nq_ctx *ctx;
 
     run_phase(w, NQ_PHASE_STOP);
-    nq_wake_stop(w);
+    nq_listening_stop(w);
     if (!run_wait_handlers(w, w->opts.shutdown_timeout_us, 2)) {
         pthread_mutex_lock(&w->lock);
         nq_cancel_running(w, NQ_CAUSE_SHUTDOWN);
@@ -207,8 +207,8 @@ static void run_shutdown(struct run *r, nq_err *stuck)
     run_phase(w, NQ_PHASE_END);
     if (r->has_liveness)
         pthread_join(r->liveness, NULL);
-    nq_wake_free(w);
-    while ((ctx = nq_jobs_pop(&w->ended))) /* only after a failed start */
+    nq_listening_free(w);
+    while ((ctx = nq_task_list_pop(&w->ended))) /* only after a failed start */
         nq_ctx_unref(ctx);
 }
 
@@ -249,8 +249,8 @@ static int run_result(const struct run *r, const nq_err *stuck, nq_err *err)
 static bool run_isolates(const nq_worker *w)
 {
     bool isolated = false;
-    for (size_t i = 0; i < w->nroutes; i++)
-        isolated = isolated || w->routes[i].isolated;
+    for (size_t i = 0; i < w->nhandlers; i++)
+        isolated = isolated || w->handlers[i].isolated;
     return isolated && !w->zygote && !atomic_load(&w->started);
 }
 
@@ -277,7 +277,7 @@ int nq_worker_run(nq_worker *w, nq_err *err)
     nq_listen(w->q, &w->listener);
     rc = run_start(&r, err);
     if (rc == NQ_OK) {
-        nq_wake_start(w);
+        nq_listening_start(w);
         run_until_stop(w);
     }
     nq_unlisten(w->q, &w->listener);
@@ -287,9 +287,9 @@ int nq_worker_run(nq_worker *w, nq_err *err)
 out:
     nq_zygote_stop(w);
     nq_signals_give_back(w);
-    for (size_t i = 0; i < w->nfeeds; i++) {
-        nq_claimer_free(w->feeds[i].claimer);
-        w->feeds[i].claimer = NULL;
+    for (size_t i = 0; i < w->nqueues; i++) {
+        nq_claimer_free(w->queues[i].claimer);
+        w->queues[i].claimer = NULL;
     }
     return rc;
 }

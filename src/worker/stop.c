@@ -6,11 +6,11 @@
 
 #include "worker.h"
 
-NQ_PRIVATE void nq_worker_poke(nq_worker *w)
+NQ_PRIVATE void nq_worker_wake(nq_worker *w)
 {
     const uint64_t one = 1;
     int saved = errno;
-    ssize_t n = write(w->poke_fd, &one, sizeof one);
+    ssize_t n = write(w->wake_fd, &one, sizeof one);
     (void)n; /* it can only fail when it is readable already */
     errno = saved;
 }
@@ -20,7 +20,7 @@ void nq_worker_stop(nq_worker *w)
     if (!w || w->pid != getpid())
         return;
     atomic_fetch_add(&w->stops, 1);
-    nq_worker_poke(w);
+    nq_worker_wake(w);
 }
 
 /* ---- Signals: of one worker of a process */

@@ -65,7 +65,7 @@ static int worker_options(nq_worker_options *o, nq_err *err)
     return NQ_OK;
 }
 
-static int worker_feeds(nq_worker *w, nq_err *err)
+static int worker_queues(nq_worker *w, nq_err *err)
 {
     static const char *const fallback[] = {"default"};
     const char *const *names = w->opts.queues;
@@ -78,26 +78,26 @@ static int worker_feeds(nq_worker *w, nq_err *err)
     }
     if (!names)
         return nq_err_set(err, NQ_EINVAL, "queues is NULL, but nqueues is not 0");
-    w->feeds = calloc(n, sizeof *w->feeds);
-    if (!w->feeds)
+    w->queues = calloc(n, sizeof *w->queues);
+    if (!w->queues)
         return nq_err_nomem(err);
     for (size_t i = 0; i < n; i++) {
-        struct nq_feed *feed = &w->feeds[i];
+        struct nq_worker_queue *queue = &w->queues[i];
         if (!names[i])
             return nq_err_set(err, NQ_EINVAL, "queues[%zu] is NULL", i);
         if ((rc = nq_check_queue(names[i], err)) != NQ_OK)
             return rc;
         for (size_t k = 0; k < i; k++)
-            if (strcmp(w->feeds[k].name, names[i]) == 0)
+            if (strcmp(w->queues[k].name, names[i]) == 0)
                 return nq_err_set(err, NQ_EINVAL, "queue '%s' is named twice", names[i]);
-        feed->name = strdup(names[i]);
-        if (!feed->name)
+        queue->name = strdup(names[i]);
+        if (!queue->name)
             return nq_err_nomem(err);
-        feed->hint = nq_hint_queue(feed->name);
-        feed->pause_us = NQ_PAUSE_MIN_US;
-        w->nfeeds = i + 1;
+        queue->hint = nq_hint_queue(queue->name);
+        queue->pause_us = NQ_PAUSE_MIN_US;
+        w->nqueues = i + 1;
     }
-    w->opts.queues = NULL; /* the caller's; ours are the feeds */
+    w->opts.queues = NULL; /* the caller's; ours are the queues */
     return NQ_OK;
 }
 
@@ -113,7 +113,7 @@ static int worker_sync(nq_worker *w, nq_err *err)
         return nq_err_sys(err, NQ_ESYSTEM, rc, "cannot make a mutex");
     while (made < n && (rc = nq_cond_init(conds[made])) == 0)
         made++;
-    if (made == n && (w->poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) >= 0)
+    if (made == n && (w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) >= 0)
         return NQ_OK;
     rc = made == n ? errno : rc;
     while (made > 0)
@@ -124,22 +124,22 @@ static int worker_sync(nq_worker *w, nq_err *err)
 
 static void worker_free_memory(nq_worker *w)
 {
-    for (size_t i = 0; i < w->nfeeds; i++) {
-        nq_claimer_free(w->feeds[i].claimer);
-        free(w->feeds[i].name);
+    for (size_t i = 0; i < w->nqueues; i++) {
+        nq_claimer_free(w->queues[i].claimer);
+        free(w->queues[i].name);
     }
-    for (size_t i = 0; i < w->nroutes; i++) {
-        free(w->routes[i].type);
-        free(w->routes[i].layers);
-        nq_limits_free(&w->routes[i].limits);
+    for (size_t i = 0; i < w->nhandlers; i++) {
+        free(w->handlers[i].type);
+        free(w->handlers[i].middleware);
+        nq_limits_free(&w->handlers[i].limits);
     }
-    for (unsigned i = 0; w->slots && i < w->opts.concurrency; i++)
-        if (w->slots[i].wake_fd >= 0)
-            close(w->slots[i].wake_fd);
-    free(w->feeds);
-    free(w->routes);
-    free(w->layers);
-    free(w->slots);
+    for (unsigned i = 0; w->threads && i < w->opts.concurrency; i++)
+        if (w->threads[i].wake_fd >= 0)
+            close(w->threads[i].wake_fd);
+    free(w->queues);
+    free(w->handlers);
+    free(w->middleware);
+    free(w->threads);
     free(w->types);
     free(w);
 }
@@ -153,7 +153,7 @@ NQ_PRIVATE void nq_worker_unref(nq_worker *w)
     for (size_t i = 0; i < sizeof conds / sizeof *conds; i++)
         pthread_cond_destroy(conds[i]);
     pthread_mutex_destroy(&w->lock);
-    close(w->poke_fd);
+    close(w->wake_fd);
     nq_zygote_stop(w);
     nq_zygote_free(w);
     worker_free_memory(w);
@@ -170,7 +170,7 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     if (!w)
         return nq_err_nomem(err);
     if ((rc = nq_options_copy(&w->opts, sizeof w->opts, opts, "nq_worker_options", err)) != NQ_OK ||
-        (rc = worker_options(&w->opts, err)) != NQ_OK || (rc = worker_feeds(w, err)) != NQ_OK)
+        (rc = worker_options(&w->opts, err)) != NQ_OK || (rc = worker_queues(w, err)) != NQ_OK)
         goto out;
     w->q = q;
     w->store = nq_store_of(q);
@@ -182,15 +182,15 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     w->listener.look = nq_cancels_wake;
     w->listener.arg = w;
     atomic_init(&w->refs, 1);
-    nq_jobs_init(&w->ready);
-    nq_jobs_init(&w->ended);
-    nq_jobs_init(&w->along);
-    w->slots = calloc(w->opts.concurrency, sizeof *w->slots);
-    for (unsigned i = 0; w->slots && i < w->opts.concurrency; i++) {
-        w->slots[i].wake_fd = -1;
-        nq_jobs_init(&w->slots[i].ahead);
+    nq_task_list_init(&w->ready);
+    nq_task_list_init(&w->ended);
+    nq_task_list_init(&w->along);
+    w->threads = calloc(w->opts.concurrency, sizeof *w->threads);
+    for (unsigned i = 0; w->threads && i < w->opts.concurrency; i++) {
+        w->threads[i].wake_fd = -1;
+        nq_task_list_init(&w->threads[i].pipelined);
     }
-    rc = w->slots ? worker_sync(w, err) : nq_err_nomem(err);
+    rc = w->threads ? worker_sync(w, err) : nq_err_nomem(err);
 out:
     if (rc != NQ_OK)
         worker_free_memory(w);

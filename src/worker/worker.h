@@ -9,7 +9,7 @@
 #include "../api/api.h"
 
 /*
- * Threads of a worker, and who feeds whom:
+ * Threads of a worker, and who queues whom:
  *
  *   fetcher     claims tasks                   -> ready list
  *   handlers    run them                       -> ended list, or along
@@ -37,18 +37,18 @@ enum nq_phase {
 #define NQ_UNRECORDED_MAX     1000          /* no claims while as many outcomes wait to be recorded */
 #define NQ_PREFETCH_WINDOW_US NQ_MS(20)     /* prefetch what the handlers finish in this time */
 #define NQ_HOLD_MAX_US        NQ_SECONDS(1) /* unstarted this long: given back */
-#define NQ_HINTED_FEEDS       4             /* with more queues a hint rarely is for the one looked at */
+#define NQ_HINTED_QUEUES      4             /* with more queues a hint rarely is for the one looked at */
 #define NQ_PAUSE_MIN_US       NQ_MS(5)      /* first sleep of the fetcher after work */
 #define NQ_CARRY_WAIT_US      NQ_MS(5)      /* completions wait no longer than this for a claim */
 
 /* One task held by this worker, and the context of its attempt. */
 struct nq_page; /* isolate.h */
 struct nq_ctx {
-    nq_ctx *next; /* in the ready or the ended list, or ahead of a slot */
+    nq_ctx *next; /* in the ready or the ended list, or ahead of a thread */
     nq_worker *worker;
-    const struct nq_route *route; /* NULL: no handler */
-    uint64_t seq;                 /* of the frame that took it to a child */
-    const struct nq_page *page;   /* in a child: where its cause is; else NULL */
+    const struct nq_handler_entry *handler; /* NULL: no handler */
+    uint64_t seq;                           /* of the frame that took it to a child */
+    const struct nq_page *page;             /* in a child: where its cause is; else NULL */
     nq_claimed *claim;
     nq_outcome out;
     int64_t held_us; /* monotonic time of the claim */
@@ -72,8 +72,8 @@ struct nq_ctx {
 
 struct nq_next {
     const nq_worker *worker;
-    const struct nq_route *route;
-    size_t depth; /* layers entered so far */
+    const struct nq_handler_entry *handler;
+    size_t depth; /* middleware entered so far */
 };
 
 /* What a child may use, and how it is run. */
@@ -86,26 +86,26 @@ typedef struct nq_limits {
 } nq_limits;
 
 /* A handler and its own middleware. type NULL: of every other type. */
-struct nq_route {
+struct nq_handler_entry {
     char *type;
     nq_handler_fn fn;
     void *udata;
-    nq_middleware *layers;
-    size_t nlayers;
+    nq_middleware *middleware;
+    size_t nmiddleware;
     unsigned max_crashes;
     nq_retry_fn retry_policy; /* NULL: the default */
     void *retry_udata;
     bool isolated;
     nq_limits limits;
-    size_t kind; /* isolated: the first route with the same limits; they share children */
+    size_t kind; /* isolated: the first handler with the same limits; they share children */
 };
 
 /* A queue as the fetcher sees it. */
-struct nq_feed {
+struct nq_worker_queue {
     char *name;
     uint64_t hint; /* nq_hint_queue of it */
     nq_claimer *claimer;
-    int64_t look_us;  /* not before */
+    int64_t next_us;  /* not before */
     int64_t pause_us; /* between looks at an idle queue */
     int64_t wait_us;  /* of the last look: until the next due task, -1: none waits */
     bool hinted;      /* something was enqueued, perhaps here */
@@ -113,23 +113,23 @@ struct nq_feed {
 };
 
 /* Trouble with the database: growing pauses, few log lines. Each thread has its own. */
-struct nq_away {
+struct nq_outage {
     int64_t pause_us; /* 0: no trouble */
     int64_t since_us, logged_us;
 };
 
-typedef struct nq_jobs {
+typedef struct nq_task_list {
     nq_ctx *head, **tail;
     size_t n;
-} nq_jobs;
+} nq_task_list;
 
 /* A handler thread. */
-struct nq_slot {
+struct nq_handler_thread {
     nq_worker *worker;
-    nq_ctx *ctx;   /* what it runs, or NULL */
-    nq_jobs ahead; /* what was sent to its child besides, and has not begun as far as is known */
-    int wake_fd;   /* an eventfd on which the thread waits beside its child; -1: not made yet */
-    pthread_t thread;
+    nq_ctx *ctx;            /* what it runs, or NULL */
+    nq_task_list pipelined; /* sent to its child besides, and not begun as far as is known */
+    int wake_fd;            /* an eventfd on which the thread waits beside its child; -1: not made yet */
+    pthread_t id;
     bool stuck;
 };
 
@@ -141,19 +141,19 @@ struct nq_worker {
     nq_log_fn log;
     void *log_udata;
     pid_t pid;
-    struct nq_route *routes;
-    size_t nroutes;
-    nq_middleware *layers;
-    size_t nlayers;
-    struct nq_feed *feeds;
-    size_t nfeeds;
-    struct nq_slot *slots; /* opts.concurrency */
-    const char **types;    /* known_types_only */
-    uint64_t seq_max;      /* NQ_LEASE_SEQ_MAX; less in tests */
+    struct nq_handler_entry *handlers;
+    size_t nhandlers;
+    nq_middleware *middleware;
+    size_t nmiddleware;
+    struct nq_worker_queue *queues;
+    size_t nqueues;
+    struct nq_handler_thread *threads; /* opts.concurrency */
+    const char **types;                /* known_types_only */
+    uint64_t seq_max;                  /* NQ_LEASE_SEQ_MAX; less in tests */
     nq_listener listener;
-    struct nq_wake *wake;     /* may be NULL; of nq_worker_run */
-    int poke_fd;              /* wakes nq_worker_run */
-    struct nq_zygote *zygote; /* NULL: no handler is isolated */
+    struct nq_listening *listening; /* may be NULL; of nq_worker_run */
+    int wake_fd;                    /* wakes nq_worker_run */
+    struct nq_zygote *zygote;       /* NULL: no handler is isolated */
 
     atomic_uint refs; /* the owner and each handler thread */
     atomic_bool started;
@@ -161,26 +161,25 @@ struct nq_worker {
     atomic_bool hint;  /* something was enqueued since the fetcher looked */
     atomic_uint_least64_t claimed, done, retried, dead, snoozed, released, lease_lost, cancelled;
     atomic_uint running;
-    atomic_bool told; /* some context has progress that was not taken out */
+    atomic_bool progressed; /* some context has progress that was not taken out */
     /* For nq_worker_silence_us: when liveness last went round (0: not joined yet), and since when the fetcher
      * claims and the completer records (0: it does not). */
     atomic_int_least64_t live_us, claiming_us, recording_us;
 
-    pthread_mutex_t lock; /* guards what follows, and slots[].ctx, feeds[].quiet */
+    pthread_mutex_t lock; /* guards what follows, and threads[].ctx, queues[].quiet */
     pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, live_cond, bell_cond;
     enum nq_phase phase;
-    nq_jobs ready, ended;
-    nq_jobs along;     /* plain completions that the next claim takes along */
-    bool carrying;     /* there will be one soon */
-    size_t unrecorded; /* in the ended list, along or being recorded */
-    size_t orphans;    /* of these */
-    size_t ahead;      /* in the slots' lists */
-    unsigned idle;     /* handler threads that wait */
-    bool rousing;      /* one of them was signalled and has not woken yet */
+    nq_task_list ready, ended;
+    nq_task_list along; /* plain completions that the next claim takes along */
+    bool carrying;      /* there will be one soon */
+    size_t unrecorded;  /* in the ended list, along or being recorded */
+    size_t orphans;     /* of these */
+    unsigned idle;      /* handler threads that wait */
+    bool waking;        /* one of them was signalled and has not woken yet */
     bool completer_idle;
     uint64_t hint_queue; /* of the first hint since the fetcher looked, and the task that it names, or 0 */
     nq_id hint_id;
-    bool hungry;         /* the fetcher waits for free slots */
+    bool hungry;         /* the fetcher waits for free threads */
     bool asleep;         /* it waits for tasks */
     bool bell_waits;     /* for it to do so */
     int64_t wrote_us;    /* when a claim or an outcome of ours was committed last */
@@ -191,11 +190,11 @@ struct nq_worker {
     uint64_t member;     /* 0: not joined */
     uint64_t seq;        /* of the last lease */
     bool rejoin;         /* leases are used up */
-    bool looked;         /* for orphans, once */
+    bool reclaimed;      /* what dead workers had left when we joined */
     uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
     uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
     bool sweep;          /* liveness is asked to see to the follow-ups now */
-    bool look;           /* and to look for requests to cancel */
+    bool check_cancels;  /* and to check cancels */
     bool drained;
     size_t lost; /* outcomes that could not be recorded */
     nq_err lost_err;
@@ -204,22 +203,23 @@ struct nq_worker {
 /* ---- worker.c */
 NQ_PRIVATE void nq_worker_unref(nq_worker *w);
 
-/* ---- routes.c */
+/* ---- handlers.c */
 NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err);
-NQ_PRIVATE struct nq_route *nq_route_find(const nq_worker *w, const char *type);
+NQ_PRIVATE struct nq_handler_entry *nq_handler_find(const nq_worker *w, const char *type);
 
 /* ---- log.c */
 NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const char *fmt, ...)
     NQ_PRINTF(3, 4);
 /* A failure: log it now and then, return how long to pause (100 ms growing to 5 s). A success ends it. */
-NQ_PRIVATE int64_t nq_away_failed(const nq_worker *w, struct nq_away *a, const char *what, const nq_err *err);
-NQ_PRIVATE void nq_away_ended(const nq_worker *w, struct nq_away *a, const char *what);
+NQ_PRIVATE int64_t nq_outage_failed(const nq_worker *w, struct nq_outage *a, const char *what,
+                                    const nq_err *err);
+NQ_PRIVATE void nq_outage_ended(const nq_worker *w, struct nq_outage *a, const char *what);
 
 /* ---- run.c: nq_worker_run */
 
 /* ---- stop.c: nq_worker_stop */
 /* Wake nq_worker_run. Async-signal-safe. */
-NQ_PRIVATE void nq_worker_poke(nq_worker *w);
+NQ_PRIVATE void nq_worker_wake(nq_worker *w);
 /* SIGINT and SIGTERM stop this worker, if its options say so; as they were, if it has them. */
 NQ_PRIVATE int nq_signals_take(nq_worker *w, nq_err *err);
 NQ_PRIVATE void nq_signals_give_back(nq_worker *w);
@@ -228,7 +228,7 @@ NQ_PRIVATE void nq_signals_give_back(nq_worker *w);
 NQ_PRIVATE nq_ctx *nq_ctx_new(nq_worker *w);
 NQ_PRIVATE void nq_ctx_hold(nq_ctx *ctx, nq_claimed *claim, int64_t now_us);
 NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx); /* accepts NULL */
-/* With the lock held, of a context in a slot. */
+/* With the lock held, of a context in a thread. */
 NQ_PRIVATE void nq_ctx_cancel(nq_ctx *ctx, enum nq_cause cause);
 NQ_PRIVATE void nq_ctx_close_fd(nq_ctx *ctx);
 NQ_PRIVATE bool nq_ctx_has_message(const nq_ctx *ctx);
@@ -259,29 +259,29 @@ NQ_PRIVATE void nq_event_started(nq_ctx *ctx);
 NQ_PRIVATE void nq_event_ended(nq_ctx *ctx, bool ours);
 
 /* ---- handlers.c */
-NQ_PRIVATE void *nq_handler_main(void *slot);
+NQ_PRIVATE void *nq_handler_main(void *thread);
 NQ_PRIVATE void *nq_watch_main(void *worker);
 
 /* ---- board.c: the worker's state under its lock. It calls no file of the worker's but context.c. */
-NQ_PRIVATE void nq_jobs_init(nq_jobs *l);
-NQ_PRIVATE void nq_jobs_push(nq_jobs *l, nq_ctx *ctx);
-NQ_PRIVATE nq_ctx *nq_jobs_pop(nq_jobs *l);
-NQ_PRIVATE void nq_jobs_unpop(nq_jobs *l, nq_ctx *ctx); /* to the front */
+NQ_PRIVATE void nq_task_list_init(nq_task_list *l);
+NQ_PRIVATE void nq_task_list_push(nq_task_list *l, nq_ctx *ctx);
+NQ_PRIVATE nq_ctx *nq_task_list_pop(nq_task_list *l);
+NQ_PRIVATE void nq_task_list_push_front(nq_task_list *l, nq_ctx *ctx); /* to the front */
 /* The rest with the lock held. */
 /* The timeout of an attempt, within bounds: plain SQL may have written anything. */
 NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task);
-/* ctx is what the slot runs from now on. */
-NQ_PRIVATE void nq_slot_begin(struct nq_slot *slot, nq_ctx *ctx);
+/* ctx is what the thread runs from now on. */
+NQ_PRIVATE void nq_attempt_begin(struct nq_handler_thread *thread, nq_ctx *ctx);
 /* What it ran has ended; out NULL: it never began, and is the caller's. */
-NQ_PRIVATE void nq_slot_end(struct nq_slot *slot, const nq_outcome *out);
+NQ_PRIVATE void nq_attempt_end(struct nq_handler_thread *thread, const nq_outcome *out);
 /* Attempts ended, that took so long together. */
-NQ_PRIVATE void nq_slots_ended(nq_worker *w, size_t n, int64_t took_us);
+NQ_PRIVATE void nq_attempts_ended(nq_worker *w, size_t n, int64_t took_us);
 NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx);    /* out is set */
 NQ_PRIVATE void nq_done_release(nq_worker *w, nq_ctx *ctx); /* give back, unstarted or abandoned */
 NQ_PRIVATE void nq_ready_release(nq_worker *w);             /* all that are unstarted */
 /* Wake one idle handler for what is ready; it wakes the next before it runs its task. So quick tasks are run
  * by few threads, without a switch for each. */
-NQ_PRIVATE void nq_ready_rouse(nq_worker *w);
+NQ_PRIVATE void nq_ready_wake(nq_worker *w);
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
 
@@ -307,12 +307,12 @@ NQ_PRIVATE void *nq_fetch_main(void *worker);
 NQ_PRIVATE void *nq_completer_main(void *worker);
 /* After the claim that took them along: they are recorded, or the completer's. */
 NQ_PRIVATE void nq_along_settle(nq_worker *w, nq_along *a, enum nq_carried carried);
-/* These outcomes are recorded: count, tell the error hook, let go. committed: all of them were ours, whatever
+/* These outcomes are recorded: count, call the error hook, let go. committed: all of them were ours, whatever
  * their results say. */
-NQ_PRIVATE void nq_settle(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed);
+NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed);
 
 /* ---- cancel.c: look for requests to cancel, and cancel */
-NQ_PRIVATE int nq_cancels_look(nq_worker *w, nq_err *err);
+NQ_PRIVATE int nq_cancels_check(nq_worker *w, nq_err *err);
 
 /* ---- progress.c */
 /* nq_ctx_progress, of a note with a size. Any thread. */
@@ -321,20 +321,20 @@ NQ_PRIVATE void nq_ctx_set_progress(nq_ctx *ctx, int64_t done, int64_t total, co
 typedef struct nq_reports nq_reports;
 NQ_PRIVATE int nq_reports_new(nq_reports **out, nq_worker *w, nq_err *err);
 NQ_PRIVATE void nq_reports_free(nq_reports *r); /* accepts NULL */
-/* Write what is new since the last time, take away what is over. What fails is done the next time. */
+/* Write what is new since the last time, take outage what is over. What fails is done the next time. */
 NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err);
 
-/* ---- listen.c: what other processes tell. Nothing of it need work: the fetcher looks anyway. */
-NQ_PRIVATE void nq_wake_start(nq_worker *w);
-NQ_PRIVATE void nq_wake_stop(nq_worker *w); /* tell its threads to end */
-NQ_PRIVATE void nq_wake_free(nq_worker *w); /* and wait for them */
+/* ---- listen.c: hints from other processes. Nothing of it need work: the fetcher looks anyway. */
+NQ_PRIVATE void nq_listening_start(nq_worker *w);
+NQ_PRIVATE void nq_listening_stop(nq_worker *w); /* tell its threads to end */
+NQ_PRIVATE void nq_listening_free(nq_worker *w); /* and wait for them */
 
 /* ---- listen_bell.c: the thread of the bell */
-typedef struct nq_wake_bell nq_wake_bell;
+typedef struct nq_listen_bell nq_listen_bell;
 /* NULL: there is none, or no room for one. The arguments are nq_bell_new's. */
-NQ_PRIVATE nq_wake_bell *nq_wake_bell_start(nq_worker *w, const uint64_t queues[], size_t n, bool told);
-NQ_PRIVATE void nq_wake_bell_stop(nq_wake_bell *b); /* tell it to end; accepts NULL */
-NQ_PRIVATE void nq_wake_bell_free(nq_wake_bell *b); /* and wait for it */
+NQ_PRIVATE nq_listen_bell *nq_listen_bell_start(nq_worker *w, const uint64_t queues[], size_t n, bool local);
+NQ_PRIVATE void nq_listen_bell_stop(nq_listen_bell *b); /* tell it to end; accepts NULL */
+NQ_PRIVATE void nq_listen_bell_free(nq_listen_bell *b); /* and wait for it */
 
 /* ---- reclaim.c */
 /* Look for up to `max` running tasks of dead workers and hand them to the completer. *all: none was left

@@ -9,7 +9,7 @@ static size_t frames_one(const char *p, size_t n, bool *refused, bool *more)
 {
     nq_frame head = {0};
     nq_answer answer;
-    nq_told told;
+    nq_reported told;
     nq_buf again = {0};
     *refused = !nq_frame_heard(p, n, &head, more);
     if (*refused || *more) {

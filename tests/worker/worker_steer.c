@@ -150,7 +150,7 @@ START_TEST(one_that_was_claimed_ahead_never_begins)
     nq_ctx *ctx = nq_ctx_new(p);
     nq_ctx_hold(ctx, claim, nq_mono_us() + NQ_SECONDS(60));
     pthread_mutex_lock(&p->lock);
-    nq_jobs_push(&p->ready, ctx);
+    nq_task_list_push(&p->ready, ctx);
     pthread_mutex_unlock(&p->lock);
     T_OK(nq_cancel(q, second, &t_last));
     T_WAIT(t_state(q, second) == NQ_STATE_CANCELLED, 20);

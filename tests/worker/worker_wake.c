@@ -63,8 +63,8 @@ static int64_t wake_settle(nq_worker *p, bool bell)
     T_WAIT(wake_asleep(p), 10);
     pthread_mutex_lock(&p->lock);
     const int64_t at = t_mono() + WAKE_POLL;
-    p->feeds[0].look_us = at;
-    p->feeds[0].pause_us = WAKE_POLL;
+    p->queues[0].next_us = at;
+    p->queues[0].pause_us = WAKE_POLL;
     pthread_cond_signal(&p->fetch_cond);
     pthread_mutex_unlock(&p->lock);
     return at;
@@ -317,7 +317,7 @@ START_TEST(garbage_does_no_harm)
         sendto(fd, junk, sizes[i % 7], MSG_DONTWAIT, (struct sockaddr *)&at[0], size[0]);
     t_pause_ms(20);
     pthread_mutex_lock(&p->lock);
-    ck_assert_int_eq(p->feeds[0].look_us, look); /* it has not looked */
+    ck_assert_int_eq(p->queues[0].next_us, look); /* it has not looked */
     pthread_mutex_unlock(&p->lock);
     /* Rightly made, in masses: every look finds nothing, and they become rare. */
     const uint64_t hint = nq_hint_queue("default");

@@ -9,7 +9,7 @@
 
 #include "isolate.h"
 
-#define TALK_ROUNDS 16 /* of reading, before something else has its turn */
+#define CHANNEL_ROUNDS 16 /* of reading, before something else has its turn */
 
 /* ---- Its channel ---- */
 
@@ -53,7 +53,7 @@ NQ_PRIVATE bool nq_child_receive(nq_child *c)
 /* ---- Its standard error, and the reports of the zygote ---- */
 
 /* Keep the last of what it wrote. */
-static void talk_tail(nq_child *c, const char *bytes, size_t n)
+static void channel_tail(nq_child *c, const char *bytes, size_t n)
 {
     const size_t size = c->limits->stderr_bytes;
     if (n >= size) {
@@ -68,7 +68,7 @@ static void talk_tail(nq_child *c, const char *bytes, size_t n)
 }
 
 /* On its way to where it would have gone; whoever does not read there must not hold us up. */
-static void talk_pass_on(const char *bytes, size_t n)
+static void channel_pass_on(const char *bytes, size_t n)
 {
     struct pollfd fd = {STDERR_FILENO, POLLOUT, 0};
     if (poll(&fd, 1, 0) == 1 && (fd.revents & POLLOUT) && write(STDERR_FILENO, bytes, n) < 0)
@@ -79,7 +79,7 @@ NQ_PRIVATE void nq_child_listen(nq_worker *w, nq_child *c)
 {
     char bytes[4096]; /* PIPE_BUF: what a pipe that is writable takes whole */
     nq_report r;
-    for (int i = 0; i < TALK_ROUNDS && c->errors >= 0; i++) {
+    for (int i = 0; i < CHANNEL_ROUNDS && c->errors >= 0; i++) {
         const ssize_t n = read(c->errors, bytes, sizeof bytes);
         if (n < 0)
             break;
@@ -88,8 +88,8 @@ NQ_PRIVATE void nq_child_listen(nq_worker *w, nq_child *c)
             c->errors = -1;
             break;
         }
-        talk_tail(c, bytes, (size_t)n);
-        talk_pass_on(bytes, (size_t)n);
+        channel_tail(c, bytes, (size_t)n);
+        channel_pass_on(bytes, (size_t)n);
     }
     if (c->ended)
         return;
@@ -117,7 +117,7 @@ NQ_PRIVATE void nq_child_signal(const nq_child *c, int number)
 
 /* ---- Its end, in words ---- */
 
-static const char *talk_signal_name(int number)
+static const char *channel_signal_name(int number)
 {
     static const struct {
         int number;
@@ -132,7 +132,7 @@ static const char *talk_signal_name(int number)
     return "no name";
 }
 
-NQ_PRIVATE void nq_child_tell(const nq_child *c, nq_ctx *ctx, int64_t took_us)
+NQ_PRIVATE void nq_child_describe(const nq_child *c, nq_ctx *ctx, int64_t took_us)
 {
     const int status = c->end.value;
     nq_buf b = {0};
@@ -142,7 +142,7 @@ NQ_PRIVATE void nq_child_tell(const nq_child *c, nq_ctx *ctx, int64_t took_us)
         nq_buf_fmt(&b, "child killed: it %s", c->fault);
     else if (WIFSIGNALED(status))
         nq_buf_fmt(&b, "child killed by signal %d (%s)", WTERMSIG(status),
-                   talk_signal_name(WTERMSIG(status)));
+                   channel_signal_name(WTERMSIG(status)));
     else
         nq_buf_fmt(&b, "child exited with status %d and without an answer", WEXITSTATUS(status));
     nq_buf_fmt(&b, " after %.3f s; the child used %.3f s user, %.3f s system, %.1f MiB",

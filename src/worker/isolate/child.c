@@ -108,8 +108,8 @@ static void child_say(const nq_buf *b)
 NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note)
 {
     nq_buf b = {0};
-    nq_told told = {done, total, note, note ? strnlen(note, NQ_MAX_NOTE + 1) : 0};
-    nq_frame_progress(&b, ctx->seq, &told);
+    nq_reported reported = {done, total, note, note ? strnlen(note, NQ_MAX_NOTE + 1) : 0};
+    nq_frame_progress(&b, ctx->seq, &reported);
     pthread_mutex_lock(&child_self.lock);
     if (child_self.talking && child_self.seq == ctx->seq && !b.failed)
         child_say(&b);
@@ -167,10 +167,10 @@ static void child_run(nq_ctx *ctx, const nq_limits *l, const nq_frame *head, con
 {
     nq_worker *w = ctx->worker;
     uint64_t stale;
-    size_t route;
-    nq_frame_read_task(body, ctx->claim, &route);
+    size_t handler;
+    nq_frame_read_task(body, ctx->claim, &handler);
     ctx->seq = head->seq;
-    ctx->route = &w->routes[route];
+    ctx->handler = &w->handlers[handler];
     ctx->deadline_us = nq_mono_us() + nq_timeout_of(&ctx->claim->task);
     ctx->delay_us = -1;
     ctx->completed = false;

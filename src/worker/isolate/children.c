@@ -73,18 +73,18 @@ static int children_born(nq_child *c, nq_err *err)
     return NQ_OK;
 }
 
-static int children_make(nq_worker *w, nq_child *c, const struct nq_route *route, nq_err *err)
+static int children_make(nq_worker *w, nq_child *c, const struct nq_handler_entry *handler, nq_err *err)
 {
     const struct nq_zygote *z = w->zygote;
-    const uint32_t place = (uint32_t)(c - z->children);
-    const nq_spawn spawn = {(uint32_t)route->kind, place};
+    const uint32_t index = (uint32_t)(c - z->children);
+    const nq_spawn spawn = {(uint32_t)handler->kind, index};
     int theirs[NQ_SPAWN_FDS] = {-1, -1, -1, -1};
     memset(c, 0, sizeof *c);
-    c->place = place;
-    c->kind = route->kind;
-    c->limits = &w->routes[route->kind].limits;
+    c->index = index;
+    c->kind = handler->kind;
+    c->limits = &w->handlers[handler->kind].limits;
     c->channel = c->cancel = c->errors = c->report = -1;
-    c->page = (nq_page *)(void *)(z->pages + (size_t)place * NQ_PAGE_SIZE);
+    c->page = (nq_page *)(void *)(z->pages + (size_t)index * NQ_PAGE_SIZE);
     memset((void *)c->page, 0, sizeof *c->page);
     c->tail = malloc((size_t)c->limits->stderr_bytes + 1);
     c->in = malloc(NQ_HEAR_SIZE); /* all of it now: later there is an answer to lose */
@@ -147,7 +147,7 @@ static nq_child *children_idle(struct nq_zygote *z, size_t kind, bool any)
     return NULL;
 }
 
-static nq_child *children_place(const nq_worker *w)
+static nq_child *children_vacant(const nq_worker *w)
 {
     for (unsigned i = 0; i < w->opts.concurrency; i++)
         if (!w->zygote->taken[i])
@@ -155,7 +155,7 @@ static nq_child *children_place(const nq_worker *w)
     return NULL;
 }
 
-NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_route *route, nq_child **out, nq_err *err)
+NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_handler_entry *handler, nq_child **out, nq_err *err)
 {
     struct nq_zygote *z = w->zygote;
     nq_child *c = NULL;
@@ -163,25 +163,25 @@ NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_route *route, nq_child
     if (atomic_load(&z->lost))
         return nq_err_set(err, NQ_ESYSTEM, "the parent of the child processes died");
     pthread_mutex_lock(&w->lock);
-    c = children_idle(z, route->kind, false);
-    if (!c && (c = children_place(w))) {
+    c = children_idle(z, handler->kind, false);
+    if (!c && (c = children_vacant(w))) {
         z->taken[c - z->children] = fresh = true;
     } else if (!c) {
-        c = children_idle(z, route->kind, true);
+        c = children_idle(z, handler->kind, true);
     }
     pthread_mutex_unlock(&w->lock);
     if (!c)
-        return nq_err_set(err, NQ_ESYSTEM, "no place for a child process: some cannot be killed");
+        return nq_err_set(err, NQ_ESYSTEM, "no room for a child process: some cannot be killed");
     if (!fresh) {
         nq_child_listen(w, c);
-        if (c->kind == route->kind && !c->ended) {
+        if (c->kind == handler->kind && !c->ended) {
             *out = c;
             return NQ_OK;
         }
         if (!children_end(w, c))
-            return nq_err_set(err, NQ_ESYSTEM, "no place for a child process: some cannot be killed");
+            return nq_err_set(err, NQ_ESYSTEM, "no room for a child process: some cannot be killed");
     }
-    int rc = children_make(w, c, route, err);
+    int rc = children_make(w, c, handler, err);
     if (rc == NQ_OK) {
         *out = c;
         return NQ_OK;
@@ -202,7 +202,7 @@ NQ_PRIVATE void nq_child_put(nq_worker *w, nq_child *c)
         c->next = z->idle;
         z->idle = c;
     } else if (gone) {
-        z->taken[c->place] = false;
+        z->taken[c->index] = false;
     }
     pthread_mutex_unlock(&w->lock);
 }
@@ -220,7 +220,7 @@ NQ_PRIVATE void nq_children_wake(nq_worker *w)
 {
     const uint64_t one = 1;
     for (unsigned i = 0; w->zygote && i < w->opts.concurrency; i++)
-        if (w->slots[i].wake_fd >= 0 && write(w->slots[i].wake_fd, &one, sizeof one) < 0)
+        if (w->threads[i].wake_fd >= 0 && write(w->threads[i].wake_fd, &one, sizeof one) < 0)
             return; /* it is readable already: cannot be, the counter is far from full */
 }
 

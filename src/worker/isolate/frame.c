@@ -4,7 +4,7 @@
 
 struct frame_task {
     int64_t id, timeout_us, created_at_us, run_at_us;
-    uint64_t lease, route, payload_size;
+    uint64_t lease, handler, payload_size;
     int32_t priority;
     uint32_t attempt, max_retries, crashes, generation;
     uint32_t queue_size, type_size, error_size; /* with their NUL; 0: none */
@@ -45,7 +45,7 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     f.created_at_us = t->created_at_us;
     f.run_at_us = t->run_at_us;
     f.lease = ctx->claim->lease;
-    f.route = (uint64_t)(ctx->route - ctx->worker->routes);
+    f.handler = (uint64_t)(ctx->handler - ctx->worker->handlers);
     f.payload_size = t->payload_size;
     f.priority = t->priority;
     f.attempt = t->attempt;
@@ -64,7 +64,7 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     nq_buf_add(out, "", 1);
 }
 
-NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *route)
+NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *handler)
 {
     struct frame_task f;
     memcpy(&f, body, sizeof f);
@@ -85,7 +85,7 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *ro
                           .created_at_us = f.created_at_us,
                           .run_at_us = f.run_at_us,
                           .last_error = f.error_size ? body + f.queue_size + f.type_size : NULL};
-    *route = f.route;
+    *handler = f.handler;
 }
 
 /* ---- What the child says ---- */
@@ -102,12 +102,12 @@ NQ_PRIVATE void nq_frame_answer(nq_buf *out, uint64_t seq, const nq_answer *answ
     nq_buf_add(out, answer->message, answer->message_size);
 }
 
-NQ_PRIVATE void nq_frame_progress(nq_buf *out, uint64_t seq, const nq_told *told)
+NQ_PRIVATE void nq_frame_progress(nq_buf *out, uint64_t seq, const nq_reported *reported)
 {
-    const struct frame_progress f = {told->done, told->total};
-    frame_head(out, NQ_FRAME_PROGRESS, seq, sizeof f + told->note_size);
+    const struct frame_progress f = {reported->done, reported->total};
+    frame_head(out, NQ_FRAME_PROGRESS, seq, sizeof f + reported->note_size);
     nq_buf_add(out, &f, sizeof f);
-    nq_buf_add(out, told->note, told->note_size);
+    nq_buf_add(out, reported->note, reported->note_size);
 }
 
 NQ_PRIVATE bool nq_frame_heard(const char *p, size_t n, nq_frame *head, bool *more)
@@ -139,12 +139,12 @@ NQ_PRIVATE bool nq_frame_read_answer(const nq_frame *head, const char *body, nq_
     return true;
 }
 
-NQ_PRIVATE bool nq_frame_read_progress(const nq_frame *head, const char *body, nq_told *out)
+NQ_PRIVATE bool nq_frame_read_progress(const nq_frame *head, const char *body, nq_reported *out)
 {
     struct frame_progress f;
     if (head->kind != NQ_FRAME_PROGRESS || head->size < sizeof f || head->size - sizeof f > NQ_MAX_NOTE + 1)
         return false;
     memcpy(&f, body, sizeof f);
-    *out = (nq_told){f.done, f.total, body + sizeof f, head->size - sizeof f};
+    *out = (nq_reported){f.done, f.total, body + sizeof f, head->size - sizeof f};
     return true;
 }

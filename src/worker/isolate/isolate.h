@@ -17,7 +17,8 @@
  *   worker <-> child      the channel: frames. A page of memory that both see says which task has begun
  *                            and why the running one should stop.
  *
- * A handler thread that has a task for a child is its driver (drive.h) until the child has nothing to do.
+ * A handler thread that has a task for a child is its supervisor (supervise.h) until the child has nothing to
+ * do.
  */
 
 /* ---- frame.c: a stream of these, each followed by `size` bytes. One machine: native byte order. */
@@ -40,26 +41,26 @@ typedef struct nq_answer {
     size_t message_size;
 } nq_answer;
 
-typedef struct nq_told {
+typedef struct nq_reported {
     int64_t done, total;
     const char *note; /* likewise */
     size_t note_size;
-} nq_told;
+} nq_reported;
 
 NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx);
 /* The size of a task's frame, about. */
 NQ_PRIVATE size_t nq_frame_task_size(const nq_ctx *ctx);
 /* The child trusts its worker. The claim points into the body, which must stay. */
-NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *route);
+NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *handler);
 NQ_PRIVATE void nq_frame_answer(nq_buf *out, uint64_t seq, const nq_answer *answer);
-NQ_PRIVATE void nq_frame_progress(nq_buf *out, uint64_t seq, const nq_told *told);
+NQ_PRIVATE void nq_frame_progress(nq_buf *out, uint64_t seq, const nq_reported *reported);
 /* The worker trusts no child: false for what is none. *more: no fault, but not all of it is there yet. */
 NQ_PRIVATE bool nq_frame_heard(const char *p, size_t n, nq_frame *head, bool *more);
 NQ_PRIVATE bool nq_frame_read_answer(const nq_frame *head, const char *body, nq_answer *out);
-NQ_PRIVATE bool nq_frame_read_progress(const nq_frame *head, const char *body, nq_told *out);
+NQ_PRIVATE bool nq_frame_read_progress(const nq_frame *head, const char *body, nq_reported *out);
 
 /* ---- The page that worker and child share */
-#define NQ_AHEAD_MAX 64 /* tasks sent to a child and not answered */
+#define NQ_PIPELINE_MAX 64 /* tasks sent to a child and not answered */
 
 enum nq_begun { NQ_BEGUN_NOT = 0, NQ_BEGUN_YES = 1, NQ_BEGUN_NEVER = 2 };
 
@@ -67,7 +68,7 @@ enum nq_begun { NQ_BEGUN_NOT = 0, NQ_BEGUN_YES = 1, NQ_BEGUN_NEVER = 2 };
  * child and taken back by the worker with a compare-and-swap of NQ_BEGUN_NOT: only one of them has it. */
 typedef struct nq_page {
     atomic_uint_least64_t cause; /* seq << 8 | enum nq_cause */
-    atomic_uint_least64_t begun[NQ_AHEAD_MAX];
+    atomic_uint_least64_t begun[NQ_PIPELINE_MAX];
 } nq_page;
 
 static inline uint64_t nq_page_word(uint64_t seq, enum nq_begun begun)
@@ -77,11 +78,11 @@ static inline uint64_t nq_page_word(uint64_t seq, enum nq_begun begun)
 static inline bool nq_page_move(nq_page *page, uint64_t seq, enum nq_begun to)
 {
     uint64_t was = nq_page_word(seq, NQ_BEGUN_NOT);
-    return atomic_compare_exchange_strong(&page->begun[seq % NQ_AHEAD_MAX], &was, nq_page_word(seq, to));
+    return atomic_compare_exchange_strong(&page->begun[seq % NQ_PIPELINE_MAX], &was, nq_page_word(seq, to));
 }
 static inline bool nq_page_began(const nq_page *page, uint64_t seq)
 {
-    return atomic_load(&page->begun[seq % NQ_AHEAD_MAX]) == nq_page_word(seq, NQ_BEGUN_YES);
+    return atomic_load(&page->begun[seq % NQ_PIPELINE_MAX]) == nq_page_word(seq, NQ_BEGUN_YES);
 }
 
 /* ---- zygote.c */
@@ -89,8 +90,8 @@ static inline bool nq_page_began(const nq_page *page, uint64_t seq)
 #define NQ_SPAWN_FDS 4
 
 typedef struct nq_spawn {
-    uint32_t kind;  /* of limits: a route; UINT32_MAX: kill all, and end */
-    uint32_t place; /* of the page */
+    uint32_t kind;  /* of limits: a handler; UINT32_MAX: kill all, and end */
+    uint32_t index; /* of the page */
 } nq_spawn;
 
 enum nq_report_kind { NQ_REPORT_BORN = 1, NQ_REPORT_UNBORN, NQ_REPORT_ENDED };
@@ -110,7 +111,7 @@ struct nq_zygote {
     bool stopped;
     atomic_bool lost;
     /* with the worker's lock */
-    nq_child *children; /* opts.concurrency places, each its driver's */
+    nq_child *children; /* opts.concurrency places, each its supervisor's */
     bool *taken;        /* and which of them are */
     nq_child *idle;
 };
@@ -144,13 +145,13 @@ _Noreturn NQ_PRIVATE void nq_child_main(nq_worker *w, const nq_limits *l, nq_pag
 /* nq_ctx_progress in a child. */
 NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note);
 
-/* ---- children.c: the worker's side of a child; of one driver at a time */
+/* ---- children.c: the worker's side of a child; of one supervisor at a time */
 struct nq_child {
     nq_child *next; /* idle */
     size_t kind;
     const nq_limits *limits;
     nq_page *page;
-    uint32_t place;
+    uint32_t index;
     int channel, cancel, errors, report; /* -1: closed */
     pid_t pid;
     bool ended;        /* `end` tells how; or it went with the zygote */
@@ -170,13 +171,14 @@ struct nq_child {
 /* Send descriptors that the zygote takes over; the caller closes its own. */
 NQ_PRIVATE int nq_zygote_spawn(const struct nq_zygote *z, const nq_spawn *spawn, const int fds[NQ_SPAWN_FDS],
                                nq_err *err);
-/* A child for a task of this route: an idle one, or a new one. */
-NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_route *route, nq_child **out, nq_err *err);
+/* A child for a task of this handler: an idle one, or a new one. */
+NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_handler_entry *handler, nq_child **out,
+                            nq_err *err);
 /* Done with it for now: kept for later, or ended. */
 NQ_PRIVATE void nq_child_put(nq_worker *w, nq_child *c);
 /* Forget the idle ones, which the zygote has killed or will. */
 NQ_PRIVATE void nq_children_drop(nq_worker *w);
-/* With the lock held: look up, all drivers. */
+/* With the lock held: look up, all supervisors. */
 NQ_PRIVATE void nq_children_wake(nq_worker *w);
 
 /* ---- channel.c */
@@ -187,9 +189,9 @@ NQ_PRIVATE bool nq_child_receive(nq_child *c);
 NQ_PRIVATE void nq_child_listen(nq_worker *w, nq_child *c);
 NQ_PRIVATE void nq_child_signal(const nq_child *c, int number);
 /* How it ended, as the message of an attempt that `took` so long. */
-NQ_PRIVATE void nq_child_tell(const nq_child *c, nq_ctx *ctx, int64_t took_us);
+NQ_PRIVATE void nq_child_describe(const nq_child *c, nq_ctx *ctx, int64_t took_us);
 
-/* ---- drive.c: run slot->ctx, and more like it, in a child. Without the lock. */
-NQ_PRIVATE void nq_drive(struct nq_slot *slot);
+/* ---- supervise.c: run thread->ctx, and more like it, in a child. Without the lock. */
+NQ_PRIVATE void nq_supervise(struct nq_handler_thread *thread);
 
 #endif

@@ -113,7 +113,7 @@ static void zygote_reap(struct zygote *z)
 _Noreturn static void zygote_become_child(struct zygote *z, const nq_spawn *spawn, const int fds[])
 {
     nq_worker *w = z->worker;
-    char *pages = w->zygote->pages, *own = pages + (size_t)spawn->place * NQ_PAGE_SIZE;
+    char *pages = w->zygote->pages, *own = pages + (size_t)spawn->index * NQ_PAGE_SIZE;
     sigset_t none;
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* the zygote has one thread, which stays */
@@ -132,18 +132,18 @@ _Noreturn static void zygote_become_child(struct zygote *z, const nq_spawn *spaw
     /* The other children's pages are none of its business. */
     if (own > pages)
         munmap(pages, (size_t)(own - pages));
-    if (spawn->place + 1 < z->n)
-        munmap(own + NQ_PAGE_SIZE, (z->n - spawn->place - 1) * NQ_PAGE_SIZE);
+    if (spawn->index + 1 < z->n)
+        munmap(own + NQ_PAGE_SIZE, (z->n - spawn->index - 1) * NQ_PAGE_SIZE);
     prctl(PR_SET_NAME, "nanoq-child");
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    nq_child_main(w, &w->routes[spawn->kind].limits, (nq_page *)(void *)own, fds[0], fds[1]);
+    nq_child_main(w, &w->handlers[spawn->kind].limits, (nq_page *)(void *)own, fds[0], fds[1]);
 }
 
 static void zygote_spawn(struct zygote *z, const nq_spawn *spawn, const int fds[])
 {
-    struct zygote_child *c = spawn->place < z->n ? &z->children[spawn->place] : NULL;
-    const pid_t pid = c && c->pid == 0 && spawn->kind < z->worker->nroutes ? fork() : (errno = EINVAL, -1);
+    struct zygote_child *c = spawn->index < z->n ? &z->children[spawn->index] : NULL;
+    const pid_t pid = c && c->pid == 0 && spawn->kind < z->worker->nhandlers ? fork() : (errno = EINVAL, -1);
     const int failure = errno;
     if (pid == 0)
         zygote_become_child(z, spawn, fds);

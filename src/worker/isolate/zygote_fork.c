@@ -40,15 +40,15 @@ static int fork_allowed(nq_err *err)
         (unsigned long)st.st_nlink - 2);
 }
 
-/* Routes with the same limits share children. */
+/* Handlers with the same limits share children. */
 static size_t fork_kinds(nq_worker *w)
 {
     size_t isolated = 0;
-    for (size_t i = 0; i < w->nroutes; i++) {
-        struct nq_route *r = &w->routes[i];
+    for (size_t i = 0; i < w->nhandlers; i++) {
+        struct nq_handler_entry *r = &w->handlers[i];
         isolated += r->isolated;
         for (r->kind = 0; r->kind < i; r->kind++)
-            if (w->routes[r->kind].isolated && nq_limits_same(&w->routes[r->kind].limits, &r->limits))
+            if (w->handlers[r->kind].isolated && nq_limits_same(&w->handlers[r->kind].limits, &r->limits))
                 break;
     }
     return isolated;

@@ -2,12 +2,12 @@
 /* Handlers by type, and middleware. */
 #include "isolate/isolate.h"
 
-NQ_PRIVATE struct nq_route *nq_route_find(const nq_worker *w, const char *type)
+NQ_PRIVATE struct nq_handler_entry *nq_handler_find(const nq_worker *w, const char *type)
 {
-    for (size_t i = 0; i < w->nroutes; i++) {
-        const char *t = w->routes[i].type;
+    for (size_t i = 0; i < w->nhandlers; i++) {
+        const char *t = w->handlers[i].type;
         if (t == type || (t && type && strcmp(t, type) == 0))
-            return &w->routes[i];
+            return &w->handlers[i];
     }
     return NULL;
 }
@@ -25,18 +25,18 @@ NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err)
     return nq_usable(w->q, err);
 }
 
-static int routes_layers(struct nq_route *r, const nq_handle_options *o, nq_err *err)
+static int registry_middleware(struct nq_handler_entry *r, const nq_handle_options *o, nq_err *err)
 {
     if (o->nmiddleware == 0)
         return NQ_OK;
     for (size_t i = 0; i < o->nmiddleware; i++)
         if (!o->middleware || !o->middleware[i].fn)
             return nq_err_set(err, NQ_EINVAL, "middleware[%zu] is NULL", i);
-    r->layers = calloc(o->nmiddleware, sizeof *r->layers);
-    if (!r->layers)
+    r->middleware = calloc(o->nmiddleware, sizeof *r->middleware);
+    if (!r->middleware)
         return nq_err_nomem(err);
-    memcpy(r->layers, o->middleware, o->nmiddleware * sizeof *r->layers);
-    r->nlayers = o->nmiddleware;
+    memcpy(r->middleware, o->middleware, o->nmiddleware * sizeof *r->middleware);
+    r->nmiddleware = o->nmiddleware;
     return NQ_OK;
 }
 
@@ -45,7 +45,7 @@ int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void
 {
     nq_handle_options o;
     nq_isolation_options iso;
-    struct nq_route r = {.fn = handler, .udata = udata}, *grown;
+    struct nq_handler_entry r = {.fn = handler, .udata = udata}, *grown;
     int rc = nq_worker_may_register(w, err);
     if (rc != NQ_OK)
         return rc;
@@ -53,7 +53,7 @@ int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void
         return nq_err_set(err, NQ_EINVAL, "the handler is NULL");
     if (type && (rc = nq_check_type(type, err)) != NQ_OK)
         return rc;
-    if (nq_route_find(w, type))
+    if (nq_handler_find(w, type))
         return type ? nq_err_set(err, NQ_EINVAL, "type '%s' has a handler already", type)
                     : nq_err_set(err, NQ_EINVAL, "there is a handler of every other type already");
     if ((rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err)) != NQ_OK)
@@ -68,21 +68,22 @@ int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void
     if ((rc = nq_options_copy(&iso, sizeof iso, o.isolation, "nq_isolation_options", err)) != NQ_OK)
         return rc;
     r.isolated = iso.kind == NQ_PROCESS;
-    if ((rc = nq_limits_read(&r.limits, &iso, err)) != NQ_OK || (rc = routes_layers(&r, &o, err)) != NQ_OK)
+    if ((rc = nq_limits_read(&r.limits, &iso, err)) != NQ_OK ||
+        (rc = registry_middleware(&r, &o, err)) != NQ_OK)
         goto out;
     if (type && !(r.type = strdup(type)))
         goto nomem;
-    grown = realloc(w->routes, (w->nroutes + 1) * sizeof *grown);
+    grown = realloc(w->handlers, (w->nhandlers + 1) * sizeof *grown);
     if (!grown)
         goto nomem;
-    w->routes = grown;
-    w->routes[w->nroutes++] = r;
+    w->handlers = grown;
+    w->handlers[w->nhandlers++] = r;
     return NQ_OK;
 nomem:
     rc = nq_err_nomem(err);
 out:
     free(r.type);
-    free(r.layers);
+    free(r.middleware);
     nq_limits_free(&r.limits);
     return rc;
 }
@@ -94,11 +95,11 @@ int nq_worker_use(nq_worker *w, nq_middleware_fn middleware, void *udata, nq_err
         return rc;
     if (!middleware)
         return nq_err_set(err, NQ_EINVAL, "the middleware is NULL");
-    nq_middleware *grown = realloc(w->layers, (w->nlayers + 1) * sizeof *grown);
+    nq_middleware *grown = realloc(w->middleware, (w->nmiddleware + 1) * sizeof *grown);
     if (!grown)
         return nq_err_nomem(err);
-    w->layers = grown;
-    w->layers[w->nlayers].fn = middleware;
-    w->layers[w->nlayers++].udata = udata;
+    w->middleware = grown;
+    w->middleware[w->nmiddleware].fn = middleware;
+    w->middleware[w->nmiddleware++].udata = udata;
     return NQ_OK;
 }

@@ -6,38 +6,38 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "drive.h"
+#include "supervise.h"
 
 /* A task that runs so long is no quick one: those behind it go to others. */
-#define DRIVE_SLOW_US  NQ_MS(5)
-#define DRIVE_PAUSE_MS 200 /* when there is no child to be had */
+#define SUPERVISE_SLOW_US  NQ_MS(5)
+#define SUPERVISE_PAUSE_MS 200 /* when there is no child to be had */
 /* A child that ends closes its channel a moment before its end is reported. */
-#define DRIVE_CLOSED_US NQ_MS(500)
-#define DRIVE_ROUNDS    16 /* of reading, before something else has its turn */
+#define SUPERVISE_CLOSED_US NQ_MS(500)
+#define SUPERVISE_ROUNDS    16 /* of reading, before something else has its turn */
 
 /* The task cannot be given to a child: it goes back as it was, and before the next one is a pause. */
-static void drive_without(struct nq_slot *slot, const nq_err *err)
+static void supervise_without(struct nq_handler_thread *thread, const nq_err *err)
 {
-    nq_worker *w = slot->worker;
-    struct pollfd fd = {slot->wake_fd, POLLIN, 0};
+    nq_worker *w = thread->worker;
+    struct pollfd fd = {thread->wake_fd, POLLIN, 0};
     if (!atomic_load(&w->zygote->lost))
-        nq_worker_log(w, NQ_LOG_WARN, "task %lld is given back: %s", (long long)slot->ctx->claim->task.id,
+        nq_worker_log(w, NQ_LOG_WARN, "task %lld is given back: %s", (long long)thread->ctx->claim->task.id,
                       err->message);
     pthread_mutex_lock(&w->lock);
-    const nq_outcome out = nq_drive_released(slot->ctx);
-    atomic_store(&slot->ctx->fd, -1);
-    nq_slot_end(slot, &out);
-    nq_slots_ended(w, 0, 0);
+    const nq_outcome out = nq_supervise_released(thread->ctx);
+    atomic_store(&thread->ctx->fd, -1);
+    nq_attempt_end(thread, &out);
+    nq_attempts_ended(w, 0, 0);
     const bool pause = w->phase == NQ_PHASE_RUN;
     pthread_mutex_unlock(&w->lock);
     if (pause)
-        (void)poll(&fd, 1, DRIVE_PAUSE_MS);
+        (void)poll(&fd, 1, SUPERVISE_PAUSE_MS);
 }
 
 /* ---- Sending ---- */
 
 /* Into the channel's buffer, whole or not at all; false: no memory. */
-static bool drive_write(nq_buf *out, const nq_ctx *ctx)
+static bool supervise_write(nq_buf *out, const nq_ctx *ctx)
 {
     const size_t before = out->n;
     nq_frame_task(out, ctx);
@@ -50,29 +50,29 @@ static bool drive_write(nq_buf *out, const nq_ctx *ctx)
 
 /* Send those from seq on. What there is no memory for goes back, with all behind it: the child never hears of
  * it. False: the channel is closed. */
-static bool drive_give(struct nq_drive *d, uint64_t seq)
+static bool supervise_give(struct nq_supervisor *d, uint64_t seq)
 {
     nq_buf *out = &d->child->out;
-    const bool first = d->slot->ctx->seq < seq || drive_write(out, d->slot->ctx);
+    const bool first = d->thread->ctx->seq < seq || supervise_write(out, d->thread->ctx);
     bool all = first;
-    for (const nq_ctx *ctx = d->slot->ahead.head; all && ctx; ctx = ctx->next)
-        all = ctx->seq < seq || drive_write(out, ctx);
+    for (const nq_ctx *ctx = d->thread->pipelined.head; all && ctx; ctx = ctx->next)
+        all = ctx->seq < seq || supervise_write(out, ctx);
     if (!all) {
         pthread_mutex_lock(&d->worker->lock);
-        nq_drive_recall(d);
+        nq_supervise_recall(d);
         pthread_mutex_unlock(&d->worker->lock);
     }
     if (!first) {
         nq_err err;
         (void)nq_err_nomem(&err);
-        drive_without(d->slot, &err);
+        supervise_without(d->thread, &err);
     }
     return nq_child_send(d->child);
 }
 
 /* ---- Hearing ---- */
 
-static void drive_fault(struct nq_drive *d, const char *fault)
+static void supervise_fault(struct nq_supervisor *d, const char *fault)
 {
     nq_child *c = d->child;
     if (!c->fault && !c->ended)
@@ -82,20 +82,20 @@ static void drive_fault(struct nq_drive *d, const char *fault)
 }
 
 /* Nothing comes from it any more: it ends, or it is made to. */
-static void drive_closed(struct nq_drive *d)
+static void supervise_closed(struct nq_supervisor *d)
 {
     nq_child *c = d->child;
     c->retire = true;
     if (c->channel >= 0 && !c->ended)
-        d->closed_us = nq_mono_us() + DRIVE_CLOSED_US;
+        d->closed_us = nq_mono_us() + SUPERVISE_CLOSED_US;
     if (c->channel >= 0)
         close(c->channel);
     c->channel = -1;
 }
 
-static void drive_answered(struct nq_drive *d, nq_ctx *ctx, const nq_answer *a)
+static void supervise_answered(struct nq_supervisor *d, nq_ctx *ctx, const nq_answer *a)
 {
-    struct nq_drive_end *end = &d->ends[d->nends++];
+    struct nq_supervised *end = &d->ends[d->nends++];
     free(ctx->message);
     ctx->message = a->message_size ? strndup(a->message, a->message_size) : NULL;
     ctx->delay_us = a->delay_us;
@@ -106,28 +106,28 @@ static void drive_answered(struct nq_drive *d, nq_ctx *ctx, const nq_answer *a)
 }
 
 /* One frame about ctx, the first that is not answered; false: it breaks the rules. */
-static bool drive_frame(struct nq_drive *d, nq_ctx *ctx, const nq_frame *head, const char *body)
+static bool supervise_frame(struct nq_supervisor *d, nq_ctx *ctx, const nq_frame *head, const char *body)
 {
     nq_answer answer;
-    nq_told told;
+    nq_reported reported;
     if (!ctx || head->seq != ctx->seq || !nq_page_began(d->child->page, ctx->seq))
         return false;
     if (nq_frame_read_answer(head, body, &answer)) {
-        drive_answered(d, ctx, &answer);
+        supervise_answered(d, ctx, &answer);
         return true;
     }
-    if (!nq_frame_read_progress(head, body, &told))
+    if (!nq_frame_read_progress(head, body, &reported))
         return false;
-    nq_ctx_set_progress(ctx, told.done, told.total, told.note, told.note_size);
+    nq_ctx_set_progress(ctx, reported.done, reported.total, reported.note, reported.note_size);
     return true;
 }
 
-static void drive_hear(struct nq_drive *d)
+static void supervise_hear(struct nq_supervisor *d)
 {
     nq_child *c = d->child;
-    nq_ctx *ctx = d->slot->ctx;
+    nq_ctx *ctx = d->thread->ctx;
     for (size_t i = 0; i < d->nends; i++)
-        ctx = i == 0 ? d->slot->ahead.head : ctx->next;
+        ctx = i == 0 ? d->thread->pipelined.head : ctx->next;
     for (;;) {
         nq_frame head;
         bool more;
@@ -136,31 +136,31 @@ static void drive_hear(struct nq_drive *d)
             return;
         const char *p = c->in + c->in_at;
         if (!nq_frame_heard(p, c->nin - c->in_at, &head, &more)) {
-            drive_fault(d, "wrote something else than answers to its channel");
+            supervise_fault(d, "wrote something else than answers to its channel");
             return;
         }
         if (more)
             return;
-        if (!drive_frame(d, ctx, &head, p + sizeof head)) {
-            drive_fault(d, "answered what it was not asked");
+        if (!supervise_frame(d, ctx, &head, p + sizeof head)) {
+            supervise_fault(d, "answered what it was not asked");
             return;
         }
         c->in_at += sizeof head + head.size;
         if (d->nends > before)
-            ctx = ctx == d->slot->ctx ? d->slot->ahead.head : ctx->next;
+            ctx = ctx == d->thread->ctx ? d->thread->pipelined.head : ctx->next;
     }
 }
 
 /* Write and read; false: the channel is closed. What a child has answered before it died counts. */
-static bool drive_talk(struct nq_drive *d)
+static bool supervise_talk(struct nq_supervisor *d)
 {
     nq_child *c = d->child;
     const bool sent = nq_child_send(c);
     bool open = true, full = true;
-    for (int i = 0; i < DRIVE_ROUNDS && open && full && !c->fault; i++) {
+    for (int i = 0; i < SUPERVISE_ROUNDS && open && full && !c->fault; i++) {
         open = nq_child_receive(c);
         full = c->nin == NQ_HEAR_SIZE;
-        drive_hear(d);
+        supervise_hear(d);
     }
     return sent && open;
 }
@@ -168,14 +168,14 @@ static bool drive_talk(struct nq_drive *d)
 /* ---- Stopping ---- */
 
 /* Tell the child why it should stop, and see that it does. */
-static void drive_cancel(struct nq_drive *d, int64_t now)
+static void supervise_cancel(struct nq_supervisor *d, int64_t now)
 {
-    const nq_ctx *ctx = d->slot->ctx;
+    const nq_ctx *ctx = d->thread->ctx;
     const enum nq_cause cause = nq_ctx_cause(ctx);
     const uint64_t word = ctx->seq << 8 | (uint64_t)cause, one = 1;
     const int64_t grace = d->worker->opts.cancel_grace_us;
-    if (cause != NQ_CAUSE_NONE && d->told != word) {
-        d->told = word;
+    if (cause != NQ_CAUSE_NONE && d->cause_sent != word) {
+        d->cause_sent = word;
         d->child->retire = true;
         atomic_store(&d->child->page->cause, word);
         if (write(d->child->cancel, &one, sizeof one) < 0)
@@ -190,7 +190,7 @@ static void drive_cancel(struct nq_drive *d, int64_t now)
         d->term_us = INT64_MAX;
     }
     if (d->closed_us <= now) {
-        drive_fault(d, "closed its channel");
+        supervise_fault(d, "closed its channel");
         d->closed_us = INT64_MAX;
     }
     if (d->kill_us <= now) {
@@ -200,143 +200,143 @@ static void drive_cancel(struct nq_drive *d, int64_t now)
 }
 
 /* With the lock held: is it time to take back what is behind the running task? */
-static bool drive_is_slow(const struct nq_drive *d, int64_t now)
+static bool supervise_is_slow(const struct nq_supervisor *d, int64_t now)
 {
     const nq_worker *w = d->worker;
-    return d->slot->ahead.n > 0 && !d->recalled &&
-           (now - d->since_us >= DRIVE_SLOW_US || w->phase != NQ_PHASE_RUN ||
-            nq_ctx_cause(d->slot->ctx) != NQ_CAUSE_NONE);
+    return d->thread->pipelined.n > 0 && !d->recalled &&
+           (now - d->since_us >= SUPERVISE_SLOW_US || w->phase != NQ_PHASE_RUN ||
+            nq_ctx_cause(d->thread->ctx) != NQ_CAUSE_NONE);
 }
 
-static int drive_timeout(const struct nq_drive *d, int64_t now)
+static int supervise_timeout(const struct nq_supervisor *d, int64_t now)
 {
     int64_t until = d->term_us < d->kill_us ? d->term_us : d->kill_us;
     until = d->closed_us < until ? d->closed_us : until;
-    if (d->slot->ahead.n > 0 && !d->recalled && d->since_us + DRIVE_SLOW_US < until)
-        until = d->since_us + DRIVE_SLOW_US;
+    if (d->thread->pipelined.n > 0 && !d->recalled && d->since_us + SUPERVISE_SLOW_US < until)
+        until = d->since_us + SUPERVISE_SLOW_US;
     if (until == INT64_MAX)
         return -1;
     return until <= now ? 0 : (int)((until - now + 999) / 1000);
 }
 
 /* Wait until something happens, and hear what it is. */
-static void drive_wait(struct nq_drive *d)
+static void supervise_wait(struct nq_supervisor *d)
 {
     nq_child *c = d->child;
     const short wanted = (short)(c->out_at < c->out.n ? POLLIN | POLLOUT : POLLIN);
     struct pollfd fds[4] = {{c->fault ? -1 : c->channel, wanted, 0},
                             {c->errors, POLLIN, 0},
                             {c->report, POLLIN, 0},
-                            {d->slot->wake_fd, POLLIN, 0}};
+                            {d->thread->wake_fd, POLLIN, 0}};
     uint64_t count;
-    if (poll(fds, 4, drive_timeout(d, nq_mono_us())) < 0)
+    if (poll(fds, 4, supervise_timeout(d, nq_mono_us())) < 0)
         return;
-    if (fds[3].revents && read(d->slot->wake_fd, &count, sizeof count) < 0)
+    if (fds[3].revents && read(d->thread->wake_fd, &count, sizeof count) < 0)
         return;
     if (fds[1].revents || fds[2].revents)
         nq_child_listen(d->worker, c);
     if (fds[0].revents || c->ended) {
-        if (!drive_talk(d))
-            drive_closed(d);
+        if (!supervise_talk(d))
+            supervise_closed(d);
     }
 }
 
 /* ---- The end of a child ---- */
 
 /* The attempt that the child took with it. */
-static void drive_victim(struct nq_drive *d, nq_outcome *out)
+static void supervise_victim(struct nq_supervisor *d, nq_outcome *out)
 {
-    nq_ctx *ctx = d->slot->ctx;
+    nq_ctx *ctx = d->thread->ctx;
     const enum nq_cause cause = nq_ctx_cause(ctx);
     if (atomic_load(&d->worker->zygote->lost) || d->child->end.kind != NQ_REPORT_ENDED) {
-        *out = nq_drive_released(ctx);
+        *out = nq_supervise_released(ctx);
         return;
     }
     if (cause == NQ_CAUSE_NONE || cause == NQ_CAUSE_TIMEOUT)
-        nq_child_tell(d->child, ctx, nq_mono_us() - d->since_us);
+        nq_child_describe(d->child, ctx, nq_mono_us() - d->since_us);
     if (cause == NQ_CAUSE_NONE)
         nq_dispatch_died(ctx, out);
     else
         nq_dispatch_verdict(ctx, NQ_RETRY, out);
 }
 
-static void drive_died(struct nq_drive *d)
+static void supervise_died(struct nq_supervisor *d)
 {
     nq_worker *w = d->worker;
     nq_outcome out;
     nq_ctx *ctx;
     pthread_mutex_lock(&w->lock);
-    nq_drive_settle(d);
-    nq_drive_recall(d);
-    ctx = d->slot->ctx;
+    nq_supervise_deliver(d);
+    nq_supervise_recall(d);
+    ctx = d->thread->ctx;
     pthread_mutex_unlock(&w->lock);
     if (!ctx)
         return;
     /* One that died before its first task would do so again, for ever. */
     const bool began = nq_page_began(d->child->page, ctx->seq) || d->child->begun == 0;
     if (began)
-        drive_victim(d, &out);
+        supervise_victim(d, &out);
     pthread_mutex_lock(&w->lock);
     atomic_store(&ctx->fd, -1);
-    nq_slot_end(d->slot, began ? &out : NULL);
+    nq_attempt_end(d->thread, began ? &out : NULL);
     if (!began)
-        nq_drive_back(w, ctx);
-    nq_slots_ended(w, began, nq_mono_us() - d->since_us);
+        nq_supervise_return(w, ctx);
+    nq_attempts_ended(w, began, nq_mono_us() - d->since_us);
     pthread_mutex_unlock(&w->lock);
 }
 
 /* ---- The loop ---- */
 
-static void drive_run(struct nq_drive *d)
+static void supervise_run(struct nq_supervisor *d)
 {
     nq_worker *w = d->worker;
     for (;;) {
         const uint64_t from = d->child->seq + 1;
         pthread_mutex_lock(&w->lock);
         if (d->nends > 0)
-            nq_drive_settle(d);
-        nq_drive_fill(d);
-        if (d->slot->ctx && drive_is_slow(d, nq_mono_us()))
-            nq_drive_recall(d);
-        const bool more = d->slot->ctx != NULL;
+            nq_supervise_deliver(d);
+        nq_supervise_fill(d);
+        if (d->thread->ctx && supervise_is_slow(d, nq_mono_us()))
+            nq_supervise_recall(d);
+        const bool more = d->thread->ctx != NULL;
         pthread_mutex_unlock(&w->lock);
         if (!more)
             return;
-        nq_event_started(d->slot->ctx);
+        nq_event_started(d->thread->ctx);
         if (d->child->ended) {
-            drive_died(d);
+            supervise_died(d);
             return;
         }
-        if (!drive_give(d, from)) {
-            (void)drive_talk(d);
-            drive_closed(d);
+        if (!supervise_give(d, from)) {
+            (void)supervise_talk(d);
+            supervise_closed(d);
         }
-        if (!d->slot->ctx)
+        if (!d->thread->ctx)
             continue;
-        drive_cancel(d, nq_mono_us());
-        drive_wait(d);
+        supervise_cancel(d, nq_mono_us());
+        supervise_wait(d);
     }
 }
 
-NQ_PRIVATE void nq_drive(struct nq_slot *slot)
+NQ_PRIVATE void nq_supervise(struct nq_handler_thread *thread)
 {
-    struct nq_drive d = {.slot = slot, .worker = slot->worker, .closed_us = INT64_MAX};
+    struct nq_supervisor d = {.thread = thread, .worker = thread->worker, .closed_us = INT64_MAX};
     nq_err err = {0};
     int rc = NQ_OK;
     pthread_mutex_lock(&d.worker->lock);
-    if (slot->wake_fd < 0 && (slot->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+    if (thread->wake_fd < 0 && (thread->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
         rc = nq_err_sys(&err, NQ_ESYSTEM, errno, "cannot make an eventfd");
-    nq_drive_begin(&d, slot->ctx);
+    nq_supervise_begin(&d, thread->ctx);
     pthread_mutex_unlock(&d.worker->lock);
     if (rc == NQ_OK)
-        rc = nq_child_get(d.worker, slot->ctx->route, &d.child, &err);
+        rc = nq_child_get(d.worker, thread->ctx->handler, &d.child, &err);
     if (rc != NQ_OK) {
-        drive_without(slot, &err);
+        supervise_without(thread, &err);
         return;
     }
-    nq_drive_number(&d, slot->ctx);
-    if (!drive_give(&d, slot->ctx->seq))
-        drive_closed(&d);
-    drive_run(&d);
+    nq_supervise_number(&d, thread->ctx);
+    if (!supervise_give(&d, thread->ctx->seq))
+        supervise_closed(&d);
+    supervise_run(&d);
     nq_child_put(d.worker, d.child);
 }
