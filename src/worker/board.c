@@ -124,7 +124,8 @@ static size_t board_prefetch(const nq_worker *w)
 
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
 {
-    size_t busy = atomic_load(&w->running) + board_pipelined(w) + w->ready.n, threads = w->opts.concurrency;
+    size_t busy = atomic_load(&w->running) + board_pipelined(w) + w->ready.n + w->paused,
+           threads = w->opts.concurrency;
     size_t prefetch = board_prefetch(w), want;
     if (w->unrecorded - w->along.n >= NQ_UNRECORDED_MAX)
         return 0;
@@ -152,9 +153,9 @@ NQ_PRIVATE void nq_cancels_wake(void *arg)
 {
     nq_worker *w = arg;
     pthread_mutex_lock(&w->lock);
-    if (nq_worker_held(w) > 0 && !w->check_cancels) {
-        w->check_cancels = true;
-        pthread_cond_signal(&w->live_cond);
+    if (nq_worker_held(w) > 0 && !(w->wanted & NQ_WANTED_CANCELS)) {
+        w->wanted |= NQ_WANTED_CANCELS;
+        pthread_cond_signal(&w->duties_cond);
     }
     pthread_mutex_unlock(&w->lock);
 }

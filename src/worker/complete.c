@@ -136,7 +136,7 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
     if (soon || (last && w->opts.drain != NQ_DRAIN_NEVER) || (w->hungry && nq_fetch_wanted(w) > 0))
         pthread_cond_signal(&w->fetch_cond);
     if (last && w->rejoin)
-        pthread_cond_signal(&w->live_cond);
+        pthread_cond_signal(&w->duties_cond);
     const bool leaving = w->phase != NQ_PHASE_RUN;
     pthread_mutex_unlock(&w->lock);
     if (released && leaving) { /* others may have them now */

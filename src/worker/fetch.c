@@ -33,10 +33,10 @@ static void fetch_poll_now(nq_worker *w, int64_t now)
 /* With the lock held: nothing is held. What ended here may have follow-ups, which are tasks from now on. */
 static void fetch_sweep(nq_worker *w)
 {
-    if (w->sweep || w->swept == w->taken)
+    if ((w->wanted & NQ_WANTED_PROMOTE) || w->swept == w->taken)
         return;
-    w->sweep = true;
-    pthread_cond_signal(&w->live_cond);
+    w->wanted |= NQ_WANTED_PROMOTE;
+    pthread_cond_signal(&w->duties_cond);
 }
 
 /* With the lock held: is everything done that a drain waits for? The follow-ups of what ended here, and then
@@ -128,7 +128,7 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
         return false;
     if (w->seq >= w->seq_max) {
         w->rejoin = true;
-        pthread_cond_signal(&w->live_cond);
+        pthread_cond_signal(&w->duties_cond);
         return false;
     }
     if (f->retry_us > now) {

@@ -10,8 +10,8 @@
 
 struct run {
     nq_worker *worker;
-    pthread_t fetcher, completer, watch, liveness;
-    bool has_fetcher, has_completer, has_watch, has_liveness;
+    pthread_t fetcher, completer, watch, duties;
+    bool has_fetcher, has_completer, has_watch, has_duties;
     unsigned handlers; /* threads started */
     unsigned stuck;
 };
@@ -105,7 +105,7 @@ static int run_start(struct run *r, nq_err *err)
     int rc;
     if ((rc = run_thread(&r->completer, &r->has_completer, nq_completer_main, w, err)) ||
         (rc = run_thread(&r->watch, &r->has_watch, nq_watch_main, w, err)) || (rc = run_handlers(r, err)) ||
-        (rc = run_thread(&r->liveness, &r->has_liveness, nq_liveness_main, w, err)))
+        (rc = run_thread(&r->duties, &r->has_duties, nq_duties_main, w, err)))
         return rc;
     return run_thread(&r->fetcher, &r->has_fetcher, nq_fetch_main, w, err);
 }
@@ -126,7 +126,7 @@ static void run_phase(nq_worker *w, enum nq_phase phase)
     pthread_cond_broadcast(&w->ready_cond);
     pthread_cond_broadcast(&w->done_cond);
     pthread_cond_broadcast(&w->watch_cond);
-    pthread_cond_broadcast(&w->live_cond);
+    pthread_cond_broadcast(&w->duties_cond);
     pthread_cond_broadcast(&w->bell_cond);
     nq_children_wake(w);
     pthread_mutex_unlock(&w->lock);
@@ -205,8 +205,8 @@ static void run_shutdown(struct run *r, nq_err *stuck)
     if (r->has_completer)
         pthread_join(r->completer, NULL);
     run_phase(w, NQ_PHASE_END);
-    if (r->has_liveness)
-        pthread_join(r->liveness, NULL);
+    if (r->has_duties)
+        pthread_join(r->duties, NULL);
     nq_listening_free(w);
     while ((ctx = nq_task_list_pop(&w->ended))) /* only after a failed start */
         nq_ctx_unref(ctx);

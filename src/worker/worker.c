@@ -105,8 +105,8 @@ static int worker_queues(nq_worker *w, nq_err *err)
 
 static int worker_sync(nq_worker *w, nq_err *err)
 {
-    pthread_cond_t *conds[] = {&w->fetch_cond, &w->ready_cond, &w->done_cond,
-                               &w->watch_cond, &w->live_cond,  &w->bell_cond};
+    pthread_cond_t *conds[] = {&w->fetch_cond, &w->ready_cond,  &w->done_cond,
+                               &w->watch_cond, &w->duties_cond, &w->bell_cond};
     size_t made = 0, n = sizeof conds / sizeof *conds;
     int rc = pthread_mutex_init(&w->lock, NULL);
     if (rc)
@@ -148,8 +148,8 @@ NQ_PRIVATE void nq_worker_unref(nq_worker *w)
 {
     if (atomic_fetch_sub(&w->refs, 1) > 1)
         return;
-    pthread_cond_t *conds[] = {&w->fetch_cond, &w->ready_cond, &w->done_cond,
-                               &w->watch_cond, &w->live_cond,  &w->bell_cond};
+    pthread_cond_t *conds[] = {&w->fetch_cond, &w->ready_cond,  &w->done_cond,
+                               &w->watch_cond, &w->duties_cond, &w->bell_cond};
     for (size_t i = 0; i < sizeof conds / sizeof *conds; i++)
         pthread_cond_destroy(conds[i]);
     pthread_mutex_destroy(&w->lock);

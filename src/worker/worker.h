@@ -15,9 +15,9 @@
  *   handlers    run them                       -> ended list, or along
  *   completer   records what became of them
  *   watch       cancels attempts whose deadline passed
- *   liveness    is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what
+ *   duties      is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what
  *               it is asked to, writes progress
- *   wake, bell  listen for hints from other processes, and wake the fetcher or liveness; both may be missing
+ *   wake, bell  listen for hints from other processes, and wake the fetcher or duties; both may be missing
  *
  * The thread in nq_worker_run starts them, waits for a stop and takes them down phase by phase.
  *
@@ -31,6 +31,12 @@ enum nq_phase {
     NQ_PHASE_STOP,   /* claim no more; running handlers may end */
     NQ_PHASE_RECORD, /* no handler runs that counts; what is left to record is recorded */
     NQ_PHASE_END     /* leave */
+};
+
+/* Duties that other threads ask for, as bits. */
+enum nq_wanted {
+    NQ_WANTED_CANCELS = 1, /* to check for requests to cancel */
+    NQ_WANTED_PROMOTE = 2  /* to promote follow-ups */
 };
 
 #define NQ_FINISH_MAX         1000          /* outcomes of one transaction */
@@ -131,6 +137,7 @@ struct nq_handler_thread {
     int wake_fd;            /* an eventfd on which the thread waits beside its child; -1: not made yet */
     pthread_t id;
     bool stuck;
+    int64_t pause_us; /* the last one for want of a child; 0: there was one */
 };
 
 struct nq_worker {
@@ -162,12 +169,12 @@ struct nq_worker {
     atomic_uint_least64_t claimed, done, retried, dead, snoozed, released, lease_lost, cancelled;
     atomic_uint running;
     atomic_bool progressed; /* some context has progress that was not taken out */
-    /* For nq_worker_silence_us: when liveness last went round (0: not joined yet), and since when the fetcher
+    /* For nq_worker_silence_us: when duties last went round (0: not joined yet), and since when the fetcher
      * claims and the completer records (0: it does not). */
     atomic_int_least64_t live_us, claiming_us, recording_us;
 
     pthread_mutex_t lock; /* guards what follows, and threads[].ctx, queues[].quiet */
-    pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, live_cond, bell_cond;
+    pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond;
     enum nq_phase phase;
     nq_task_list ready, ended;
     nq_task_list along; /* plain completions that the next claim takes along */
@@ -175,6 +182,7 @@ struct nq_worker {
     size_t unrecorded;  /* in the ended list, along or being recorded */
     size_t orphans;     /* of these */
     unsigned idle;      /* handler threads that wait */
+    unsigned paused;    /* and those that do so because no child can be made */
     bool waking;        /* one of them was signalled and has not woken yet */
     bool completer_idle;
     uint64_t hint_queue; /* of the first hint since the fetcher looked, and the task that it names, or 0 */
@@ -193,8 +201,7 @@ struct nq_worker {
     bool reclaimed;      /* what dead workers had left when we joined */
     uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
     uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
-    bool sweep;          /* liveness is asked to see to the follow-ups now */
-    bool check_cancels;  /* and to check cancels */
+    unsigned wanted;     /* enum nq_wanted: duties that are asked for */
     bool drained;
     size_t lost; /* outcomes that could not be recorded */
     nq_err lost_err;
@@ -342,6 +349,6 @@ NQ_PRIVATE void nq_listen_bell_free(nq_listen_bell *b); /* and wait for it */
 NQ_PRIVATE int nq_reclaim(nq_worker *w, size_t max, size_t *found, bool *all, nq_err *err);
 
 /* ---- duties.c */
-NQ_PRIVATE void *nq_liveness_main(void *worker);
+NQ_PRIVATE void *nq_duties_main(void *worker);
 
 #endif

@@ -59,7 +59,16 @@ static int64_t wake_settle(nq_worker *p, bool bell)
 {
     if (bell)
         T_WAIT(wake_bell_hangs(), 10);
-    t_pause_ms(20); /* the looks that follow a hanging, or an own write */
+    /* The polls that follow a hanging, or an own write: a slow disk may put them off. */
+    for (uint64_t seq = 0, before = 1; seq != before;) {
+        pthread_mutex_lock(&p->lock);
+        before = p->seq;
+        pthread_mutex_unlock(&p->lock);
+        t_pause_ms(20);
+        pthread_mutex_lock(&p->lock);
+        seq = p->seq;
+        pthread_mutex_unlock(&p->lock);
+    }
     T_WAIT(wake_asleep(p), 10);
     pthread_mutex_lock(&p->lock);
     const int64_t at = t_mono() + WAKE_POLL;
