@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 /* What children tell the test. */
@@ -109,6 +110,40 @@ static nq_verdict deaf(nq_ctx *ctx, const nq_task *task, void *udata)
     return NQ_DONE;
 }
 
+/* Starts a process that leaves its group, and dies. */
+static nq_verdict desert(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct seen *s = udata;
+    (void)ctx, (void)task;
+    if (fork() == 0) {
+        setsid();
+        __atomic_store_n(&s->escaped, getpid(), __ATOMIC_SEQ_CST);
+        for (;;)
+            pause();
+    }
+    while (__atomic_load_n(&s->escaped, __ATOMIC_SEQ_CST) == 0)
+        t_pause_ms(1);
+    raise(SIGKILL);
+    return NQ_DONE;
+}
+
+START_TEST(what_left_the_group_of_a_dead_child_is_gone_before_the_retry)
+{
+    struct seen *s = p_shared(sizeof *s);
+    nq *q = t_open();
+    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 1, .max_crashes = NQ_NO_CRASH), NULL, NULL);
+    T_OK(nq_worker_handle(p, "t", desert, s, P_ISOLATED(.nice = 1), &t_last));
+    T_OK(nq_worker_fork(p, &t_last));
+    nq_id id = T_ADD(q, .type = "t");
+    p_thread t;
+    p_start(&t, p);
+    T_WAIT(t_state(q, id) == NQ_STATE_DEAD, 10);
+    ck_assert(is_gone(s->escaped));
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_shutdown_kills_deaf_children_and_releases_their_tasks)
 {
     struct seen *s = p_shared(sizeof *s);
@@ -172,6 +207,41 @@ START_TEST(kill_9_of_the_process_leaves_no_orphan_and_no_lock)
     ck_assert_int_lt(t_mono() - start, NQ_SECONDS(10) * T_SLOW_FACTOR); /* far below the lease */
     p_stop(&t);
     ck_assert_int_eq(done, 1);
+    nq_close(q);
+}
+END_TEST
+
+static uint64_t end_released(nq_worker *p)
+{
+    nq_worker_counts counts;
+    nq_worker_count(p, &counts);
+    return counts.released;
+}
+
+START_TEST(a_child_that_cannot_be_made_costs_no_attempt)
+{
+    struct rlimit all, none;
+    int *n = p_shared(sizeof *n);
+    nq *q = t_open();
+    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
+    T_OK(nq_worker_handle(p, "t", p_count, n, P_ISOLATED(.nice = 1), &t_last));
+    T_OK(nq_worker_fork(p, &t_last));
+    p_thread t;
+    p_start(&t, p);
+    T_WAIT(nq_worker_silence_us(p) >= 0, 10); /* connected */
+    nq_id id = T_ADD(q, .type = "t", .delay_us = NQ_MS(300));
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &all), 0);
+    none = all;
+    none.rlim_cur = 3; /* what is open stays open */
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    T_WAIT(end_released(p) >= 1, 10);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &all), 0);
+    T_WAIT(t_state(q, id) < 0, 10); /* done, and gone */
+    nq_worker_counts counts;
+    nq_worker_count(p, &counts);
+    ck_assert_uint_eq(counts.done, 1);
+    ck_assert_uint_eq(counts.retried, 0);
+    p_stop(&t);
     nq_close(q);
 }
 END_TEST
@@ -267,8 +337,10 @@ Suite *suite_isolation_end(void)
     TCase *c = t_case(s, "isolation_end", 60);
     tcase_add_test(c, a_child_is_told_of_its_timeout_and_may_answer);
     tcase_add_test(c, nq_cancel_reaches_a_child);
+    tcase_add_test(c, what_left_the_group_of_a_dead_child_is_gone_before_the_retry);
     tcase_add_test(c, a_shutdown_kills_deaf_children_and_releases_their_tasks);
     tcase_add_test(c, kill_9_of_the_process_leaves_no_orphan_and_no_lock);
+    tcase_add_test(c, a_child_that_cannot_be_made_costs_no_attempt);
     tcase_add_test(c, a_zygote_that_dies_stops_the_worker_and_costs_no_attempt);
     tcase_add_test(c, a_process_with_threads_cannot_fork_the_zygote);
     return s;

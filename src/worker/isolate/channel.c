@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,12 +68,18 @@ static void channel_tail(nq_child *c, const char *bytes, size_t n)
     c->ntail = keep + n;
 }
 
-/* On its way to where it would have gone; whoever does not read there must not hold us up. */
-static void channel_pass_on(const char *bytes, size_t n)
+/* On its way to where it would have gone. Whoever does not read there must not hold us up: the thread that is
+ * here also ends what has timed out. To make the descriptor non-blocking would be to do so for every process
+ * that shares it. Answers how much was written. */
+static size_t channel_pass_on(char *bytes, size_t n)
 {
+    const struct iovec iov = {bytes, n};
     struct pollfd fd = {STDERR_FILENO, POLLOUT, 0};
-    if (poll(&fd, 1, 0) == 1 && (fd.revents & POLLOUT) && write(STDERR_FILENO, bytes, n) < 0)
-        return;
+    ssize_t written = pwritev2(STDERR_FILENO, &iov, 1, -1, RWF_NOWAIT);
+    if (written < 0 && errno != EAGAIN && errno != EPIPE && poll(&fd, 1, 0) == 1 && (fd.revents & POLLOUT))
+        written =
+            write(STDERR_FILENO, bytes, n); /* a file or an older kernel: it takes all, or does so soon */
+    return written > 0 ? (size_t)written : 0;
 }
 
 NQ_PRIVATE void nq_child_listen(nq_worker *w, nq_child *c)
@@ -89,7 +96,7 @@ NQ_PRIVATE void nq_child_listen(nq_worker *w, nq_child *c)
             break;
         }
         channel_tail(c, bytes, (size_t)n);
-        channel_pass_on(bytes, (size_t)n);
+        c->dropped += (size_t)n - channel_pass_on(bytes, (size_t)n);
     }
     if (c->ended)
         return;

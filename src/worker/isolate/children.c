@@ -129,6 +129,11 @@ static bool children_end(nq_worker *w, nq_child *c)
             return false;
         }
     }
+    if (c->dropped > 0)
+        nq_worker_log(
+            w, NQ_LOG_WARN,
+            "%zu bytes that child process %ld wrote to standard error were dropped: nobody reads ours",
+            c->dropped, (long)c->pid);
     children_release(c);
     return true;
 }
@@ -183,9 +188,14 @@ NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_handler_entry *handler
     }
     int rc = children_make(w, c, handler, err);
     if (rc == NQ_OK) {
+        if (atomic_load(&z->failing) && atomic_exchange(&z->failing, false))
+            nq_worker_log(w, NQ_LOG_INFO, "child processes can be made again");
         *out = c;
         return NQ_OK;
     }
+    if (!atomic_load(&z->lost) && !atomic_exchange(&z->failing, true))
+        nq_worker_log(w, NQ_LOG_WARN, "tasks are released until child processes can be made again: %s",
+                      err->message);
     pthread_mutex_lock(&w->lock);
     z->taken[c - z->children] = false;
     pthread_mutex_unlock(&w->lock);

@@ -110,6 +110,7 @@ struct nq_zygote {
     char *pages; /* opts.concurrency of NQ_PAGE_SIZE */
     bool stopped;
     atomic_bool lost;
+    atomic_bool failing; /* the last child could not be made */
     /* with the worker's lock */
     nq_child *children; /* opts.concurrency places, each its supervisor's */
     bool *taken;        /* and which of them are */
@@ -166,6 +167,7 @@ struct nq_child {
     size_t nin, in_at; /* how much, and how much of it was read */
     char *tail;        /* the last it wrote to its standard error */
     size_t ntail;
+    size_t dropped; /* bytes of it that our own standard error did not take */
 };
 
 /* Send descriptors that the zygote takes over; the caller closes its own. */

@@ -9,29 +9,51 @@
 #include "supervise.h"
 
 /* A task that runs so long is no quick one: those behind it go to others. */
-#define SUPERVISE_SLOW_US  NQ_MS(5)
-#define SUPERVISE_PAUSE_MS 200 /* when there is no child to be had */
+#define SUPERVISE_SLOW_US NQ_MS(5)
+/* Between tries when there is no child to be had. */
+#define SUPERVISE_PAUSE_MIN_US NQ_MS(200)
+#define SUPERVISE_PAUSE_MAX_US NQ_SECONDS(30)
 /* A child that ends closes its channel a moment before its end is reported. */
 #define SUPERVISE_CLOSED_US NQ_MS(500)
 #define SUPERVISE_ROUNDS    16 /* of reading, before something else has its turn */
 
-/* The task cannot be given to a child: it goes back as it was, and before the next one is a pause. */
-static void supervise_without(struct nq_handler_thread *thread, const nq_err *err)
+/* No child was to be had, and another try would end as this one did. A thread that pauses counts as busy, so
+ * that its tasks stay in the database for other workers. */
+static void supervise_pause(struct nq_handler_thread *thread)
 {
     nq_worker *w = thread->worker;
     struct pollfd fd = {thread->wake_fd, POLLIN, 0};
-    if (!atomic_load(&w->zygote->lost))
-        nq_worker_log(w, NQ_LOG_WARN, "task %lld is given back: %s", (long long)thread->ctx->claim->task.id,
-                      err->message);
+    uint64_t count;
+    thread->pause_us = thread->pause_us ? thread->pause_us * 2 : SUPERVISE_PAUSE_MIN_US;
+    if (thread->pause_us > SUPERVISE_PAUSE_MAX_US)
+        thread->pause_us = SUPERVISE_PAUSE_MAX_US;
+    const int64_t until = nq_mono_us() + thread->pause_us;
+    pthread_mutex_lock(&w->lock);
+    w->paused++;
+    while (w->phase == NQ_PHASE_RUN && nq_mono_us() < until) {
+        pthread_mutex_unlock(&w->lock);
+        const int64_t left = until - nq_mono_us();
+        if (poll(&fd, 1, left > 0 ? (int)(left / 1000) + 1 : 0) == 1 &&
+            read(thread->wake_fd, &count, sizeof count) < 0)
+            count = 0; /* somebody else's wake was read already */
+        pthread_mutex_lock(&w->lock);
+    }
+    w->paused--;
+    nq_attempts_ended(w, 0, 0);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* The task cannot be given to a child: it is released, which costs it no attempt. */
+static void supervise_without(struct nq_handler_thread *thread)
+{
+    nq_worker *w = thread->worker;
     pthread_mutex_lock(&w->lock);
     const nq_outcome out = nq_supervise_released(thread->ctx);
     atomic_store(&thread->ctx->fd, -1);
     nq_attempt_end(thread, &out);
     nq_attempts_ended(w, 0, 0);
-    const bool pause = w->phase == NQ_PHASE_RUN;
     pthread_mutex_unlock(&w->lock);
-    if (pause)
-        (void)poll(&fd, 1, SUPERVISE_PAUSE_MS);
+    supervise_pause(thread);
 }
 
 /* ---- Sending ---- */
@@ -63,9 +85,8 @@ static bool supervise_give(struct nq_supervisor *d, uint64_t seq)
         pthread_mutex_unlock(&d->worker->lock);
     }
     if (!first) {
-        nq_err err;
-        (void)nq_err_nomem(&err);
-        supervise_without(d->thread, &err);
+        nq_worker_log(d->worker, NQ_LOG_WARN, "a task is released: no memory to send it to a child process");
+        supervise_without(d->thread);
     }
     return nq_child_send(d->child);
 }
@@ -331,9 +352,10 @@ NQ_PRIVATE void nq_supervise(struct nq_handler_thread *thread)
     if (rc == NQ_OK)
         rc = nq_child_get(d.worker, thread->ctx->handler, &d.child, &err);
     if (rc != NQ_OK) {
-        supervise_without(thread, &err);
+        supervise_without(thread);
         return;
     }
+    thread->pause_us = 0;
     nq_supervise_number(&d, thread->ctx);
     if (!supervise_give(&d, thread->ctx->seq))
         supervise_closed(&d);

@@ -18,7 +18,8 @@
 
 #include "isolate.h"
 
-#define ZYGOTE_LOOK_MS 1000 /* how often it looks for its parent by itself */
+#define ZYGOTE_CLEAR_MS 200  /* for what a child leaves to be gone */
+#define ZYGOTE_LOOK_MS  1000 /* how often it looks for its parent by itself */
 
 struct zygote_child {
     pid_t pid;  /* 0: the place is free */
@@ -87,20 +88,56 @@ static void zygote_forget(struct zygote_child *c)
     c->pid = 0;
 }
 
-/* A child ended: what it leaves of its group goes too, and while it is not reaped its number is no other's.
+static struct zygote_child *zygote_find(struct zygote *z, pid_t pid)
+{
+    for (size_t i = 0; i < z->n; i++)
+        if (z->children[i].pid == pid)
+            return &z->children[i];
+    return NULL;
+}
+
+/* Kill and reap what dead children left behind, also what had left their group. A living child is the reaper
+ * of what it starts, so whatever else is a child of ours here has no living one. Answers how many there were.
  */
+static size_t zygote_leftovers(struct zygote *z)
+{
+    FILE *f = fopen("/proc/thread-self/children", "re");
+    size_t found = 0;
+    long pid;
+    while (f && fscanf(f, "%ld", &pid) == 1) {
+        if (zygote_find(z, (pid_t)pid))
+            continue;
+        found++;
+        kill((pid_t)pid, SIGKILL);
+        waitpid((pid_t)pid, NULL, WNOHANG);
+    }
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* So that a retry does not run beside them. What they started comes to us when they are gone. One that cannot
+ * die at once does not hold up the other children: its end comes with a signal, and so does the next look. */
+static void zygote_clear(struct zygote *z)
+{
+    for (int tries = 0; zygote_leftovers(z) > 0 && tries < ZYGOTE_CLEAR_MS; tries++)
+        nq_sleep_us(1000);
+}
+
+/* A child ended: what it leaves goes too, before that is reported. While it is not reaped its number is no
+ * other's. */
 static void zygote_reap(struct zygote *z)
 {
     siginfo_t info;
     memset(&info, 0, sizeof info);
     while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {
-        struct zygote_child *c = NULL;
+        struct zygote_child *c = zygote_find(z, info.si_pid);
         struct rusage used;
         int status = 0;
-        for (size_t i = 0; i < z->n && !c; i++)
-            c = z->children[i].pid == info.si_pid ? &z->children[i] : NULL;
-        if (c)
+        if (c) {
             kill(-c->pid, SIGKILL);
+            zygote_clear(z);
+        }
         memset(&used, 0, sizeof used);
         if (wait4(info.si_pid, &status, 0, &used) == info.si_pid && c) {
             zygote_report(c, NQ_REPORT_ENDED, status, &used);
@@ -108,6 +145,7 @@ static void zygote_reap(struct zygote *z)
         }
         memset(&info, 0, sizeof info);
     }
+    zygote_leftovers(z);
 }
 
 _Noreturn static void zygote_become_child(struct zygote *z, const nq_spawn *spawn, const int fds[])
@@ -116,7 +154,8 @@ _Noreturn static void zygote_become_child(struct zygote *z, const nq_spawn *spaw
     char *pages = w->zygote->pages, *own = pages + (size_t)spawn->index * NQ_PAGE_SIZE;
     sigset_t none;
     setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* the zygote has one thread, which stays */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);          /* the zygote has one thread, which stays */
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* zygote_leftovers relies on it */
     if (getppid() != z->self)
         _exit(1);
     for (size_t i = 0; i < z->n; i++)
