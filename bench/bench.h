@@ -68,9 +68,12 @@ size_t bench_amount(const bench *b, double full);            /* scaled amount of
 
 void bench_print_table(const bench *b, FILE *out);
 int bench_write_json(const bench *b, const char *path);
-int bench_write_svg(const bench *b, const char *path);
 
-/* ---- What was done, and how fast */
+/* A task of about 100 bytes. tag tells several lots apart. */
+int bench_payload(char *out, size_t size, const char *tag, unsigned long long seq);
+void bench_spec(nq_task_spec *spec, char payload[160], const char *tag, unsigned long long seq);
+
+/* ---- bench_count.c: what was done, and how fast */
 
 /* Counts tasks; the rate is taken between the first-th and the last-th one. */
 typedef struct bench_meter {
@@ -110,8 +113,6 @@ nq *bench_open(const bench_db *db);
 void bench_fresh(const bench *b, const bench_db *db); /* empty tables */
 /* n distinct tasks of about 100 bytes. tag tells several lots apart. */
 void bench_preload(const bench_db *db, size_t n, const char *tag, int64_t delay_us);
-int bench_payload(char *out, size_t size, const char *tag, unsigned long long seq);
-void bench_spec(nq_task_spec *spec, char payload[160], const char *tag, unsigned long long seq);
 bench_result bench_nanoq_drain(const bench *b, const bench_db *db, const bench_drain *d);
 double bench_nanoq_enqueue(const bench *b, const bench_db *db, unsigned producers, unsigned chunk);
 

@@ -24,7 +24,7 @@ static const char main_usage[] =
     "there\n"
     "  --server-pid PID      its process, for its CPU time\n"
     "  --directory DIR       for SQLite files\n"
-    "  --out PREFIX          write PREFIX.json, .svg and .md\n";
+    "  --out PREFIX          write PREFIX.json and .md\n";
 
 struct main_rows {
     const bench_row *row[64];
@@ -70,9 +70,6 @@ static void main_write(const bench *b, const char *out)
     FILE *md;
     snprintf(path, sizeof path, "%s.json", out);
     if (bench_write_json(b, path))
-        bench_die("cannot write %s", path);
-    snprintf(path, sizeof path, "%s.svg", out);
-    if (bench_write_svg(b, path))
         bench_die("cannot write %s", path);
     snprintf(path, sizeof path, "%s.md", out);
     if (!(md = fopen(path, "we")))

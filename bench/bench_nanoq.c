@@ -29,21 +29,6 @@ void bench_fresh(const bench *b, const bench_db *db)
     nq_close(q);
 }
 
-/* The number comes first, so that a handler finds it. */
-int bench_payload(char *out, size_t size, const char *tag, unsigned long long seq)
-{
-    return snprintf(
-        out, size,
-        "%011llu {\"%s\":\"customer-%llu@example.org\",\"order\":%llu,\"sum\":\"19.90\",\"items\":[1,2,3]}",
-        seq, tag, seq * 2654435761ULL % 1000000007ULL, seq + 700000000);
-}
-
-void bench_spec(nq_task_spec *spec, char payload[160], const char *tag, unsigned long long seq)
-{
-    *spec = (nq_task_spec){.size = sizeof *spec, .type = "bench", .payload = payload};
-    spec->payload_size = (size_t)bench_payload(payload, 160, tag, seq);
-}
-
 enum { PRELOAD_CHUNK = 10000 };
 
 void bench_preload(const bench_db *db, size_t n, const char *tag, int64_t delay_us)

@@ -37,6 +37,14 @@ struct cli_settings {
 };
 extern struct cli_settings cli;
 
+/* ---- base.c */
+void *cli_alloc(size_t n); /* zeroed; exits when there is no memory, as do the next two */
+void *cli_realloc(void *p, size_t n);
+char *cli_format(const char *fmt, ...) NQ_PRINTF(1, 2);
+/* Colour or cursor movement is welcome on this stream. */
+bool cli_fancy(FILE *stream);
+int64_t cli_now_us(int clock); /* of a clockid_t */
+
 /* ---- options.c -- One table per command makes both its parser and its help. */
 struct cli_option {
     int key;          /* a letter is its short form too; 256 and above: long form only */
@@ -81,8 +89,6 @@ void cli_parse_start(struct cli_parse *p, const struct cli_command *command);
  * At CLI_PARSE_END optind is the first plain argument. */
 int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **value);
 void cli_help_of(const struct cli_command *command);
-/* The nearest of names (NULL-terminated) to a word, or NULL when none is near. */
-const char *cli_nearest(const char *word, const char *const *names);
 
 /* Each prints what is wrong and what is allowed, and answers false. */
 bool cli_take_int(const char *what, const char *text, int64_t low, int64_t high, int64_t *out);
@@ -91,7 +97,11 @@ bool cli_take_keep(const char *what, const char *text, int64_t *out); /* a durat
 bool cli_take_id(const char *text, nq_id *out);
 bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *out); /* "512M": bytes */
 
-/* ---- report.c */
+/* ---- text/nearest.c */
+/* The nearest of names (NULL-terminated) to a word, or NULL when none is near. */
+const char *cli_nearest(const char *word, const char *const *names);
+
+/* ---- text/report.c */
 /* "nanoq add: message" on stderr, control bytes escaped, the password of a URL hidden; answers CLI_USAGE. */
 int cli_usage(const char *fmt, ...) NQ_PRINTF(1, 2);
 void cli_complain(const char *fmt, ...) NQ_PRINTF(1, 2);
@@ -103,12 +113,6 @@ int cli_fail(const nq_err *err);
 int cli_exit_of(int code);
 /* The worse of two exit codes, for commands that go on after a failure. */
 int cli_worse(int a, int b);
-void *cli_alloc(size_t n); /* zeroed; exits when there is no memory, as do the next two */
-void *cli_realloc(void *p, size_t n);
-char *cli_format(const char *fmt, ...) NQ_PRINTF(1, 2);
-/* Colour or cursor movement is welcome on this stream. */
-bool cli_fancy(FILE *stream);
-int64_t cli_now_us(int clock); /* of a clockid_t */
 
 /* ---- database.c */
 /* Open --db, NANOQ_DB or the user's own file, which alone is migrated unasked. 0, or an exit code after a

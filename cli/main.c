@@ -7,8 +7,6 @@
 
 #include "cli.h"
 
-struct cli_settings cli;
-
 static const struct cli_command *const main_commands[] = {
     &cli_add,    &cli_work,  &cli_list,    &cli_show,  &cli_retry, &cli_cancel,
     &cli_delete, &cli_stats, &cli_migrate, &cli_bench, &cli_demo,  &cli_demo_worker};

@@ -1,54 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Options of the commands: parsing, help, values, and a suggestion when a word is nearly right. */
+/* Options of the commands: parsing, help, and values. */
 #include <ctype.h>
 #include <errno.h>
 
 #include "cli.h"
 #include "text/text.h"
 
-#define OPTIONS_WORD 32 /* longer words are never "nearly" an option */
-
-static size_t options_distance(const char *a, const char *b)
-{
-    size_t na = strlen(a), nb = strlen(b), row[3][OPTIONS_WORD + 1];
-    if (na > OPTIONS_WORD || nb > OPTIONS_WORD) {
-        return SIZE_MAX;
-    }
-    for (size_t j = 0; j <= nb; j++) {
-        row[0][j] = j;
-    }
-    for (size_t i = 1; i <= na; i++) {
-        size_t *now = row[i % 3], *last = row[(i - 1) % 3], *before = row[(i + 1) % 3];
-        now[0] = i;
-        for (size_t j = 1; j <= nb; j++) {
-            size_t best = last[j - 1] + (a[i - 1] != b[j - 1]);
-            best = last[j] + 1 < best ? last[j] + 1 : best;
-            best = now[j - 1] + 1 < best ? now[j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best) {
-                best = before[j - 2] + 1; /* two letters swapped */
-            }
-            now[j] = best;
-        }
-    }
-    return row[na % 3][nb];
-}
-
-const char *cli_nearest(const char *word, const char *const *names)
-{
-    const char *best = NULL;
-    size_t least = strlen(word) / 3 + 2;
-    for (; *names != NULL; names++) {
-        size_t distance = options_distance(word, *names);
-        if (strlen(word) >= 3 && strncmp(word, *names, strlen(word)) == 0) {
-            distance = 1;
-        }
-        if (distance < least) {
-            least = distance;
-            best = *names;
-        }
-    }
-    return best;
-}
+#define OPTIONS_WORD 32
 
 void cli_parse_start(struct cli_parse *p, const struct cli_command *command)
 {

@@ -4,25 +4,11 @@
 
 #include <ctype.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../text/log.h"
 #include "../text/table.h"
-
-static atomic_bool bench_signalled; /* lock-free, so a signal handler may */
-
-static void bench_signal(int number)
-{
-    (void)number;
-    atomic_store(&bench_signalled, true);
-}
-
-bool bench_stopped(void)
-{
-    return atomic_load(&bench_signalled);
-}
 
 /* ---- the URL: its tables get a prefix of their own */
 
@@ -172,17 +158,13 @@ static int bench_tables(struct bench *b, const char *prefix)
 
 static int bench_all(struct bench *b)
 {
-    const struct sigaction action = {.sa_handler = bench_signal, .sa_flags = SA_RESTART};
     char prefix[49];
     int code = CLI_OK;
     char *url = bench_url(b, prefix, &code);
     if (url == NULL) {
         return code;
     }
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    bench_stop_on_signals();
     b->payload = cli_alloc(b->payload_size);
     memset(b->payload, 'x', b->payload_size);
     cli.db = url;

@@ -14,10 +14,12 @@ struct bench {
     char database[64]; /* what kind it is, for people; no part of it is secret */
 };
 
+/* ---- bench_rows.c */
+/* From here on INT, TERM and HUP only ask to stop. */
+void bench_stop_on_signals(void);
 /* A signal said so: bring what runs to an end, then clean up. */
 bool bench_stopped(void);
-
-/* ---- bench_rows.c: each measures one row, prints what fails, and answers an exit code. Stopped ones are
+/* Each measures one row, prints what fails, and answers an exit code. Stopped ones are
  * CLI_OK and not to be believed. */
 /* Tasks a second, of so many threads that add so many at a time. */
 int bench_enqueue(struct bench *b, const char *what, unsigned threads, unsigned at_a_time, int64_t *rate);

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -17,6 +18,28 @@
 #define ROWS_TICK_MS     20 /* between two looks at how far it is */
 /* A worker waits for a database that is away; we do not. */
 #define ROWS_PATIENCE_US NQ_SECONDS(30)
+
+static atomic_bool rows_signalled; /* lock-free, so a signal handler may */
+
+static void rows_signal(int number)
+{
+    (void)number;
+    atomic_store(&rows_signalled, true);
+}
+
+void bench_stop_on_signals(void)
+{
+    const struct sigaction action = {.sa_handler = rows_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+bool bench_stopped(void)
+{
+    return atomic_load(&rows_signalled);
+}
 
 static void rows_progress(const char *what, uint64_t done, int64_t since)
 {

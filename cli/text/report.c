@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages, exit codes and memory that ends the program when it is not to be had. */
+/* Messages and exit codes. */
 #include <stdarg.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "../cli.h"
 #include "text.h"
@@ -108,55 +106,4 @@ int cli_worse(int a, int b)
         }
     }
     return worst;
-}
-
-static void report_no_memory(void)
-{
-    fputs("nanoq: out of memory\n", stderr);
-    _exit(CLI_FAILURE);
-}
-
-void *cli_alloc(size_t n)
-{
-    void *p = calloc(1, n > 0 ? n : 1);
-    if (p == NULL) {
-        report_no_memory();
-    }
-    return p;
-}
-
-void *cli_realloc(void *p, size_t n)
-{
-    void *bigger = n <= PTRDIFF_MAX ? realloc(p, n > 0 ? n : 1) : NULL;
-    if (bigger == NULL) {
-        report_no_memory();
-    }
-    return bigger;
-}
-
-char *cli_format(const char *fmt, ...)
-{
-    char *out = NULL;
-    va_list args;
-    va_start(args, fmt);
-    int n = vasprintf(&out, fmt, args);
-    va_end(args);
-    if (n < 0) {
-        report_no_memory();
-    }
-    return out;
-}
-
-bool cli_fancy(FILE *stream)
-{
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    return isatty(fileno(stream)) && (no == NULL || *no == '\0') &&
-           (term == NULL || strcmp(term, "dumb") != 0);
-}
-
-int64_t cli_now_us(int clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }

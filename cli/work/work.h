@@ -24,9 +24,12 @@ struct work {
 /* ---- work_run.c */
 /* Work as the options say until stopped or drained; answers the exit code. */
 int work_process(struct work *w, char **argv);
+/* ---- work_ended.c */
 /* Log how an attempt ended and answer its verdict. error: NULL when done; why it failed. */
 nq_verdict work_ended(nq_ctx *ctx, const nq_task *task, nq_verdict verdict, int64_t start_us,
                       const char *error);
+/* The error hook: a line when it is known what becomes of an attempt that failed. */
+void work_attempt_failed(const nq_task *task, const char *error, bool final, void *udata);
 
 /* ---- work_exec.c: a handler that runs the command for one task. udata: struct spawn_command. */
 nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata);

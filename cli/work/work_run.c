@@ -1,98 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* nanoq work: a worker around the command, and what is logged of its tasks. */
+/* nanoq work: a worker around the command. */
 #include <inttypes.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../text/log.h"
-#include "../text/table.h"
 #include "stream.h"
 #include "work.h"
-
-/* Attempts that failed and are not yet recorded: how long they took, for the line that is written then. The
- * library holds fewer outcomes than that. */
-#define WORK_FAILED 4096
-static struct {
-    pthread_mutex_t mutex; /* guards the rest */
-    struct {
-        nq_id id;
-        unsigned generation;
-        int64_t took_us;
-    } ring[WORK_FAILED];
-    size_t n; /* altogether */
-} work_failed = {.mutex = PTHREAD_MUTEX_INITIALIZER};
-
-static void work_failed_put(const nq_task *task, int64_t took_us)
-{
-    pthread_mutex_lock(&work_failed.mutex);
-    size_t at = work_failed.n++ % WORK_FAILED;
-    work_failed.ring[at].id = task->id;
-    work_failed.ring[at].generation = task->generation;
-    work_failed.ring[at].took_us = took_us;
-    pthread_mutex_unlock(&work_failed.mutex);
-}
-
-/* -1: it did not run here. */
-static int64_t work_failed_take(const nq_task *task)
-{
-    int64_t took = -1;
-    pthread_mutex_lock(&work_failed.mutex);
-    for (size_t i = work_failed.n; took < 0 && i > 0 && work_failed.n - i < WORK_FAILED; i--) {
-        size_t at = (i - 1) % WORK_FAILED;
-        if (work_failed.ring[at].id == task->id && work_failed.ring[at].generation == task->generation) {
-            took = work_failed.ring[at].took_us;
-        }
-    }
-    pthread_mutex_unlock(&work_failed.mutex);
-    return took;
-}
-
-nq_verdict work_ended(nq_ctx *ctx, const nq_task *task, nq_verdict verdict, int64_t start_us,
-                      const char *error)
-{
-    static const char *const names[] = {"done", "retry", "discard", "snooze"};
-    struct log_event e = {.level = LOG_INFO,
-                          .task = task,
-                          .took_us = cli_now_us(CLOCK_MONOTONIC) - start_us,
-                          .verdict = names[verdict]};
-    enum nq_cause cause = nq_ctx_cause(ctx);
-    char took[32];
-    table_short_duration(e.took_us, took);
-    if (cause == NQ_CAUSE_CANCEL && verdict != NQ_DONE) {
-        e.level = LOG_WARN;
-        e.verdict = "cancelled";
-        log_task(&e, "cancelled after %s", took);
-    } else if (verdict == NQ_DONE || verdict == NQ_SNOOZE) {
-        log_task(&e, verdict == NQ_DONE ? "done in %s" : "snoozed after %s", took);
-    } else if (cause == NQ_CAUSE_SHUTDOWN || cause == NQ_CAUSE_LEASE_LOST) {
-        e.level = LOG_WARN;
-        e.verdict = cause == NQ_CAUSE_SHUTDOWN ? "released" : "lease lost";
-        log_task(&e, "stopped after %s, %s", took,
-                 cause == NQ_CAUSE_SHUTDOWN ? "given back (shutdown)" : "it belongs to another worker now");
-    } else if (cause == NQ_CAUSE_CANCEL) {
-        e.verdict = "cancelled";
-        log_task(&e, "cancelled after %s", took);
-    } else {
-        work_failed_put(task, e.took_us); /* and a line when it is known what becomes of it */
-    }
-    return error != NULL ? nq_fail(ctx, verdict, "%s", error) : verdict;
-}
-
-static void work_error(const nq_task *task, const char *error, bool final, void *udata)
-{
-    const struct log_event e = {.level = LOG_WARN,
-                                .task = task,
-                                .took_us = work_failed_take(task),
-                                .verdict = final ? "dead" : "retry",
-                                .error = error};
-    size_t n = strcspn(error, "\n");
-    (void)udata;
-    log_task(&e, "attempt %u of %u failed, %s: %.*s", task->attempt, task->max_retries + 1,
-             final ? "now dead" : "will be retried", (int)(n < 200 ? n : 200), error);
-}
 
 static nq_verdict work_started(nq_ctx *ctx, const nq_task *task, nq_next *next, void *udata)
 {
@@ -167,7 +83,7 @@ static bool work_has_pidfd(void)
 int work_process(struct work *w, char **argv)
 {
     nq *q = NULL;
-    w->options.on_error = work_error;
+    w->options.on_error = work_attempt_failed;
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_DFL);
     bool drawing = log_start(w->verbosity, w->json);
