@@ -16,7 +16,7 @@ $(BUILD)/build.ninja: | build-deps
 	@rm -f $(BUILD).log
 
 demo: build-deps all
-	@$(BUILD)/nanoq demo
+	@$(BUILD)/examples/demo
 
 test: test-deps
 	@tools/test

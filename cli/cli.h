@@ -32,7 +32,7 @@ struct cli_settings {
     const char *db; /* --db, or NULL */
     enum cli_format format;
     const char *command;                   /* for messages: "add" */
-    bool makes_database;                   /* migrate, bench and demo: a SQLite file may be made */
+    bool makes_database;                   /* migrate and bench: a SQLite file may be made */
     void (*complain)(const char *message); /* takes what would go to stderr; NULL: nobody does */
 };
 extern struct cli_settings cli;
@@ -72,11 +72,10 @@ struct cli_command {
     const struct cli_option *options;
     const char *notes;
     int (*run)(int argc, char **argv);
-    bool hidden;
     bool stops_at_first; /* what follows the first plain argument belongs to it (work) */
 };
 extern const struct cli_command cli_add, cli_work, cli_list, cli_show, cli_retry, cli_cancel, cli_delete,
-    cli_stats, cli_migrate, cli_bench, cli_demo, cli_demo_worker;
+    cli_stats, cli_migrate, cli_bench;
 
 enum { CLI_PARSE_END = -1, CLI_PARSE_BAD = -2, CLI_PARSE_HELP = -3 };
 struct cli_parse {

@@ -7,9 +7,9 @@
 
 #include "cli.h"
 
-static const struct cli_command *const main_commands[] = {
-    &cli_add,    &cli_work,  &cli_list,    &cli_show,  &cli_retry, &cli_cancel,
-    &cli_delete, &cli_stats, &cli_migrate, &cli_bench, &cli_demo,  &cli_demo_worker};
+static const struct cli_command *const main_commands[] = {&cli_add,     &cli_work,   &cli_list,   &cli_show,
+                                                          &cli_retry,   &cli_cancel, &cli_delete, &cli_stats,
+                                                          &cli_migrate, &cli_bench};
 #define MAIN_COMMANDS (sizeof main_commands / sizeof main_commands[0])
 
 /* Work on a copy of argv, and overwrite the passwords of URLs in the original: ps shows that one. */
@@ -40,9 +40,7 @@ static int main_help(void)
     puts("nanoq: a durable task queue in a database\n\n"
          "usage: nanoq COMMAND [OPTION...] [ARG...]\n");
     for (size_t i = 0; i < MAIN_COMMANDS; i++) {
-        if (!main_commands[i]->hidden) {
-            printf("  %-9s %s\n", main_commands[i]->name, main_commands[i]->summary);
-        }
+        printf("  %-9s %s\n", main_commands[i]->name, main_commands[i]->summary);
     }
     puts("  help      Show this, or the help of a command: nanoq help add\n"
          "  version   Show the version\n\n"
@@ -68,14 +66,12 @@ static const struct cli_command *main_find(const char *name)
         if (strcmp(name, main_commands[i]->name) == 0) {
             return main_commands[i];
         }
-        if (!main_commands[i]->hidden) {
-            names[n++] = main_commands[i]->name;
-        }
+        names[n++] = main_commands[i]->name;
     }
     const char *near = cli_nearest(name, names);
     cli_complain(
         "unknown command '%s'%s%s. Allowed: add, work, list, show, retry, cancel, delete, stats, migrate, "
-        "bench, demo, help, version",
+        "bench, help, version",
         name, near != NULL ? "; did you mean " : "", near != NULL ? near : "");
     return NULL;
 }
@@ -107,7 +103,7 @@ static int main_dispatch(int argc, char **argv)
     if (i >= argc) {
         return cli_usage(
             "needs a command: add, work, list, show, retry, cancel, delete, stats, migrate, bench, "
-            "demo, help, version");
+            "help, version");
     }
     if (strcmp(argv[i], "version") == 0) {
         return main_version();

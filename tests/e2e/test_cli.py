@@ -106,8 +106,7 @@ class Usage(Base):
         out = self.run_nanoq("help")
         for word in (b"migrate", b"add", b"work", b"69", b"77", b"NANOQ_DB"):
             self.assertIn(word, out)
-        self.assertNotIn(b"demo-worker", out)
-        for command in "migrate add work list show retry cancel delete stats bench demo".split():
+        for command in "migrate add work list show retry cancel delete stats bench".split():
             self.assertEqual(self.run_nanoq("help", command), self.run_nanoq(command, "--help"))
             self.assertIn(b"usage: nanoq " + command.encode(), self.run_nanoq(command, "-h"))
 
@@ -580,28 +579,6 @@ class Mysql(MysqlBase):
         out = self.run_nanoq("add", "--stdin", stdin=text).split()
         self.assertEqual((len(out), len(set(out))), (1500, 1000))
         self.assertEqual(out[:500], out[1000:])
-
-    def test_demo(self):
-        self.run_nanoq("migrate")
-        out = self.run_nanoq("demo", "--fast", "--db", self.env["NANOQ_DB"])
-        self.assertIn(b"it adds up", out)
-        self.assertEqual(self.json("list"), [])
-
-
-class Demo(Base):
-    def test_it_adds_up_and_cleans_up(self):
-        out = self.run_nanoq("demo", "--fast")
-        self.assertIn(b"it adds up", out)
-        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith("nanoq-demo")], [])
-
-    def test_interrupted_it_cleans_up(self):
-        process = self.start("demo")
-        process.stdout.readline()
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        self.assertEqual(process.wait(LIMIT), 1)
-        self.assertEqual([n for n in os.listdir(self.dir) if n.startswith("nanoq-demo")], [])
-
 
 class BenchTests:
     """Of a database given by sql(), which answers rows, and tables()."""

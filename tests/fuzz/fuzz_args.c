@@ -42,12 +42,6 @@ bool __wrap_log_start(int verbosity, bool json)
     return terminal;
 }
 
-/* These make processes or read stdin before they open a database: only as far as their options. */
-static bool args_stops_early(const char *word)
-{
-    return strncmp(word, "demo", 4) == 0;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool silent;
@@ -58,17 +52,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *argv[ARGS_MOST + 2] = {"nanoq"};
     char *text = fuzz_text(data, size), *own[ARGS_MOST + 2] = {0};
     int argc = 1;
-    bool early = false;
     for (char *word = text, *end; word != NULL && argc < ARGS_MOST; word = end) {
         end = strchr(word, '\n');
         if (end != NULL) {
             *end++ = '\0';
         }
-        early = early || args_stops_early(word);
         argv[argc++] = word;
-    }
-    if (early) {
-        argv[argc++] = "--no-such-option";
     }
     for (int i = 0; i < argc; i++) { /* main writes over passwords in them */
         own[i] = strdup(argv[i]);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* nanoq demo: which tasks there are, and what the database says became of them. */
+/* demo: which tasks there are, and what the database says became of them. */
 #include "demo.h"
 
-#include <time.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 const struct demo_kind demo_kinds[DEMO_KINDS] = {
     {"thumbnail", DEMO_GOOD, 120, 15, 60, 0, "ordinary work; repeats are refused"},
@@ -50,31 +52,31 @@ static void demo_spec(const struct demo *d, const struct demo_kind *kind, unsign
     }
 }
 
-int demo_enqueue(struct demo *d)
+bool demo_enqueue(struct demo *d)
 {
-    struct demo_batch *b = cli_alloc(sizeof *b);
+    struct demo_batch *b = demo_alloc(sizeof *b);
     nq_err err = {0};
-    int code = CLI_OK;
-    for (size_t k = 0; k < DEMO_KINDS && code == CLI_OK; k++) {
+    bool good = true;
+    for (size_t k = 0; k < DEMO_KINDS && good; k++) {
         const struct demo_kind *kind = &demo_kinds[k];
         unsigned n = kind->fresh + kind->repeats;
         for (unsigned i = 0; i < n; i++) {
             demo_spec(d, kind, i, b);
         }
         if (nq_enqueue_many(d->q, NQ_OWN_TX, b->specs, n, b->ids, b->results, &err) < 0) {
-            code = cli_fail(&err);
+            good = demo_fail(&err);
             break;
         }
         d->tally[k].asked += n;
-        for (unsigned i = 0; i < n && code == CLI_OK; i++) {
+        for (unsigned i = 0; i < n && good; i++) {
             d->tally[k].refused += b->results[i] == NQ_DUPLICATE;
             if (kind->fate == DEMO_RECALLED && nq_cancel(d->q, b->ids[i], &err) != NQ_OK) {
-                code = cli_fail(&err);
+                good = demo_fail(&err);
             }
         }
     }
     free(b);
-    return code;
+    return good;
 }
 
 static int demo_look_row(const nq_queue_stats *stats, void *udata)
@@ -92,11 +94,11 @@ static int demo_look_row(const nq_queue_stats *stats, void *udata)
     return 0;
 }
 
-int demo_look(struct demo *d)
+bool demo_look(struct demo *d)
 {
     nq_err err = {0};
     d->now = (nq_queue_stats){0};
-    return nq_stats(d->q, demo_look_row, d, &err) == NQ_OK ? CLI_OK : cli_fail(&err);
+    return nq_stats(d->q, demo_look_row, d, &err) == NQ_OK || demo_fail(&err);
 }
 
 /* ---- page by page through the demo's tasks */
@@ -125,9 +127,10 @@ static int demo_count_row(const nq_info *info, void *udata)
     return 0;
 }
 
-static int demo_pages(struct demo *d, bool delete)
+/* left: NULL, or delete them, and count there what cannot be. */
+static bool demo_pages(struct demo *d, size_t *left)
 {
-    struct demo_page *page = cli_alloc(sizeof *page);
+    struct demo_page *page = demo_alloc(sizeof *page);
     nq_err err = {0};
     int rc = NQ_OK;
     for (size_t i = 0; i < DEMO_QUEUES && rc == NQ_OK; i++) {
@@ -135,24 +138,24 @@ static int demo_pages(struct demo *d, bool delete)
         do {
             *page = (struct demo_page){.d = d};
             rc = nq_list(d->q, &options, demo_count_row, page, &err);
-            for (size_t n = 0; delete &&rc == NQ_OK && n < page->n; n++) {
-                nq_delete(d->q, page->ids[n], NULL); /* one that still runs stays */
-            }
+            for (size_t n = 0; left && rc == NQ_OK && n < page->n; n++)
+                *left += nq_delete(d->q, page->ids[n], NULL) == NQ_ESTATE;
             options.after = page->n > 0 ? page->ids[page->n - 1] : 0;
         } while (rc == NQ_OK && page->n == options.limit);
     }
     free(page);
-    return rc == NQ_OK ? CLI_OK : cli_fail(&err);
+    return rc == NQ_OK || demo_fail(&err);
 }
 
-int demo_count(struct demo *d)
+bool demo_count(struct demo *d)
 {
-    return demo_pages(d, false);
+    return demo_pages(d, NULL);
 }
 
-int demo_delete(struct demo *d)
+bool demo_delete(struct demo *d, size_t *left)
 {
-    return demo_pages(d, true);
+    *left = 0;
+    return demo_pages(d, left);
 }
 
 static bool demo_kind_adds_up(const struct demo_kind *kind, const struct demo_tally *t)
@@ -163,7 +166,7 @@ static bool demo_kind_adds_up(const struct demo_kind *kind, const struct demo_ta
     bool planned = t->refused == kind->repeats && t->dead == dead && t->cancelled == cancelled;
     bool crashed = kind->fate != DEMO_CRASH && kind->fate != DEMO_POISON ? true : t->crashed > 0;
     if (!sums || !planned || !crashed) {
-        cli_complain(
+        demo_complain(
             "%s: asked for %llu, refused %llu (planned %u), done %llu, dead %llu (planned %llu), cancelled "
             "%llu (planned %llu), live %llu, crashes %llu",
             kind->type, (unsigned long long)t->asked, (unsigned long long)t->refused, kind->repeats,

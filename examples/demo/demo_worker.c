@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* nanoq demo-worker: a worker process of the demo, started by it; the library's worker with its own
- * handlers. */
+/* demo: a worker process of it; the library's worker with its own handlers. */
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -50,7 +52,7 @@ static int64_t worker_delay(unsigned attempt, const nq_task *task, void *udata)
     return NQ_MS(worker_fast ? 150 : 900) * attempt;
 }
 
-static int worker_process(nq *q, const char *queue, bool risky)
+static bool worker_process(nq *q, const char *queue, bool risky)
 {
     nq_err err = {0};
     nq_worker *w = NULL;
@@ -73,43 +75,75 @@ static int worker_process(nq *q, const char *queue, bool risky)
     }
     rc = rc == NQ_OK ? nq_worker_run(w, &err) : rc;
     if (rc != NQ_OK) {
-        cli_fail(&err);
-        _exit(CLI_FAILURE);
+        demo_fail(&err);
+        _exit(1); /* a handler may be stuck */
     }
     nq_worker_free(w);
-    return CLI_OK;
+    return true;
 }
 
-/* Arguments: the parent's pid, queue, "risky" or "plain", "fast" or "slow". The database comes in NANOQ_DB.
- */
-static int worker_run(int argc, char **argv)
+int demo_worker(int argc, char **argv)
 {
     struct rlimit none = {0};
     nq *q = NULL;
-    int64_t parent;
-    if (argc != 5 || !cli_take_int("parent", argv[1], 1, INT32_MAX, &parent)) {
-        return cli_usage("is started by nanoq demo");
+    const char *url = getenv("NANOQ_DB");
+    if (argc != 4 || !url) {
+        demo_complain("is started by demo");
+        return 1;
     }
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != (pid_t)parent) {
-        return CLI_FAILURE;
+    if (getppid() != (pid_t)strtol(argv[0], NULL, 10)) {
+        return 1;
     }
     setrlimit(RLIMIT_CORE, &none); /* it will crash on purpose */
-    worker_fast = strcmp(argv[4], "fast") == 0;
-    int code = cli_open_logging(&q, NULL); /* it would write into the picture */
-    if (code == CLI_OK) {
-        code = worker_process(q, argv[2], strcmp(argv[3], "risky") == 0);
-        nq_close(q);
-    }
-    return code;
+    worker_fast = strcmp(argv[3], "fast") == 0;
+    bool good = demo_open(&q, url) && worker_process(q, argv[1], strcmp(argv[2], "risky") == 0);
+    nq_close(q);
+    return good ? 0 : 1;
 }
 
-static const struct cli_option worker_options[] = {CLI_OPTION_END};
-const struct cli_command cli_demo_worker = {
-    .name = "demo-worker",
-    .args = "PARENT QUEUE KIND SPEED",
-    .summary = "A worker of the demo",
-    .options = worker_options,
-    .run = worker_run,
-    .hidden = true,
+static nq_verdict worker_discard(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    (void)task;
+    (void)udata;
+    return nq_fail(ctx, NQ_DISCARD, "the demo was stopped");
+}
+
+struct worker_sweep {
+    struct demo *d;
+    nq_worker *w;
+    int64_t until;
 };
+
+/* The worker takes what dead ones left as soon as the store tells of their death, or when their lease is
+ * over. */
+static void *worker_sweep_watch(void *udata)
+{
+    struct worker_sweep *s = udata;
+    while (demo_now_us() < s->until && demo_look(s->d) && s->d->now.running + s->d->now.due > 0) {
+        poll(NULL, 0, 50);
+    }
+    nq_worker_stop(s->w);
+    return NULL;
+}
+
+bool demo_sweep(struct demo *d, int64_t limit_us)
+{
+    nq_err err = {0};
+    struct worker_sweep s = {.d = d, .until = demo_now_us() + limit_us};
+    const char *queues[DEMO_QUEUES];
+    pthread_t thread;
+    for (size_t i = 0; i < DEMO_QUEUES; i++) {
+        queues[i] = d->queues[i];
+    }
+    const nq_worker_options options = {
+        .size = sizeof options, .queues = queues, .nqueues = DEMO_QUEUES, .lease_us = NQ_SECONDS(3)};
+    int rc = nq_worker_new(&s.w, d->q, &options, &err);
+    rc = rc == NQ_OK ? nq_worker_handle(s.w, NULL, worker_discard, NULL, NULL, &err) : rc;
+    if (rc == NQ_OK && pthread_create(&thread, NULL, worker_sweep_watch, &s) == 0) {
+        rc = nq_worker_run(s.w, &err);
+        pthread_join(thread, NULL);
+    }
+    nq_worker_free(s.w);
+    return rc == NQ_OK || demo_fail(&err);
+}
