@@ -100,6 +100,12 @@ bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *o
 /* The nearest of names (NULL-terminated) to a word, or NULL when none is near. */
 const char *cli_nearest(const char *word, const char *const *names);
 
+/* ---- text/time.c */
+/* A point in time: "2026-01-31T12:00:00Z", with a fraction, with an offset (+02:00), with a space for the
+ * T; without a zone it is UTC; "2026-01-31" is its midnight UTC; "@1769860800" is seconds since 1970.
+ * NQ_EINVAL says what was wrong and what is allowed. */
+int cli_parse_time(const char *text, int64_t *us, nq_err *err);
+
 /* ---- text/report.c */
 /* "nanoq add: message" on stderr, control bytes escaped, the password of a URL hidden; answers CLI_USAGE. */
 int cli_usage(const char *fmt, ...) NQ_PRINTF(1, 2);

@@ -106,10 +106,6 @@ NQ_API int nq_drop_tables(nq *q, nq_err *err);
 /* "250ms", "5s", "5m", "2h", "7d", "1h30m", "1.5s"; a bare number is seconds. 0..NQ_MAX_DURATION.
  * NQ_EINVAL says what was wrong and what is allowed. Thread-safe. */
 NQ_API int nq_parse_duration(const char *text, int64_t *us, nq_err *err);
-/* A point in time: "2026-01-31T12:00:00Z", with a fraction, with an offset (+02:00), with a space for the
- * T, without the seconds; without a zone it is UTC; "2026-01-31" is its midnight UTC; "@1769860800" is
- * seconds since 1970. */
-NQ_API int nq_parse_time(const char *text, int64_t *us, nq_err *err);
 /* "2026-01-31T12:00:00.000000Z" into out. */
 NQ_API void nq_format_time(int64_t us, char out[28]);
 

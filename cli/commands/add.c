@@ -24,7 +24,7 @@ static bool add_when(nq_task_spec *spec, int key, const char *value)
         return cli_take_duration("--in", value, 0, &spec->delay_us);
     }
     nq_err err = {0};
-    if (nq_parse_time(value, &spec->run_at_us, &err) != NQ_OK) {
+    if (cli_parse_time(value, &spec->run_at_us, &err) != NQ_OK) {
         cli_complain("--at: %s", err.message);
         return false;
     }

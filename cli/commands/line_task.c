@@ -30,7 +30,7 @@ static bool line_time(const json_t *v, int64_t *out, char *why, size_t size)
     } else if (!json_is_string(v)) {
         snprintf(why, size, "a time like \"2026-01-31T12:00:00Z\", or seconds since 1970");
         return false;
-    } else if (nq_parse_time(json_string_value(v), out, &err) != NQ_OK) {
+    } else if (cli_parse_time(json_string_value(v), out, &err) != NQ_OK) {
         snprintf(why, size, "%.200s", err.message);
         return false;
     }

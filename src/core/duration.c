@@ -5,9 +5,6 @@
 #define DURATION_DAY_US   ((int64_t)86400 * 1000000)
 #define DURATION_MAX_TIME ((int64_t)253402300799999999) /* 9999-12-31T23:59:59.999999Z */
 #define DURATION_HELP     "allowed are numbers with ms, s, m, h or d (250ms, 5s, 1.5h, 1h30m), or plain seconds"
-#define DURATION_FORMS                                                                                       \
-    "allowed are 2026-01-31T12:00:00Z, 2026-01-31 12:00, 2026-01-31T12:00:00.5+02:00, 2026-01-31, "          \
-    "@1769860800"
 
 static bool duration_digit(char c)
 {
@@ -100,121 +97,6 @@ static int64_t duration_days(int64_t year, int64_t month, int64_t day)
     int64_t of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
 
     return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
-}
-
-static int64_t duration_month_days(int64_t year, int64_t month)
-{
-    static const int8_t days[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-
-    return days[month - 1] + (month == 2 && leap ? 1 : 0);
-}
-
-/* Exactly `digits` digits with a value of low..high, then the character `then` (0: whatever follows). */
-static bool duration_field(const char **p, int digits, int64_t low, int64_t high, char then, int64_t *out)
-{
-    *out = 0;
-    for (int i = 0; i < digits; i++, (*p)++) {
-        if (!duration_digit(**p))
-            return false;
-        *out = *out * 10 + (**p - '0');
-    }
-    if (*out < low || *out > high)
-        return false;
-    if (!then)
-        return true;
-    return *(*p)++ == then;
-}
-
-/* ".5": at most nine digits are read, those beyond microseconds dropped. */
-static bool duration_fraction(const char **p, int64_t *us)
-{
-    int64_t scale = 100000;
-    int digits = 0;
-
-    *us = 0;
-    if (**p != '.')
-        return true;
-    for ((*p)++; duration_digit(**p); (*p)++, digits++) {
-        *us += (**p - '0') * scale;
-        scale /= 10;
-    }
-    return digits >= 1 && digits <= 9;
-}
-
-/* "Z", "+02:00", "-05:30" or nothing, up to the end of the text. */
-static bool duration_zone(const char **p, int64_t *offset_us)
-{
-    int64_t hours, minutes;
-    char sign = **p;
-
-    *offset_us = 0;
-    if (sign == 'Z')
-        (*p)++;
-    if (sign == '+' || sign == '-') {
-        (*p)++;
-        if (!duration_field(p, 2, 0, 23, ':', &hours) || !duration_field(p, 2, 0, 59, 0, &minutes))
-            return false;
-        *offset_us = (NQ_HOURS(hours) + NQ_MINUTES(minutes)) * (sign == '-' ? -1 : 1);
-    }
-    return **p == '\0';
-}
-
-/* YYYY-MM-DD[THH:MM[:SS[.f]][zone]]; may lie outside the range by its offset. */
-static bool duration_calendar(const char *p, int64_t *us)
-{
-    int64_t year, month, day, hour, minute, second = 0, fraction = 0, offset;
-
-    if (!duration_field(&p, 4, 1970, 9999, '-', &year) || !duration_field(&p, 2, 1, 12, '-', &month) ||
-        !duration_field(&p, 2, 1, duration_month_days(year, month), 0, &day))
-        return false;
-    *us = duration_days(year, month, day) * DURATION_DAY_US;
-    if (*p == '\0')
-        return true;
-    if (*p != 'T' && *p != ' ')
-        return false;
-    p++;
-    if (!duration_field(&p, 2, 0, 23, ':', &hour) || !duration_field(&p, 2, 0, 59, 0, &minute))
-        return false;
-    if (*p == ':') {
-        p++;
-        if (!duration_field(&p, 2, 0, 59, 0, &second) || !duration_fraction(&p, &fraction))
-            return false;
-    }
-    if (!duration_zone(&p, &offset))
-        return false;
-    *us += NQ_HOURS(hour) + NQ_MINUTES(minute) + NQ_SECONDS(second) + fraction - offset;
-    return true;
-}
-
-/* "@SECONDS" */
-static bool duration_epoch(const char *p, int64_t *us)
-{
-    int64_t seconds = 0;
-
-    if (!duration_digit(*p))
-        return false;
-    for (; duration_digit(*p); p++)
-        if (seconds <= DURATION_MAX_TIME / 1000000)
-            seconds = seconds * 10 + (*p - '0');
-    *us = seconds > DURATION_MAX_TIME / 1000000 ? INT64_MAX : NQ_SECONDS(seconds);
-    return *p == '\0';
-}
-
-int nq_parse_time(const char *text, int64_t *us, nq_err *err)
-{
-    int64_t at = 0;
-    bool good;
-
-    if (!text || !*text)
-        return nq_err_set(err, NQ_EINVAL, "the time is empty: " DURATION_FORMS);
-    good = *text == '@' ? duration_epoch(text + 1, &at) : duration_calendar(text, &at);
-    if (!good)
-        return nq_err_set(err, NQ_EINVAL, "time '%.40s': " DURATION_FORMS, text);
-    if (at < 0 || at > DURATION_MAX_TIME)
-        return nq_err_set(err, NQ_EINVAL, "time '%.40s': allowed are the years 1970 to 9999 (UTC)", text);
-    *us = at;
-    return NQ_OK;
 }
 
 static void duration_put(char *out, int64_t value, int digits)

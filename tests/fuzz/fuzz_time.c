@@ -2,8 +2,7 @@
 /* Durations and points in time: in the limits, and the same again after they were written out. */
 #include "fuzz.h"
 
-#include "../../include/nanoq.h"
-#include "../../include/nanoq_admin.h"
+#include "../../cli/cli.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -20,10 +19,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     us = again = -1;
     err = (nq_err){0};
-    if (nq_parse_time(text, &us, &err) == NQ_OK) {
+    if (cli_parse_time(text, &us, &err) == NQ_OK) {
         nq_format_time(us, out);
         FUZZ_CHECK(strlen(out) == 27);
-        FUZZ_CHECK(nq_parse_time(out, &again, &err) == NQ_OK && again == us);
+        FUZZ_CHECK(cli_parse_time(out, &again, &err) == NQ_OK && again == us);
     } else {
         FUZZ_CHECK(us == -1 && err.code == NQ_EINVAL);
         fuzz_check_message(err.message);
