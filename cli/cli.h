@@ -21,6 +21,7 @@ enum cli_exit {
     CLI_USAGE = 2,
     CLI_NOT_FOUND = 3,
     CLI_DUPLICATE = 4,
+    CLI_DEAD = 5,         /* work --drain: some tasks ended dead */
     CLI_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h */
     CLI_DENIED = 77       /* EX_NOPERM */
 };

@@ -54,7 +54,7 @@ static int main_help(void)
          "hidden from ps as soon as nanoq has started, but a shell's history keeps it.\n\n"
          "Exit codes: 0 success, 1 failure, 2 wrong use or input, 3 no such task, 4 duplicate of a live "
          "task,\n"
-         "69 database not to be reached, 77 access denied.");
+         "5 work --drain: some tasks ended dead, 69 database not to be reached, 77 access denied.");
     return CLI_OK;
 }
 
@@ -109,8 +109,12 @@ static int main_dispatch(int argc, char **argv)
         return main_version();
     }
     bool help = strcmp(argv[i], "help") == 0;
-    if (help && i + 1 >= argc) {
+    if (help && (i + 1 >= argc || strcmp(argv[i + 1], "help") == 0)) {
         return main_help();
+    }
+    if (help && strcmp(argv[i + 1], "version") == 0) {
+        puts("usage: nanoq version\n\nShow the version.");
+        return CLI_OK;
     }
     const struct cli_command *command = main_find(argv[help ? i + 1 : i]);
     if (command == NULL) {

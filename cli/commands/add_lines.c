@@ -2,6 +2,7 @@
 /* nanoq add --stdin: tasks from lines of JSON, enqueued in chunks. */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -98,7 +99,11 @@ static int lines_flush(struct lines *s)
     s->last = s->line;
     lines_clear(s);
     lines_progress(s, false);
-    return fflush(stdout) == 0 ? CLI_OK : CLI_FAILURE; /* main says why */
+    if (fflush(stdout) != 0) { /* main says why */
+        lines_account(s, "");
+        return CLI_FAILURE;
+    }
+    return CLI_OK;
 }
 
 static int lines_take(struct lines *s, const char *p, size_t n)
@@ -187,6 +192,7 @@ static int lines_consume(struct lines *s)
 int add_lines(const nq_task_spec *defaults)
 {
     struct lines *s = cli_alloc(sizeof *s);
+    signal(SIGPIPE, SIG_IGN); /* who stops reading the ids learns how many lines were enqueued, too */
     s->defaults = defaults;
     s->progress = isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
     s->started = cli_now_us(CLOCK_MONOTONIC);

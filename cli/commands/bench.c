@@ -150,7 +150,9 @@ static int bench_tables(struct bench *b, const char *prefix)
     if (bench_stopped()) {
         cli_complain("stopped");
         code = cli_worse(code, CLI_FAILURE);
-    } else if (code == CLI_OK) {
+    }
+    log_end(); /* before the figures, which go to stdout */
+    if (!bench_stopped() && code == CLI_OK) {
         bench_print(b, figures);
     }
     return code;

@@ -41,7 +41,11 @@ static int steer_all(nq *q, const struct steer_verb *verb, const nq_id *ids, siz
             break; /* the others would only meet the same */
         }
         if (rc != NQ_OK) {
-            cli_complain("task %lld: %s", (long long)ids[i], err.message[0] ? err.message : nq_strerror(rc));
+            const char *why = err.message[0] ? err.message : nq_strerror(rc);
+            if (strncmp(why, "task ", 5) == 0) /* the library's own words say which */
+                cli_complain("%s", why);
+            else
+                cli_complain("task %lld: %s", (long long)ids[i], why);
         }
         worst = cli_worse(worst, cli_exit_of(rc));
         table_int(&table, ids[i]);

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "nanoq_admin.h"
@@ -22,11 +23,66 @@ json_t *json_input_load(const char *p, size_t n, size_t flags, json_error_t *err
     return NULL;
 }
 
+/* The end of a number as RFC 8259 has it, or NULL. */
+static char *json_input_number(char *p)
+{
+    p += *p == '-';
+    if (*p == '0')
+        p++;
+    else if (*p >= '1' && *p <= '9')
+        p += strspn(p, "0123456789");
+    else
+        return NULL;
+    if (*p == '.') {
+        size_t n = strspn(p + 1, "0123456789");
+        p = n > 0 ? p + 1 + n : NULL;
+    }
+    if (p && (*p == 'e' || *p == 'E')) {
+        p += 1 + (p[1] == '-' || p[1] == '+');
+        size_t n = strspn(p, "0123456789");
+        p = n > 0 ? p + n : NULL;
+    }
+    return p;
+}
+
+/* JSON sets no limit to a number, a double has one. Put 9e99 in the place of each number beyond it, of the
+ * same length: no member that we read ourselves takes such a one, and of payloads the text is kept, not this
+ * copy. */
+static void json_input_tame(char *p)
+{
+    for (bool string = false; *p; p++) {
+        if (string && *p == '\\' && p[1])
+            p++;
+        else if (*p == '"')
+            string = !string;
+        char *end = !string && (*p == '-' || (*p >= '0' && *p <= '9')) ? json_input_number(p) : NULL;
+        if (!end)
+            continue;
+        if (isinf(strtod(p, NULL))) {
+            char *at = p + (*p == '-');
+            *at++ = '9';
+            *at++ = 'e';
+            memset(at, '0', (size_t)(end - at));
+            end[-1] = end[-2] = '9';
+        }
+        p = end - 1;
+    }
+}
+
 json_t *json_input(const char *p, size_t n, char message[256], int *line, int *column)
 {
     json_error_t error;
     /* As reals: JSON sets no limit to a whole number, jansson's integers have one. */
     json_t *root = json_input_load(p, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+    if (root == NULL && strstr(error.text, "overflow") && memchr(p, '\0', n) == NULL) {
+        char *copy = strndup(p, n);
+        if (copy) {
+            json_input_tame(copy);
+            root =
+                json_input_load(copy, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+        }
+        free(copy);
+    }
     if (root == NULL) {
         snprintf(message, 256, "%s", error.text);
         *line = error.line < 1 ? 1 : error.line;

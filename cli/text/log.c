@@ -5,7 +5,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,29 +15,35 @@
 
 #define LOG_OUTPUT_LINE 8192 /* JSON: longer lines of a command come in pieces */
 
+#define LOG_QUEUE       ((size_t)1 << 20) /* most bytes that wait to be written */
+#define LOG_STUCK_US    NQ_SECONDS(1) /* nobody has read anything for so long: do not wait for them any more */
+
+/*
+ * Whoever reads our stderr may stop reading, and a write to it then waits for ever. So only one thread
+ * writes, and all others leave their bytes in a queue: none of those that keep time ever waits for a reader.
+ * When the queue is full, lines of ours are dropped and counted; what commands write waits in their pipes
+ * (log_full) while the reader is slow, and is dropped too where it has stopped reading.
+ */
 static struct {
-    pthread_mutex_t mutex; /* guards what follows, and stderr; held while writing, so that lines stay whole */
+    pthread_mutex_t mutex; /* guards what follows; not held while writing */
+    pthread_cond_t queued, written;
+    struct text queue;
+    bool writing;       /* some bytes are out of the queue and not written yet */
+    int64_t written_us; /* when bytes went out last, or began to wait */
+    size_t lost;        /* lines, or pieces of a command's output */
     int verbosity;
     bool json;
     bool terminal;
     bool drawn;     /* a progress line stands on the terminal */
     bool open_line; /* a command's output has not ended its line: do not draw into it */
-} log_state = {.mutex = PTHREAD_MUTEX_INITIALIZER, .verbosity = LOG_INFO};
+} log_state = {.mutex = PTHREAD_MUTEX_INITIALIZER,
+               .queued = PTHREAD_COND_INITIALIZER,
+               .written = PTHREAD_COND_INITIALIZER,
+               .verbosity = LOG_INFO};
 
-/* What cli_complain would print, for people who parse the log. */
-static void log_complaint(const char *message)
-{
-    log_line(LOG_ERROR, "%s", message);
-}
+static void log_put(struct text *line);
 
-bool log_start(int verbosity, bool json)
-{
-    log_state.verbosity = verbosity;
-    log_state.json = json;
-    log_state.terminal = verbosity > 0 && !json && cli_fancy(stderr);
-    cli.complain = json ? log_complaint : NULL;
-    return log_state.terminal;
-}
+/* ---- The writer */
 
 static void log_write(const char *p, size_t n)
 {
@@ -49,14 +57,125 @@ static void log_write(const char *p, size_t n)
         } else if (wrote > 0) {
             p += wrote;
             n -= (size_t)wrote;
+            pthread_mutex_lock(&log_state.mutex);
+            log_state.written_us = cli_now_us(CLOCK_MONOTONIC);
+            pthread_mutex_unlock(&log_state.mutex);
         }
     }
+}
+
+static void *log_main(void *arg)
+{
+    struct text out = {0};
+    (void)arg;
+    pthread_mutex_lock(&log_state.mutex);
+    for (;;) {
+        while (log_state.queue.n == 0 && log_state.lost == 0)
+            pthread_cond_wait(&log_state.queued, &log_state.mutex);
+        struct text queue = log_state.queue;
+        log_state.queue = out;
+        log_state.queue.n = 0;
+        out = queue;
+        if (log_state.lost > 0) {
+            char lost[100];
+            snprintf(lost, sizeof lost,
+                     log_state.json ? "{\"level\":\"warn\",\"message\":\"%zu lines lost\"}\n"
+                                    : "%zu lines lost: nobody read them\n",
+                     log_state.lost);
+            text_str(&out, lost);
+            log_state.lost = 0;
+        }
+        log_state.writing = true;
+        pthread_mutex_unlock(&log_state.mutex);
+        log_write(out.p, out.n);
+        pthread_mutex_lock(&log_state.mutex);
+        log_state.writing = false;
+        pthread_cond_broadcast(&log_state.written);
+    }
+    return NULL;
+}
+
+/* With the lock held. */
+static bool log_waits(void)
+{
+    return log_state.queue.n > 0 || log_state.writing;
+}
+
+/* Likewise. */
+static void log_queue(const char *p, size_t n)
+{
+    if (log_state.queue.n + n > LOG_QUEUE) {
+        log_state.lost++;
+        return;
+    }
+    if (!log_waits())
+        log_state.written_us = cli_now_us(CLOCK_MONOTONIC);
+    text_add(&log_state.queue, p, n);
+    pthread_cond_signal(&log_state.queued);
+}
+
+bool log_full(void)
+{
+    pthread_mutex_lock(&log_state.mutex);
+    const bool full = log_state.queue.n > LOG_QUEUE / 2 &&
+                      cli_now_us(CLOCK_MONOTONIC) - log_state.written_us < LOG_STUCK_US;
+    pthread_mutex_unlock(&log_state.mutex);
+    return full;
+}
+
+void log_end(void)
+{
+    pthread_mutex_lock(&log_state.mutex);
+    while (log_waits() && cli_now_us(CLOCK_MONOTONIC) - log_state.written_us < LOG_STUCK_US) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 100000000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&log_state.written, &log_state.mutex, &until);
+    }
+    pthread_mutex_unlock(&log_state.mutex);
+}
+
+/* ---- Lines */
+
+/* What cli_complain would print, through the queue. */
+static void log_complaint(const char *message)
+{
+    if (log_state.json) {
+        log_line(LOG_ERROR, "%s", message);
+        return;
+    }
+    struct text line = {0};
+    text_str(&line, "nanoq ");
+    text_str(&line, cli.command ? cli.command : "");
+    text_str(&line, ": ");
+    text_safe(&line, message, strlen(message));
+    log_put(&line);
+}
+
+bool log_start(int verbosity, bool json)
+{
+    sigset_t all, before;
+    pthread_t thread;
+    log_state.verbosity = verbosity;
+    log_state.json = json;
+    log_state.terminal = verbosity > 0 && !json && cli_fancy(stderr);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int failed = pthread_create(&thread, NULL, log_main, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed == 0) {
+        pthread_detach(thread);
+        cli.complain = log_complaint;
+    }
+    return log_state.terminal;
 }
 
 static void log_clear(void)
 {
     if (log_state.drawn) {
-        log_write("\r\033[K", 4);
+        log_queue("\r\033[K", 4);
         log_state.drawn = false;
     }
 }
@@ -76,10 +195,10 @@ static void log_put(struct text *line)
     pthread_mutex_lock(&log_state.mutex);
     log_clear();
     if (log_state.open_line) {
-        log_write("\n", 1);
+        log_queue("\n", 1);
         log_state.open_line = false;
     }
-    log_write(line->p, line->n);
+    log_queue(line->p, line->n);
     pthread_mutex_unlock(&log_state.mutex);
     text_free(line);
 }
@@ -194,7 +313,7 @@ void log_output(struct log_output *o, const nq_task *task, const char *p, size_t
     if (!log_state.json) {
         pthread_mutex_lock(&log_state.mutex);
         log_clear();
-        log_write(p, n);
+        log_queue(p, n);
         log_state.open_line = n > 0 && p[n - 1] != '\n';
         pthread_mutex_unlock(&log_state.mutex);
         return;
@@ -218,9 +337,13 @@ void log_output(struct log_output *o, const nq_task *task, const char *p, size_t
 void log_progress(const char *text)
 {
     pthread_mutex_lock(&log_state.mutex);
-    if (log_state.terminal && !log_state.open_line) {
-        log_write("\r\033[K", 4);
-        log_write(text, strlen(text));
+    if (log_state.terminal && !log_state.open_line && !log_waits()) {
+        struct winsize size;
+        const bool known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+        const size_t n = strlen(text), width = known ? (size_t)size.ws_col - 1 : 79;
+        log_queue("\r\033[K", 4);
+        log_queue(text,
+                  n < width ? n : width); /* plain ASCII; one that wraps could not be taken away again */
         log_state.drawn = true;
     }
     pthread_mutex_unlock(&log_state.mutex);

@@ -11,7 +11,12 @@ enum { LOG_ERROR = -1, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* Verbosity 0, quiet: failures only; 1; 2 verbose. Returns whether a progress line can be shown. */
 bool log_start(int verbosity, bool json);
-void log_stop(void);
+void log_stop(void); /* no progress line any more */
+/* Wait until all is written; not for a reader that has stopped reading. */
+void log_end(void);
+/* So much waits to be written that what commands write should wait in their pipes: do not read it now, look
+ * again within 0.1 s. Never for long: see log.c. */
+bool log_full(void);
 /* One line with the time in front, control bytes escaped; dropped when level is above the verbosity. */
 void log_line(int level, const char *fmt, ...) NQ_PRINTF(2, 3);
 

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* A process: start, limit, stop and reap. */
+/* A process: start, limit, stop and reap. Its keeper stands between us and it. */
 #include "spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -17,8 +20,11 @@
 
 #define SPAWN_CLOEXEC 4u /* CLOSE_RANGE_CLOEXEC; older headers lack it */
 
+#define SPAWN_FROZEN_US                                                                                      \
+    NQ_SECONDS(10) /* a keeper that does not answer so long after SIGKILL is stopped itself */
+
 struct spawn_pipes {
-    int in[2], out[2], err[2], status[2];
+    int in[2], out[2], err[2], status[2], control[2]; /* the first of control is the keeper's */
 };
 
 void spawn_close(int *fd)
@@ -29,7 +35,7 @@ void spawn_close(int *fd)
     }
 }
 
-static rlim_t spawn_seconds(int64_t us)
+rlim_t spawn_seconds(int64_t us)
 {
     return (rlim_t)((us + 999999) / 1000000);
 }
@@ -73,8 +79,7 @@ static _Noreturn void spawn_exec(const struct spawn_command *c, pid_t parent, co
 {
     static const int reset[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT, SIGCHLD};
     sigset_t none;
-    setpgid(0, 0);
-    guard_tell(c->guard, getpid());
+    setsid(); /* no terminal: who reads it fails at once instead of being stopped */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) {
         _exit(127); /* it died before prctl */
@@ -94,7 +99,7 @@ static _Noreturn void spawn_exec(const struct spawn_command *c, pid_t parent, co
     }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (!spawn_limit(c)) {
+    if (!spawn_limit(c) || setrlimit(RLIMIT_NOFILE, &c->files) != 0) {
         goto failed;
     }
     execve(c->path, c->argv, env);
@@ -109,17 +114,45 @@ failed:;
     _exit(127);
 }
 
-/* fork with every signal blocked: a handler of ours that ran in the child would stop the parent's worker.
+/*
+ * fork, without what the C library does around it. exit_signal 0: only a wait for this very child, or with
+ * __WALL, reaps it, so that one for whatever a pid 1 inherits does not (supervise.c). Where clone3 is not to
+ * be had (old containers' filters, valgrind) it is fork.
  */
+static pid_t spawn_clone(uint64_t exit_signal)
+{
+    const uint64_t args[8] = {[4] = exit_signal}; /* struct clone_args of the first version */
+    const long pid = syscall(SYS_clone3, args, sizeof args);
+    return pid < 0 && (errno == ENOSYS || errno == EPERM) ? fork() : (pid_t)pid;
+}
+
+/* The keeper's life: start the command, and keep it. Async-signal-safe calls only. */
+static _Noreturn void spawn_keep(const struct spawn_command *c, const struct spawn_pipes *pipes,
+                                 char *const *env)
+{
+    const pid_t self = getpid();
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    const pid_t command = spawn_clone(SIGCHLD);
+    if (command == 0) {
+        spawn_exec(c, self, pipes, env);
+    }
+    if (command < 0) {
+        int why = errno;
+        ssize_t n = write(pipes->status[1], &why, sizeof why);
+        _exit(n < 0 ? 126 : 127);
+    }
+    keeper_main(pipes->control[0], command, c->cpu_us);
+}
+
+/* With every signal blocked: a handler of ours that ran in the child would stop the parent's worker. */
 static pid_t spawn_fork(const struct spawn_command *c, const struct spawn_pipes *pipes, char *const *env)
 {
     sigset_t all, before;
-    pid_t parent = getpid();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
+    pid_t pid = spawn_clone(0);
     if (pid == 0) {
-        spawn_exec(c, parent, pipes, env);
+        spawn_keep(c, pipes, env);
     }
     int failed = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -127,31 +160,34 @@ static pid_t spawn_fork(const struct spawn_command *c, const struct spawn_pipes 
     return pid;
 }
 
-static pid_t spawn_wait(const struct spawn_command *c, pid_t pid, int *status, struct rusage *usage)
+static void spawn_wait(pid_t keeper)
 {
-    guard_tell(c->guard, -pid); /* before the number is free for others */
-    while (wait4(pid, status, 0, usage) < 0 && errno == EINTR) {
+    while (waitpid(keeper, NULL, __WALL) < 0 && errno == EINTR) {
     }
-    return pid;
 }
 
-/* The child's exec answers through a pipe that closes by itself when it succeeds. */
-static int spawn_started(const struct spawn_command *c, struct spawn_process *p, int status)
+/* What the keeper says next; kind 0: nothing any more. */
+static struct keeper_report spawn_hear(int control)
 {
-    int why = 0, ended;
+    struct keeper_report said;
     ssize_t n;
-    struct rusage usage;
+    while ((n = recv(control, &said, sizeof said, 0)) < 0 && errno == EINTR) {
+    }
+    return n == (ssize_t)sizeof said ? said : (struct keeper_report){0};
+}
+
+/* The command's exec answers through a pipe that closes by itself when it succeeds. */
+static int spawn_started(struct spawn_process *p, int status, int control)
+{
+    int why = 0;
+    ssize_t n;
     while ((n = read(status, &why, sizeof why)) < 0 && errno == EINTR) {
     }
-    if (n == 0) {
-        p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0u);
-        if (p->pidfd >= 0) {
-            return 0;
-        }
-        why = errno;
-        kill(-p->pid, SIGKILL);
+    const struct keeper_report born = spawn_hear(control);
+    if (n == 0 && born.kind == KEEPER_BORN) {
+        p->pid = (pid_t)born.value;
+        return 0;
     }
-    spawn_wait(c, p->pid, &ended, &usage);
     return why != 0 ? why : EIO;
 }
 
@@ -161,6 +197,7 @@ static void spawn_pipes_close(struct spawn_pipes *pipes, int end)
     spawn_close(end == 0 ? &pipes->out[0] : &pipes->out[1]);
     spawn_close(end == 0 ? &pipes->err[0] : &pipes->err[1]);
     spawn_close(end == 0 ? &pipes->status[0] : &pipes->status[1]);
+    spawn_close(end == 0 ? &pipes->control[1] : &pipes->control[0]);
 }
 
 static void spawn_take(struct spawn_process *p, struct spawn_pipes *pipes)
@@ -168,7 +205,8 @@ static void spawn_take(struct spawn_process *p, struct spawn_pipes *pipes)
     p->in = pipes->in[1];
     p->out = pipes->out[0];
     p->err = pipes->err[0];
-    pipes->in[1] = pipes->out[0] = pipes->err[0] = -1;
+    p->control = pipes->control[1];
+    pipes->in[1] = pipes->out[0] = pipes->err[0] = pipes->control[1] = -1;
     const int ours[] = {p->in, p->out, p->err};
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
         if (ours[i] >= 0) {
@@ -179,10 +217,11 @@ static void spawn_take(struct spawn_process *p, struct spawn_pipes *pipes)
 
 int spawn_start(const struct spawn_command *c, char *const own[], bool with_out, struct spawn_process *p)
 {
-    struct spawn_pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
+    struct spawn_pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}, {-1, -1}};
     size_t nown = 0;
     int why = 0;
-    *p = (struct spawn_process){.pid = -1, .pidfd = -1, .in = -1, .out = -1, .err = -1};
+    *p = (struct spawn_process){
+        .pid = -1, .keeper = -1, .control = -1, .in = -1, .out = -1, .err = -1, .unread = -1};
     while (own[nown] != NULL) {
         nown++;
     }
@@ -191,14 +230,22 @@ int spawn_start(const struct spawn_command *c, char *const own[], bool with_out,
     memcpy(env + c->nbase_env, own, nown * sizeof env[0]);
     if (pipe2(pipes.in, O_CLOEXEC) != 0 || pipe2(pipes.err, O_CLOEXEC) != 0 ||
         pipe2(pipes.status, O_CLOEXEC) != 0 || (with_out && pipe2(pipes.out, O_CLOEXEC) != 0) ||
-        (p->pid = spawn_fork(c, &pipes, env)) < 0) {
+        (with_out && (p->unread = fcntl(pipes.in[0], F_DUPFD_CLOEXEC, 3)) < 0) ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pipes.control) != 0 ||
+        (p->keeper = spawn_fork(c, &pipes, env)) < 0) {
         why = errno;
     } else {
         spawn_pipes_close(&pipes, 1);
-        why = spawn_started(c, p, pipes.status[0]);
+        why = spawn_started(p, pipes.status[0], pipes.control[1]);
         if (why == 0) {
             spawn_take(p, &pipes);
+        } else {
+            spawn_close(&pipes.control[1]); /* the keeper sees that, if it goes on at all */
+            spawn_wait(p->keeper);
         }
+    }
+    if (why != 0) {
+        spawn_close(&p->unread);
     }
     spawn_pipes_close(&pipes, 0);
     spawn_pipes_close(&pipes, 1);
@@ -206,63 +253,76 @@ int spawn_start(const struct spawn_command *c, char *const own[], bool with_out,
     return why;
 }
 
+static void spawn_ask(const struct spawn_process *p, unsigned char what)
+{
+    while (send(p->control, &what, sizeof what, MSG_NOSIGNAL) < 0 && errno == EINTR) {
+    }
+    /* EPIPE: it has ended by itself */
+}
+
 void spawn_renew_cpu(const struct spawn_command *c, const struct spawn_process *p)
 {
-    clockid_t clock;
-    struct timespec used;
-    struct rlimit cpu;
-    if (c->cpu_us == 0 || clock_getcpuclockid(p->pid, &clock) != 0 || clock_gettime(clock, &used) != 0 ||
-        prlimit(p->pid, RLIMIT_CPU, NULL, &cpu) != 0) {
-        return; /* it has ended, and that is seen elsewhere */
+    if (c->cpu_us > 0) {
+        spawn_ask(p, KEEPER_RENEW);
     }
-    rlim_t most = spawn_seconds(c->cpu_us + (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000);
-    cpu.rlim_cur = most < cpu.rlim_max ? most : cpu.rlim_max;
-    prlimit(p->pid, RLIMIT_CPU, &cpu, NULL);
+}
+
+bool spawn_read_nothing(const struct spawn_process *p, size_t sent)
+{
+    int left = 0;
+    return p->unread >= 0 && ioctl(p->unread, FIONREAD, &left) == 0 && (size_t)left >= sent;
 }
 
 void spawn_stop(const struct spawn_command *c, struct spawn_process *p)
 {
     int64_t now = cli_now_us(CLOCK_MONOTONIC);
-    if (p->kill_at == 0) {
-        kill(-p->pid, SIGTERM);
-        kill(-p->pid, SIGCONT); /* a stopped one could not hear it */
-        p->kill_at = now + c->grace_us;
+    if (p->stop_at == 0) {
+        spawn_ask(p, SIGTERM);
+        p->stop_at = now + c->grace_us;
     }
-    if (p->kill_at != INT64_MAX && now >= p->kill_at) {
+    if (p->stop_at == INT64_MAX || now < p->stop_at) {
+        return;
+    }
+    if (!p->killed) {
         p->killed = true;
         spawn_kill(p);
+    } else { /* the command goes with it: PR_SET_PDEATHSIG */
+        kill(p->keeper, SIGKILL);
+        p->stop_at = INT64_MAX;
     }
 }
 
 void spawn_kill(struct spawn_process *p)
 {
-    kill(-p->pid, SIGKILL);
-    p->kill_at = INT64_MAX;
+    spawn_ask(p, SIGKILL);
+    p->stop_at = cli_now_us(CLOCK_MONOTONIC) + SPAWN_FROZEN_US;
 }
 
 int spawn_stop_wait(const struct spawn_process *p)
 {
-    if (p->kill_at == 0 || p->kill_at == INT64_MAX) {
+    if (p->stop_at == 0 || p->stop_at == INT64_MAX) {
         return -1;
     }
-    int64_t left = p->kill_at - cli_now_us(CLOCK_MONOTONIC);
+    int64_t left = p->stop_at - cli_now_us(CLOCK_MONOTONIC);
     return left <= 0 ? 0 : (int)(left / 1000 > 60000 ? 60000 : left / 1000 + 1);
 }
 
-struct spawn_end spawn_reap(const struct spawn_command *c, struct spawn_process *p)
+struct spawn_end spawn_reap(struct spawn_process *p)
 {
-    struct rusage usage = {0};
-    int status = 0;
-    spawn_wait(c, p->pid, &status, &usage);
+    struct pollfd fd = {.fd = p->control, .events = POLLIN};
+    if (poll(&fd, 1, (int)(SPAWN_FROZEN_US / 1000)) == 0) {
+        kill(p->keeper, SIGKILL);
+    }
+    const struct keeper_report end = spawn_hear(p->control);
+    spawn_wait(p->keeper);
     spawn_close(&p->in);
     spawn_close(&p->out);
     spawn_close(&p->err);
-    spawn_close(&p->pidfd);
+    spawn_close(&p->unread);
+    spawn_close(&p->control);
+    if (end.kind != KEEPER_ENDED) { /* somebody killed the keeper, and so the command */
+        return (struct spawn_end){.status = SIGKILL};
+    }
     return (struct spawn_end){
-        .exited = WIFEXITED(status),
-        .status = WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
-        .cpu_us = (int64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
-                  usage.ru_utime.tv_usec + usage.ru_stime.tv_usec,
-        .peak_bytes = (int64_t)usage.ru_maxrss * 1024,
-    };
+        .exited = end.exited, .status = end.value, .cpu_us = end.cpu_us, .peak_bytes = end.peak_bytes};
 }

@@ -4,9 +4,11 @@
 #ifndef SPAWN_H
 #define SPAWN_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "nanoq.h"
@@ -25,10 +27,10 @@ struct spawn_command {
     /* Limits, 0: none. */
     uint64_t memory; /* bytes of address space */
     int64_t cpu_us;
-    bool cpu_renewed;   /* the limit counts from spawn_renew_cpu, not from the start */
-    bool no_new_privs;  /* set-uid programs give it nothing */
-    bool keep_password; /* in its environment */
-    int guard;          /* of guard_start */
+    bool cpu_renewed;    /* the limit counts from spawn_renew_cpu, not from the start */
+    bool no_new_privs;   /* set-uid programs give it nothing */
+    bool keep_password;  /* in its environment */
+    struct rlimit files; /* of descriptors: as we were started with, before we raised our own */
 };
 
 /* Find argv[0] and prepare. False after a message. Call it before a database is open. */
@@ -38,28 +40,34 @@ void spawn_free(struct spawn_command *c);
 void spawn_environment(struct spawn_command *c);
 
 struct spawn_process {
-    pid_t pid;        /* of the process group too */
-    int pidfd;        /* readable when it has ended */
+    pid_t pid;        /* the command's: for people; only the keeper may signal it */
+    pid_t keeper;     /* our child: the process between */
+    int control;      /* to the keeper; readable when the command has ended and nothing of it is left */
     int in, out, err; /* our ends of its stdin, stdout, stderr, non-blocking; -1: closed */
-    int64_t kill_at;  /* 0: not told to stop; INT64_MAX: killed */
+    int unread;       /* the other end of its stdin, to see how much of it was read; -1: not kept */
+    int64_t stop_at;  /* 0: not told to stop; INT64_MAX: nothing more to be done; else when to be firmer */
     bool killed;      /* it did not stop by itself within the grace */
 };
 
 /*
  * Start the command; own: variables for its environment besides the common ones, NULL-terminated. With_out:
- * its stdout is ours to read, else it shares our stdout. 0 or an errno. Thread-safe. When the THREAD that
- * called it ends, the process is killed (PR_SET_PDEATHSIG): call it from one that outlives the process.
+ * its stdout is ours to read, else it shares our stdout. 0 or an errno. Thread-safe.
  */
 int spawn_start(const struct spawn_command *c, char *const own[], bool with_out, struct spawn_process *p);
+/* Why it could not: "cannot start /srv/run.sh: its interpreter /usr/bin/php: No such file or directory". */
+void spawn_why(const struct spawn_command *c, int why, char *out, size_t size);
 /* Let it use so much of the CPU from now on as the limit says. */
 void spawn_renew_cpu(const struct spawn_command *c, const struct spawn_process *p);
-/* SIGTERM to its process group at the first call, SIGKILL when the grace is over by then. Call it again after
- * spawn_stop_wait milliseconds (-1: no need). */
+/* Of the last `sent` bytes of its stdin it has read none. Of a process started with_out. */
+bool spawn_read_nothing(const struct spawn_process *p, size_t sent);
+/* SIGTERM to all that it has started at the first call, SIGKILL when the grace is over by then. Call it again
+ * after spawn_stop_wait milliseconds (-1: no need). */
 void spawn_stop(const struct spawn_command *c, struct spawn_process *p);
 int spawn_stop_wait(const struct spawn_process *p);
-/* SIGKILL to what is there of its process group. Not after spawn_reap. */
+/* SIGKILL to all of it. */
 void spawn_kill(struct spawn_process *p);
 void spawn_close(int *fd);
+rlim_t spawn_seconds(int64_t us); /* of a limit; rounded up */
 
 /* How a process ended. */
 struct spawn_end {
@@ -68,17 +76,37 @@ struct spawn_end {
     int64_t cpu_us; /* what it used, with those of its children that it waited for */
     int64_t peak_bytes;
 };
-/* Wait for its end, and close what is open. */
-struct spawn_end spawn_reap(const struct spawn_command *c, struct spawn_process *p);
+/* Wait for its end and for that of all that it has started, and close what is open. */
+struct spawn_end spawn_reap(struct spawn_process *p);
 
-/* ---- guard.c */
-/* A process that outlives this one for a moment, to kill the process groups of its children: PR_SET_PDEATHSIG
- * reaches a child, and not what the child started. Call it while there is one thread. False after a message.
- */
-bool guard_start(struct spawn_command *c);
-void guard_end(struct spawn_command *c);
-/* Tell it of a process group, before anything runs in it; and that it is none of ours any more: negative. */
-void guard_tell(int guard, pid_t group);
+/* ---- keeper.c: the process between us and a command */
+enum { KEEPER_BORN = 1, KEEPER_ENDED };
+enum { KEEPER_RENEW = 0 }; /* what the keeper is asked for, a byte each; the others are signals */
+struct keeper_report {     /* what it says, a packet each */
+    int32_t kind;
+    int32_t value; /* pid, exit status or signal */
+    bool exited;
+    int64_t cpu_us, peak_bytes;
+};
+/* All signals are blocked; system calls only. */
+_Noreturn void keeper_main(int control, pid_t command, int64_t cpu_us);
+
+/* ---- gate.c: a pause between starts that fail, growing from 0.1 s to 30 s. Thread-safe. */
+struct gate {
+    pthread_mutex_t mutex; /* guards the rest */
+    unsigned failures;     /* in a row */
+    int64_t until_us;
+};
+#define GATE_OPEN                                                                                            \
+    {                                                                                                        \
+        .mutex = PTHREAD_MUTEX_INITIALIZER                                                                   \
+    }
+/* Wait for the end of the pause. False: the attempt is to stop. */
+bool gate_wait(struct gate *g, nq_ctx *ctx);
+/* One failed: how long the pause is, in microseconds; *failures (may be NULL): how many in a row by now. */
+int64_t gate_failed(struct gate *g, unsigned *failures);
+/* One worked. Answers how many had failed before it. */
+unsigned gate_passed(struct gate *g);
 
 /* ---- ending.c -- Ends in words. */
 #define TAIL_SIZE NQ_MAX_ERROR

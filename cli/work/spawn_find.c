@@ -62,6 +62,29 @@ static void spawn_inherited(struct spawn_command *c)
     }
 }
 
+/* The interpreter that a script names in its first line, or "". */
+static void spawn_interpreter(const char *path, char *out, size_t size)
+{
+    char line[128] = "";
+    out[0] = '\0';
+    FILE *f = fopen(path, "re");
+    if (f && fgets(line, sizeof line, f) && strncmp(line, "#!", 2) == 0) {
+        const char *name = line + 2 + strspn(line + 2, " \t");
+        snprintf(out, size, "%.*s", (int)strcspn(name, " \t\r\n"), name);
+    }
+    if (f)
+        fclose(f);
+}
+
+void spawn_why(const struct spawn_command *c, int why, char *out, size_t size)
+{
+    char buf[128], interpreter[128];
+    spawn_interpreter(c->path, interpreter, sizeof interpreter);
+    const bool its = (why == ENOENT || why == EACCES) && interpreter[0] && access(c->path, X_OK) == 0;
+    snprintf(out, size, "cannot start %s: %s%s%s%s", c->path, its ? "its interpreter " : "",
+             its ? interpreter : "", its ? ": " : "", strerror_r(why, buf, sizeof buf));
+}
+
 bool spawn_prepare(struct spawn_command *c, char **argv)
 {
     size_t argc = 0;

@@ -65,8 +65,10 @@ void stream_child_free(struct stream_child *c);
 struct stream;
 /* command must live until stream_free. max_tasks 0: no limit. NULL after a message. */
 struct stream *stream_new(const struct spawn_command *command, unsigned max_tasks);
-/* An idle child, or a new one; NULL when there is none: why says so. When children die at once, a growing
- * pause comes before the next one, which the attempt's cancellation ends. */
+/* An idle child, or a new one; NULL when there is none, which is no fault of the task. When children die at
+ * once, or cannot be started, a growing pause comes before the next one, which the attempt's cancellation
+ * ends.
+ */
 struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_WHY]);
 /* Give it back after a task that it finished. */
 void stream_give(struct stream *s, struct stream_child *c);

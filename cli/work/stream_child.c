@@ -9,9 +9,8 @@
 #include "stream.h"
 
 #define CHILD_CHUNK ((size_t)16 << 10)
-#define CHILD_DRAIN                                                                                          \
-    ((size_t)1 << 20) /* most bytes read of a pipe at an end: a grandchild may write for ever */
-#define CHILD_KEPT ((size_t)256 << 10) /* larger room for a task is given back after it */
+#define CHILD_TURN  ((size_t)64 << 10)  /* most bytes of stderr passed on at once: others wait for us */
+#define CHILD_KEPT  ((size_t)256 << 10) /* larger room for a task is given back after it */
 #define CHILD_EOF_US                                                                                         \
     NQ_SECONDS(2) /* so long, or the grace if that is less, it may take to see the end of its stdin */
 
@@ -85,7 +84,7 @@ enum stream_got stream_line(struct stream_child *c, const char **line, size_t *n
 void stream_hear(struct stream_child *c, const nq_task *task)
 {
     char chunk[CHILD_CHUNK];
-    for (size_t heard = 0; c->process.err >= 0 && heard < CHILD_DRAIN;) {
+    for (size_t heard = 0; c->process.err >= 0 && heard < CHILD_TURN && !log_full();) {
         ssize_t n = read(c->process.err, chunk, sizeof chunk);
         if (n > 0) {
             log_output(&c->log, task, chunk, (size_t)n);
@@ -113,9 +112,11 @@ bool stream_await(struct stream_child *c, int64_t until_us)
 {
     for (;;) {
         int64_t left = until_us - cli_now_us(CLOCK_MONOTONIC);
-        struct pollfd fds[] = {{.fd = c->process.pidfd, .events = POLLIN},
+        const bool full = log_full();
+        left = full && left > NQ_MS(100) ? NQ_MS(100) : left;
+        struct pollfd fds[] = {{.fd = c->process.control, .events = POLLIN},
                                {.fd = c->process.out, .events = POLLIN},
-                               {.fd = c->process.err, .events = POLLIN}};
+                               {.fd = full ? -1 : c->process.err, .events = POLLIN}};
         int ready = poll(fds, 3, left <= 0 ? 0 : (int)(left / 1000 > 60000 ? 60000 : left / 1000 + 1));
         if (ready > 0 && fds[1].revents != 0) {
             child_discard(c);
@@ -126,7 +127,7 @@ bool stream_await(struct stream_child *c, int64_t until_us)
         if (ready > 0 && fds[0].revents != 0) {
             return true;
         }
-        if (left <= 0) {
+        if (until_us <= cli_now_us(CLOCK_MONOTONIC)) {
             return false;
         }
     }
@@ -142,15 +143,14 @@ static int64_t child_asked(const struct spawn_command *command, struct stream_ch
     }
     spawn_close(&c->process.in);
     spawn_stop(command, &c->process);
-    return c->process.kill_at;
+    return c->process.stop_at;
 }
 
-static struct spawn_end child_reap(const struct spawn_command *command, struct stream_child *c)
+static struct spawn_end child_reap(struct stream_child *c)
 {
-    spawn_kill(&c->process); /* what it left behind; not yet reaped, so the group is still its own */
     stream_hear(c, NULL);
     log_output_end(&c->log, NULL);
-    return spawn_reap(command, &c->process);
+    return spawn_reap(&c->process);
 }
 
 struct spawn_end stream_retire(const struct spawn_command *command, struct stream_child *c, bool stopped)
@@ -159,7 +159,7 @@ struct spawn_end stream_retire(const struct spawn_command *command, struct strea
     while (until != INT64_MAX && !stream_await(c, until)) {
         until = child_asked(command, c, stopped);
     }
-    return child_reap(command, c);
+    return child_reap(c);
 }
 
 void stream_retire_all(const struct spawn_command *command, struct stream_child *list)
@@ -177,7 +177,7 @@ void stream_retire_all(const struct spawn_command *command, struct stream_child 
     while (list != NULL) {
         struct stream_child *c = list;
         list = c->next;
-        child_reap(command, c);
+        child_reap(c);
         stream_child_free(c);
     }
 }

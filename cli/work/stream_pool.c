@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include "stream.h"
+#include "work.h"
 
-#define POOL_LOOK_MS      500 /* how often idle children are looked at */
-#define POOL_PAUSE_US     NQ_MS(100)
-#define POOL_PAUSE_MAX_US NQ_SECONDS(30)
+#define POOL_LOOK_MS 500 /* how often idle children are looked at */
+#define POOL_LINES   64  /* of an idle child, read in one go */
 
 struct pool_request {
     struct pool_request *next;
@@ -21,8 +21,8 @@ struct pool_request {
 };
 
 /*
- * The keeper is the thread that starts all children, because PR_SET_PDEATHSIG kills a child when the thread
- * that started it ends, and handler threads end before the children do. It also looks after idle ones.
+ * The thread starts all children, so that one that takes long to start holds up no handler's lock, and looks
+ * after idle ones.
  *
  * LOCK: one, stream.mutex, which guards what stands below it. It is not held while a child is started or
  * retired, nor together with a lock of another file but the log's.
@@ -30,14 +30,14 @@ struct pool_request {
 struct stream {
     const struct spawn_command *command;
     unsigned max_tasks;
-    pthread_t keeper;
+    pthread_t thread;
     pthread_mutex_t mutex;
-    pthread_cond_t asked, done; /* for the keeper; for those that wait for it */
+    pthread_cond_t asked, done; /* for the thread; for those that wait for it */
     struct stream_child *idle;  /* the last used first: the others may be swapped out */
     struct pool_request *requests;
     bool ending;
-    unsigned failures; /* children in a row that ended before they finished a task */
-    int64_t pause_until;
+    struct gate
+        gate; /* starts that failed, and children that ended before they finished a task; its own lock */
 };
 
 /* Of an idle child: pass on what it says. False: it has ended, or said what only one with a task may say. */
@@ -48,7 +48,7 @@ static bool pool_sound(struct stream_child *c)
     const char *line;
     size_t n;
     enum stream_got got = STREAM_NOTHING;
-    struct pollfd fds[] = {{.fd = c->process.pidfd, .events = POLLIN},
+    struct pollfd fds[] = {{.fd = c->process.control, .events = POLLIN},
                            {.fd = c->process.out, .events = POLLIN},
                            {.fd = c->process.err, .events = POLLIN}};
     /* What stands behind the answer to its last task was read with it. */
@@ -57,7 +57,9 @@ static bool pool_sound(struct stream_child *c)
         return true;
     }
     stream_hear(c, NULL);
-    while ((more || fds[1].revents != 0) && (got = stream_line(c, &line, &n)) == STREAM_LINE_READ) {
+    for (unsigned i = 0; i < POOL_LINES && (more || fds[1].revents != 0) &&
+                         (got = stream_line(c, &line, &n)) == STREAM_LINE_READ;
+         i++) {
         if (!stream_parse(line, n, &a, why)) {
             log_line(LOG_WARN, "child %d broke the protocol while it had no task: %s", (int)c->process.pid,
                      why);
@@ -77,7 +79,8 @@ static bool pool_sound(struct stream_child *c)
         log_line(LOG_WARN, "child %d broke the protocol: it wrote a line of more than %zu bytes",
                  (int)c->process.pid, STREAM_LINE);
     }
-    return got == STREAM_NOTHING && fds[0].revents == 0;
+    /* A line was read last: there may be more, another time. */
+    return (got == STREAM_NOTHING || got == STREAM_LINE_READ) && fds[0].revents == 0;
 }
 
 /* Take those that are no good out of the idle. */
@@ -122,7 +125,7 @@ static void pool_drop(struct stream *s, struct stream_child *c)
     stream_lose(s, c, false, true);
 }
 
-static void *pool_keeper(void *arg)
+static void *pool_main(void *arg)
 {
     struct stream *s = arg;
     pthread_mutex_lock(&s->mutex);
@@ -170,6 +173,7 @@ struct stream *stream_new(const struct spawn_command *command, unsigned max_task
     s->command = command;
     s->max_tasks = max_tasks;
     pthread_mutex_init(&s->mutex, NULL);
+    pthread_mutex_init(&s->gate.mutex, NULL);
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&s->asked, &clock);
@@ -177,7 +181,7 @@ struct stream *stream_new(const struct spawn_command *command, unsigned max_task
     pthread_condattr_destroy(&clock);
     sigfillset(&all); /* signals are for the main thread */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&s->keeper, NULL, pool_keeper, s);
+    int failed = pthread_create(&s->thread, NULL, pool_main, s);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed != 0) {
         cli_complain("cannot start a thread: %s", strerror_r(failed, buf, sizeof buf));
@@ -192,43 +196,21 @@ const struct spawn_command *stream_command(const struct stream *s)
     return s->command;
 }
 
-/* With the lock held. */
 static void pool_failed(struct stream *s, const char *how)
 {
-    unsigned doublings = s->failures < 10 ? s->failures : 10;
-    int64_t pause = POOL_PAUSE_US << doublings;
-    pause = pause < POOL_PAUSE_MAX_US ? pause : POOL_PAUSE_MAX_US;
-    s->failures++;
-    s->pause_until = cli_now_us(CLOCK_MONOTONIC) + pause;
-    if (s->failures > 1) {
+    unsigned failures;
+    const int64_t pause = gate_failed(&s->gate, &failures);
+    if (failures > 1)
         log_line(LOG_WARN,
                  "%u children in a row ended before they finished a task (the last: %s); the next one starts "
                  "in %g s",
-                 s->failures, how, (double)pause / 1e6);
-    }
-}
-
-/* Wait for the end of the pause. False: the attempt is cancelled. */
-static bool pool_wait(int64_t until, nq_ctx *ctx)
-{
-    struct pollfd fd = {.fd = nq_ctx_fd(ctx), .events = POLLIN};
-    for (;;) {
-        int64_t left = until - cli_now_us(CLOCK_MONOTONIC);
-        if (nq_ctx_cause(ctx) != NQ_CAUSE_NONE) {
-            return false;
-        }
-        if (left <= 0) {
-            return true;
-        }
-        int ms = (int)(left / 1000) + 1;
-        poll(&fd, 1, fd.fd >= 0 || ms < 100 ? ms : 100);
-    }
+                 failures, how, (double)(pause / 1000) / 1e3);
 }
 
 /* With the lock held, which is let go meanwhile. */
 static struct stream_child *pool_start(struct stream *s, char why[STREAM_WHY])
 {
-    char buf[128];
+    unsigned failures;
     struct pool_request r = {0}, **at = &s->requests;
     while (*at != NULL) {
         at = &(*at)->next;
@@ -239,8 +221,9 @@ static struct stream_child *pool_start(struct stream *s, char why[STREAM_WHY])
         pthread_cond_wait(&s->done, &s->mutex);
     }
     if (r.child == NULL) {
-        snprintf(why, STREAM_WHY, "cannot start the command: %s", strerror_r(r.error, buf, sizeof buf));
-        pool_failed(s, why);
+        spawn_why(s->command, r.error, why, STREAM_WHY);
+        const int64_t pause = gate_failed(&s->gate, &failures);
+        work_not_started(why, failures, pause);
     }
     return r.child;
 }
@@ -250,7 +233,6 @@ struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_
     pthread_mutex_lock(&s->mutex);
     for (;;) {
         struct stream_child *c = s->idle;
-        int64_t until = s->pause_until;
         if (c != NULL) {
             s->idle = c->next;
             if (!pool_sound(c)) {
@@ -259,15 +241,13 @@ struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_
                 pthread_mutex_lock(&s->mutex);
                 continue;
             }
-        } else if (until > cli_now_us(CLOCK_MONOTONIC)) {
-            pthread_mutex_unlock(&s->mutex);
-            if (!pool_wait(until, ctx)) {
-                snprintf(why, STREAM_WHY, "no child ran it: the last ones ended before they finished a task");
-                return NULL;
-            }
-            pthread_mutex_lock(&s->mutex);
-            continue;
         } else {
+            pthread_mutex_unlock(&s->mutex);
+            if (!gate_wait(&s->gate, ctx))
+                return NULL;
+            pthread_mutex_lock(&s->mutex);
+            if (s->idle != NULL)
+                continue;
             c = pool_start(s, why);
         }
         pthread_mutex_unlock(&s->mutex);
@@ -278,15 +258,14 @@ struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_
 void stream_give(struct stream *s, struct stream_child *c)
 {
     c->tasks++;
+    gate_passed(&s->gate);
     pthread_mutex_lock(&s->mutex);
-    s->failures = 0;
-    s->pause_until = 0;
     bool keep = s->max_tasks == 0 || c->tasks < s->max_tasks;
     if (keep) {
         c->next = s->idle;
         s->idle = c;
         if (c->next == NULL) {
-            pthread_cond_signal(&s->asked); /* the keeper looks from time to time again */
+            pthread_cond_signal(&s->asked); /* the thread looks from time to time again */
         }
     }
     pthread_mutex_unlock(&s->mutex);
@@ -302,9 +281,7 @@ struct spawn_end stream_lose(struct stream *s, struct stream_child *c, bool blam
     ending_status(&end, how, sizeof how);
     log_line(LOG_DEBUG, "child %d ended after %u tasks: %s", (int)c->process.pid, c->tasks, how);
     if (blame) {
-        pthread_mutex_lock(&s->mutex);
         pool_failed(s, how);
-        pthread_mutex_unlock(&s->mutex);
     }
     stream_child_free(c);
     return end;
@@ -324,8 +301,9 @@ void stream_free(struct stream *s)
     s->ending = true;
     pthread_cond_signal(&s->asked);
     pthread_mutex_unlock(&s->mutex);
-    pthread_join(s->keeper, NULL); /* the last: its end would kill the children */
+    pthread_join(s->thread, NULL);
     pthread_mutex_destroy(&s->mutex);
+    pthread_mutex_destroy(&s->gate.mutex);
     pthread_cond_destroy(&s->asked);
     pthread_cond_destroy(&s->done);
     free(s);

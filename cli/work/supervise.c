@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +23,7 @@ static struct {
     bool nohup;
     _Atomic(nq_worker *) proc;
     atomic_uint stops, hups;
+    atomic_int_least64_t stop_us; /* monotonic time of the first */
     atomic_bool ended;
 } supervise_state = {.wake = -1};
 
@@ -43,17 +46,36 @@ static void supervise_wake(void)
     (void)n; /* it can only fail when it is readable already */
 }
 
+/* A stop is asked for: async-signal-safe. Ctrl-C in a terminal and the SIGTERM of a process manager may be
+ * one request that comes twice, so a second one counts after a second. */
+static void supervise_stop(void)
+{
+    const int64_t now = cli_now_us(CLOCK_MONOTONIC);
+    int64_t first = 0;
+    nq_worker *worker = atomic_load(&supervise_state.proc);
+    if (!atomic_compare_exchange_strong(&supervise_state.stop_us, &first, now) && now - first < NQ_SECONDS(1))
+        return;
+    atomic_fetch_add(&supervise_state.stops, 1);
+    if (worker)
+        nq_worker_stop(worker);
+}
+
+/* Is our stdout a pipe that nobody reads any more? The commands share it, and would die of it. */
+bool supervise_unread(void)
+{
+    struct stat st;
+    struct pollfd fd = {.fd = STDOUT_FILENO};
+    return fstat(STDOUT_FILENO, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) &&
+           poll(&fd, 1, 0) > 0 && (fd.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 static void supervise_signal(int number, siginfo_t *info, void *context)
 {
     int saved = errno;
     (void)context;
     /* From the kernel: the terminal is gone, and with it who could have asked for anything but an end. */
     if (number != SIGHUP || (info->si_code == SI_KERNEL && !supervise_state.nohup)) {
-        nq_worker *proc = atomic_load(&supervise_state.proc);
-        atomic_fetch_add(&supervise_state.stops, 1);
-        if (proc != NULL) {
-            nq_worker_stop(proc);
-        }
+        supervise_stop();
     } else if (info->si_code != SI_KERNEL) {
         atomic_fetch_add(&supervise_state.hups, 1);
     }
@@ -72,9 +94,13 @@ bool supervise_signals(void)
         return false;
     }
     supervise_state.nohup = sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+    sigset_t heard;
+    sigemptyset(&heard);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         sigaction(numbers[i], &action, NULL);
+        sigaddset(&heard, numbers[i]);
     }
+    sigprocmask(SIG_UNBLOCK, &heard, NULL); /* who started us may have blocked them, and that is inherited */
     return true;
 }
 
@@ -162,6 +188,14 @@ static void supervise_tell(struct supervise *s, int64_t now)
     }
 }
 
+/* As pid 1 of a container we inherit whoever loses its parent, and must reap it. Our own children, the
+ * keepers, are not met here: they are waited for by __WALL only (spawn.c). */
+static void supervise_inherit(void)
+{
+    while (getpid() == 1 && waitpid(-1, NULL, WNOHANG) > 0)
+        ;
+}
+
 static int supervise_pause(const struct supervise *s)
 {
     int64_t us = s->drawing ? NQ_MS(250) : notify_wanted() ? SUPERVISE_STATUS_US : -1;
@@ -171,22 +205,33 @@ static int supervise_pause(const struct supervise *s)
     if (s->watchdog_us > 0 && (us < 0 || us > s->watchdog_us / 4)) {
         us = s->watchdog_us / 4;
     }
+    if (getpid() == 1 && (us < 0 || us > NQ_SECONDS(1))) {
+        us = NQ_SECONDS(1);
+    }
     return us < 0 ? -1 : (int)(us / 1000 + 1);
 }
 
 static void *supervise_main(void *arg)
 {
     struct supervise *s = arg;
-    struct pollfd fd = {.fd = supervise_state.wake, .events = POLLIN};
+    struct pollfd fds[] = {{.fd = supervise_state.wake, .events = POLLIN}, {.fd = STDOUT_FILENO}};
     uint64_t count;
     s->watchdog_us = notify_watchdog_us();
     while (!atomic_load(&supervise_state.ended)) {
         int64_t now = cli_now_us(CLOCK_MONOTONIC);
+        if (fds[1].fd >= 0 && supervise_unread()) {
+            log_line(LOG_WARN, "nobody reads standard output any more: stopping");
+            supervise_stop();
+        }
+        if (fds[1].fd >= 0 && fds[1].revents != 0) {
+            fds[1].fd = -1; /* said once; a terminal that went away sends SIGHUP */
+        }
+        supervise_inherit();
         supervise_asked(s);
         supervise_tell(s, now);
         supervise_feed(s, now);
-        if (poll(&fd, 1, supervise_pause(s)) > 0) {
-            ssize_t n = read(fd.fd, &count, sizeof count);
+        if (poll(fds, 2, supervise_pause(s)) > 0 && fds[0].revents != 0) {
+            ssize_t n = read(fds[0].fd, &count, sizeof count);
             (void)n;
         }
     }

@@ -31,6 +31,9 @@ nq_verdict work_ended(nq_ctx *ctx, const nq_task *task, nq_verdict verdict, int6
 /* The error hook: a line when it is known what becomes of an attempt that failed. */
 void work_attempt_failed(const nq_task *task, const char *error, bool final, void *udata);
 
+/* The command cannot be started, `failures` times in a row: warn, now and then. */
+void work_not_started(const char *why, unsigned failures, int64_t pause_us);
+
 /* ---- work_exec.c: a handler that runs the command for one task. udata: struct spawn_command. */
 nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata);
 
@@ -41,6 +44,9 @@ unsigned supervise_stops(void); /* signals that asked to stop, so far */
 /* Look after the worker, on a thread of its own, until supervise_end. */
 void supervise_start(nq_worker *proc, bool drawing);
 void supervise_end(void);
+
+/* Our stdout is a pipe that nobody reads any more. Thread-safe. */
+bool supervise_unread(void);
 
 /* ---- notify.c: what systemd calls sd_notify. Without NOTIFY_SOCKET in the environment nothing is sent. */
 bool notify_wanted(void);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* nanoq work: what is logged of an attempt that ended. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #include "../text/log.h"
@@ -87,4 +88,16 @@ void work_attempt_failed(const nq_task *task, const char *error, bool final, voi
     (void)udata;
     log_task(&e, "attempt %u of %u failed, %s: %.*s", task->attempt, task->max_retries + 1,
              final ? "now dead" : "will be retried", (int)(n < 200 ? n : 200), error);
+}
+
+void work_not_started(const char *why, unsigned failures, int64_t pause_us)
+{
+    static atomic_uint warned; /* the count at the last warning: one for each that is twice as many */
+    unsigned before = atomic_load(&warned);
+    if (failures < before)
+        atomic_compare_exchange_strong(&warned, &before, 0);
+    before = atomic_load(&warned);
+    if ((before == 0 || failures >= before * 2) && atomic_compare_exchange_strong(&warned, &before, failures))
+        log_line(LOG_WARN, "%s; tasks are given back, the next try is in %g s", why,
+                 (double)(pause_us / 1000) / 1e3);
 }

@@ -10,7 +10,10 @@
 #include "work.h"
 
 enum { EXEC_DISCARD_STATUS = 65 }; /* EX_DATAERR of sysexits.h. Whatever is not 0 otherwise: retry. */
-#define EXEC_DRAIN (1u << 20) /* most bytes of stderr read after its end: a grandchild may write for ever */
+#define EXEC_DRAIN                                                                                           \
+    (1u << 20) /* most bytes of stderr read after its end: what could not be killed may write for ever */
+
+static struct gate exec_gate = GATE_OPEN; /* of all handler threads */
 
 struct exec {
     const struct spawn_command *command;
@@ -82,8 +85,10 @@ static void exec_watch(struct exec *x, nq_ctx *ctx)
     int cancel = nq_ctx_fd(ctx);
     for (;;) {
         int wait = cancel < 0 && x->cause == NQ_CAUSE_NONE ? 100 : spawn_stop_wait(&x->process);
-        struct pollfd fds[] = {{.fd = x->process.pidfd, .events = POLLIN},
-                               {.fd = x->process.err, .events = POLLIN},
+        const bool full = log_full(); /* then what it writes waits in its pipe */
+        wait = full && (wait < 0 || wait > 100) ? 100 : wait;
+        struct pollfd fds[] = {{.fd = x->process.control, .events = POLLIN},
+                               {.fd = full ? -1 : x->process.err, .events = POLLIN},
                                {.fd = x->process.in, .events = POLLOUT},
                                {.fd = x->cause == NQ_CAUSE_NONE ? cancel : -1, .events = POLLIN}};
         if (poll(fds, 4, wait) < 0) {
@@ -113,6 +118,12 @@ static nq_verdict exec_verdict(struct exec *x, const struct spawn_end *end, nq_c
     if (x->cause == NQ_CAUSE_NONE && end->exited && end->status == 0) {
         return work_ended(ctx, x->task, NQ_DONE, start, NULL);
     }
+    bool discard = x->cause == NQ_CAUSE_NONE && end->exited && end->status == EXEC_DISCARD_STATUS;
+    if (x->cause == NQ_CAUSE_NONE && !discard && supervise_unread()) {
+        /* It failed because nobody reads our stdout, which is its own too; the worker is about to stop. */
+        nq_ctx_set_delay(ctx, NQ_SECONDS(1));
+        return work_ended(ctx, x->task, NQ_SNOOZE, start, NULL);
+    }
     ending_status(end, what, sizeof what);
     if (x->cause == NQ_CAUSE_TIMEOUT) {
         snprintf(what, sizeof what, "timed out after %g s%s", (double)x->task->timeout_us / 1e6,
@@ -121,8 +132,22 @@ static nq_verdict exec_verdict(struct exec *x, const struct spawn_end *end, nq_c
         snprintf(what, sizeof what, "%s", x->cause == NQ_CAUSE_CANCEL ? "cancelled while it ran" : "stopped");
     }
     ending_describe(what, &x->tail, message);
-    bool discard = x->cause == NQ_CAUSE_NONE && end->exited && end->status == EXEC_DISCARD_STATUS;
     return work_ended(ctx, x->task, discard ? NQ_DISCARD : NQ_RETRY, start, message);
+}
+
+/* It could not be started. Unless that is this task's own fault it costs no attempt: somebody will repair the
+ * command, or descriptors and memory will be free again. */
+static nq_verdict exec_not_started(struct exec *x, nq_ctx *ctx, int why, int64_t start)
+{
+    char message[400];
+    unsigned failures;
+    spawn_why(x->command, why, message, sizeof message);
+    if (why == E2BIG)
+        return work_ended(ctx, x->task, NQ_RETRY, start, message);
+    const int64_t pause = gate_failed(&exec_gate, &failures);
+    work_not_started(message, failures, pause);
+    nq_ctx_set_delay(ctx, pause);
+    return work_ended(ctx, x->task, NQ_SNOOZE, start, NULL);
 }
 
 nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
@@ -133,21 +158,20 @@ nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
                      .left = task->payload_size,
                      .cause = NQ_CAUSE_NONE};
     int64_t start = cli_now_us(CLOCK_MONOTONIC);
-    int why = exec_start(&x, ctx);
-    if (why != 0) {
-        char buf[128], message[200];
-        snprintf(message, sizeof message, "cannot start the command: %s", strerror_r(why, buf, sizeof buf));
-        return work_ended(ctx, task, NQ_RETRY, start, message);
+    if (!gate_wait(&exec_gate, ctx)) {
+        nq_ctx_set_delay(ctx, 0);
+        return work_ended(ctx, task, NQ_SNOOZE, start, NULL);
     }
+    int why = exec_start(&x, ctx);
+    if (why != 0)
+        return exec_not_started(&x, ctx, why, start);
+    if (gate_passed(&exec_gate) > 0)
+        log_line(LOG_INFO, "the command starts again");
     exec_feed(&x);
     exec_watch(&x, ctx);
-    if (x.cause != NQ_CAUSE_NONE) {
-        spawn_kill(&x.process); /* what it left behind; not yet reaped, so the group is still its own */
-    }
-    for (size_t drained = 0, n; drained < EXEC_DRAIN && (n = exec_listen(&x)) > 0;) {
+    for (size_t drained = 0, n; drained < EXEC_DRAIN && (n = exec_listen(&x)) > 0;)
         drained += n;
-    }
     log_output_end(&x.log, task);
-    const struct spawn_end end = spawn_reap(x.command, &x.process);
+    const struct spawn_end end = spawn_reap(&x.process);
     return exec_verdict(&x, &end, ctx, start);
 }

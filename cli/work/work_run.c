@@ -2,6 +2,8 @@
 /* nanoq work: a worker around the command. */
 #include <inttypes.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -62,21 +64,27 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
              " given back",
              c.done, c.retried, c.dead, c.cancelled, c.released);
     int code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
+    if (code == CLI_OK && w->options.drain != NQ_DRAIN_NEVER && c.dead > 0) {
+        code = CLI_DEAD;
+    }
     if (rc == NQ_ESTUCK) {
+        log_end();
         fflush(NULL);
         _exit(code);
     }
     return code;
 }
 
-static bool work_has_pidfd(void)
+/* A command takes five descriptors of ours while it runs, and the usual 1,024 are soon used up: ask for as
+ * many as we may have. The commands get what we were started with. */
+static bool work_descriptors(struct spawn_command *c)
 {
-    long pidfd = syscall(SYS_pidfd_open, getpid(), 0u);
-    if (pidfd < 0) {
-        cli_complain("this needs pidfd_open, of Linux 5.3");
+    if (getrlimit(RLIMIT_NOFILE, &c->files) != 0) {
+        cli_complain("cannot read the limit of descriptors");
         return false;
     }
-    close((int)pidfd);
+    const struct rlimit all = {.rlim_cur = c->files.rlim_max, .rlim_max = c->files.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &all); /* where it fails there are fewer, and tasks wait for them */
     return true;
 }
 
@@ -88,9 +96,11 @@ int work_process(struct work *w, char **argv)
     signal(SIGCHLD, SIG_DFL);
     bool drawing = log_start(w->verbosity, w->json);
     if (!spawn_prepare(&w->command, argv)) {
+        log_end();
         return CLI_USAGE;
     }
-    if (!work_has_pidfd() || !guard_start(&w->command) || !supervise_signals()) {
+    if (!work_descriptors(&w->command) || !supervise_signals()) {
+        log_end();
         return CLI_FAILURE;
     }
     int code = cli_open_logging(&q, work_log);
@@ -103,7 +113,7 @@ int work_process(struct work *w, char **argv)
         nq_worker_free(w->proc);
         nq_close(q);
     }
-    guard_end(&w->command);
     spawn_free(&w->command);
+    log_end();
     return code;
 }

@@ -8,6 +8,7 @@
 #include "stream.h"
 #include "work.h"
 
+#define EXCHANGE_LINES  64         /* of a child, read in one turn */
 #define EXCHANGE_END_US NQ_MS(500) /* the end of stdout may be that of the process, soon */
 
 enum exchange_state {
@@ -25,6 +26,7 @@ struct exchange {
     const nq_task *task;
     enum exchange_state state;
     enum nq_cause cause; /* why the child was told to stop, if it was */
+    size_t size;         /* of the task's line */
     struct stream_answer answer;
     char why[STREAM_WHY];
 };
@@ -59,11 +61,13 @@ static void exchange_line(struct exchange *x, const char *line, size_t n)
     }
 }
 
-static void exchange_listen(struct exchange *x)
+/* Read what it says, but only so much in one turn: one that logs without pause must meet its timeout too.
+ * Answers whether there may be more. */
+static bool exchange_listen(struct exchange *x)
 {
     const char *line;
     size_t n;
-    while (x->state == EXCHANGE_RUNS) {
+    for (unsigned i = 0; i < EXCHANGE_LINES && x->state == EXCHANGE_RUNS; i++) {
         switch (stream_line(x->child, &line, &n)) {
         case STREAM_LINE_READ:
             exchange_line(x, line, n);
@@ -76,9 +80,10 @@ static void exchange_listen(struct exchange *x)
             x->state = EXCHANGE_SILENT;
             break;
         case STREAM_NOTHING:
-            return;
+            return false;
         }
     }
+    return x->state == EXCHANGE_RUNS;
 }
 
 /* Tell the child to stop, in the protocol and by signals. */
@@ -99,12 +104,15 @@ static void exchange_run(struct exchange *x)
 {
     struct stream_child *c = x->child;
     int cancel = nq_ctx_fd(x->ctx);
+    bool more = false;
     stream_send(c);
     while (x->state == EXCHANGE_RUNS) {
         int wait = cancel < 0 && x->cause == NQ_CAUSE_NONE ? 100 : spawn_stop_wait(&c->process);
-        struct pollfd fds[] = {{.fd = c->process.pidfd, .events = POLLIN},
+        const bool full = log_full();
+        wait = more ? 0 : full && (wait < 0 || wait > 100) ? 100 : wait;
+        struct pollfd fds[] = {{.fd = c->process.control, .events = POLLIN},
                                {.fd = c->process.out, .events = POLLIN},
-                               {.fd = c->process.err, .events = POLLIN},
+                               {.fd = full ? -1 : c->process.err, .events = POLLIN},
                                {.fd = c->to.n > 0 ? c->process.in : -1, .events = POLLOUT},
                                {.fd = x->cause == NQ_CAUSE_NONE ? cancel : -1, .events = POLLIN}};
         if (poll(fds, 5, wait) < 0) {
@@ -116,10 +124,10 @@ static void exchange_run(struct exchange *x)
         if (fds[3].revents != 0) {
             stream_send(c);
         }
-        if (fds[1].revents != 0 || fds[0].revents != 0) {
-            exchange_listen(x);
+        if (more || fds[1].revents != 0 || fds[0].revents != 0) {
+            more = exchange_listen(x);
         }
-        if (fds[0].revents != 0 && (x->state == EXCHANGE_RUNS || x->state == EXCHANGE_SILENT)) {
+        if (fds[0].revents != 0 && !more && (x->state == EXCHANGE_RUNS || x->state == EXCHANGE_SILENT)) {
             x->state = EXCHANGE_ENDED;
         }
         if (x->state == EXCHANGE_RUNS) {
@@ -177,23 +185,46 @@ static void exchange_failure(const struct exchange *x, const struct spawn_end *e
     }
 }
 
+static void exchange_begin(struct exchange *x)
+{
+    struct stream_child *c = x->child;
+    c->tail.n = 0;
+    c->to.n = c->sent = 0;
+    spawn_renew_cpu(x->command, &c->process);
+    stream_task(&c->to, x->task, cli_now_us(CLOCK_REALTIME) + nq_ctx_remaining_us(x->ctx));
+    x->size = c->to.n;
+}
+
+/* A child that had finished tasks and ends by itself before it reads the next one (after so many requests, or
+ * so much memory) costs that one nothing: another child gets it. The child is then gone. */
+static bool exchange_unread(struct exchange *x, struct stream *s)
+{
+    const struct stream_child *c = x->child;
+    if ((x->state != EXCHANGE_ENDED && x->state != EXCHANGE_SILENT) || x->cause != NQ_CAUSE_NONE ||
+        c->tasks == 0 || !spawn_read_nothing(&c->process, c->to.n == 0 ? x->size : c->sent))
+        return false;
+    stream_lose(s, x->child, false, x->state != EXCHANGE_ENDED);
+    return true;
+}
+
 nq_verdict work_stream(nq_ctx *ctx, const nq_task *task, void *udata)
 {
     struct stream *s = udata;
     struct exchange x = {.command = stream_command(s), .ctx = ctx, .task = task};
     char what[STREAM_WHY + 100], message[NQ_MAX_ERROR + 1];
     int64_t start = cli_now_us(CLOCK_MONOTONIC);
-    x.child = stream_take(s, ctx, x.why);
-    if (x.child == NULL) {
-        return work_ended(ctx, task, NQ_RETRY, start, x.why);
-    }
+    do {
+        x.child = stream_take(s, ctx, x.why);
+        if (x.child == NULL) { /* no fault of the task's: it goes back as it was */
+            nq_ctx_set_delay(ctx, nq_ctx_cause(ctx) == NQ_CAUSE_NONE ? NQ_MS(100) : 0);
+            return work_ended(ctx, task, NQ_SNOOZE, start, NULL);
+        }
+        x.state = EXCHANGE_RUNS;
+        exchange_begin(&x);
+        exchange_run(&x);
+        log_output_end(&x.child->log, task);
+    } while (exchange_unread(&x, s));
     struct stream_child *c = x.child;
-    c->tail.n = 0;
-    c->to.n = c->sent = 0;
-    spawn_renew_cpu(x.command, &c->process);
-    stream_task(&c->to, task, cli_now_us(CLOCK_REALTIME) + nq_ctx_remaining_us(ctx));
-    exchange_run(&x);
-    log_output_end(&c->log, task);
     if (x.state == EXCHANGE_ANSWERED && x.cause == NQ_CAUSE_NONE) {
         stream_give(s, c);
         return exchange_answer(&x, start);

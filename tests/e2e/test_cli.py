@@ -408,7 +408,7 @@ class WorkTests:
                  "signal": "kill -SEGV $$"}
         ids = {name: self.add(name) for name in codes}
         cases = "case $NANOQ_TYPE in " + " ".join("%s) %s;;" % c for c in codes.items()) + " esac"
-        self.work(*self.script(cases))
+        self.work(*self.script(cases), code=5)
         self.assertIn("oops", self.err)
         for name, state, error in (("retry", "waiting", "exit status 75"), ("discard", "dead", "exit status 65: bad"),
                                    ("other", "waiting", "exit status 3: oops"),
@@ -462,7 +462,7 @@ class WorkTests:
         process = self.start("work", "--drain", *self.script("sleep 30 >&1 & echo $! > %s; exit 0" % self.path("pid")))
         self.assertEqual(process.wait(LIMIT), 0)
         self.assertLess(time.monotonic() - begin, 20)
-        os.kill(int(self.lines("pid")[0]), signal.SIGKILL)
+        self.assertRaises(ProcessLookupError, os.kill, int(self.lines("pid")[0]), 0)
 
     def test_only_the_types_asked_for(self):
         a, b = self.add("a"), self.add("b")

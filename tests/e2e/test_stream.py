@@ -171,13 +171,15 @@ class Examples(StreamBase):
             self.assertLessEqual(len(f.readlines()), 10)
         tasks = [self.add("greet", json.dumps({"to": "person %d" % i})) for i in range(5)]
         nobody = self.add("greet", '{"a": 1}')
-        self.stream("-j", "1", "--", path)
+        odd = [self.add("greet", payload) for payload in ("null", "5", '"x"', "[1]")] + [self.add("greet", "--raw", "\x01")]
+        self.stream("-j", "1", "--", path, code=5)
         for i in range(5):
             self.assertRegex(self.err, "(?m)^hello, .*person %d" % i)
         for task in tasks:
             self.run_nanoq("show", str(task), code=3)
-        t = self.show(nobody)
-        self.assertEqual((t["state"], t["error"]), ("dead", "nobody to greet"))
+        for task in [nobody] + odd:
+            t = self.show(task)
+            self.assertEqual((t["state"], t["error"]), ("dead", "nobody to greet"))
 
     def test_shell(self):
         self.run_example("worker.sh", "sh")
@@ -189,6 +191,9 @@ class Examples(StreamBase):
         if shutil.which("perl") and subprocess.run(["perl", "-MJSON::PP", "-e1"], stderr=subprocess.DEVNULL, check=False).returncode:
             self.skipTest("perl has no JSON::PP: examples/worker.pl is not run")
         self.run_example("worker.pl", "perl")
+
+    def test_php(self):
+        self.run_example("worker.php", "php")
 
     def test_node(self):
         self.run_example("worker.js", "node")
@@ -217,7 +222,7 @@ class StreamTests:
             self.assertRegex(t["error"], error, kind)
         self.assertEqual(self.show(twice)["state"], "done")
         self.gone(self.lines("grandchild")[0])
-        os.kill(int(self.lines("daemon")[0]), signal.SIGKILL)
+        self.gone(self.lines("daemon")[0])
 
     def test_verdicts(self):
         ids = {kind: self.add(kind) for kind in ("retry", "later", "discard", "snooze", "done")}
@@ -228,7 +233,7 @@ while True:
     say({"retry": {"retry": me, "error": "no \\0 route \\u20ac"}, "later": {"retry": me, "delay": "2h"},
          "discard": {"discard": me, "error": "bad address"}, "snooze": {"snooze": me, "delay": 1800},
          "done": {"done": me}}[task["type"]])
-"""))
+"""), code=5)
         t = {kind: self.show(ids[kind]) for kind in ids if kind != "done"}
         self.assertEqual((t["retry"]["state"], t["retry"]["attempts"], t["retry"]["error"]),
                          ("waiting", 1, "no ? route \u20ac"))
@@ -390,6 +395,14 @@ while True:
         _, err = worker.communicate(timeout=LIMIT)
         self.assertRegex(err.decode(), r"\d children in a row ended before they finished a task \(the last: exit status 7\); "
                                        r"the next one starts in 0\.\d s")
+
+    def test_a_child_that_ends_after_its_answer_costs_the_next_task_nothing(self):
+        for i in range(60):
+            self.add("t", str(i), "--max-retries", "0")
+        with open(self.path("once.sh"), "w", encoding="utf-8") as f:
+            f.write('read -r l; id=${l#*\'"id":\'}; id=${id%%,*}; echo "{\\"done\\": $id}"\n')
+        self.stream("-j", "2", "--", "sh", self.path("once.sh"))
+        self.assertRegex(self.err, "60 done, 0 to retry, 0 dead")
 
     def test_an_idle_child_that_ends_costs_nothing(self):
         child = self.child("""

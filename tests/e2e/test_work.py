@@ -33,6 +33,15 @@ class ServiceBase(Base):
         except (FileNotFoundError, ProcessLookupError):
             return False
 
+    def said(self, worker, what):
+        """Read the worker's stderr up to the line with that; what was read."""
+        seen = b""
+        while what not in seen:
+            line = worker.stderr.readline()
+            self.assertNotEqual(line, b"", seen)
+            seen += line
+        return seen
+
     def children(self, pid):
         """Of a process: (pid, state, name) of each child, zombies too."""
         found = []
@@ -77,57 +86,198 @@ class Limits(ServiceBase):
 
 
 class Left(ServiceBase):
-    def test_kill_9_of_the_worker_leaves_nothing(self):
-        self.add("t")
-        worker = self.start("work", *self.script("(trap '' TERM HUP; echo $$ > %s; exec sleep 300) & echo $! >> %s; wait; sleep 300"
-                                                 % (self.path("a"), self.path("pids"))))
-        self.wait(lambda: self.lines("pids") and self.lines("a"), "the task to start")
-        mine = self.children(worker.pid)
-        self.assertEqual(sorted(name for _, _, name in mine), ["nanoq-guard", "sh"])
-        worker.kill()
-        worker.wait()
-        pids = [pid for pid, _, _ in mine] + [int(self.lines("pids")[0])]
+    """A keeper stands between the worker and each command: nothing of a command is left, however it ends."""
+
+    DAEMON = ("setsid sh -c 'echo $$ >> %s; exec sleep 300' & "
+              "sh -c 'trap \"\" TERM HUP; echo $$ >> %s; exec sleep 300' & ")
+
+    def keepers(self, worker):
+        return [(pid, state) for pid, state, name in self.children(worker.pid) if name == "nanoq-keeper"]
+
+    def begun(self, then, *args):
+        """Start a task that leaves something behind twice; what it started, itself last."""
+        script = self.DAEMON % (self.path("pids"), self.path("pids")) + (
+            "while [ $(wc -l < %s) -lt 2 ]; do sleep .05; done; echo $$ >> %s; %s" % (self.path("pids"), self.path("pids"), then))
+        open(self.path("pids"), "w", encoding="utf-8").close()
+        self.add("t", "--timeout", "1s" if "300" in then and args else "60s", "--max-retries", "0")
+        worker = self.start("work", "-j", "1", *args, *self.script(script))
+        self.wait(lambda: len(self.lines("pids")) == 3, "the task to start")
+        return worker, [int(pid) for pid in self.lines("pids")]
+
+    def gone(self, pids):
         for pid in pids:
             self.wait(lambda pid=pid: not self.alive(pid), "%d to end" % pid)
 
-    def test_no_zombie_and_no_guard_after_the_end(self):
-        for i in range(20):
-            self.add("t", str(i))
-        worker = self.start("work", "-j", "4", *self.script("echo x >> %s" % self.path("ran")))
-        self.wait(lambda: len(self.lines("ran")) == 20, "20 tasks")
-        self.wait(lambda: len(self.children(worker.pid)) == 1, "them to be reaped")
-        (guard, state, name), = self.children(worker.pid)
-        self.assertEqual((state, name), ("S", "nanoq-guard"))
+    def test_kill_9_of_the_worker_leaves_nothing(self):
+        worker, pids = self.begun("sleep 300")
+        pids += [pid for pid, _ in self.keepers(worker)]
+        self.assertEqual(len(pids), 4)
+        worker.kill()
+        worker.wait()
+        self.gone(pids)
+
+    def test_a_command_that_ended_leaves_nothing(self):
+        worker, pids = self.begun("exit 0")
+        self.gone(pids)
+        self.wait(lambda: not self.children(worker.pid), "the keeper to be reaped")
         worker.terminate()
         self.assertEqual(worker.wait(LIMIT), 0)
-        self.assertFalse(os.path.exists("/proc/%d" % guard))
 
-    def test_the_guard_stands_signals_and_holds_nothing_open(self):
-        self.add("t")
-        worker = self.start("work", *self.script("echo $$ > %s; exec sleep 300" % self.path("pid")))
-        self.wait(lambda: self.lines("pid"), "the task to start")
-        guard = next(pid for pid, _, name in self.children(worker.pid) if name == "nanoq-guard")
+    def test_a_timeout_leaves_nothing(self):
+        worker, pids = self.begun("sleep 300", "--grace", "0.2s")
+        self.gone(pids)
+        self.wait(lambda: self.json("list")[0]["state"] == "dead", "the task to be dead")
+        self.assertRegex(self.json("list")[0]["error"], "^timed out after 1 s")
+        worker.terminate()
+        self.assertEqual(worker.wait(LIMIT), 0)
+
+    def test_a_keeper_stands_signals_and_holds_nothing_open(self):
+        worker, pids = self.begun("sleep 300")
+        (keeper, _), = self.keepers(worker)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            os.kill(guard, number)
-        names = [os.readlink("/proc/%d/fd/%s" % (guard, fd)) for fd in os.listdir("/proc/%d/fd" % guard)]
-        self.assertEqual(sorted(n.partition(":")[0] for n in names), ["/dev/null"] * 3 + ["socket"])
+            os.kill(keeper, number)
+        names = [os.readlink("/proc/%d/fd/%s" % (keeper, fd)) for fd in os.listdir("/proc/%d/fd" % keeper)]
+        self.assertEqual(sorted(n.partition(":")[0] for n in names),
+                         ["/dev/null"] * 3 + ["anon_inode", "socket"])
         worker.kill()
         self.assertEqual(worker.communicate(timeout=LIMIT)[0], b"")
-        self.wait(lambda: not self.alive(self.lines("pid")[0]), "the command to die")
+        self.gone(pids)
 
-    def test_a_guard_that_was_killed_is_missed_by_nobody(self):
-        worker = self.start("work", *self.script("echo x >> %s" % self.path("ran")))
-        self.wait(lambda: self.children(worker.pid), "the guard")
-        os.kill(self.children(worker.pid)[0][0], signal.SIGKILL)
-        for i in range(3):
-            self.add("t", str(i))
-        self.wait(lambda: len(self.lines("ran")) == 3, "the tasks to run")
-        self.wait(lambda: self.json("list") == [], "the tasks to be done")
+    def test_a_keeper_that_was_killed_takes_its_command_along(self):
+        worker, pids = self.begun("exec sleep 300")
+        os.kill(self.keepers(worker)[0][0], signal.SIGKILL)
+        self.addCleanup(lambda: [os.path.exists("/proc/%d" % pid) and os.kill(pid, signal.SIGKILL) for pid in pids])
+        self.wait(lambda: self.json("list")[0]["state"] == "dead", "the task to be dead")
+        self.assertRegex(self.json("list")[0]["error"], r"killed by signal 9")
+        self.assertFalse(self.alive(pids[2]))
+        for pid in pids[:2]:  # they belong to nobody any more, and hold our stderr
+            os.kill(pid, signal.SIGKILL)
         worker.terminate()
         self.assertEqual(worker.wait(LIMIT), 0)
+
+
+class NotStarted(ServiceBase):
+    """A command that cannot be started costs no task an attempt."""
+
+    def command(self, text):
+        with open(self.path("run.new"), "w", encoding="utf-8") as f:
+            f.write(text)
+        os.chmod(self.path("run.new"), 0o755)
+        os.rename(self.path("run.new"), self.path("run"))
+
+    def run_gone(self, *args, say):
+        self.command("#!/bin/sh\nexit 0\n")
+        worker = self.start("work", "-j", "2", *args, "--", self.path("run"))
+        self.said(worker, b"working on queue")
+        say()
+        ids = [self.add("t", str(i), "--max-retries", "0") for i in range(10)]
+        seen = self.said(worker, b"tasks are given back")
+        self.command("#!/bin/sh\ncat > /dev/null\n" if not args else "#!/bin/sh\nexec python3 %s\n" % self.path("child.py"))
+        self.wait(lambda: self.json("list") == [], "all of them to be done")
+        worker.terminate()
+        seen += worker.communicate(timeout=LIMIT)[1]
+        self.assertEqual(worker.returncode, 0)
+        self.assertEqual(len(ids), 10)
+        self.assertIn(b"10 done, 0 to retry, 0 dead", seen)
+        self.assertLess(seen.count(b"tasks are given back"), 6)
+        return seen.decode()
+
+    def test_the_command_is_gone(self):
+        def away():
+            os.unlink(self.path("run"))
+        self.assertIn("cannot start %s: No such file" % self.path("run"), self.run_gone(say=away))
+
+    def test_its_interpreter_is_gone(self):
+        def away():
+            self.command("#!%s\n" % self.path("php8"))
+        self.assertIn("cannot start %s: its interpreter %s: No such file" % (self.path("run"), self.path("php8")),
+                      self.run_gone(say=away))
+
+    def test_streams_too(self):
+        with open(self.path("child.py"), "w", encoding="utf-8") as f:
+            f.write("import json, sys\nfor line in sys.stdin:\n    print(json.dumps({'done': json.loads(line)['id']}), flush=True)\n")
+
+        def away():
+            os.unlink(self.path("run"))
+        self.run_gone("--stream", say=away)
+
+    def test_more_jobs_than_descriptors(self):
+        for i in range(60):
+            self.add("t", str(i), "--max-retries", "0")
+        done = subprocess.run(["sh", "-c", "ulimit -S -n 64; exec \"$@\"", "sh", NANOQ, "work", "--drain", "-j", "40", "--",
+                               "sh", "-c", "sleep 0.1; ulimit -S -n >> %s" % self.path("limits")],
+                              env=self.env, capture_output=True, timeout=LIMIT, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(set(self.lines("limits")), {"64"})
+        self.assertEqual(len(self.lines("limits")), 60)
+
+
+class Pipes(ServiceBase):
+    """Whoever reads our output may stop doing so."""
+
+    def test_nobody_reads_stderr(self):
+        self.add("t", "--timeout", "1s", "--max-retries", "0")
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        worker = subprocess.Popen([NANOQ, "work", "-j", "1", "--grace", "0.2s", *self.script(
+            "head -c 300000 /dev/zero | tr '\\0' x >&2; echo $$ > %s; sleep 60" % self.path("pid"))], env=self.env,
+            stdout=subprocess.DEVNULL, stderr=write)
+        self.started.append(worker)
+        os.close(write)
+        self.wait(lambda: self.json("list")[0]["state"] == "dead", "the timeout to be kept")
+        worker.terminate()
+        self.assertEqual(worker.wait(LIMIT), 0)
+
+    def test_nobody_reads_stdout(self):
+        for i in range(30):
+            self.add("t", str(i), "--max-retries", "0")
+        worker = self.start("work", "--drain", "-j", "1", *self.script("sleep .02; echo $NANOQ_ID; echo x"))
+        worker.stdout.readline()
+        worker.stdout.close()
+        self.assertEqual(worker.wait(LIMIT), 0)
+        self.assertIn(b"nobody reads standard output any more: stopping", worker.stderr.read())
+        self.assertEqual(self.json("list", "--state", "dead"), [])
+
+    def test_a_stream_that_logs_without_pause_meets_its_timeout(self):
+        task = self.add("t", "--timeout", "1s", "--max-retries", "0")
+        worker = self.start("work", "--stream", "-j", "1", "--grace", "0.2s", "--", "yes", '{"log": "xxxxxxxxxxxxxxxx"}')
+        read, _ = worker.stderr, None
+        until = time.monotonic() + LIMIT
+        while self.show(task)["state"] != "dead" and time.monotonic() < until:
+            os.read(read.fileno(), 4096)
+        self.assertEqual(self.show(task)["state"], "dead")
+        self.assertIn("timed out after 1 s", self.show(task)["error"])
+        worker.terminate()
+        worker.communicate(timeout=LIMIT)
 
 
 class Signals(ServiceBase):
+    def test_blocked_by_who_started_it(self):
+        worker = self.start("work", "--", "true", preexec_fn=lambda: signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT}))
+        self.said(worker, b"working on queue")
+        worker.terminate()
+        self.assertEqual(worker.wait(LIMIT), 0)
+
+    def test_int_and_term_at_once_are_one_stop(self):
+        worker = self.begun()
+        worker.send_signal(signal.SIGINT)
+        worker.send_signal(signal.SIGTERM)
+        self.assertEqual(worker.wait(LIMIT), 0)
+        self.assertEqual(self.lines("done"), ["y"])
+
+    def test_a_command_has_no_terminal(self):
+        task = self.add("t", "--max-retries", "0")
+        pid, fd = os.forkpty()
+        if pid == 0:
+            os.environ.clear()
+            os.environ.update(self.env)
+            os.execv(NANOQ, ["nanoq", "work", "--drain", *self.script("exec < /dev/tty")])
+        self.wait(lambda: self.show(task)["state"] == "dead", "it to fail")
+        os.close(fd)
+        os.waitpid(pid, 0)
+        self.assertIn("/dev/tty", self.show(task)["error"])
+
     def test_cancelled_by_hand(self):
         task = self.add("t")
         worker = self.start("work", *self.script("echo $$ > %s; echo so far >&2; sleep 300 & wait" % self.path("pid")))
@@ -302,7 +452,7 @@ class JsonLog(ServiceBase):
     def test_every_line_is_an_object(self):
         done, bad = self.add("good"), self.add("bad", "--max-retries", "0")
         self.work("--log", "json", "--verbose", *self.script(
-            '[ $NANOQ_TYPE = good ] || { echo "say \\"no\\"" >&2; printf "open \\377" >&2; exit 3; }'))
+            '[ $NANOQ_TYPE = good ] || { echo "say \\"no\\"" >&2; printf "open \\377" >&2; exit 3; }'), code=5)
         log = self.log()
         for line in log:
             self.assertRegex(line["time"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")

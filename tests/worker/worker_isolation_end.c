@@ -131,7 +131,7 @@ START_TEST(what_left_the_group_of_a_dead_child_is_gone_before_the_retry)
 {
     struct seen *s = p_shared(sizeof *s);
     nq *q = t_open();
-    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 1, .max_crashes = NQ_NO_CRASH), NULL, NULL);
+    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 1, .max_crashes = NQ_ZERO), NULL, NULL);
     T_OK(nq_worker_handle(p, "t", desert, s, P_ISOLATED(.nice = 1), &t_last));
     T_OK(nq_worker_fork(p, &t_last));
     nq_id id = T_ADD(q, .type = "t");
@@ -213,8 +213,8 @@ END_TEST
 
 static uint64_t end_released(nq_worker *p)
 {
-    nq_worker_counts counts;
-    nq_worker_count(p, &counts);
+    nq_worker_totals counts;
+    nq_worker_stats(p, &counts, sizeof counts);
     return counts.released;
 }
 
@@ -237,8 +237,8 @@ START_TEST(a_child_that_cannot_be_made_costs_no_attempt)
     T_WAIT(end_released(p) >= 1, 10);
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &all), 0);
     T_WAIT(t_state(q, id) < 0, 10); /* done, and gone */
-    nq_worker_counts counts;
-    nq_worker_count(p, &counts);
+    nq_worker_totals counts;
+    nq_worker_stats(p, &counts, sizeof counts);
     ck_assert_uint_eq(counts.done, 1);
     ck_assert_uint_eq(counts.retried, 0);
     p_stop(&t);
