@@ -149,6 +149,11 @@ static void keeper_sweep(void)
     }
 }
 
+rlim_t keeper_seconds(int64_t us)
+{
+    return (rlim_t)((us + 999999) / 1000000);
+}
+
 /* Let the command use so much of the CPU from now on as its limit says. */
 static void keeper_renew(pid_t command, int64_t cpu_us)
 {
@@ -158,7 +163,7 @@ static void keeper_renew(pid_t command, int64_t cpu_us)
     if (cpu_us == 0 || clock_getcpuclockid(command, &clock) != 0 || clock_gettime(clock, &used) != 0 ||
         prlimit(command, RLIMIT_CPU, NULL, &cpu) != 0)
         return; /* it has ended, and that is seen elsewhere */
-    const rlim_t most = spawn_seconds(cpu_us + (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000);
+    const rlim_t most = keeper_seconds(cpu_us + (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000);
     cpu.rlim_cur = most < cpu.rlim_max ? most : cpu.rlim_max;
     prlimit(command, RLIMIT_CPU, &cpu, NULL);
 }

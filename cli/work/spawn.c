@@ -35,11 +35,6 @@ void spawn_close(int *fd)
     }
 }
 
-rlim_t spawn_seconds(int64_t us)
-{
-    return (rlim_t)((us + 999999) / 1000000);
-}
-
 /* Between fork and exec: async-signal-safe calls only. */
 static bool spawn_limit(const struct spawn_command *c)
 {
@@ -59,7 +54,7 @@ static bool spawn_limit(const struct spawn_command *c)
         if (getrlimit(RLIMIT_CPU, &cpu) != 0) {
             return false;
         }
-        rlim_t most = spawn_seconds(c->cpu_us);
+        rlim_t most = keeper_seconds(c->cpu_us);
         cpu.rlim_cur = most < cpu.rlim_max ? most : cpu.rlim_max;
         cpu.rlim_max = !c->cpu_renewed && most + 1 < cpu.rlim_max ? most + 1 : cpu.rlim_max;
         if (setrlimit(RLIMIT_CPU, &cpu) != 0) {

@@ -67,7 +67,6 @@ int spawn_stop_wait(const struct spawn_process *p);
 /* SIGKILL to all of it. */
 void spawn_kill(struct spawn_process *p);
 void spawn_close(int *fd);
-rlim_t spawn_seconds(int64_t us); /* of a limit; rounded up */
 
 /* How a process ended. */
 struct spawn_end {
@@ -88,6 +87,7 @@ struct keeper_report {     /* what it says, a packet each */
     bool exited;
     int64_t cpu_us, peak_bytes;
 };
+rlim_t keeper_seconds(int64_t us); /* of a limit; rounded up */
 /* All signals are blocked; system calls only. */
 _Noreturn void keeper_main(int control, pid_t command, int64_t cpu_us);
 
