@@ -439,8 +439,8 @@ typedef struct nq_worker_options {
     void *retry_udata;
     nq_error_fn on_error;
     void *error_udata;
-    size_t claim_bytes; /* a claim ends when its payloads have this many bytes, but takes one task
-                           at least; default 8 MiB */
+    size_t claim_bytes;   /* a claim ends when its payloads have this many bytes, but takes one task
+                             at least; default 8 MiB */
     nq_event_fn on_event; /* of every task, not only those that fail; default none, and no cost */
     void *event_udata;
 } nq_worker_options;

@@ -119,71 +119,6 @@ static void mysql_claim_batch_keep(struct mysql_claim_batch *batch, const uint64
 
 /* ---- Claim: when COMMIT's answer was lost ---------------------------------------------------- */
 
-/*
- * Which of these ids carry the lease? Waits, by locking, for the lost connection's transaction to end: that
- * one still holds the rows until the server noticed that its client is gone. have: n places; result sorted.
- */
-static int mysql_claim_look_up(nq_mysql_conn *c, uint64_t lease, const uint64_t *ids, size_t n,
-                               uint64_t *have, size_t *found, nq_err *err)
-{
-    nq_buf b = {0};
-    MYSQL_RES *r = NULL;
-    MYSQL_ROW row;
-    *found = 0;
-    nq_buf_fmt(&b, "SELECT id, lease FROM %s FORCE INDEX (PRIMARY) WHERE ",
-               nq_mysql_data_of(c->base.store)->tasks);
-    nq_mysql_where_ids(&b, ids, n);
-    nq_buf_str(&b, " ORDER BY id LOCK IN SHARE MODE");
-    int rc = nq_mysql_query_buf(c, &b, err);
-    if (rc == NQ_OK)
-        rc = nq_mysql_result(c, &r, err);
-    while (r && (row = mysql_fetch_row(r)) != NULL)
-        if (*found < n && strtoull(row[1], NULL, 10) == lease)
-            have[(*found)++] = strtoull(row[0], NULL, 10);
-    if (r)
-        mysql_free_result(r);
-    nq_buf_free(&b);
-    return rc;
-}
-
-/* Remember a claim that could not be looked up: the next claim gives back what it may have taken. */
-static void mysql_claim_remember(nq_mysql_data *d, uint64_t lease, const uint64_t *ids, size_t n)
-{
-    nq_mysql_doubt *doubt = malloc(sizeof *doubt + n * sizeof *ids);
-    if (!doubt)
-        return; /* the tasks stay claimed until this worker leaves */
-    doubt->lease = lease;
-    doubt->n = n;
-    memcpy(doubt->ids, ids, n * sizeof *ids);
-    pthread_mutex_lock(&d->mutex);
-    doubt->next = d->doubts;
-    d->doubts = doubt;
-    pthread_mutex_unlock(&d->mutex);
-}
-
-int nq_mysql_settle(nq_mysql_conn *c, nq_err *err)
-{
-    nq_mysql_data *d = nq_mysql_data_of(c->base.store);
-    for (;;) {
-        pthread_mutex_lock(&d->mutex);
-        nq_mysql_doubt *doubt = d->doubts;
-        if (doubt)
-            d->doubts = doubt->next;
-        pthread_mutex_unlock(&d->mutex);
-        if (!doubt)
-            return NQ_OK;
-        const int rc = nq_tasks_release(&c->base, doubt->lease, doubt->ids, doubt->n, err);
-        if (rc != NQ_OK) {
-            pthread_mutex_lock(&d->mutex);
-            doubt->next = d->doubts;
-            d->doubts = doubt;
-            pthread_mutex_unlock(&d->mutex);
-            return rc;
-        }
-        free(doubt);
-    }
-}
-
 /* On c where it still works, on a connection of its own where it does not: what of the batch is ours? */
 static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_claim_batch *batch, nq_err *err)
 {
@@ -196,8 +131,8 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_cla
     else if (c->base.broken)
         rc = nq_mysql_connect(c->base.store, &other, err);
     for (int tries = 0; rc == NQ_OK && tries < 3; tries++) {
-        rc = mysql_claim_look_up(other ? nq_mysql_of(other) : c, lease, batch->ids, batch->n, have, &found,
-                                 err);
+        rc = nq_mysql_doubt_look_up(other ? nq_mysql_of(other) : c, lease, batch->ids, batch->n, have, &found,
+                                    err);
         if (rc != NQ_ECONFLICT)
             break;
         rc = tries < 2 ? NQ_OK : rc;
@@ -205,7 +140,7 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_cla
     if (rc == NQ_OK)
         mysql_claim_batch_keep(batch, have, found);
     else
-        mysql_claim_remember(nq_mysql_data_of(c->base.store), lease, batch->ids, batch->n);
+        nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), lease, batch->ids, batch->n);
     if (other)
         nq_mysql_disconnect(other);
     free(have);
@@ -510,7 +445,7 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
         k->task.generation--; /* read after the change, not before it */
     if (rc != NQ_OK && (taken || nq_mysql_unanswered((unsigned)why.db_code))) {
         /* It may be ours: the next claim gives it back. No second try, it would have the same lease. */
-        mysql_claim_remember(nq_mysql_data_of(c->base.store), a->lease, &id, 1);
+        nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), a->lease, &id, 1);
         rc = rc == NQ_ENOMEM ? rc : nq_mysql_unknown(&why);
     }
     if (rc != NQ_OK && err)

@@ -178,6 +178,15 @@ NQ_PRIVATE int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err
 NQ_PRIVATE int nq_mysql_levels(nq_conn *conn, const char *queue, nq_look *look, nq_err *err);
 
 /* ---- mysql_claim.c */
+/* ---- doubt.c: claims in doubt, whose COMMIT was not answered */
+/*
+ * Which of these ids carry the lease? Waits, by locking, for the lost connection's transaction to end: that
+ * one still holds the rows until the server noticed that its client is gone. have: n places; result sorted.
+ */
+NQ_PRIVATE int nq_mysql_doubt_look_up(nq_mysql_conn *c, uint64_t lease, const uint64_t *ids, size_t n,
+                                      uint64_t *have, size_t *found, nq_err *err);
+/* Remember a claim that could not be looked up: the next claim gives back what it may have taken. */
+NQ_PRIVATE void nq_mysql_doubt_remember(nq_mysql_data *d, uint64_t lease, const uint64_t *ids, size_t n);
 /* Give back what claims in doubt may have taken. Due before each claim and before each look, which would not
  * see those tasks wait. */
 NQ_PRIVATE int nq_mysql_settle(nq_mysql_conn *c, nq_err *err);
