@@ -156,7 +156,7 @@ START_TEST(the_callers_settings_bend_nothing)
     const int64_t before = t_now(q);
     T_OK(nq_enqueue_many(q, t_tx(c), tasks, 4, ids, results, &t_last));
     t_run(c, "COMMIT");
-    ck_assert_int_eq(results[3], NQ_EDUPLICATE);
+    ck_assert_int_eq(results[3], NQ_DUPLICATE);
     ck_assert_int_eq(ids[3], ids[2]);
     ck_assert_int_eq(t_get(q, ids[0], &t), NQ_OK);
     ck_assert_str_eq(t.type, umlaut);
