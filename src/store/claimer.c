@@ -224,12 +224,14 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
     b->args.priority = level->known.priority;
     b->args.from_run_at = level->cursor;
     b->args.from_id = level->cursor_id;
-    int code = claimer_careful(c, limit - b->n, b, err);
+    const size_t wanted = limit - b->n;
+    int code = claimer_careful(c, wanted, b, err);
     if (code)
         return code;
     if (b->ngot < b->args.limit)
         c->stale = true; /* the end was reached: something earlier may have been committed meanwhile */
-    b->full = b->full || b->refused.cut;
+    /* What is left of this priority goes before the next one: also where memory was lacking for all of it. */
+    b->full = b->full || b->refused.cut || (b->ngot == b->args.limit && b->args.limit < wanted);
     if (!b->got)
         return NQ_OK;
     claimer_append(b);

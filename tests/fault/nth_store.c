@@ -244,22 +244,31 @@ static int store_watch(struct store_world *w, nq_err *err)
     return rc;
 }
 
-/* All of one priority of a queue in one call; it may find that a claim whose commit was lost did not happen.
- */
+/* All of one priority of a queue; a claim may find that one whose commit was lost did not happen, and one
+ * that lacks memory for all takes some: then the rest is claimed after it. */
 static int store_claim(struct store_world *w, const char *queue, const char *const types[], size_t ntypes,
                        size_t want, nq_err *err)
 {
     nq_claimer *claimer = NULL;
-    size_t n = 0;
+    nq_claimed **tail = &w->held;
     int64_t wait_us = 0;
     int rc;
+    while (*tail)
+        tail = &(*tail)->next;
     INJECT(rc, nq_claimer_new(&claimer, w->s, queue, types, ntypes, err));
-    for (int tries = 0; rc == NQ_OK && n == 0 && tries < 3; tries++)
-        INJECT(rc, nq_claimer_claim(claimer, NQ_LEASE(nq_member_id(w->member), ++w->seq), want, NULL,
-                                    &w->held, &n, &wait_us, err));
+    for (int empty = 0; rc == NQ_OK && w->nheld < want && empty < 3;) {
+        nq_claimed *got = NULL;
+        size_t n = 0;
+        INJECT(rc, nq_claimer_claim(claimer, NQ_LEASE(nq_member_id(w->member), ++w->seq), want - w->nheld,
+                                    NULL, &got, &n, &wait_us, err));
+        *tail = got;
+        while (*tail)
+            tail = &(*tail)->next;
+        w->nheld += n;
+        empty += n == 0;
+    }
     nq_claimer_free(claimer);
-    w->nheld = n;
-    NTH_CHECK(w->run, rc != NQ_OK || n == want, "claimed %zu tasks of %zu", n, want);
+    NTH_CHECK(w->run, rc != NQ_OK || w->nheld == want, "claimed %zu tasks of %zu", w->nheld, want);
     return rc;
 }
 

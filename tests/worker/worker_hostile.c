@@ -185,7 +185,7 @@ START_TEST(a_task_that_ends_under_an_id_of_the_history_takes_its_place)
           "SELECT id, queue, 3, priority, run_at, generation, attempts, crashes, max_retries, timeout_ms, "
           "created_at, run_at, 'old', unique_key, payload, 'old' FROM nanoq_tasks");
     T_OK(nq_cancel(q, cancelled, &t_last));
-    p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_ALL, .keep_done_us = NQ_HOURS(1), .keep_dead_us = -1),
+    p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_ALL, .keep_done_us = NQ_HOURS(1), .keep_dead_us = NQ_FOREVER),
                 hostile_by_type, NULL));
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'old'"), 0);
     ck_assert_uint_eq(t_count(q, NQ_STATE_DONE), 150);

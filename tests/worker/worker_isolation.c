@@ -199,8 +199,8 @@ START_TEST(a_child_has_no_password_and_leaves_no_core)
     ck_assert_int_eq(getrlimit(RLIMIT_CORE, &core), 0);
     core.rlim_cur = core.rlim_max;
     ck_assert_int_eq(setrlimit(RLIMIT_CORE, &core), 0);
-    setenv("NANOQ_PASSWORD", "s3cret", 1);
     nq *q = t_open();
+    setenv("NANOQ_PASSWORD", "s3cret", 1); /* not that of the test's server */
     nq_worker *p = drainer(q, 1);
     T_OK(nq_worker_handle(p, "bare", bare, NULL, P_ISOLATED(0), &t_last));
     T_OK(nq_worker_handle(p, "own", bare, NULL, P_ISOLATED(.environment = environment, .nenvironment = 1),
