@@ -58,6 +58,38 @@ static bool work_log_format(const char *value, bool *json)
     return true;
 }
 
+/* Options of the command rather than of the worker. */
+static bool work_command_option(struct work *w, int key, const char *value)
+{
+    int64_t v = 0;
+    switch (key) {
+    case WORK_MEMORY:
+        return cli_take_size("--memory", value, WORK_LEAST_MEMORY, &w->command.memory);
+    case WORK_CPU:
+        return cli_take_duration("--cpu", value, NQ_SECONDS(1), &w->command.cpu_us);
+    case WORK_NO_PRIVS:
+        w->command.no_new_privs = true;
+        return true;
+    case WORK_KEEP_PASSWORD:
+        w->command.keep_password = true;
+        return true;
+    case WORK_STREAM:
+        w->streams = w->command.cpu_renewed = true;
+        return true;
+    case WORK_MAX_TASKS:
+        if (!cli_take_int("--max-tasks", value, 1, 1000000000, &v)) {
+            return false;
+        }
+        w->max_tasks = (unsigned)v;
+        return true;
+    case WORK_LOG:
+        return work_log_format(value, &w->json);
+    default:
+        w->verbosity = key == 'Q' ? 0 : 2;
+        return true;
+    }
+}
+
 static bool work_option(struct work *w, int key, const char *value)
 {
     nq_worker_options *o = &w->options;
@@ -99,30 +131,8 @@ static bool work_option(struct work *w, int key, const char *value)
         }
         o->keep_dead_us = v != 0 ? v : NQ_ZERO;
         return true;
-    case WORK_MEMORY:
-        return cli_take_size("--memory", value, WORK_LEAST_MEMORY, &w->command.memory);
-    case WORK_CPU:
-        return cli_take_duration("--cpu", value, NQ_SECONDS(1), &w->command.cpu_us);
-    case WORK_NO_PRIVS:
-        w->command.no_new_privs = true;
-        return true;
-    case WORK_KEEP_PASSWORD:
-        w->command.keep_password = true;
-        return true;
-    case WORK_STREAM:
-        w->streams = w->command.cpu_renewed = true;
-        return true;
-    case WORK_MAX_TASKS:
-        if (!cli_take_int("--max-tasks", value, 1, 1000000000, &v)) {
-            return false;
-        }
-        w->max_tasks = (unsigned)v;
-        return true;
-    case WORK_LOG:
-        return work_log_format(value, &w->json);
     default:
-        w->verbosity = key == 'Q' ? 0 : 2;
-        return true;
+        return work_command_option(w, key, value);
     }
 }
 

@@ -203,8 +203,8 @@ static void pool_failed(struct stream *s, const char *how)
     if (failures > 1)
         log_line(LOG_WARN,
                  "%u children in a row ended before they finished a task (the last: %s); the next one starts "
-                 "in %g s",
-                 failures, how, (double)(pause / 1000) / 1e3);
+                 "in %.1f s",
+                 failures, how, (double)pause / 1e6);
 }
 
 /* With the lock held, which is let go meanwhile. */

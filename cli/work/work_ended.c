@@ -98,6 +98,6 @@ void work_not_started(const char *why, unsigned failures, int64_t pause_us)
         atomic_compare_exchange_strong(&warned, &before, 0);
     before = atomic_load(&warned);
     if ((before == 0 || failures >= before * 2) && atomic_compare_exchange_strong(&warned, &before, failures))
-        log_line(LOG_WARN, "%s; tasks are given back, the next try is in %g s", why,
-                 (double)(pause_us / 1000) / 1e3);
+        log_line(LOG_WARN, "%s; tasks are given back, the next try is in %.1f s", why,
+                 (double)pause_us / 1e6);
 }

@@ -100,6 +100,16 @@ static void exchange_stop(struct exchange *x)
     spawn_stop(x->command, &x->child->process);
 }
 
+/* How long to wait for the child, in milliseconds; full: what it writes to stderr is not read meanwhile. */
+static int exchange_wait(const struct exchange *x, bool more, bool full)
+{
+    const bool deaf = nq_ctx_fd(x->ctx) < 0 && x->cause == NQ_CAUSE_NONE;
+    const int wait = deaf ? 100 : spawn_stop_wait(&x->child->process);
+    if (more)
+        return 0;
+    return full && (wait < 0 || wait > 100) ? 100 : wait;
+}
+
 static void exchange_run(struct exchange *x)
 {
     struct stream_child *c = x->child;
@@ -107,9 +117,8 @@ static void exchange_run(struct exchange *x)
     bool more = false;
     stream_send(c);
     while (x->state == EXCHANGE_RUNS) {
-        int wait = cancel < 0 && x->cause == NQ_CAUSE_NONE ? 100 : spawn_stop_wait(&c->process);
         const bool full = log_full();
-        wait = more ? 0 : full && (wait < 0 || wait > 100) ? 100 : wait;
+        const int wait = exchange_wait(x, more, full);
         struct pollfd fds[] = {{.fd = c->process.control, .events = POLLIN},
                                {.fd = c->process.out, .events = POLLIN},
                                {.fd = full ? -1 : c->process.err, .events = POLLIN},

@@ -103,6 +103,25 @@ static void sql_at_most(bool server, const char *count, size_t n, nq_buf *out)
         nq_buf_fmt(out, "LIMIT %.*s", (int)n, count);
 }
 
+/* Tokens that stand for a fixed text, on a server and in SQLite. */
+static bool sql_fixed(bool server, const char *token, size_t n, nq_buf *out)
+{
+    static const struct {
+        const char *name, *server, *sqlite;
+    } texts[] = {{"lock", "FOR UPDATE", ""},
+                 {"lock_free", "FOR UPDATE SKIP LOCKED", ""},
+                 {"by_id", "FORCE INDEX (PRIMARY)", ""},
+                 {"by_key", "FORCE INDEX (unique_key)", ""},
+                 {"claim", "FORCE INDEX (claim)", ""}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (!sql_is(token, n, texts[i].name))
+            continue;
+        nq_buf_str(out, server ? texts[i].server : texts[i].sqlite);
+        return true;
+    }
+    return false;
+}
+
 static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *out)
 {
     const bool server = s->driver->tx_kind == NQ_TX_MYSQL;
@@ -118,18 +137,8 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
         nq_buf_str(out, s->driver->after);
     else if (sql_is(token, n, "at"))
         nq_buf_str(out, s->driver->at);
-    else if (sql_is(token, n, "lock"))
-        nq_buf_str(out, server ? "FOR UPDATE" : "");
-    else if (sql_is(token, n, "lock_free"))
-        nq_buf_str(out, server ? "FOR UPDATE SKIP LOCKED" : "");
     else if (sql_is(token, n, "same_key"))
         sql_same_key(server, out);
-    else if (sql_is(token, n, "by_id"))
-        nq_buf_str(out, server ? "FORCE INDEX (PRIMARY)" : "");
-    else if (sql_is(token, n, "by_key"))
-        nq_buf_str(out, server ? "FORCE INDEX (unique_key)" : "");
-    else if (sql_is(token, n, "claim"))
-        nq_buf_str(out, server ? "FORCE INDEX (claim)" : "");
     else if (n > 8 && memcmp(token, "at_most:", 8) == 0)
         sql_at_most(server, token + 8, n - 8, out);
     else if (n > 3 && memcmp(token, "us:", 3) == 0)
@@ -141,7 +150,7 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
     else if (n > 6 && memcmp(token, "bytes:", 6) == 0)
         sql_bytes(s, token + 6, n - 6, out);
     else
-        return false;
+        return sql_fixed(server, token, n, out);
     return true;
 }
 

@@ -33,7 +33,7 @@ static void mysql_bell_put(struct mysql_bell_set *set, uint64_t queue)
     if (queue == NQ_HINT_ANY)
         memset(set, 0xff, sizeof *set);
     for (int i = 0; i < 3; i++, queue >>= 21) {
-        const unsigned bit = (unsigned)((queue & 0x1fffff) % (32 * MYSQL_BELL_WORDS));
+        const unsigned bit = (unsigned)((queue & 0x1fffff) % ((uint64_t)32 * MYSQL_BELL_WORDS));
         set->words[bit / 32] |= (uint32_t)1 << bit % 32;
     }
 }
