@@ -217,7 +217,7 @@ static int rows_start(struct rows_process *p, nq *q, const char *queue, enum nq_
                                        .queues = &queue,
                                        .nqueues = 1,
                                        .concurrency = ROWS_CONCURRENCY,
-                                       .drain = drain};
+                                       .drain = (int)drain};
     int rc = nq_worker_new(&p->proc, q, &options, &err);
     rc = rc == NQ_OK ? nq_worker_handle(p->proc, NULL, handler, udata, NULL, &err) : rc;
     if (rc != NQ_OK) {

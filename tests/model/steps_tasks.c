@@ -36,7 +36,7 @@ static nq_task_spec steps_task_spec(const struct model_spec *m)
                           .priority = m->priority,
                           .delay_us = m->hours * MODEL_HOUR,
                           .max_retries = m->max_retries == 0 ? NQ_ZERO : m->max_retries,
-                          .unique = m->unique,
+                          .unique = (int)m->unique,
                           .unique_data = m->unique == NQ_UNIQUE_DATA ? data->p : NULL,
                           .unique_size = m->unique == NQ_UNIQUE_DATA ? data->n : 0};
 }

@@ -85,7 +85,7 @@ START_TEST(a_drain_waits_for_the_follow_ups_of_what_it_ran)
     static const enum nq_drain drains[] = {NQ_DRAIN_DUE, NQ_DRAIN_ALL};
     struct followups_seen s = {.q = t_open()};
     T_ADD(s.q, .type = "t");
-    p_run(p_new(s.q, P_OPTIONS(.drain = drains[_i]), followups_again, &s));
+    p_run(p_new(s.q, P_OPTIONS(.drain = (int)drains[_i]), followups_again, &s));
     ck_assert_int_eq(s.runs, 4);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_followups"), 0);
@@ -106,7 +106,7 @@ START_TEST(a_drain_finds_follow_ups_that_were_left)
     t_free_claimed(c);
     nq_close(q); /* and nobody runs for a while */
     q = t_open();
-    p_run(p_new(q, P_OPTIONS(.drain = drains[_i]), p_count, &runs));
+    p_run(p_new(q, P_OPTIONS(.drain = (int)drains[_i]), p_count, &runs));
     ck_assert_int_eq(runs, 1);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_followups"), 0);
     nq_close(q);
