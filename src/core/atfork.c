@@ -40,7 +40,8 @@ static void atfork_unlock(void)
 static void atfork_child(void)
 {
     const int null = atfork_n ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
-    for (const struct atfork_place *p = atfork_places; p < atfork_places + atfork_n; p++) {
+    for (size_t i = 0; i < atfork_n; i++) {
+        const struct atfork_place *p = &atfork_places[i];
         struct stat st;
         if (fstat(p->fd, &st) != 0 || st.st_dev != p->dev || st.st_ino != p->ino)
             continue;

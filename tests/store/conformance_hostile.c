@@ -46,8 +46,10 @@ START_TEST(a_payload_of_another_type_is_what_cast_makes_of_it)
     nq_list_options o = {.size = sizeof o};
     nq_claimed *c;
     size_t n = 0;
-    if (T_MYSQL)
+    if (T_MYSQL) {
+        nq_close(q);
         return;
+    }
     t_sql("INSERT INTO nanoq_tasks (type, payload) VALUES ('t', %s)", p->sql);
     T_OK(nq_get(q, t_sql("SELECT id FROM nanoq_tasks"), hostile_seen, (void *)p->bytes, &t_last));
     T_OK(nq_list(q, &o, hostile_seen, (void *)p->bytes, &t_last));
@@ -70,8 +72,10 @@ START_TEST(other_columns_of_another_type_are_read_as_cast_reads_them)
     nq_id id = T_ADD(q, .type = "t");
     t_task t;
     size_t n = 0;
-    if (T_MYSQL)
+    if (T_MYSQL) {
+        nq_close(q);
         return;
+    }
     hostile_unchecked();
     t_sql("UPDATE nanoq_tasks SET type = CAST(7 AS BLOB), attempts = x'32', crashes = 1.9, error = 404, "
           "max_retries = CAST('5' AS BLOB), timeout_ms = x'32303030', created_at = 17.5, "
@@ -143,8 +147,10 @@ START_TEST(a_timeout_beyond_all_bounds_is_cut_to_the_longest)
     nq *q = t_open();
     nq_id id = T_ADD(q, .type = "t");
     t_task t;
-    if (T_MYSQL && !t_is_mariadb)
+    if (T_MYSQL && !t_is_mariadb) {
+        nq_close(q);
         return; /* MySQL's CHECKs cannot be switched off */
+    }
     hostile_unchecked();
     t_sql("UPDATE nanoq_tasks SET timeout_ms = 9223372036854775807");
     ck_assert_int_eq(t_get(q, id, &t), NQ_OK);
@@ -161,9 +167,9 @@ END_TEST
 
 START_TEST(a_completion_in_the_callers_transaction_names_its_database)
 {
-    nq *q = t_open();
     if (T_SQLITE)
         return;
+    nq *q = t_open();
     T_ADD(q, .type = "t", NQ_BYTES("1"));
     T_ADD(q, .type = "t", NQ_BYTES("2"));
     size_t n = 0;
