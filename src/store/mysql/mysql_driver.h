@@ -177,7 +177,6 @@ NQ_PRIVATE void nq_mysql_levels_text(const nq_store *s, const char *queue, nq_bu
 NQ_PRIVATE int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err);
 NQ_PRIVATE int nq_mysql_levels(nq_conn *conn, const char *queue, nq_look *look, nq_err *err);
 
-/* ---- mysql_claim.c */
 /* ---- doubt.c: claims in doubt, whose COMMIT was not answered */
 /*
  * Which of these ids carry the lease? Waits, by locking, for the lost connection's transaction to end: that
@@ -190,6 +189,8 @@ NQ_PRIVATE void nq_mysql_doubt_remember(nq_mysql_data *d, uint64_t lease, const 
 /* Give back what claims in doubt may have taken. Due before each claim and before each look, which would not
  * see those tasks wait. */
 NQ_PRIVATE int nq_mysql_settle(nq_mysql_conn *c, nq_err *err);
+
+/* ---- claim.c */
 NQ_PRIVATE int nq_mysql_claim(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err);
 NQ_PRIVATE int nq_mysql_claim_id(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n,
                                  nq_err *err);
