@@ -4,8 +4,7 @@ import json, sys
 for line in sys.stdin:  # nanoq work --stream -- examples/worker.py
     task = json.loads(line)
     to = task["payload"].get("to") if isinstance(task.get("payload"), dict) else None
-    answer = {"discard": task["id"], "error": "nobody to greet"}
     if to is not None:
         print("hello,", to, file=sys.stderr, flush=True)
-        answer = {"done": task["id"]}
+    answer = {"discard": task["id"], "error": "nobody to greet"} if to is None else {"done": task["id"]}
     print(json.dumps(answer), flush=True)
