@@ -52,12 +52,19 @@ typedef struct nq_sha256 {
     uint64_t total;
     uint8_t block[64];
 } nq_sha256;
+/* Takes n blocks of 64 bytes into the state. */
+typedef void nq_sha256_blocks(uint32_t state[8], const uint8_t *p, size_t n);
+NQ_PRIVATE extern const uint32_t nq_sha256_k[64];
+NQ_PRIVATE void nq_sha256_portable(uint32_t state[8], const uint8_t *p, size_t n);
 NQ_PRIVATE void nq_sha256_init(nq_sha256 *s);
 NQ_PRIVATE void nq_sha256_add(nq_sha256 *s, const void *p, size_t n);
 NQ_PRIVATE void nq_sha256_end(nq_sha256 *s, uint8_t out[32]);
 /* The unique key: SHA-256 over type, one NUL, data. A type holds no NUL, so no two pairs share an input;
  * the tables' SQL default computes the same. */
 NQ_PRIVATE void nq_unique_hash(uint8_t out[32], const char *type, const void *data, size_t n);
+
+/* ---- sha256_cpu.c -- the same by the CPU's own instructions; NULL where this CPU has none */
+NQ_PRIVATE nq_sha256_blocks *nq_sha256_cpu(void);
 
 /* ---- clock.c */
 NQ_PRIVATE int64_t nq_mono_us(void); /* CLOCK_MONOTONIC */

@@ -2,7 +2,9 @@
 /* SHA-256 (FIPS 180-4) and the unique key. */
 #include "core.h"
 
-static const uint32_t sha256_k[64] = {
+#include <stdatomic.h>
+
+NQ_PRIVATE const uint32_t nq_sha256_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -17,30 +19,57 @@ static uint32_t sha256_rotr(uint32_t x, unsigned n)
     return x >> n | x << (32 - n);
 }
 
-static void sha256_block(nq_sha256 *s, const uint8_t *p)
-{
-    uint32_t w[64], v[8];
+/* One round: instead of moving the eight words along, the caller names them in turn. */
+#define SHA256_ROUND(a, b, c, d, e, f, g, h, i)                                                              \
+    do {                                                                                                     \
+        const uint32_t t1 = (h) + (sha256_rotr(e, 6) ^ sha256_rotr(e, 11) ^ sha256_rotr(e, 25)) +            \
+                            ((g) ^ ((e) & ((f) ^ (g)))) + nq_sha256_k[i] + w[i];                             \
+        (d) += t1;                                                                                           \
+        (h) = t1 + (sha256_rotr(a, 2) ^ sha256_rotr(a, 13) ^ sha256_rotr(a, 22)) +                           \
+              (((a) & (b)) | ((c) & ((a) | (b))));                                                           \
+    } while (0)
 
-    for (size_t i = 0; i < 16; i++, p += 4)
-        w[i] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-    for (size_t i = 16; i < 64; i++) {
-        uint32_t s0 = sha256_rotr(w[i - 15], 7) ^ sha256_rotr(w[i - 15], 18) ^ w[i - 15] >> 3;
-        uint32_t s1 = sha256_rotr(w[i - 2], 17) ^ sha256_rotr(w[i - 2], 19) ^ w[i - 2] >> 10;
-        w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+void nq_sha256_portable(uint32_t state[8], const uint8_t *p, size_t n)
+{
+    for (; n > 0; n--) {
+        uint32_t w[64];
+        for (size_t i = 0; i < 16; i++, p += 4)
+            w[i] = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+        for (size_t i = 16; i < 64; i++) {
+            const uint32_t s0 = sha256_rotr(w[i - 15], 7) ^ sha256_rotr(w[i - 15], 18) ^ w[i - 15] >> 3;
+            const uint32_t s1 = sha256_rotr(w[i - 2], 17) ^ sha256_rotr(w[i - 2], 19) ^ w[i - 2] >> 10;
+            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+        }
+        uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+        uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
+        for (size_t i = 0; i < 64; i += 8) {
+            SHA256_ROUND(a, b, c, d, e, f, g, h, i);
+            SHA256_ROUND(h, a, b, c, d, e, f, g, i + 1);
+            SHA256_ROUND(g, h, a, b, c, d, e, f, i + 2);
+            SHA256_ROUND(f, g, h, a, b, c, d, e, i + 3);
+            SHA256_ROUND(e, f, g, h, a, b, c, d, i + 4);
+            SHA256_ROUND(d, e, f, g, h, a, b, c, i + 5);
+            SHA256_ROUND(c, d, e, f, g, h, a, b, i + 6);
+            SHA256_ROUND(b, c, d, e, f, g, h, a, i + 7);
+        }
+        const uint32_t sums[8] = {a, b, c, d, e, f, g, h};
+        for (size_t i = 0; i < 8; i++)
+            state[i] += sums[i];
     }
-    memcpy(v, s->h, sizeof(v));
-    for (size_t i = 0; i < 64; i++) {
-        uint32_t s1 = sha256_rotr(v[4], 6) ^ sha256_rotr(v[4], 11) ^ sha256_rotr(v[4], 25);
-        uint32_t choose = (v[4] & v[5]) ^ (~v[4] & v[6]);
-        uint32_t t1 = v[7] + s1 + choose + sha256_k[i] + w[i];
-        uint32_t s0 = sha256_rotr(v[0], 2) ^ sha256_rotr(v[0], 13) ^ sha256_rotr(v[0], 22);
-        uint32_t majority = (v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]);
-        memmove(v + 1, v, 7 * sizeof(v[0]));
-        v[4] += t1;
-        v[0] = t1 + s0 + majority;
+}
+
+/* What the CPU can do is asked once: on a virtual machine the question costs more than hashing a small task.
+ */
+static nq_sha256_blocks *sha256_chosen(void)
+{
+    static _Atomic(nq_sha256_blocks *) chosen;
+    nq_sha256_blocks *blocks = atomic_load_explicit(&chosen, memory_order_relaxed);
+    if (!blocks) {
+        blocks = nq_sha256_cpu();
+        blocks = blocks ? blocks : nq_sha256_portable;
+        atomic_store_explicit(&chosen, blocks, memory_order_relaxed);
     }
-    for (size_t i = 0; i < 8; i++)
-        s->h[i] += v[i];
+    return blocks;
 }
 
 void nq_sha256_init(nq_sha256 *s)
@@ -66,10 +95,14 @@ void nq_sha256_add(nq_sha256 *s, const void *data, size_t n)
         n -= take;
         if (held + take < 64)
             return;
-        sha256_block(s, s->block);
+        sha256_chosen()(s->h, s->block, 1);
     }
-    for (; n >= 64; p += 64, n -= 64)
-        sha256_block(s, p);
+    if (n >= 64) {
+        const size_t whole = n / 64;
+        sha256_chosen()(s->h, p, whole);
+        p += 64 * whole;
+        n %= 64;
+    }
     if (n > 0)
         memcpy(s->block, p, n);
 }
