@@ -16,15 +16,14 @@
     "t.crashes AS crashes, t.max_retries AS max_retries, t.generation AS generation, "                       \
     "t.timeout_ms AS timeout_ms, {us:t.created_at} AS created, {us:t.run_at} AS due, "
 #define ADMIN_LIVE                                                                                           \
-    "{bytes:p.name} AS worker, {us:t.claimed_at} AS claimed, 0 AS ended, CASE WHEN x.task_id IS NULL THEN "  \
-    "0 "                                                                                                     \
-    "ELSE 1 END AS cancelling, g.done AS done, g.total AS total, {bytes:g.note} AS note, {us:g.told_at} AS " \
-    "told "                                                                                                  \
+    "{bytes:p.name} AS worker, CASE t.state WHEN 1 THEN {us:t.claimed_at} ELSE 0 END AS claimed, "           \
+    "0 AS ended, CASE WHEN x.task_id IS NULL THEN 0 ELSE 1 END AS cancelling, "                              \
+    "g.done AS done, g.total AS total, {bytes:g.note} AS note, {us:g.told_at} AS told "                      \
     "FROM {tasks} t LEFT JOIN {workers} p ON p.id = (t.lease >> 36) AND t.state = 1 "                        \
     "LEFT JOIN {cancels} x ON x.task_id = t.id AND x.lease = t.lease AND t.state = 1 "                       \
     "LEFT JOIN {progress} g ON g.task_id = t.id AND g.lease = t.lease AND t.state = 1 "
 #define ADMIN_ENDED                                                                                          \
-    "NULL AS worker, NULL AS claimed, {us:t.finished_at} AS ended, 0 AS cancelling, 0 AS done, 0 AS total, " \
+    "NULL AS worker, 0 AS claimed, {us:t.finished_at} AS ended, 0 AS cancelling, 0 AS done, 0 AS total, "    \
     "NULL AS note, 0 AS told FROM {finished} t "
 #define ADMIN_CUT "SUBSTR({bytes:t.payload}, 1, " ADMIN_PREVIEW ")"
 

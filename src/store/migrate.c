@@ -103,14 +103,37 @@ static int migrate_steps(nq_conn *c, int64_t version, nq_err *err)
     return NQ_OK;
 }
 
+static int migrate_yes(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)cols;
+    (void)ncols;
+    *(bool *)arg = true;
+    return 0;
+}
+
+/* A table that was emptied, or a history that was copied from elsewhere: a task would end under an id that
+ * has a record. */
+static int migrate_ids(nq_conn *c, nq_err *err)
+{
+    const char *const *one = c->store->driver->ids_behind;
+    bool behind = false;
+    int rc = nq_sql(c, *one, NULL, 0, migrate_yes, &behind, NULL, err);
+    while (behind && !rc && *++one)
+        rc = nq_sql(c, *one, NULL, 0, NULL, NULL, NULL, err);
+    c->broken = c->broken || (rc && behind); /* a transaction may be open */
+    return rc;
+}
+
 /* Another process may have been faster: the version is read again, under the lock. */
 static int migrate_behind(nq_conn *c, nq_err *err)
 {
     int64_t version = 0;
-    const int rc = migrate_version(c, &version, err);
+    int rc = migrate_version(c, &version, err);
     if (rc)
         return rc;
-    return version > NQ_SCHEMA_VERSION ? migrate_newer(c, version, err) : migrate_steps(c, version, err);
+    if (version > NQ_SCHEMA_VERSION)
+        return migrate_newer(c, version, err);
+    return (rc = migrate_steps(c, version, err)) ? rc : migrate_ids(c, err);
 }
 
 /* Run fn under the lock of migrations; where the database can take back a change of tables, as a whole. */
@@ -140,7 +163,9 @@ static int migrate_run(nq_conn *c, void *arg, nq_err *err)
     int64_t version = 0;
     const int rc = migrate_version(c, &version, err);
     (void)arg;
-    return rc || version == NQ_SCHEMA_VERSION ? rc : migrate_locked(c, migrate_behind, err);
+    if (rc || version == NQ_SCHEMA_VERSION)
+        return rc ? rc : migrate_ids(c, err);
+    return migrate_locked(c, migrate_behind, err);
 }
 
 NQ_PRIVATE int nq_store_migrate(nq_store *s, nq_err *err)

@@ -195,8 +195,8 @@ static int tasks_release(nq_conn *c, struct tasks_batch *b, nq_err *err)
         if (b->all[i]->kind == NQ_OUT_RELEASE && b->all[i]->result == NQ_OK)
             b->some[n++] = b->all[i];
     }
-    return tasks_in(c, "UPDATE {tasks} {by_id} SET state = 0, lease = 0, claimed_at = NULL WHERE id IN ",
-                    " AND state = 1", b->some, n, NULL, 0, NULL, NULL, err);
+    return tasks_in(c, "UPDATE {tasks} {by_id} SET state = 0, lease = 0 WHERE id IN ", " AND state = 1",
+                    b->some, n, NULL, 0, NULL, NULL, err);
 }
 
 /* The end of a long error says most; NULL keeps the one before. */
@@ -215,7 +215,8 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
                            nq_int(dead), nq_int(dead && o->crashed), tasks_error(o), id};
     static const char insert[] =
         "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, attempts, crashes, error, finished_at) "
-        "SELECT " NQ_MOVED_COLUMNS ", ?, attempts + ?, crashes + ?, COALESCE(?, error), {now} "
+        "SELECT " NQ_MOVED_COLUMNS ", ?, {least}(attempts + ?, " NQ_MAX_ATTEMPTS
+        "), {least}(crashes + ?, " NQ_MAX_ATTEMPTS "), COALESCE(?, error), {now} "
         "FROM {tasks} WHERE id = ?";
     int code = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
     if (code == NQ_EDUPLICATE && !(code = nq_replace_record(c, o->id, err)))
@@ -234,8 +235,9 @@ static int tasks_again(nq_conn *c, nq_outcome *o, nq_err *err)
     const nq_val args[] = {nq_int(failed), nq_int(failed && o->crashed), failed ? tasks_error(o) : nq_null(),
                            nq_int(delay), nq_int(o->id)};
     return nq_sql(c,
-                  "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL, attempts = attempts + ?, "
-                  "crashes = crashes + ?, error = COALESCE(?, error), run_at = {after} WHERE id = ?",
+                  "UPDATE {tasks} SET state = 0, lease = 0, attempts = {least}(attempts + ?, " NQ_MAX_ATTEMPTS
+                  "), crashes = {least}(crashes + ?, " NQ_MAX_ATTEMPTS
+                  "), error = COALESCE(?, error), run_at = {after} WHERE id = ?",
                   args, 5, NULL, NULL, NULL, err);
 }
 

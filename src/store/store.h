@@ -16,7 +16,7 @@
  *   mysql/, sqlite/             nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
-#define NQ_SCHEMA_VERSION 3 /* of the last of the steps in src/store/.../steps */
+#define NQ_SCHEMA_VERSION 4 /* of the last of the steps in src/store/.../steps */
 
 /* The tables that there are, by the names of their tokens, which are those of the tables without the prefix;
  * and those that former versions had. {schema} is dropped before all others. */
@@ -29,6 +29,10 @@
     X(cancels)                                                                                               \
     X(progress)
 #define NQ_TABLES_BEFORE(X) X(processors)
+
+/* What the checks of the tables allow at most; as text for statements, which saturate there. */
+#define NQ_MAX_GENERATION "2000000000"
+#define NQ_MAX_ATTEMPTS   "30000"
 
 typedef struct nq_store nq_store;
 typedef struct nq_conn nq_conn;
@@ -375,6 +379,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {bytes:COLUMN}  a column as bytes, whatever its writer made of it; LENGTH and SUBSTR count them
  *   {size:COLUMN}   the number of its bytes
  *   {exact:COLUMN}  a text to compare: the server pads with spaces, so that "mail " would be "mail"
+ *   {least}      the function that answers the smaller of two
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
  *   {by_id} {by_key} {claim}  after a table: the index to use
@@ -468,9 +473,12 @@ struct nq_driver {
     const char *scheme; /* "mysql", "sqlite" */
     enum nq_tx_kind tx_kind;
     /* SQL fragments for sql.c; %s in us_of is the column */
-    const char *now, *after, *at, *us_of;
-    const nq_statement *steps;        /* src/store/<scheme>/steps, in order; the last one has no sql */
-    bool ddl_in_tx;                   /* a change of tables can be taken back */
+    const char *now, *after, *at, *us_of, *least;
+    const nq_statement *steps; /* src/store/<scheme>/steps, in order; the last one has no sql */
+    bool ddl_in_tx;            /* a change of tables can be taken back */
+    /* Have new ids come after those of {finished}: a question, whether there is something to do, and after a
+     * row of it the statements; ends at NULL. */
+    const char *const *ids_behind;
     bool (*option)(const char *name); /* is this a URL option of the driver's? */
 
     /* Read the URL's options into s->data; no connection yet. close frees s->data. */

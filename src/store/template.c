@@ -137,6 +137,8 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
         nq_buf_str(out, s->driver->after);
     else if (sql_is(token, n, "at"))
         nq_buf_str(out, s->driver->at);
+    else if (sql_is(token, n, "least"))
+        nq_buf_str(out, s->driver->least);
     else if (sql_is(token, n, "same_key"))
         sql_same_key(server, out);
     else if (n > 8 && memcmp(token, "at_most:", 8) == 0)

@@ -26,7 +26,7 @@ static void store_snapshot(const nth_run *run, char *out, size_t size)
 {
     static const char *const parts[] = {
         "SELECT 'task', type, payload, queue, state, priority, attempts, crashes, max_retries, timeout_ms, "
-        "lease <> 0, claimed_at IS NOT NULL, unique_key IS NULL, LENGTH(error), SUBSTR(error, 1, 20) FROM "
+        "lease <> 0, unique_key IS NULL, LENGTH(error), SUBSTR(error, 1, 20) FROM "
         "%stasks ORDER BY type, payload, "
         "state",
         "SELECT 'ended', type, payload, queue, state, priority, attempts, crashes, max_retries, timeout_ms, "

@@ -128,7 +128,7 @@ START_TEST(defaults_are_the_same_alone_and_beside_others)
     nq_task_spec specs[] = {*NQ_TASK(.type = "t", NQ_BYTES("b")),
                             *NQ_TASK(.type = "t", NQ_BYTES("c"), .queue = "other", .priority = 5,
                                      .max_retries = NQ_ZERO, .timeout_us = NQ_SECONDS(7),
-                                     .run_at_us = NQ_SECONDS(1000000)),
+                                     .run_at_us = NQ_SECONDS(100000000)),
                             *NQ_TASK(.type = "t", NQ_BYTES("d"), .delay_us = NQ_HOURS(1))};
     nq_id ids[3];
     nq *q = t_open();
@@ -146,7 +146,7 @@ START_TEST(defaults_are_the_same_alone_and_beside_others)
                 {ids[0], "default", 0, 10, NQ_SECONDS(60), now},
                 {delayed, "default", 0, 10, NQ_SECONDS(60), now + NQ_HOURS(1)},
                 {ids[2], "default", 0, 10, NQ_SECONDS(60), now + NQ_HOURS(1)},
-                {ids[1], "other", 5, 0, NQ_SECONDS(7), NQ_SECONDS(1000000)}};
+                {ids[1], "other", 5, 0, NQ_SECONDS(7), NQ_SECONDS(100000000)}};
     for (size_t i = 0; i < 5; i++) {
         t_task t;
         T_OK(t_get(q, want[i].id, &t));

@@ -115,7 +115,9 @@ START_TEST(delay_and_run_at_are_on_the_databases_clock)
     for (size_t i = 0; i < sizeof when / sizeof *when; i++) {
         nq_id id = T_ADD(q, .type = "at", .run_at_us = when[i], .unique = NQ_UNIQUE_NONE);
         ck_assert_int_eq(t_get(q, id, &t), NQ_OK);
-        ck_assert_int_eq(t.info.run_at_us, when[i]);
+        /* A SQLite table takes no time before that, which is one in seconds or milliseconds. */
+        ck_assert_int_eq(t.info.run_at_us,
+                         T_SQLITE && when[i] < NQ_SECONDS(10000000) ? NQ_SECONDS(10000000) : when[i]);
         t_task_free(&t);
     }
     nq_id far = T_ADD(q, .type = "far", .delay_us = NQ_MAX_DURATION);

@@ -181,6 +181,25 @@ static const char *const plainsql_nonsense[] = {
     "(type, payload, queue) VALUES ('t', 'p', NULL)",
     "(type, payload, run_at) VALUES ('t', 'p', 'tomorrow')",
     "(type, payload, run_at) VALUES ('t', 'p', NULL)",
+    "(type, payload, lease) VALUES ('t', 'p', 18446744073709551615)",
+    "(type, payload, generation) VALUES ('t', 'p', 4294967295)",
+    "(type, payload, attempts) VALUES ('t', 'p', 65535)",
+    "(type, payload, crashes) VALUES ('t', 'p', 65535)",
+    "(type, payload, claimed_at) VALUES ('t', 'p', NULL)",
+    "(type, payload, run_at) VALUES ('t', 'p', -1)",
+    "(type, payload, created_at) VALUES ('t', 'p', -1)",
+};
+
+/* SQLite has no types of columns that would refuse these. */
+static const char *const plainsql_nonsense_sqlite[] = {
+    "(type, payload, run_at) VALUES ('t', 'p', 1800000000)",    /* seconds */
+    "(type, payload, run_at) VALUES ('t', 'p', 1800000000000)", /* milliseconds */
+    "(type, payload, run_at) VALUES ('t', 'p', 9e18)",
+    "(type, payload, queue) VALUES ('t', 'p', 'mail' || char(0))",
+    "(type, payload, generation) VALUES ('t', 'p', 'x')",
+    "(type, payload, lease) VALUES ('t', 'p', -1)",
+    "(id, type, payload) VALUES (9223372036854775807, 't', 'p')",
+    "(id, type, payload) VALUES (-1, 't', 'p')",
 };
 
 START_TEST(nonsense_is_refused)
@@ -188,6 +207,45 @@ START_TEST(nonsense_is_refused)
     int rc = t_try(t_side(), "INSERT INTO nanoq_tasks %s", plainsql_nonsense[_i]);
     ck_assert_msg(rc != 0, "accepted: %s", plainsql_nonsense[_i]);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+}
+END_TEST
+
+START_TEST(nonsense_that_only_sqlite_could_take_is_refused)
+{
+    int rc = t_try(t_side(), "INSERT INTO nanoq_tasks %s", plainsql_nonsense_sqlite[_i]);
+    ck_assert_msg(rc != 0, "accepted: %s", plainsql_nonsense_sqlite[_i]);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+}
+END_TEST
+
+/* Grants by column: docs/schema.md. */
+START_TEST(a_producer_with_grants_by_column_gives_no_others)
+{
+    char user[100], path[300];
+    snprintf(user, sizeof user, "'p%d'@'127.0.0.1'", (int)getpid());
+    t_run(t_side(), "CREATE USER %s", user);
+    t_run(t_side(),
+          "GRANT INSERT (type, payload, queue, priority, run_at, max_retries, timeout_ms, unique_key) ON "
+          "nanoq_tasks TO %s",
+          user);
+    snprintf(path, sizeof path, "mariadb -h 127.0.0.1 -P %u -u p%d %s >/dev/null 2>&1 -e", t_server_port(),
+             (int)getpid(), t_name);
+    const struct {
+        const char *columns, *values;
+        bool good;
+    } all[] = {{"type, payload", "'t', 'a'", true},
+               {"type, payload, queue, run_at, unique_key", "'t', 'b', 'q', UTC_TIMESTAMP(6), NULL", true},
+               {"id, type, payload", "18446744073709551614, 't', 'c'", false},
+               {"type, payload, state, lease", "'t', 'd', 1, 1", false},
+               {"type, payload, generation", "'t', 'e', 5", false}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char command[1200];
+        snprintf(command, sizeof command, "%s \"INSERT INTO nanoq_tasks (%s) VALUES (%s)\"", path,
+                 all[i].columns, all[i].values);
+        ck_assert_msg((system(command) == 0) == all[i].good, "%s", all[i].columns);
+    }
+    t_run(t_side(), "DROP USER %s", user);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 2);
 }
 END_TEST
 
@@ -221,6 +279,11 @@ Suite *suite_plainsql(void)
     tcase_add_test(c, a_transaction_of_plain_sql_rolls_back);
     tcase_add_loop_test(c, nonsense_is_refused, 0,
                         (int)(sizeof plainsql_nonsense / sizeof *plainsql_nonsense));
+    if (T_SQLITE)
+        tcase_add_loop_test(c, nonsense_that_only_sqlite_could_take_is_refused, 0,
+                            (int)(sizeof plainsql_nonsense_sqlite / sizeof *plainsql_nonsense_sqlite));
+    if (T_MYSQL)
+        tcase_add_test(c, a_producer_with_grants_by_column_gives_no_others);
     if (T_MYSQL)
         tcase_add_test(c, the_session_time_zone_does_not_matter);
     return s;

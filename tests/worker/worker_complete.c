@@ -173,7 +173,7 @@ START_TEST(a_lost_lease_leaves_no_effects)
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM business"), 0);
     ck_assert_int_eq(t_state(q, id), NQ_STATE_RUNNING);
     /* The thief gives it back. */
-    t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0, claimed_at = NULL");
+    t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0");
     T_WAIT(t_state(q, id) == -1, 20);
     T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.done == 1), 20);
     p_stop(&t);

@@ -205,7 +205,8 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     int rc;
     nq_buf_fmt(&b,
                "UPDATE %s FORCE INDEX (PRIMARY) SET "
-               "state=1,generation=generation+1,claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
+               "state=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
+               "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
                nq_mysql_data_of(c->base.store)->tasks, a->lease);
     nq_mysql_where_ids(&b, batch->ids, batch->n);
     nq_buf_str(&b, c->galera ? ") AND state=0;COMMIT" : ");COMMIT");
@@ -422,7 +423,8 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
     nq_err why = {0};
     nq_buf_fmt(&b,
                "SET STATEMENT innodb_lock_wait_timeout=0 FOR UPDATE %s FORCE INDEX (PRIMARY) SET state=1,"
-               "generation=generation+1,claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE id=%" PRIu64
+               "generation=LEAST(generation+1," NQ_MAX_GENERATION
+               "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE id=%" PRIu64
                " AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND queue=",
                tasks, a->lease, id);
     nq_mysql_hex(&b, "_ascii", a->queue, strlen(a->queue));

@@ -96,7 +96,7 @@ static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
     int code = NQ_OK;
     if (d->doubt)
         code = nq_sql(&c->base,
-                      "UPDATE {tasks} SET state = 0, lease = 0, claimed_at = NULL"
+                      "UPDATE {tasks} SET state = 0, lease = 0"
                       " WHERE queue = ? AND state = 1 AND lease = ?",
                       args, 2, NULL, NULL, NULL, err);
     if (!code)
@@ -164,7 +164,8 @@ static const char sqlite_due_head[] =
 static const char sqlite_due_tail[] = " ORDER BY run_at, id LIMIT ?";
 
 #define NQ_SQLITE_MARK_SQL                                                                                   \
-    "UPDATE {tasks} SET state = 1, lease = ?, generation = generation + 1, claimed_at = ? WHERE "
+    "UPDATE {tasks} SET state = 1, lease = ?, generation = MIN(generation + 1, " NQ_MAX_GENERATION           \
+    "), claimed_at = ? WHERE "
 
 /* Get the due query: from its own place, or with a type filter from the cache (to be given back). */
 static int sqlite_due_get(nq_sqlite_conn *c, const nq_claim_args *args, sqlite3_stmt **out, nq_err *err)
@@ -368,15 +369,25 @@ static void sqlite_migrate_unlock(nq_conn *conn)
     (void)conn;
 }
 
+/* Ids that nobody but a vandal gives are left out. */
+static const char *const sqlite_ids_behind[] = {
+    "SELECT 1 FROM {finished} f, sqlite_sequence s WHERE s.name = '{prefix}tasks' AND f.id > s.seq "
+    "AND f.id <= 4611686018427387903 LIMIT 1",
+    "UPDATE sqlite_sequence SET seq = (SELECT MAX(id) FROM {finished} WHERE id <= 4611686018427387903) "
+    "WHERE name = '{prefix}tasks'",
+    NULL};
+
 NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .scheme = "sqlite",
     .tx_kind = NQ_TX_SQLITE,
     .now = "nanoq_now()",
+    .least = "MIN",
     .after = "(nanoq_now() + ?)",
     .at = "?",
     .us_of = "%s",
     .steps = nq_steps_sqlite,
     .ddl_in_tx = true,
+    .ids_behind = sqlite_ids_behind,
     .option = sqlite_option,
     .open = nq_sqlite_open,
     .close = nq_sqlite_close,

@@ -92,6 +92,12 @@ static int sqlite_enqueue_run(sqlite_enqueue_job *job, enum sqlite_enqueue_step 
     return nq_sqlite_caller_failed(job->store, res, err);
 }
 
+/* An earlier time is refused by the table: plain SQL has been seen to give seconds. For us it is as due. */
+static int64_t sqlite_enqueue_at(int64_t us)
+{
+    return us < NQ_SECONDS(10000000) ? NQ_SECONDS(10000000) : us;
+}
+
 static void sqlite_enqueue_values(const sqlite_enqueue_job *job, size_t i,
                                   nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS])
 {
@@ -100,7 +106,7 @@ static void sqlite_enqueue_values(const sqlite_enqueue_job *job, size_t i,
     row[1] = nq_text(t->type);
     row[2] = nq_blob(t->payload, t->payload_size);
     row[3] = nq_int(t->priority);
-    row[4] = nq_int(t->run_at_us ? t->run_at_us : job->now + t->delay_us);
+    row[4] = nq_int(t->run_at_us ? sqlite_enqueue_at(t->run_at_us) : job->now + t->delay_us);
     row[5] = nq_int(t->timeout_ms);
     row[6] = nq_int(t->max_retries);
     row[7] = nq_int(job->now);
