@@ -22,7 +22,7 @@ NQ_PRIVATE bool nq_row_refused(int code)
 
 NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id)
 {
-    if (s->driver->tx_kind == NQ_TX_MYSQL) /* unsigned there */
+    if (s->driver->unsigned_ids)
         nq_buf_u64(sql, (uint64_t)id);
     else
         nq_buf_fmt(sql, "%lld", (long long)id);

@@ -108,15 +108,9 @@ static int claimer_find_strange(nq_conn *conn, void *arg, nq_err *err)
     struct claimer_strange *s = arg;
     const nq_val queue = nq_text(s->queue);
     s->n = 0;
-    return nq_sql(
-        conn,
-        conn->store->driver->tx_kind == NQ_TX_MYSQL
-            ? "SELECT id FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND (priority < -100 OR "
-              "priority > 100) LIMIT 100"
-            : "SELECT id FROM {tasks} WHERE queue = ? AND state = 0 AND (typeof(priority) <> "
-              "'integer' OR priority NOT BETWEEN -100 AND 100 OR typeof(run_at) NOT IN ('integer', "
-              "'real')) LIMIT 100",
-        &queue, 1, claimer_strange_row, s, NULL, err);
+    return nq_sql(conn,
+                  "SELECT id FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND {strange} LIMIT 100",
+                  &queue, 1, claimer_strange_row, s, NULL, err);
 }
 
 /* Nothing would ever claim them, but they would look as if they were due. */

@@ -35,8 +35,8 @@ static int complete_keep(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, 
     const nq_val state = nq_int(nq_state_move(NQ_STATE_RUNNING, NQ_MOVE_COMPLETE));
     const nq_val told[] = {state, nq_int(nq_real_us()), nq_int(id), nq_int((int64_t)lease)};
     const nq_val asked[] = {state, told[2], told[3]};
-    return s->driver->tx_kind == NQ_TX_SQLITE ? complete_run(s, tx, COMPLETE_KEEP("{at}"), told, 4, err)
-                                              : complete_run(s, tx, COMPLETE_KEEP("{now}"), asked, 3, err);
+    return s->driver->hosts_clock ? complete_run(s, tx, COMPLETE_KEEP("{at}"), told, 4, err)
+                                  : complete_run(s, tx, COMPLETE_KEEP("{now}"), asked, 3, err);
 }
 
 NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, bool keep, nq_err *err)

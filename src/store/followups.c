@@ -122,7 +122,7 @@ static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
                   "SELECT f.id FROM {followups} f WHERE COALESCE(" FOLLOWUPS_STATE ", 0) = 0 "
                   "ORDER BY f.id LIMIT ?",
                   &limit, 1, followups_add, f, NULL, err);
-    if (code || f->n == 0 || c->store->driver->tx_kind != NQ_TX_MYSQL)
+    if (code || f->n == 0 || !c->store->driver->row_locks)
         return code;
     return followups_look_dirty(c, f, err);
 }

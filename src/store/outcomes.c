@@ -259,7 +259,7 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
 {
     struct tasks_batch *b = arg;
     int code;
-    b->wary = (b->wary || b->tried) && c->store->driver->tx_kind == NQ_TX_MYSQL;
+    b->wary = (b->wary || b->tried) && c->store->driver->row_locks;
     b->tried = true;
 #ifdef NQ_FAULT_NO_FENCE
     if ((code = tasks_forge(c, b, err)))

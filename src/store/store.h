@@ -368,10 +368,11 @@ NQ_PRIVATE int nq_pool_get(nq_store *s, nq_conn **out, nq_err *err);
 NQ_PRIVATE void nq_pool_put(nq_conn *c);
 
 /*
- * sql.c: expand a template into out. Tokens:
+ * template.c: expand a template into out. Tokens:
  *   {tasks} ...  the quoted names of NQ_TABLES
  *   {full:tasks} ...  the same with their database
  *   {prefix}     the bare prefix
+ * and the driver's fragments:
  *   {now}        the database's time, as stored
  *   {after}      that time plus a bound number of microseconds
  *   {at}         a bound number of microseconds since 1970, as stored
@@ -383,7 +384,8 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
  *   {by_id} {by_key} {claim}  after a table: the index to use
- *   {at_most:N}  at the end of a DELETE of N rows by their keys: sql.c says why
+ *   {at_most:N}  at the end of a DELETE of N rows by their keys: mysql/driver.c says why
+ *   {strange}    a task that waits has a priority or a time that no claim ever looks at
  *   {same_key}   a task t and a follow-up f have the same unique key
  */
 NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);
@@ -469,11 +471,20 @@ typedef struct nq_statement {
     const char *sql;    /* a template */
 } nq_statement;
 
+/* What a token of a template becomes; $ is what stands behind its colon. */
+typedef struct nq_fragment {
+    const char *token, *form;
+} nq_fragment;
+
 struct nq_driver {
     const char *scheme; /* "mysql", "sqlite" */
     enum nq_tx_kind tx_kind;
-    /* SQL fragments for sql.c; %s in us_of is the column */
-    const char *now, *after, *at, *us_of, *least;
+    const nq_fragment *fragments; /* ends at a NULL token */
+    char quote;                   /* around names */
+    bool full_names;              /* a table's name may have its database before it */
+    bool row_locks;    /* rows can be held, or not be committed yet, by others: to wait for, or to pass by */
+    bool unsigned_ids; /* an id beyond INT64_MAX is one */
+    bool hosts_clock;  /* the database's clock is this host's; a caller's connection has no other */
     const nq_statement *steps; /* src/store/<scheme>/steps, in order; the last one has no sql */
     bool ddl_in_tx;            /* a change of tables can be taken back */
     /* Have new ids come after those of {finished}: a question, whether there is something to do, and after a

@@ -92,7 +92,7 @@ NQ_PRIVATE int nq_store_orphans(nq_store *s, size_t limit, nq_claimed **out, siz
 {
     struct upkeep_orphans o = {.limit = limit};
     int code = nq_store_do(s, upkeep_find_orphans, &o, err);
-    if (!code && s->driver->tx_kind == NQ_TX_MYSQL)
+    if (!code && s->driver->unsigned_ids)
         code = upkeep_bury_beyond(s, &o, err);
     nq_buf_free(&o.queue);
     if (code) {

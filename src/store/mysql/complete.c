@@ -52,7 +52,7 @@ void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
         end = mysql_complete_run(d, i);
         nq_buf_fmt(b, ";DELETE FROM %s WHERE (", data->tasks);
         nq_mysql_where_ids(b, d->ids + i, end - i);
-        /* The LIMIT: as {at_most:N}, see sql.c. */
+        /* The LIMIT: as {at_most:N}, see driver.c. */
         nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1 LIMIT %zu%s", d->list[i]->lease, end - i,
                    data->returns ? " RETURNING id" : "");
     }

@@ -172,15 +172,37 @@ static const char *const mysql_db_ids_behind[] = {
     MYSQL_DB_LAST, "START TRANSACTION", "INSERT INTO {tasks} (id, type, payload, unique_key) " MYSQL_DB_LAST,
     "ROLLBACK", NULL};
 
+static const nq_fragment mysql_db_fragments[] = {
+    {"now", "UTC_TIMESTAMP(6)"},
+    {"after", "(UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)"},
+    /* of a string, '1970-01-01' + INTERVAL would be text */
+    {"at", "(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND)"},
+    {"us", "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', $)"},
+    {"bytes", "$"},
+    {"size", "LENGTH($)"},
+    {"exact", "CAST($ AS BINARY)"},
+    {"least", "LEAST"},
+    {"lock", "FOR UPDATE"},
+    {"lock_free", "FOR UPDATE SKIP LOCKED"},
+    {"by_id", "FORCE INDEX (PRIMARY)"},
+    {"by_key", "FORCE INDEX (unique_key)"},
+    {"claim", "FORCE INDEX (claim)"},
+    /* To the planner a scan of a small table is cheaper than several keys, and the scan waits for every row
+     * that somebody holds, though it is none of the N. With a LIMIT below the table's rows it keeps to the
+     * keys; a DELETE takes no {by_id}. */
+    {"at_most", "LIMIT $"},
+    {"same_key", "t.unique_key = f.unique_key"},
+    {"strange", "(priority < -100 OR priority > 100)"},
+    {NULL, NULL}};
+
 NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .scheme = "mysql",
     .tx_kind = NQ_TX_MYSQL,
-    .now = "UTC_TIMESTAMP(6)",
-    .least = "LEAST",
-    .after = "(UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)",
-    /* of a string, '1970-01-01' + INTERVAL would be text */
-    .at = "(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND)",
-    .us_of = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', %s)",
+    .fragments = mysql_db_fragments,
+    .quote = '`',
+    .full_names = true,
+    .row_locks = true,
+    .unsigned_ids = true,
     .steps = nq_steps_mysql,
     .ids_behind = mysql_db_ids_behind,
     .option = nq_mysql_option,

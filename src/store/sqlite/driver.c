@@ -377,14 +377,38 @@ static const char *const sqlite_ids_behind[] = {
     "WHERE name = '{prefix}tasks'",
     NULL};
 
+/* A unique key of table x, as the expression of the indexes. */
+#define SQLITE_KEY(x)                                                                                        \
+    "CASE typeof(" x ".unique_key) WHEN 'integer' THEN CAST(" x ".payload AS BLOB) "                         \
+    "ELSE CAST(" x ".unique_key AS BLOB) END"
+
+static const nq_fragment sqlite_fragments[] = {
+    {"now", "nanoq_now()"},
+    {"after", "(nanoq_now() + ?)"},
+    {"at", "?"},
+    {"us", "$"},
+    {"bytes", "CAST($ AS BLOB)"}, /* text is measured and cut in characters otherwise */
+    /* which is known of bytes without reading them */
+    {"size", "CASE typeof($) WHEN 'blob' THEN length($) ELSE length(CAST($ AS BLOB)) END"},
+    {"exact", "$"},
+    {"least", "MIN"},
+    {"lock", ""},
+    {"lock_free", ""},
+    {"by_id", ""},
+    {"by_key", ""},
+    {"claim", ""},
+    {"at_most", ""},
+    {"same_key", "t.unique_key IS NOT NULL AND t.type = f.type AND " SQLITE_KEY("t") " = " SQLITE_KEY("f")},
+    {"strange", "(typeof(priority) <> 'integer' OR priority NOT BETWEEN -100 AND 100 "
+                "OR typeof(run_at) NOT IN ('integer', 'real'))"},
+    {NULL, NULL}};
+
 NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .scheme = "sqlite",
     .tx_kind = NQ_TX_SQLITE,
-    .now = "nanoq_now()",
-    .least = "MIN",
-    .after = "(nanoq_now() + ?)",
-    .at = "?",
-    .us_of = "%s",
+    .fragments = sqlite_fragments,
+    .quote = '"',
+    .hosts_clock = true,
     .steps = nq_steps_sqlite,
     .ddl_in_tx = true,
     .ids_behind = sqlite_ids_behind,
