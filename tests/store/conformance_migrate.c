@@ -230,6 +230,9 @@ START_TEST(an_older_version_becomes_the_present_one_and_nothing_is_lost)
     T_OK(nq_migrate(q, &t_last));
     char *after = migrate_all_rows("workers");
     ck_assert_str_eq(before, after);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1 AND claimed_at > %s",
+                           T_MYSQL ? "'2001-01-01'" : "1000000000000000"),
+                     2);
     free(before);
     free(after);
     migrate_rows_work(q);

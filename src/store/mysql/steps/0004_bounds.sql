@@ -34,15 +34,21 @@ DELETE FROM {followups} WHERE LENGTH(queue) = 0 OR queue REGEXP '[^A-Za-z0-9_.:/
 
 SET /*M!100600 check_constraint_checks = 1, */ @nanoq = 0;
 
--- claimed_at NULL grew by 8 bytes with each claim: a third of the drain. No check can name an AUTO_INCREMENT
--- column: who may give ids is a matter of privileges. 1826, 3822: there is a constraint of that name; 1054, 3959:
--- it names the column that is to go.
--- done-before: 1826 3822 1054 3959
-ALTER TABLE {tasks} DROP COLUMN claimed_at,
-  ADD COLUMN claimed_at DATETIME(6) NOT NULL DEFAULT '1970-01-01 00:00:00' AFTER created_at,
+-- claimed_at NULL grew by 8 bytes with each claim: a third of the drain. The times of tasks that run are carried over.
+-- No check can name an AUTO_INCREMENT column: who may give ids is a matter of privileges. 1826, 3822: there is a
+-- constraint of that name; 1060: a column; 1054: claimed_4 is claimed_at by now.
+-- done-before: 1826 3822 1060
+ALTER TABLE {tasks} ADD COLUMN claimed_4 DATETIME(6) NOT NULL DEFAULT '1970-01-01 00:00:00' AFTER created_at,
   ADD CONSTRAINT `{prefix}tasks_ranges` CHECK (lease <= 9223372036854775807 AND generation <= 2000000000
-  AND attempts <= 30000 AND crashes <= 30000 AND run_at >= '1970-01-01' AND created_at >= '1970-01-01'
-  AND claimed_at >= '1970-01-01');
+  AND attempts <= 30000 AND crashes <= 30000 AND run_at >= '1970-01-01' AND created_at >= '1970-01-01');
+
+-- done-before: 1054
+UPDATE {tasks} SET claimed_4 = claimed_at WHERE state = 1 AND claimed_at >= '1970-01-01';
+
+-- done-before: 1054 1826 3822
+ALTER TABLE {tasks} DROP COLUMN claimed_at,
+  CHANGE COLUMN claimed_4 claimed_at DATETIME(6) NOT NULL DEFAULT '1970-01-01 00:00:00' AFTER created_at,
+  ADD CONSTRAINT `{prefix}tasks_claimed` CHECK (claimed_at >= '1970-01-01');
 
 -- done-before: 1826 3822
 ALTER TABLE {followups} ADD CONSTRAINT `{prefix}followups_ranges` CHECK (max_retries <= 1000
