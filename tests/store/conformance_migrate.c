@@ -539,7 +539,7 @@ END_TEST
 Suite *suite_migrate(void)
 {
     Suite *s = suite_create("migrate");
-    TCase *c = t_case_empty(s, "migrate", 60);
+    TCase *c = t_case_empty(s, "migrate", 120);
     tcase_add_test(c, without_tables_every_call_says_so);
     tcase_add_test(c, migrating_again_changes_nothing);
     tcase_add_test(c, several_processes_at_once_all_succeed);
