@@ -8,13 +8,27 @@
 
 /* ---- Rows ---- */
 
-/* The columns of nq_info, in the order of admin_info_row; a live task's worker comes from the join. */
+/* The columns of nq_info: those that every task shows, the payload and the state; then, of a live one from
+ * the joins and of an ended one, what they have besides. Their places are ADMIN_AT_... */
 #define ADMIN_COMMON(payload)                                                                                \
-    "t.id AS id, t.state AS state, {bytes:t.queue} AS queue, {bytes:t.type} AS type, " payload               \
-    " AS payload, LENGTH({bytes:t.payload}) AS size, {bytes:t.error} AS error, t.priority AS priority, "     \
-    "t.attempts AS attempts, "                                                                               \
-    "t.crashes AS crashes, t.max_retries AS max_retries, t.generation AS generation, "                       \
-    "t.timeout_ms AS timeout_ms, {us:t.created_at} AS created, {us:t.run_at} AS due, "
+    "t.state AS state, " payload                                                                             \
+    " AS payload, LENGTH({bytes:t.payload}) AS size" NQ_COLUMNS(ADMIN_COLUMN) ", "
+#define ADMIN_COLUMN(column, kind, ...) NQ_IF_READ_##kind(", " NQ_SQL_##kind(column) " AS " #column)
+#define ADMIN_AT(column, kind, ...)     NQ_IF_READ_##kind(ADMIN_AT_##column, )
+enum admin_at {
+    ADMIN_AT_STATE,
+    ADMIN_AT_PAYLOAD,
+    ADMIN_AT_SIZE,
+    NQ_COLUMNS(ADMIN_AT) /* and of the joins: */
+    ADMIN_AT_WORKER,
+    ADMIN_AT_CLAIMED,
+    ADMIN_AT_ENDED,
+    ADMIN_AT_CANCELLING,
+    ADMIN_AT_DONE,
+    ADMIN_AT_TOTAL,
+    ADMIN_AT_NOTE,
+    ADMIN_AT_TOLD
+};
 #define ADMIN_LIVE                                                                                           \
     "{bytes:p.name} AS worker, CASE t.state WHEN 1 THEN {us:t.claimed_at} ELSE 0 END AS claimed, "           \
     "0 AS ended, CASE WHEN x.task_id IS NULL THEN 0 ELSE 1 END AS cancelling, "                              \
@@ -48,39 +62,42 @@ static const char *admin_text(char **at, const nq_val *v)
     return start;
 }
 
+#define ADMIN_ID(v)                   (v).i
+#define ADMIN_INT(v)                  (int)(v).i
+#define ADMIN_COUNT(v)                (unsigned)(v).i
+#define ADMIN_ATTEMPTS(v)             (unsigned)(v).i
+#define ADMIN_MS(v)                   nq_us_of_ms((v).i)
+#define ADMIN_TIME(v)                 (v).i
+#define ADMIN_NAME(v)                 admin_text(&at, &(v))
+#define ADMIN_TEXT(v)                 admin_text(&at, &(v))
+#define ADMIN_SIZE(column, kind, ...) NQ_IF_BYTES_##kind(+cols[ADMIN_AT_##column].n + 1)
+#define ADMIN_SET(column, kind, goes, unsaid, of_task, field)                                                \
+    NQ_IF_READ_##kind(info.field = ADMIN_##kind(cols[ADMIN_AT_##column]);)
+
 static int admin_info_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct admin_show *show = arg;
-    char *text = malloc(cols[2].n + cols[3].n + cols[4].n + cols[6].n + cols[15].n + cols[21].n + 6);
+    const nq_val *payload = &cols[ADMIN_AT_PAYLOAD], *size = &cols[ADMIN_AT_SIZE];
+    char *text =
+        malloc(payload->n + cols[ADMIN_AT_WORKER].n + cols[ADMIN_AT_NOTE].n + 3 NQ_COLUMNS(ADMIN_SIZE));
     char *at = text;
     (void)ncols;
     if (!text)
         return NQ_ENOMEM;
-    const nq_info info = {
-        .id = cols[0].i,
-        .state = (int)cols[1].i,
-        .queue = admin_text(&at, &cols[2]),
-        .type = admin_text(&at, &cols[3]),
-        .payload = admin_text(&at, &cols[4]),
-        .payload_size = show->whole || cols[5].i < (int64_t)cols[4].n ? cols[4].n : (size_t)cols[5].i,
-        .error = admin_text(&at, &cols[6]),
-        .worker = admin_text(&at, &cols[15]),
-        .priority = (int)cols[7].i,
-        .attempts = (unsigned)cols[8].i,
-        .crashes = (unsigned)cols[9].i,
-        .max_retries = (unsigned)cols[10].i,
-        .generation = (unsigned)cols[11].i,
-        .timeout_us = nq_us_of_ms(cols[12].i),
-        .created_at_us = cols[13].i,
-        .run_at_us = cols[14].i,
-        .claimed_at_us = cols[16].i,
-        .finished_at_us = cols[17].i,
-        .cancelling = cols[18].i != 0,
-        .progress_done = cols[19].i,
-        .progress_total = cols[20].i,
-        .progress_note = admin_text(&at, &cols[21]),
-        .progress_at_us = cols[22].i,
+    nq_info info = {
+        .state = (int)cols[ADMIN_AT_STATE].i,
+        .payload = admin_text(&at, payload),
+        .payload_size = show->whole || size->i < (int64_t)payload->n ? payload->n : (size_t)size->i,
+        .worker = admin_text(&at, &cols[ADMIN_AT_WORKER]),
+        .claimed_at_us = cols[ADMIN_AT_CLAIMED].i,
+        .finished_at_us = cols[ADMIN_AT_ENDED].i,
+        .cancelling = cols[ADMIN_AT_CANCELLING].i != 0,
+        .progress_done = cols[ADMIN_AT_DONE].i,
+        .progress_total = cols[ADMIN_AT_TOTAL].i,
+        .progress_note = admin_text(&at, &cols[ADMIN_AT_NOTE]),
+        .progress_at_us = cols[ADMIN_AT_TOLD].i,
     };
+    NQ_COLUMNS(ADMIN_SET)
     show->last = info.id;
     show->shown++;
     show->stopped = show->fn(&info, show->udata) != 0;

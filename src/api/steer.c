@@ -38,17 +38,14 @@ static int move_by_id(nq_conn *c, const char *sql, nq_id id, nq_err *err)
     return nq_sql(c, sql, &arg, 1, NULL, NULL, NULL, err);
 }
 
-#define MOVE_COLUMNS                                                                                         \
-    "id, queue, priority, generation, max_retries, timeout_ms, created_at, type, payload, unique_key, error"
-
 static int move_retry(nq_conn *c, const struct move_task *m, nq_err *err)
 {
     int code;
     if (m->state == NQ_STATE_WAITING)
         return move_by_id(c, "UPDATE {tasks} SET run_at = {now} WHERE id = ? AND run_at > {now}", m->id, err);
     code = move_by_id(c,
-                      "INSERT INTO {tasks} (" MOVE_COLUMNS ", run_at) SELECT " MOVE_COLUMNS
-                      ", {now} FROM {finished} WHERE id = ?",
+                      "INSERT INTO {tasks} (" NQ_MOVED_COLUMNS "error, run_at) SELECT " NQ_MOVED_COLUMNS
+                      "error, {now} FROM {finished} WHERE id = ?",
                       m->id, err);
     if (code == NQ_EDUPLICATE)
         return nq_err_set(err, code, "a live task has the unique key of task %lld", (long long)m->id);
@@ -71,11 +68,11 @@ static int move_cancel(nq_conn *c, struct move_task *m, nq_err *err)
     if (m->state == NQ_STATE_RUNNING)
         return move_ask(c, m, err);
     const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_WAITING, NQ_MOVE_CANCEL)), nq_int(m->id)};
-    int code =
-        nq_sql(c,
-               "REPLACE INTO {finished} (" MOVE_COLUMNS ", run_at, state, attempts, crashes, finished_at) "
-               "SELECT " MOVE_COLUMNS ", run_at, ?, attempts, crashes, {now} FROM {tasks} WHERE id = ?",
-               args, 2, NULL, NULL, NULL, err);
+    int code = nq_sql(
+        c,
+        "REPLACE INTO {finished} (" NQ_MOVED_COLUMNS "error, run_at, state, attempts, crashes, finished_at) "
+        "SELECT " NQ_MOVED_COLUMNS "error, run_at, ?, attempts, crashes, {now} FROM {tasks} WHERE id = ?",
+        args, 2, NULL, NULL, NULL, err);
     return code ? code : move_by_id(c, "DELETE FROM {tasks} WHERE id = ?", m->id, err);
 }
 

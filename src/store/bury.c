@@ -72,6 +72,8 @@ static void bury_type(char out[NQ_MAX_TYPE + 1], const nq_val *v)
         snprintf(out, NQ_MAX_TYPE + 1, "?");
 }
 
+#define BURY_FREE                                 NQ_COLUMNS(BURY_FREE_COLUMN)
+#define BURY_FREE_COLUMN(column, kind, goes, ...) NQ_IF_FREE_##goes(#column ", ")
 #define BURY_COLUMNS                                                                                         \
     "{bytes:t.queue}, {bytes:t.type}, t.priority, t.max_retries, t.timeout_ms, {us:t.created_at}, "          \
     "{us:t.run_at}"
@@ -126,14 +128,14 @@ static int bury_insert(nq_conn *c, const nq_grave *g, const struct bury_row *r, 
                            nq_text(r->type),
                            g->error ? nq_blob(g->error + (g->error_size - n), n) : nq_null(),
                            nq_blob("", 0)};
-#define BURY_INSERT                                                                                          \
-    "INSERT INTO {finished} (queue, state, priority, run_at, generation, attempts, crashes, max_retries, "   \
-    "timeout_ms, created_at, finished_at, type, error, payload, unique_key, id) "                            \
-    "SELECT ?, ?, ?, {at}, ?, ?, ?, ?, ?, {at}, {now}, ?, ?, "
-    return bury_by_id(c,
-                      whole ? BURY_INSERT "{bytes:t.payload}, t.unique_key, t.id FROM {tasks} t WHERE t.id = "
-                            : BURY_INSERT "?, NULL, t.id FROM {tasks} t WHERE t.id = ",
-                      g->id, "", args, whole ? 12 : 13, NULL, NULL, NULL, err);
+#define BURY_INSERT(free)                                                                                    \
+    "INSERT INTO {finished} (" free "queue, state, priority, run_at, generation, attempts, crashes, "        \
+    "max_retries, timeout_ms, created_at, finished_at, type, error, payload, unique_key, id) "               \
+    "SELECT " free "?, ?, ?, {at}, ?, ?, ?, ?, ?, {at}, {now}, ?, ?, "
+    static const char all[] =
+        BURY_INSERT(BURY_FREE) "{bytes:t.payload}, t.unique_key, t.id FROM {tasks} t WHERE t.id = ";
+    static const char least[] = BURY_INSERT("") "?, NULL, t.id FROM {tasks} t WHERE t.id = ";
+    return bury_by_id(c, whole ? all : least, g->id, "", args, whole ? 12 : 13, NULL, NULL, NULL, err);
 }
 
 NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err)
@@ -210,12 +212,11 @@ NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err 
         return code;
     const nq_val args[] = {nq_text(r.queue),     nq_int(r.priority), nq_int(r.max_retries),
                            nq_int(r.timeout_ms), nq_int(r.created),  nq_text(r.type)};
-    code =
-        bury_by_id(c,
-                   "INSERT INTO {tasks} (queue, priority, run_at, max_retries, timeout_ms, created_at, type, "
-                   "unique_key, payload) VALUES (?, ?, {now}, ?, ?, {at}, ?, NULL, "
-                   "(SELECT {bytes:payload} FROM {followups} WHERE id = ",
-                   id, "))", args, 6, NULL, NULL, &res, err);
+    code = bury_by_id(c,
+                      "INSERT INTO {tasks} (" BURY_FREE "queue, priority, run_at, max_retries, timeout_ms, "
+                      "created_at, type, unique_key, payload) SELECT " BURY_FREE
+                      "?, ?, {now}, ?, ?, {at}, ?, NULL, {bytes:payload} FROM {followups} WHERE id = ",
+                      id, "", args, 6, NULL, NULL, &res, err);
     if (code)
         return code;
     g.id = res.insert_id;

@@ -19,40 +19,41 @@ static unsigned claimed_count(const nq_val *v)
     return v->i < 0 ? 0 : v->i > INT_MAX ? INT_MAX : (unsigned)v->i;
 }
 
+#define CLAIMED_ID(v)                   (v).i
+#define CLAIMED_INT(v)                  (int)(v).i
+#define CLAIMED_COUNT(v)                claimed_count(&(v))
+#define CLAIMED_ATTEMPTS(v)             claimed_count(&(v)) + 1
+#define CLAIMED_MS(v)                   nq_us_of_ms((v).i)
+#define CLAIMED_TIME(v)                 (v).i
+#define CLAIMED_NAME(v)                 claimed_put(&at, &(v))
+#define CLAIMED_TEXT(v)                 (v).type == NQ_VAL_NULL ? NULL : claimed_put(&at, &(v))
+#define CLAIMED_SIZE(column, kind, ...) NQ_IF_BYTES_##kind(+cols[NQ_AT_##column].n + 1)
+#define CLAIMED_SET(column, kind, goes, unsaid, field, ...)                                                  \
+    NQ_IF_READ_##kind(made->task.field = CLAIMED_##kind(cols[NQ_AT_##column]);)
+
 NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg)
 {
     nq_claimed_list *list = arg;
-    const bool here = cols[4].type != NQ_VAL_NULL;
-    const uint64_t bytes = here ? cols[4].n : (uint64_t)cols[14].i;
-    const size_t room = here || bytes > list->room ? cols[4].n : (size_t)bytes;
+    const nq_val *payload = &cols[NQ_AT_PAYLOAD];
+    const bool here = payload->type != NQ_VAL_NULL;
+    const uint64_t bytes = here ? payload->n : (uint64_t)cols[NQ_AT_SIZE].i;
+    const size_t room = here || bytes > list->room ? payload->n : (size_t)bytes;
     (void)ncols;
     if (nq_claimed_full(list, bytes))
         return NQ_ETOOBIG;
-    nq_claimed *made = malloc(sizeof(*made) + cols[2].n + cols[3].n + room + cols[5].n + 4);
+    nq_claimed *made = malloc(sizeof(*made) + room + 1 NQ_COLUMNS(CLAIMED_SIZE));
     if (!made)
         return NQ_ENOMEM;
     char *at = (char *)(made + 1);
-    made->next = NULL;
-    made->lease = (uint64_t)cols[1].i;
-    made->bytes = bytes;
-    made->unread = here ? NQ_READ : bytes > list->room ? NQ_TOO_BIG : NQ_UNREAD;
-    made->task = (nq_task){
-        .id = cols[0].i,
-        .queue = claimed_put(&at, &cols[2]),
-        .type = claimed_put(&at, &cols[3]),
-        .last_error = cols[5].type == NQ_VAL_NULL ? NULL : claimed_put(&at, &cols[5]),
-        .priority = (int)cols[6].i,
-        .attempt = claimed_count(&cols[7]) + 1,
-        .crashes = claimed_count(&cols[8]),
-        .max_retries = claimed_count(&cols[9]),
-        .generation = claimed_count(&cols[10]),
-        .timeout_us = nq_us_of_ms(cols[11].i),
-        .created_at_us = cols[12].i,
-        .run_at_us = cols[13].i,
-    };
+    *made = (nq_claimed){.lease = (uint64_t)cols[NQ_AT_LEASE].i,
+                         .bytes = bytes,
+                         .unread = here                 ? NQ_READ
+                                   : bytes > list->room ? NQ_TOO_BIG
+                                                        : NQ_UNREAD};
+    NQ_COLUMNS(CLAIMED_SET)
     made->task.payload =
-        claimed_put(&at, &cols[4]); /* last: its place is what may be left of the allocation */
-    made->task.payload_size = cols[4].n;
+        claimed_put(&at, payload); /* last: its place is what may be left of the allocation */
+    made->task.payload_size = payload->n;
     list->bytes += bytes;
     if (list->tail)
         list->tail->next = made;

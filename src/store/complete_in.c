@@ -26,8 +26,9 @@ static int complete_run(const nq_store *s, nq_tx tx, const char *template_sql, c
  * The time that SQLite's own connections ask nanoq_now() for is not to be had on the caller's; but there this
  * host's clock is the database's. */
 #define COMPLETE_KEEP(now)                                                                                   \
-    "REPLACE INTO {full:finished} (" NQ_MOVED_COLUMNS ", state, finished_at, attempts, crashes, error) "     \
-    "SELECT " NQ_MOVED_COLUMNS ", ?, " now                                                                   \
+    "REPLACE INTO {full:finished} (" NQ_MOVED_COLUMNS                                                        \
+    "run_at, state, finished_at, attempts, crashes, error) "                                                 \
+    "SELECT " NQ_MOVED_COLUMNS "run_at, ?, " now                                                             \
     ", attempts, crashes, error FROM {full:tasks} WHERE id = ? AND lease = ?"
 
 static int complete_keep(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, nq_err *err)

@@ -138,17 +138,15 @@ static int followups_states(nq_conn *c, struct followups *f, const struct follow
                         followups_state, err);
 }
 
+#define FOLLOWUPS_COLUMN(column, kind, goes, ...) NQ_IF_GIVEN_##goes(#column, )
+
 /* INSERT ... SELECT would be shorter. But while that waits for a producer which has inserted the same key,
  * InnoDB lets nobody else insert: it holds the lock on the table's AUTO_INCREMENT then. */
 static void followups_insert(const nq_store *s, nq_buf *sql, int64_t id)
 {
     static const char *const columns[] = {
-        "queue",       "priority",   "CASE WHEN run_at > {now} THEN run_at ELSE {now} END",
-        "max_retries", "timeout_ms", "created_at",
-        "type",        "payload",    "unique_key"};
-    nq_buf_str(sql,
-               "INSERT INTO {tasks} (queue, priority, run_at, max_retries, timeout_ms, created_at, type, "
-               "payload, unique_key) VALUES (");
+        NQ_COLUMNS(FOLLOWUPS_COLUMN) "CASE WHEN run_at > {now} THEN run_at ELSE {now} END"};
+    nq_buf_str(sql, "INSERT INTO {tasks} (" NQ_FOLLOWUP_COLUMNS "run_at) VALUES (");
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
         nq_buf_fmt(sql, "%s(SELECT %s FROM {followups} WHERE id = ", i ? ", " : "", columns[i]);
         nq_sql_id(s, sql, id);

@@ -157,8 +157,8 @@ static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
             b->some[n++] = b->all[i];
     }
     static const char insert[] =
-        "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, attempts, crashes, error, finished_at) "
-        "SELECT " NQ_MOVED_COLUMNS ", ?, attempts, crashes, error, {now} FROM {tasks} WHERE id IN ";
+        "INSERT INTO {finished} (" NQ_MOVED_COLUMNS "run_at, state, attempts, crashes, error, finished_at) "
+        "SELECT " NQ_MOVED_COLUMNS "run_at, ?, attempts, crashes, error, {now} FROM {tasks} WHERE id IN ";
     /* One by one after a refusal: some may be in the table already. */
     for (size_t at = 0, chunk = TASKS_CHUNK, k; at < n; at += k) {
         k = n - at < chunk ? n - at : chunk;
@@ -214,8 +214,8 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
     const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_RUNNING, dead ? NQ_MOVE_BURY : NQ_MOVE_CANCEL)),
                            nq_int(dead), nq_int(dead && o->crashed), tasks_error(o), id};
     static const char insert[] =
-        "INSERT INTO {finished} (" NQ_MOVED_COLUMNS ", state, attempts, crashes, error, finished_at) "
-        "SELECT " NQ_MOVED_COLUMNS ", ?, {least}(attempts + ?, " NQ_MAX_ATTEMPTS
+        "INSERT INTO {finished} (" NQ_MOVED_COLUMNS "run_at, state, attempts, crashes, error, finished_at) "
+        "SELECT " NQ_MOVED_COLUMNS "run_at, ?, {least}(attempts + ?, " NQ_MAX_ATTEMPTS
         "), {least}(crashes + ?, " NQ_MAX_ATTEMPTS "), COALESCE(?, error), {now} "
         "FROM {tasks} WHERE id = ?";
     int code = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "../core/core.h"
+#include "columns.h"
 #include "nanoq_admin.h"
 #include "nanoq_tx.h"
 
@@ -17,18 +18,6 @@
  */
 
 #define NQ_SCHEMA_VERSION 4 /* of the last of the steps in src/store/.../steps */
-
-/* The tables that there are, by the names of their tokens, which are those of the tables without the prefix;
- * and those that former versions had. {schema} is dropped before all others. */
-#define NQ_TABLES(X)                                                                                         \
-    X(schema)                                                                                                \
-    X(tasks)                                                                                                 \
-    X(finished)                                                                                              \
-    X(followups)                                                                                             \
-    X(workers)                                                                                               \
-    X(cancels)                                                                                               \
-    X(progress)
-#define NQ_TABLES_BEFORE(X) X(processors)
 
 /* What the checks of the tables allow at most; as text for statements, which saturate there. */
 #define NQ_MAX_GENERATION "2000000000"
@@ -49,14 +38,11 @@ typedef struct nq_driver nq_driver;
 
 /* A task to insert: validated, defaults filled in. Points into the caller's spec. */
 typedef struct nq_new {
-    const char *queue, *type;
+    NQ_COLUMNS(NQ_SAID_FIELD) /* one for each column that is said */
     const void *payload;
     size_t payload_size;
-    int priority;
     int64_t delay_us; /* used when run_at_us is 0 */
     int64_t run_at_us;
-    int64_t timeout_ms;
-    int max_retries; /* 0 forbids */
     enum nq_unique unique;
     const void *data; /* the unique data: the payload or the caller's */
     size_t data_size;
@@ -183,10 +169,6 @@ NQ_PRIVATE int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[]
 /* NQ_EINVAL where this is no handle that the store can work with; NQ_OWN_TX is one. */
 NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err);
 
-/* The columns that a task keeps when it moves from {tasks} to {finished}. */
-#define NQ_MOVED_COLUMNS                                                                                     \
-    "id, queue, priority, run_at, generation, max_retries, timeout_ms, created_at, type, payload, "          \
-    "unique_key"
 /* Complete the claim in the open transaction of the caller's. Of s only what the URL says is looked at, never
  * a connection: it works in a child of fork too. NQ_ELEASE: not the current claim; see nq_ctx_complete_in. */
 NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, bool keep, nq_err *err);
@@ -234,14 +216,10 @@ NQ_PRIVATE int nq_member_leave(nq_member *m, nq_err *err);
 /* Forget without touching the database (after NQ_ELEASE). Accepts NULL. */
 NQ_PRIVATE void nq_member_free(nq_member *m);
 
-/* claimed.c: the columns, of table alias t, that nq_claimed_add reads: FROM {tasks} t is the caller's.
- * Payloads above NQ_INLINE_BYTES are left out. */
-#define NQ_INLINE_BYTES "16384"
-#define NQ_CLAIMED_COLUMNS                                                                                   \
-    "t.id, t.lease, {bytes:t.queue}, {bytes:t.type}, CASE WHEN {size:t.payload} <= " NQ_INLINE_BYTES         \
-    " THEN {bytes:t.payload} END, {bytes:t.error}, t.priority, t.attempts, t.crashes, t.max_retries, "       \
-    "t.generation, t.timeout_ms, {us:t.created_at}, {us:t.run_at}, {size:t.payload}"
-/* Claimed tasks being collected; {0} is empty. nq_claimed_add is a nq_row_fn with this as its arg. */
+/* -- claimed.c -- */
+
+/* Claimed tasks being collected; {0} is empty. nq_claimed_add is a nq_row_fn with this as its
+ * arg, for rows of NQ_CLAIMED_COLUMNS. */
 typedef struct nq_claimed_list {
     nq_claimed *head, *tail;
     size_t n;

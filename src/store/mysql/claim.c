@@ -6,115 +6,80 @@
 
 /* ---- Claim: what was selected --------------------------------------------------------------- */
 
-#define MYSQL_CLAIM_COLUMNS                                                                                  \
-    "id,priority,attempts,crashes,generation,max_retries,timeout_ms,"                                        \
-    "TIMESTAMPDIFF(MICROSECOND,'1970-01-01',created_at),TIMESTAMPDIFF(MICROSECOND,'1970-01-01',run_at),"     \
-    "type,IF(LENGTH(payload)<=" NQ_INLINE_BYTES ",payload,NULL),error,LENGTH(payload)"
-
 struct mysql_claim_batch {
-    nq_claimed *head, **tail;
+    nq_claimed_list list;
     uint64_t *ids; /* sorted */
-    size_t n;
-    nq_claimed_list sum; /* only its figures */
-    bool cut;            /* at the limit of bytes: rows were left */
+    bool cut;      /* at the limit of bytes: rows were left */
 };
 
 static void mysql_claim_batch_free(struct mysql_claim_batch *batch)
 {
-    nq_claimed_free(batch->head);
+    nq_claimed_free(batch->list.head);
     free(batch->ids);
     *batch = (struct mysql_claim_batch){0};
 }
 
-static int64_t mysql_claim_int(const char *text)
+#define MYSQL_CLAIM_BYTES(column, kind, ...) NQ_IF_BYTES_##kind([NQ_AT_##column] = true, )
+
+/* A row of text as values; what is not bytes is a number. */
+static void mysql_claim_values(MYSQL_ROW row, const unsigned long *len, nq_val cols[NQ_AT_COUNT])
 {
-    return text ? strtoll(text, NULL, 10) : 0;
+    static const bool bytes[NQ_AT_COUNT] = {[NQ_AT_PAYLOAD] = true, NQ_COLUMNS(MYSQL_CLAIM_BYTES)};
+    for (size_t i = 0; i < NQ_AT_COUNT; i++) {
+        if (!row[i])
+            cols[i] = nq_null();
+        else if (bytes[i])
+            cols[i] = nq_blob(row[i], len[i]);
+        else /* a sign is minded here too */
+            cols[i] = nq_int((int64_t)strtoull(row[i], NULL, 10));
+    }
 }
 
-static void *mysql_claim_put(char **at, const void *p, size_t n)
-{
-    char *here = *at;
-    if (n)
-        memcpy(here, p, n);
-    here[n] = '\0';
-    *at += n + 1;
-    return here;
-}
-
-/* One allocation: the struct, then its strings, each with a NUL behind. */
-static nq_claimed *mysql_claim_claimed(const nq_claim_args *a, MYSQL_ROW row, const unsigned long *len,
-                                       size_t most)
-{
-    const size_t queue = strlen(a->queue);
-    const uint64_t bytes = (uint64_t)mysql_claim_int(row[12]);
-    const size_t room = row[10] || bytes > most ? len[10] : (size_t)bytes;
-    nq_claimed *c = malloc(sizeof *c + queue + len[9] + room + len[11] + 4);
-    if (!c)
-        return NULL;
-    char *at = (char *)(c + 1);
-    *c = (nq_claimed){.lease = a->lease, .bytes = bytes};
-    if (!row[10])
-        c->unread = bytes > most ? NQ_TOO_BIG : NQ_UNREAD;
-    nq_task *t = &c->task;
-    t->id = row[0] ? (nq_id)strtoull(row[0], NULL, 10) : 0;
-    t->priority = (int)mysql_claim_int(row[1]);
-    t->attempt = (unsigned)mysql_claim_int(row[2]) + 1;
-    t->crashes = (unsigned)mysql_claim_int(row[3]);
-    t->generation = (unsigned)mysql_claim_int(row[4]) + 1;
-    t->max_retries = (unsigned)mysql_claim_int(row[5]);
-    t->timeout_us = nq_us_of_ms(mysql_claim_int(row[6]));
-    t->created_at_us = mysql_claim_int(row[7]);
-    t->run_at_us = mysql_claim_int(row[8]);
-    t->queue = mysql_claim_put(&at, a->queue, queue);
-    t->type = mysql_claim_put(&at, row[9], len[9]);
-    t->last_error = row[11] ? mysql_claim_put(&at, row[11], len[11]) : NULL;
-    t->payload = mysql_claim_put(&at, row[10], len[10]); /* last: it may be read later */
-    t->payload_size = len[10];
-    return c;
-}
-
+/* changed: the rows were read after the claim had changed them. */
 static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_claim_args *a, size_t most,
-                                  MYSQL_RES *r)
+                                  bool changed, MYSQL_RES *r)
 {
     MYSQL_ROW row;
     const size_t cap = (size_t)mysql_num_rows(r);
-    batch->tail = &batch->head;
     batch->ids = calloc(cap ? cap : 1, sizeof *batch->ids);
     if (!batch->ids)
         return NQ_ENOMEM;
-    batch->sum = (nq_claimed_list){.most = a->bytes, .some = a->some};
-    while ((row = mysql_fetch_row(r)) != NULL && batch->n < cap) {
-        const uint64_t bytes = (uint64_t)mysql_claim_int(row[12]);
-        if ((batch->cut = nq_claimed_full(&batch->sum, bytes)))
+    batch->list = (nq_claimed_list){.room = most, .most = a->bytes, .some = a->some};
+    while ((row = mysql_fetch_row(r)) != NULL && batch->list.n < cap) {
+        nq_val cols[NQ_AT_COUNT];
+        mysql_claim_values(row, mysql_fetch_lengths(r), cols);
+        const int rc = nq_claimed_add(cols, NQ_AT_COUNT, &batch->list);
+        if ((batch->cut = rc == NQ_ETOOBIG))
             break;
-        batch->sum.n++;
-        batch->sum.bytes += bytes;
-        nq_claimed *c = mysql_claim_claimed(a, row, mysql_fetch_lengths(r), most);
-        if (!c)
-            return NQ_ENOMEM;
-        *batch->tail = c;
-        batch->tail = &c->next;
-        batch->ids[batch->n++] = (uint64_t)c->task.id;
+        if (rc != NQ_OK)
+            return rc;
+        batch->list.tail->lease = a->lease;
+        batch->list.tail->task.generation += !changed;
+        batch->ids[batch->list.n - 1] = (uint64_t)batch->list.tail->task.id;
     }
-    qsort(batch->ids, batch->n, sizeof *batch->ids, nq_mysql_cmp_u64);
+    qsort(batch->ids, batch->list.n, sizeof *batch->ids, nq_mysql_cmp_u64);
     return NQ_OK;
 }
 
 /* Keep only the tasks that carry the lease. */
 static void mysql_claim_batch_keep(struct mysql_claim_batch *batch, const uint64_t *have, size_t n)
 {
-    batch->n = 0;
-    for (nq_claimed **p = &batch->head; *p;) {
-        nq_claimed *c = *p;
+    nq_claimed_list *l = &batch->list;
+    nq_claimed *next = l->head, **at = &l->head;
+    l->tail = NULL;
+    l->n = 0;
+    for (nq_claimed *c; (c = next) != NULL;) {
         const uint64_t id = (uint64_t)c->task.id;
-        if (bsearch(&id, have, n, sizeof id, nq_mysql_cmp_u64)) {
-            batch->n++;
-            p = &c->next;
-        } else {
-            *p = c->next;
+        next = c->next;
+        if (!bsearch(&id, have, n, sizeof id, nq_mysql_cmp_u64)) {
             free(c);
+            continue;
         }
+        *at = l->tail = c;
+        at = &c->next;
+        l->n++;
     }
+    *at = NULL;
 }
 
 /* ---- Claim: when COMMIT's answer was lost ---------------------------------------------------- */
@@ -125,14 +90,14 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_cla
     nq_conn *other = NULL;
     size_t found = 0;
     int rc = NQ_OK;
-    uint64_t *have = calloc(batch->n, sizeof *have);
+    uint64_t *have = calloc(batch->list.n, sizeof *have);
     if (!have)
         rc = nq_err_nomem(err);
     else if (c->base.broken)
         rc = nq_mysql_connect(c->base.store, &other, err);
     for (int tries = 0; rc == NQ_OK && tries < 3; tries++) {
-        rc = nq_mysql_doubt_look_up(other ? nq_mysql_of(other) : c, lease, batch->ids, batch->n, have, &found,
-                                    err);
+        rc = nq_mysql_doubt_look_up(other ? nq_mysql_of(other) : c, lease, batch->ids, batch->list.n, have,
+                                    &found, err);
         if (rc != NQ_ECONFLICT)
             break;
         rc = tries < 2 ? NQ_OK : rc;
@@ -140,7 +105,7 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_cla
     if (rc == NQ_OK)
         mysql_claim_batch_keep(batch, have, found);
     else
-        nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), lease, batch->ids, batch->n);
+        nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), lease, batch->ids, batch->list.n);
     if (other)
         nq_mysql_disconnect(other);
     free(have);
@@ -179,20 +144,20 @@ static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, struct my
 {
     c->base.broken = true;
     const int rc = mysql_claim_verify(c, a->lease, batch, err);
-    mysql_claim_carried(a, rc != NQ_OK ? NQ_CARRIED_UNKNOWN : batch->n ? NQ_CARRIED : NQ_CARRIED_NO);
+    mysql_claim_carried(a, rc != NQ_OK ? NQ_CARRIED_UNKNOWN : batch->list.n ? NQ_CARRIED : NQ_CARRIED_NO);
     return rc;
 }
 
 static void mysql_claim_refused(const nq_claim_args *a, const struct mysql_claim_batch *batch, int rc)
 {
-    if (a->refused && batch->n == 1)
-        *a->refused = (nq_refused){nq_row_refused(rc), false, batch->head->task.id};
+    if (a->refused && batch->list.n == 1)
+        *a->refused = (nq_refused){nq_row_refused(rc), false, batch->list.head->task.id};
 }
 
 /* An id of plain SQL's may be above what nq_id holds; sorted, it is the last one. */
 static bool mysql_claim_ids(const struct mysql_claim_batch *batch)
 {
-    return batch->n == 0 || batch->ids[batch->n - 1] <= INT64_MAX;
+    return batch->list.n == 0 || batch->ids[batch->list.n - 1] <= INT64_MAX;
 }
 
 /* The second round trip. On an error nothing is held, or what may be is remembered. */
@@ -208,7 +173,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
                "state=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
                "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
                nq_mysql_data_of(c->base.store)->tasks, a->lease);
-    nq_mysql_where_ids(&b, batch->ids, batch->n);
+    nq_mysql_where_ids(&b, batch->ids, batch->list.n);
     nq_buf_str(&b, c->galera ? ") AND state=0;COMMIT" : ");COMMIT");
     if (b.failed) {
         nq_mysql_rollback(&c->base);
@@ -221,7 +186,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
             mysql_claim_carried(a, NQ_CARRIED);
             /* A Galera node has been seen to answer OK here although a write of another node had ended the
              * transaction: the claim was not there. */
-            rc = matched == batch->n && !c->galera ? NQ_OK : mysql_claim_verify(c, a->lease, batch, err);
+            rc = matched == batch->list.n && !c->galera ? NQ_OK : mysql_claim_verify(c, a->lease, batch, err);
             goto out;
         }
         doubt = true; /* an answer to UPDATE but none to COMMIT */
@@ -281,7 +246,7 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
     }
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, err);
-    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, r) != NQ_OK)
+    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, false, r) != NQ_OK)
         rc = nq_err_nomem(err);
     if (r)
         mysql_free_result(r);
@@ -295,7 +260,7 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
         rc = nq_err_set(err, NQ_EINVAL, "an id is above the largest one, %" PRId64, INT64_MAX);
         mysql_claim_refused(a, batch, rc);
     }
-    if (rc != NQ_OK || batch->n == 0)
+    if (rc != NQ_OK || batch->list.n == 0)
         return mysql_claim_nothing(c, a, done, rc, err);
     return mysql_claim_take(c, a, batch, err);
 }
@@ -306,7 +271,8 @@ static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const
     nq_buf b = {0};
     nq_buf_str(&b, "START TRANSACTION");
     nq_mysql_done_text(done, c->base.store, &b);
-    nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s", nq_mysql_data_of(c->base.store)->tasks);
+    nq_buf_fmt(&b, ";SELECT %s FROM %s t", nq_mysql_data_of(c->base.store)->claimed,
+               nq_mysql_data_of(c->base.store)->tasks);
     mysql_claim_where_due(&b, a);
     nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", a->limit);
     if (a->look) {
@@ -373,8 +339,8 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, con
             /* Asked again: a task may have been claimed and put off in between. */
             nq_buf_str(&b, "START TRANSACTION");
             nq_mysql_done_text(done, c->base.store, &b);
-            nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s FORCE INDEX (PRIMARY) WHERE (",
-                       nq_mysql_data_of(c->base.store)->tasks);
+            nq_buf_fmt(&b, ";SELECT %s FROM %s t FORCE INDEX (PRIMARY) WHERE (",
+                       nq_mysql_data_of(c->base.store)->claimed, nq_mysql_data_of(c->base.store)->tasks);
             nq_mysql_where_ids(&b, ids, n);
             nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED");
             rc = mysql_claim_select(c, &b, a, done, batch, err);
@@ -382,7 +348,7 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, con
         }
         nq_buf_free(&b);
         free(ids);
-        if (rc != NQ_OK || batch->n || n < a->limit)
+        if (rc != NQ_OK || batch->list.n || n < a->limit)
             return rc;
         mysql_claim_batch_free(batch);
     }
@@ -428,8 +394,8 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
                " AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND queue=",
                tasks, a->lease, id);
     nq_mysql_hex(&b, "_ascii", a->queue, strlen(a->queue));
-    nq_buf_fmt(&b, ";SELECT " MYSQL_CLAIM_COLUMNS " FROM %s WHERE id=%" PRIu64 " AND lease=%" PRIu64, tasks,
-               id, a->lease);
+    nq_buf_fmt(&b, ";SELECT %s FROM %s t WHERE id=%" PRIu64 " AND lease=%" PRIu64,
+               nq_mysql_data_of(c->base.store)->claimed, tasks, id, a->lease);
     int rc = nq_mysql_query_buf(c, &b, &why);
     const bool taken = rc == NQ_OK;
     nq_buf_free(&b);
@@ -439,12 +405,10 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
         rc = nq_mysql_next(c, &why);
     if (rc > 0)
         rc = nq_mysql_result(c, &r, &why);
-    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, r) != NQ_OK)
+    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, true, r) != NQ_OK)
         rc = nq_err_nomem(&why);
     if (r)
         mysql_free_result(r);
-    for (nq_claimed *k = batch->head; k; k = k->next)
-        k->task.generation--; /* read after the change, not before it */
     if (rc != NQ_OK && (taken || nq_mysql_unanswered((unsigned)why.db_code))) {
         /* It may be ours: the next claim gives it back. No second try, it would have the same lease. */
         nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), a->lease, &id, 1);
@@ -463,9 +427,9 @@ int nq_mysql_claim_id(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, s
         return NQ_OK;
     const int rc = mysql_claim_named(c, a, &batch, err);
     if (rc == NQ_OK) {
-        *out = batch.head;
-        *n = batch.n;
-        batch.head = NULL;
+        *out = batch.list.head;
+        *n = batch.list.n;
+        batch.list.head = NULL;
     }
     mysql_claim_batch_free(&batch);
     return rc;
@@ -487,9 +451,9 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     if (rc == NQ_OK) {
         if (a->refused)
             a->refused->cut = batch.cut;
-        *out = a->types ? mysql_claim_sort(batch.head) : batch.head;
-        *n = batch.n;
-        batch.head = NULL;
+        *out = a->types ? mysql_claim_sort(batch.list.head) : batch.list.head;
+        *n = batch.list.n;
+        batch.list.head = NULL;
     }
     nq_mysql_done_free(&done);
     mysql_claim_batch_free(&batch);

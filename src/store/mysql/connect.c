@@ -61,23 +61,25 @@ static int mysql_conn_read_tls(const nq_url *u, nq_mysql_data *d, nq_err *err)
     return nq_err_set(err, NQ_EINVAL, "tls must be off, preferred, required or verify-full");
 }
 
-static int mysql_conn_name(const nq_store *s, const char *table, char **name, char **full_name)
-{
-    nq_buf bare = {0}, full = {0};
-    nq_buf_fmt(&bare, "`%s%s`", s->prefix, table);
-    nq_buf_str(&full, "`");
-    for (const char *p = s->url.path; *p; p++)
-        nq_buf_add(&full, *p == '`' ? "``" : p, *p == '`' ? 2 : 1);
-    nq_buf_fmt(&full, "`.`%s%s`", s->prefix, table);
-    *name = bare.p;
-    *full_name = full.p;
-    return bare.failed || full.failed ? NQ_ENOMEM : NQ_OK;
-}
-
+/* What statements are made of, expanded once. */
 static int mysql_conn_names(nq_store *s, nq_mysql_data *d)
 {
-    const int rc = mysql_conn_name(s, "tasks", &d->tasks, &d->full_tasks);
-    return rc ? rc : mysql_conn_name(s, "followups", &d->followups, &d->full_followups);
+    const struct {
+        char **out;
+        const char *text;
+    } all[] = {{&d->tasks, "{tasks}"},
+               {&d->full_tasks, "{full:tasks}"},
+               {&d->followups, "{followups}"},
+               {&d->full_followups, "{full:followups}"},
+               {&d->claimed, NQ_CLAIMED_COLUMNS}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        nq_buf b = {0};
+        const int rc = nq_sql_expand(s, all[i].text, &b);
+        *all[i].out = b.p;
+        if (rc != NQ_OK)
+            return rc;
+    }
+    return NQ_OK;
 }
 
 static void mysql_conn_init_library(void)
@@ -140,6 +142,7 @@ void nq_mysql_close(nq_store *s)
     free(d->identity);
     free(d->followups);
     free(d->full_followups);
+    free(d->claimed);
     pthread_mutex_destroy(&d->mutex);
     free(d);
     s->data = NULL;

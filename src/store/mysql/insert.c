@@ -2,33 +2,44 @@
 /* MySQL and MariaDB: the text of an INSERT. */
 #include "mysql_driver.h"
 
-#define MYSQL_INSERT_MOST 10 /* values of one row */
+#define MYSQL_INSERT_MOST (NQ_SAID_COUNT + 5) /* values of one row */
 
 /*
  * Columns that hold the schema's default in each row are left out: the server takes up to a tenth longer for
- * all of them.
+ * all of them. A test enqueues both ways and compares.
  */
 struct mysql_insert_shape {
-    bool queue, priority, retries, timeout;
+    bool said[NQ_SAID_COUNT];
     bool delay, at; /* run_at by a delay; by a point in time in some rows */
     bool follow;
 };
 
-/* What the steps say; a test enqueues both ways and compares. */
-#define MYSQL_INSERT_QUEUE      "default"
-#define MYSQL_INSERT_RETRIES    10
-#define MYSQL_INSERT_TIMEOUT_MS 60000
+static const char *const mysql_insert_names[] = {NQ_COLUMNS(NQ_SAID_COLUMN)};
+
+static bool mysql_insert_differs(const char *v, const char *unsaid)
+{
+    return v != unsaid && (!v || !unsaid || strcmp(v, unsaid) != 0);
+}
+
+#define MYSQL_INSERT_INT(v, unsaid)   (v) != (unsaid)
+#define MYSQL_INSERT_COUNT(v, unsaid) (v) != (unsaid)
+#define MYSQL_INSERT_MS(v, unsaid)    (v) != (unsaid)
+#define MYSQL_INSERT_NAME(v, unsaid)  mysql_insert_differs(v, unsaid)
+#define MYSQL_INSERT_TEXT(v, unsaid)  mysql_insert_differs(v, unsaid)
+#define MYSQL_INSERT_LOOK(column, kind, goes, unsaid, ...)                                                   \
+    NQ_IF_SAID_##goes(s.said[NQ_SAID_##column] =                                                             \
+                          s.said[NQ_SAID_##column] || MYSQL_INSERT_##kind(t->column, unsaid);)
+#define MYSQL_INSERT_BIND(column, kind, goes, ...)                                                           \
+    NQ_IF_SAID_##goes(if (s->said[NQ_SAID_##column]) v[n++] = NQ_VALUE_##kind(t->column);)
 
 static struct mysql_insert_shape mysql_insert_shape(bool follow, nq_mysql_row *const rows[], size_t n)
 {
-    /* A follow-up's columns have no defaults. */
-    struct mysql_insert_shape s = {follow, follow, follow, follow, follow, false, follow};
+    struct mysql_insert_shape s = {.delay = follow, .follow = follow};
+    for (size_t i = 0; i < NQ_SAID_COUNT; i++)
+        s.said[i] = follow; /* a follow-up's columns have no defaults */
     for (size_t i = 0; i < n; i++) {
         const nq_new *t = rows[i]->task;
-        s.queue = s.queue || strcmp(t->queue, MYSQL_INSERT_QUEUE) != 0;
-        s.priority = s.priority || t->priority != 0;
-        s.retries = s.retries || t->max_retries != MYSQL_INSERT_RETRIES;
-        s.timeout = s.timeout || t->timeout_ms != MYSQL_INSERT_TIMEOUT_MS;
+        NQ_COLUMNS(MYSQL_INSERT_LOOK)
         s.delay = s.delay || t->delay_us != 0;
         s.at = s.at || t->run_at_us != 0;
     }
@@ -37,11 +48,9 @@ static struct mysql_insert_shape mysql_insert_shape(bool follow, nq_mysql_row *c
 
 static void mysql_insert_row(nq_buf *b, const struct mysql_insert_shape *s)
 {
-    nq_buf_str(b, "(?,?,?");
-    nq_buf_str(b, s->queue ? ",?" : "");
-    nq_buf_str(b, s->priority ? ",?" : "");
-    nq_buf_str(b, s->retries ? ",?" : "");
-    nq_buf_str(b, s->timeout ? ",?" : "");
+    nq_buf_str(b, "(?,?");
+    for (size_t i = 0; i < NQ_SAID_COUNT; i++)
+        nq_buf_str(b, s->said[i] ? ",?" : "");
     if (s->at)
         nq_buf_str(b, ",COALESCE(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND,"
                       "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)");
@@ -54,17 +63,9 @@ static size_t mysql_insert_bind(nq_val *v, const struct mysql_insert_shape *s, c
 {
     const nq_new *t = r->task;
     size_t n = 0;
-    v[n++] = nq_text(t->type);
     v[n++] = nq_blob(t->payload, t->payload_size);
     v[n++] = t->unique == NQ_UNIQUE_NONE ? nq_null() : nq_blob(r->key, sizeof r->key);
-    if (s->queue)
-        v[n++] = nq_text(t->queue);
-    if (s->priority)
-        v[n++] = nq_int(t->priority);
-    if (s->retries)
-        v[n++] = nq_int(t->max_retries);
-    if (s->timeout)
-        v[n++] = nq_int(t->timeout_ms);
+    NQ_COLUMNS(MYSQL_INSERT_BIND)
     if (s->at)
         v[n++] = t->run_at_us ? nq_int(t->run_at_us) : nq_null();
     if (s->at || s->delay)
@@ -80,9 +81,12 @@ nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool follow, nq_mysql_ro
     const struct mysql_insert_shape s = mysql_insert_shape(follow, rows, nrows);
     nq_val *v = malloc(nrows * MYSQL_INSERT_MOST * sizeof *v);
     size_t k = 0;
-    nq_buf_fmt(sql, "INSERT INTO %s (type,payload,unique_key%s%s%s%s%s%s) VALUES ", table,
-               s.queue ? ",queue" : "", s.priority ? ",priority" : "", s.retries ? ",max_retries" : "",
-               s.timeout ? ",timeout_ms" : "", s.at || s.delay ? ",run_at" : "", s.follow ? ",task_id" : "");
+    nq_buf_fmt(sql, "INSERT INTO %s (payload,unique_key", table);
+    for (size_t i = 0; i < NQ_SAID_COUNT; i++) {
+        nq_buf_str(sql, s.said[i] ? "," : "");
+        nq_buf_str(sql, s.said[i] ? mysql_insert_names[i] : "");
+    }
+    nq_buf_fmt(sql, "%s%s) VALUES ", s.at || s.delay ? ",run_at" : "", s.follow ? ",task_id" : "");
     for (size_t i = 0; v && i < nrows; i++) {
         nq_buf_str(sql, i ? "," : "");
         mysql_insert_row(sql, &s);

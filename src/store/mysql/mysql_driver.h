@@ -26,6 +26,7 @@ typedef struct nq_mysql_data {
     unsigned connect_timeout, read_timeout, write_timeout; /* whole seconds */
     char *tasks, *followups;                               /* quoted table names */
     char *full_tasks, *full_followups; /* with the database, for the caller's connection */
+    char *claimed;                     /* NQ_CLAIMED_COLUMNS */
     char lock_name[40];                /* from the first connection on */
     size_t packet;                     /* the server's max_allowed_packet, from the first connection on */
     bool limited;             /* s->max_payload was checked against the server, at the first connection */

@@ -2,12 +2,20 @@
 /* SQLite: enqueueing, in a transaction of our own or of the caller's. */
 #include "sqlite_driver.h"
 
-#define NQ_SQLITE_ENQUEUE_HEAD                                                                               \
-    "INSERT INTO {tasks} (queue, type, payload, priority, run_at, timeout_ms, max_retries, created_at,"      \
-    " unique_key) VALUES "
-#define NQ_SQLITE_ENQUEUE_COLUMNS 9
-#define NQ_SQLITE_ENQUEUE_ROW     "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+#define NQ_SQLITE_ENQUEUE_NAMES   NQ_COLUMNS(NQ_SAID_NAME) "payload, run_at, created_at, unique_key"
+#define NQ_SQLITE_ENQUEUE_HEAD    "INSERT INTO {tasks} (" NQ_SQLITE_ENQUEUE_NAMES ") VALUES "
+#define NQ_SQLITE_ENQUEUE_COLUMNS (NQ_SAID_COUNT + 4)
+#define NQ_SQLITE_ENQUEUE_MARKS   NQ_COLUMNS(NQ_SAID_MARK) "?, ?, ?, ?"
+#define NQ_SQLITE_ENQUEUE_ROW     "(" NQ_SQLITE_ENQUEUE_MARKS ")"
 #define NQ_SQLITE_ENQUEUE_TAIL    " ON CONFLICT DO NOTHING"
+
+/* Places of those behind what is said. */
+enum sqlite_enqueue_place {
+    SQLITE_ENQUEUE_PAYLOAD = NQ_SAID_COUNT,
+    SQLITE_ENQUEUE_RUN_AT,
+    SQLITE_ENQUEUE_CREATED_AT,
+    SQLITE_ENQUEUE_KEY
+};
 
 static const char sqlite_enqueue_insert[] =
     NQ_SQLITE_ENQUEUE_HEAD NQ_SQLITE_ENQUEUE_ROW NQ_SQLITE_ENQUEUE_TAIL;
@@ -24,8 +32,7 @@ static const char sqlite_enqueue_find[] =
     " WHEN 'integer' THEN CAST(payload AS BLOB) ELSE CAST(unique_key AS BLOB) END = ?";
 
 static const char sqlite_enqueue_follow[] =
-    "INSERT INTO {followups} (queue, type, payload, priority, run_at, timeout_ms, max_retries, created_at,"
-    " unique_key, task_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    "INSERT INTO {followups} (" NQ_SQLITE_ENQUEUE_NAMES ", task_id) VALUES (" NQ_SQLITE_ENQUEUE_MARKS ", ?)";
 
 enum sqlite_enqueue_step {
     SQLITE_ENQUEUE_INSERT,
@@ -98,21 +105,21 @@ static int64_t sqlite_enqueue_at(int64_t us)
     return us < NQ_SECONDS(10000000) ? NQ_SECONDS(10000000) : us;
 }
 
+#define SQLITE_ENQUEUE_VALUE(column, kind, goes, ...)                                                        \
+    NQ_IF_SAID_##goes(row[NQ_SAID_##column] = NQ_VALUE_##kind(t->column);)
+
 static void sqlite_enqueue_values(const sqlite_enqueue_job *job, size_t i,
                                   nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS])
 {
     const nq_new *t = &job->tasks[i];
-    row[0] = nq_text(t->queue);
-    row[1] = nq_text(t->type);
-    row[2] = nq_blob(t->payload, t->payload_size);
-    row[3] = nq_int(t->priority);
-    row[4] = nq_int(t->run_at_us ? sqlite_enqueue_at(t->run_at_us) : job->now + t->delay_us);
-    row[5] = nq_int(t->timeout_ms);
-    row[6] = nq_int(t->max_retries);
-    row[7] = nq_int(job->now);
-    row[8] = t->unique == NQ_UNIQUE_NONE   ? nq_null()
-             : t->unique == NQ_UNIQUE_DATA ? nq_blob(t->data, t->data_size)
-                                           : nq_int(1);
+    NQ_COLUMNS(SQLITE_ENQUEUE_VALUE)
+    row[SQLITE_ENQUEUE_PAYLOAD] = nq_blob(t->payload, t->payload_size);
+    row[SQLITE_ENQUEUE_RUN_AT] =
+        nq_int(t->run_at_us ? sqlite_enqueue_at(t->run_at_us) : job->now + t->delay_us);
+    row[SQLITE_ENQUEUE_CREATED_AT] = nq_int(job->now);
+    row[SQLITE_ENQUEUE_KEY] = t->unique == NQ_UNIQUE_NONE   ? nq_null()
+                              : t->unique == NQ_UNIQUE_DATA ? nq_blob(t->data, t->data_size)
+                                                            : nq_int(1);
 }
 
 static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
@@ -120,8 +127,8 @@ static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
     nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS + 1];
     sqlite_enqueue_values(job, i, row);
     const nq_val wanted[] = {
-        row[1],
-        job->tasks[i].unique == NQ_UNIQUE_DATA ? row[8] : row[2],
+        row[NQ_SAID_type],
+        row[job->tasks[i].unique == NQ_UNIQUE_DATA ? SQLITE_ENQUEUE_KEY : SQLITE_ENQUEUE_PAYLOAD],
     };
     nq_exec_result res;
     int code;

@@ -2,12 +2,11 @@
 /* What worker and child say to each other, as bytes. */
 #include "isolate.h"
 
+/* A number for each column that a task shows; of a text its size with the NUL, 0: none. */
+#define FRAME_NUMBER(column, kind, ...) NQ_IF_READ_##kind(int64_t column;)
 struct frame_task {
-    int64_t id, timeout_us, created_at_us, run_at_us;
     uint64_t lease, handler, payload_size;
-    int32_t priority;
-    uint32_t attempt, max_retries, crashes, generation;
-    uint32_t queue_size, type_size, error_size; /* with their NUL; 0: none */
+    NQ_COLUMNS(FRAME_NUMBER)
 };
 
 struct frame_answer {
@@ -26,13 +25,49 @@ static void frame_head(nq_buf *out, enum nq_frame_kind kind, uint64_t seq, size_
     nq_buf_add(out, &head, sizeof head);
 }
 
-/* ---- A task: fixed part, queue, type, last error, payload; each text with a NUL behind. */
+/* ---- A task: fixed part, texts, payload; a NUL behind each of the last two. ---- */
+
+static int64_t frame_text(const char *text)
+{
+    return text ? (int64_t)strlen(text) + 1 : 0;
+}
+
+static const char *frame_take(const char **body, int64_t size)
+{
+    const char *text = size ? *body : NULL;
+    *body += size;
+    return text;
+}
+
+#define FRAME_OF_ID(v)                                     (v)
+#define FRAME_OF_INT(v)                                    (v)
+#define FRAME_OF_COUNT(v)                                  (v)
+#define FRAME_OF_ATTEMPTS(v)                               (v)
+#define FRAME_OF_MS(v)                                     (v)
+#define FRAME_OF_TIME(v)                                   (v)
+#define FRAME_OF_NAME(v)                                   frame_text(v)
+#define FRAME_OF_TEXT(v)                                   frame_text(v)
+#define FRAME_TO_ID(v)                                     (v)
+#define FRAME_TO_INT(v)                                    (int)(v)
+#define FRAME_TO_COUNT(v)                                  (unsigned)(v)
+#define FRAME_TO_ATTEMPTS(v)                               (unsigned)(v)
+#define FRAME_TO_MS(v)                                     (v)
+#define FRAME_TO_TIME(v)                                   (v)
+#define FRAME_TO_NAME(v)                                   frame_take(&body, v)
+#define FRAME_TO_TEXT(v)                                   frame_take(&body, v)
+
+#define FRAME_SIZE(column, kind, goes, unsaid, field, ...) NQ_IF_BYTES_##kind(+(size_t)frame_text(t->field))
+#define FRAME_SET(column, kind, goes, unsaid, field, ...)                                                    \
+    NQ_IF_READ_##kind(f.column = FRAME_OF_##kind(t->field);)
+#define FRAME_ADD(column, kind, goes, unsaid, field, ...)                                                    \
+    NQ_IF_BYTES_##kind(nq_buf_add(out, t->field, (size_t)f.column);)
+#define FRAME_READ(column, kind, goes, unsaid, field, ...)                                                   \
+    NQ_IF_READ_##kind(out->task.field = FRAME_TO_##kind(f.column);)
 
 NQ_PRIVATE size_t nq_frame_task_size(const nq_ctx *ctx)
 {
     const nq_task *t = &ctx->claim->task;
-    return sizeof(nq_frame) + sizeof(struct frame_task) + strlen(t->queue) + 1 + strlen(t->type) + 1 +
-           (t->last_error ? strlen(t->last_error) + 1 : 0) + t->payload_size + 1;
+    return sizeof(nq_frame) + sizeof(struct frame_task) + t->payload_size + 1 NQ_COLUMNS(FRAME_SIZE);
 }
 
 NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
@@ -40,26 +75,13 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     const nq_task *t = &ctx->claim->task;
     struct frame_task f;
     memset(&f, 0, sizeof f);
-    f.id = t->id;
-    f.timeout_us = t->timeout_us;
-    f.created_at_us = t->created_at_us;
-    f.run_at_us = t->run_at_us;
     f.lease = ctx->claim->lease;
     f.handler = (uint64_t)(ctx->handler - ctx->worker->handlers);
     f.payload_size = t->payload_size;
-    f.priority = t->priority;
-    f.attempt = t->attempt;
-    f.max_retries = t->max_retries;
-    f.crashes = t->crashes;
-    f.generation = t->generation;
-    f.queue_size = (uint32_t)strlen(t->queue) + 1;
-    f.type_size = (uint32_t)strlen(t->type) + 1;
-    f.error_size = t->last_error ? (uint32_t)strlen(t->last_error) + 1 : 0;
+    NQ_COLUMNS(FRAME_SET)
     frame_head(out, NQ_FRAME_TASK, ctx->seq, nq_frame_task_size(ctx) - sizeof(nq_frame));
     nq_buf_add(out, &f, sizeof f);
-    nq_buf_add(out, t->queue, f.queue_size);
-    nq_buf_add(out, t->type, f.type_size);
-    nq_buf_add(out, t->last_error, f.error_size);
+    NQ_COLUMNS(FRAME_ADD)
     nq_buf_add(out, t->payload, t->payload_size);
     nq_buf_add(out, "", 1);
 }
@@ -71,20 +93,9 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *ha
     body += sizeof f;
     out->next = NULL;
     out->lease = f.lease;
-    out->task = (nq_task){.id = f.id,
-                          .queue = body,
-                          .type = body + f.queue_size,
-                          .payload = body + f.queue_size + f.type_size + f.error_size,
-                          .payload_size = f.payload_size,
-                          .priority = f.priority,
-                          .attempt = f.attempt,
-                          .max_retries = f.max_retries,
-                          .crashes = f.crashes,
-                          .generation = f.generation,
-                          .timeout_us = f.timeout_us,
-                          .created_at_us = f.created_at_us,
-                          .run_at_us = f.run_at_us,
-                          .last_error = f.error_size ? body + f.queue_size + f.type_size : NULL};
+    out->task = (nq_task){.payload_size = f.payload_size};
+    NQ_COLUMNS(FRAME_READ)
+    out->task.payload = body;
     *handler = f.handler;
 }
 
