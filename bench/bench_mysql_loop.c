@@ -63,7 +63,7 @@ static bool mysql_claimed(struct mysql_claimer *c)
     MYSQL_RES *r = mysql_store_result(c->my);
     if (!r)
         return mysql_again(c, "claim");
-    for (c->n = 0; (row = mysql_fetch_row(r)) != NULL;) {
+    for (c->n = 0; (row = mysql_fetch_row(r));) {
         c->ids[c->n++] = strtoull(row[0], NULL, 10);
         snprintf(c->cursor, sizeof c->cursor, "%s", row[1]);
         c->cursor_id = c->ids[c->n - 1];
@@ -78,8 +78,8 @@ static bool mysql_select(struct mysql_claimer *c, char *sql, size_t size)
 {
     char from[160] = "";
     const bool done = c->done[0] != '\0';
+    /* The id too: many tasks enqueued by one statement have the same run_at. */
     if (c->cursor[0])
-        /* The id too: many tasks enqueued by one statement have the same run_at. */
         snprintf(from, sizeof from, " AND ((run_at=TIMESTAMP'%s' AND id>%llu) OR run_at>TIMESTAMP'%s')",
                  c->cursor, c->cursor_id, c->cursor);
     int n = snprintf(

@@ -64,12 +64,11 @@ static size_t sqlite_runs(struct sqlite_run *runs, sqlite3_int64 *ids, size_t n)
 {
     size_t k = 0;
     qsort(ids, n, sizeof *ids, sqlite_compare);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         if (k && runs[k - 1].to + 1 == ids[i])
             runs[k - 1].to = ids[i];
         else
             runs[k++] = (struct sqlite_run){ids[i], ids[i]};
-    }
     return k;
 }
 

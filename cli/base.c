@@ -18,18 +18,16 @@ static void base_no_memory(void)
 void *cli_alloc(size_t n)
 {
     void *p = calloc(1, n > 0 ? n : 1);
-    if (p == NULL) {
+    if (!p)
         base_no_memory();
-    }
     return p;
 }
 
 void *cli_realloc(void *p, size_t n)
 {
     void *bigger = n <= PTRDIFF_MAX ? realloc(p, n > 0 ? n : 1) : NULL;
-    if (bigger == NULL) {
+    if (!bigger)
         base_no_memory();
-    }
     return bigger;
 }
 
@@ -40,17 +38,15 @@ char *cli_format(const char *fmt, ...)
     va_start(args, fmt);
     int n = vasprintf(&out, fmt, args);
     va_end(args);
-    if (n < 0) {
+    if (n < 0)
         base_no_memory();
-    }
     return out;
 }
 
 bool cli_fancy(FILE *stream)
 {
     const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    return isatty(fileno(stream)) && (no == NULL || *no == '\0') &&
-           (term == NULL || strcmp(term, "dumb") != 0);
+    return isatty(fileno(stream)) && (!no || *no == '\0') && (!term || strcmp(term, "dumb") != 0);
 }
 
 int64_t cli_now_us(int clock)

@@ -125,9 +125,10 @@ int cli_worse(int a, int b);
  * message. */
 int cli_open(nq **q);
 int cli_open_logging(nq **q, nq_log_fn log);
-/* The URL that cli_open would take, to be freed; NULL after a message, with *code set. *own: the user's file.
+/* The URL that cli_open would take, to be freed; NULL after a message, with *exit_code set. *own: the user's
+ * file.
  */
-char *cli_url(int *code, bool *own);
+char *cli_url(int *exit_code, bool *own);
 /* sqlite:PATH with the bytes escaped that mean something in a URL; to be freed. */
 char *cli_sqlite_url(const char *path);
 

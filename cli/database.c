@@ -12,9 +12,8 @@
 static void database_log(enum nq_log_level level, const char *message, void *udata)
 {
     (void)udata;
-    if (level >= NQ_LOG_WARN) {
+    if (level >= NQ_LOG_WARN)
         cli_complain("%s", message);
-    }
 }
 
 char *cli_sqlite_url(const char *path)
@@ -24,7 +23,7 @@ char *cli_sqlite_url(const char *path)
     for (; *path != '\0'; path++) {
         char escaped[4];
         unsigned char c = (unsigned char)*path;
-        if (isalnum(c) || c >= 0x80 || strchr("/._-~ ", c) != NULL) {
+        if (isalnum(c) || c >= 0x80 || strchr("/._-~ ", c)) {
             text_add(&url, path, 1);
         } else {
             snprintf(escaped, sizeof escaped, "%%%02X", c);
@@ -37,7 +36,7 @@ char *cli_sqlite_url(const char *path)
 /* Make every directory of path up to its last slash, private to the user. */
 static bool database_directories(char *path)
 {
-    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         int failed = mkdir(path, 0700) != 0 && errno != EEXIST ? errno : 0;
         if (failed != 0) {
@@ -46,9 +45,8 @@ static bool database_directories(char *path)
                          strerror_r(failed, buf, sizeof buf));
         }
         *slash = '/';
-        if (failed != 0) {
+        if (failed != 0)
             return false;
-        }
     }
     return true;
 }
@@ -57,12 +55,12 @@ static char *database_own(void)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
     char *path;
-    if (state != NULL && state[0] == '/') {
+    if (state && state[0] == '/') {
         path = cli_format("%s/nanoq/nanoq.db", state);
     } else {
-        const struct passwd *user = home != NULL && home[0] == '/' ? NULL : getpwuid(getuid());
-        home = user != NULL ? user->pw_dir : home;
-        if (home == NULL || home[0] != '/') {
+        const struct passwd *user = home && home[0] == '/' ? NULL : getpwuid(getuid());
+        home = user ? user->pw_dir : home;
+        if (!home || home[0] != '/') {
             cli_complain("no home directory is known: choose a database with --db or NANOQ_DB");
             return NULL;
         }
@@ -76,36 +74,35 @@ static char *database_own(void)
 static bool database_has_scheme(const char *url)
 {
     size_t n = 0;
-    while (isalnum((unsigned char)url[n]) || url[n] == '+' || url[n] == '-') {
+    while (isalnum((unsigned char)url[n]) || url[n] == '+' || url[n] == '-')
         n++;
-    }
     return n > 0 && url[n] == ':';
 }
 
-char *cli_url(int *code, bool *own)
+char *cli_url(int *exit_code, bool *own)
 {
     const char *given = cli.db, *from = "--db";
-    if (given == NULL) {
+    if (!given) {
         given = getenv("NANOQ_DB");
         from = "NANOQ_DB";
-        if (given == NULL || *given == '\0') {
+        if (!given || *given == '\0') {
             char *url = database_own();
             *own = true;
-            *code = url != NULL ? CLI_OK : CLI_FAILURE;
+            *exit_code = url ? CLI_OK : CLI_FAILURE;
             return url;
         }
     }
     *own = false;
     if (!database_has_scheme(given)) {
         /* What has an @ in it may hold a password. */
-        bool show = *given != '\0' && strchr(given, '@') == NULL;
-        *code =
+        bool show = *given != '\0' && !strchr(given, '@');
+        *exit_code =
             cli_usage("%s: no database URL; allowed: sqlite:PATH, mysql://user@host/database; for a SQLite "
                       "file write sqlite:%s",
                       from, show ? given : "PATH");
         return NULL;
     }
-    *code = CLI_OK;
+    *exit_code = CLI_OK;
     return cli_format("%s", given);
 }
 
@@ -113,14 +110,12 @@ char *cli_url(int *code, bool *own)
 static bool database_is_missing(const char *url)
 {
     const char *path = url + strlen("sqlite:");
-    if (strncmp(url, "sqlite:", strlen("sqlite:")) != 0 || strchr(path, '%') != NULL) {
+    if (strncmp(url, "sqlite:", strlen("sqlite:")) != 0 || strchr(path, '%'))
         return false;
-    }
     char *file = cli_format("%.*s", (int)strcspn(path, "?"), path);
     const bool missing = access(file, F_OK) != 0 && errno == ENOENT;
-    if (missing) {
+    if (missing)
         cli_complain("no such file: %s; to make it, run: nanoq migrate", file);
-    }
     free(file);
     return missing;
 }
@@ -132,14 +127,13 @@ int cli_open(nq **out)
 
 int cli_open_logging(nq **out, nq_log_fn log)
 {
-    int code = CLI_OK;
+    int exit_code = CLI_OK;
     bool own = false;
     nq_err err = {0};
     nq_options options = {.size = sizeof options, .log = log};
-    char *url = cli_url(&code, &own);
-    if (url == NULL) {
-        return code;
-    }
+    char *url = cli_url(&exit_code, &own);
+    if (!url)
+        return exit_code;
     if (strncmp(url, "sqlite::memory:", 15) == 0) {
         free(url);
         return cli_usage("sqlite::memory: is gone when this command ends; use sqlite:PATH");
@@ -150,9 +144,8 @@ int cli_open_logging(nq **out, nq_log_fn log)
     }
     nq *q = NULL;
     int rc = nq_open(&q, url, &options, &err);
-    if (rc == NQ_OK && own) {
+    if (rc == NQ_OK && own)
         rc = nq_migrate(q, &err);
-    }
     explicit_bzero(url, strlen(url));
     free(url);
     if (rc != NQ_OK) {

@@ -30,18 +30,16 @@ static void main_descriptors(void)
     do {
         fd = open("/dev/null", O_RDWR);
     } while (fd >= 0 && fd <= 2);
-    if (fd > 2) {
+    if (fd > 2)
         close(fd);
-    }
 }
 
 static int main_help(void)
 {
     puts("nanoq: a durable task queue in a database\n\n"
          "usage: nanoq COMMAND [OPTION...] [ARG...]\n");
-    for (size_t i = 0; i < MAIN_COMMANDS; i++) {
+    for (size_t i = 0; i < MAIN_COMMANDS; i++)
         printf("  %-9s %s\n", main_commands[i]->name, main_commands[i]->summary);
-    }
     puts("  help      Show this, or the help of a command: nanoq help add\n"
          "  version   Show the version\n\n"
          "The database is, in this order: --db URL, the environment's NANOQ_DB, or a SQLite file of the "
@@ -63,16 +61,15 @@ static const struct cli_command *main_find(const char *name)
     const char *names[MAIN_COMMANDS + 3] = {"help", "version"};
     size_t n = 2;
     for (size_t i = 0; i < MAIN_COMMANDS; i++) {
-        if (strcmp(name, main_commands[i]->name) == 0) {
+        if (strcmp(name, main_commands[i]->name) == 0)
             return main_commands[i];
-        }
         names[n++] = main_commands[i]->name;
     }
     const char *near = cli_nearest(name, names);
     cli_complain(
         "unknown command '%s'%s%s. Allowed: add, work, list, show, retry, cancel, delete, stats, migrate, "
         "bench, help, version",
-        name, near != NULL ? "; did you mean " : "", near != NULL ? near : "");
+        name, near ? "; did you mean " : "", near ? near : "");
     return NULL;
 }
 
@@ -105,21 +102,18 @@ static int main_dispatch(int argc, char **argv)
             "needs a command: add, work, list, show, retry, cancel, delete, stats, migrate, bench, "
             "help, version");
     }
-    if (strcmp(argv[i], "version") == 0) {
+    if (strcmp(argv[i], "version") == 0)
         return main_version();
-    }
     bool help = strcmp(argv[i], "help") == 0;
-    if (help && (i + 1 >= argc || strcmp(argv[i + 1], "help") == 0)) {
+    if (help && (i + 1 >= argc || strcmp(argv[i + 1], "help") == 0))
         return main_help();
-    }
     if (help && strcmp(argv[i + 1], "version") == 0) {
         puts("usage: nanoq version\n\nShow the version.");
         return CLI_OK;
     }
     const struct cli_command *command = main_find(argv[help ? i + 1 : i]);
-    if (command == NULL) {
+    if (!command)
         return CLI_USAGE;
-    }
     if (help) {
         cli_help_of(command);
         return CLI_OK;
@@ -133,15 +127,14 @@ int main(int argc, char **argv)
     main_descriptors();
     argv = main_private(argc, argv);
     setlocale(LC_CTYPE, "C.UTF-8"); /* widths of characters, whatever the user's locale */
-    int code = main_dispatch(argc, argv);
+    int exit_code = main_dispatch(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {
         char buf[128];
         cli_complain("cannot write the output: %s", strerror_r(errno, buf, sizeof buf));
-        code = cli_worse(code, CLI_FAILURE);
+        exit_code = cli_worse(exit_code, CLI_FAILURE);
     }
-    for (int i = 0; i < argc; i++) {
+    for (int i = 0; i < argc; i++)
         free(argv[i]);
-    }
     free(argv);
-    return code;
+    return exit_code;
 }

@@ -12,18 +12,16 @@ void cli_parse_start(struct cli_parse *p, const struct cli_command *command)
 {
     *p = (struct cli_parse){.command = command};
     size_t n = 0, s = 0;
-    if (command->stops_at_first) {
+    if (command->stops_at_first)
         p->shorts[s++] = '+';
-    }
     p->shorts[s++] = ':';
-    for (const struct cli_option *o = command->options; o->name != NULL; o++) {
-        int has = o->arg == NULL ? no_argument : o->arg[0] == '[' ? optional_argument : required_argument;
+    for (const struct cli_option *o = command->options; o->name; o++) {
+        int has = !o->arg ? no_argument : o->arg[0] == '[' ? optional_argument : required_argument;
         p->longs[n++] = (struct option){o->name, has, NULL, o->key};
         if (o->key < 256) {
             p->shorts[s++] = (char)o->key;
-            if (has == required_argument) {
+            if (has == required_argument)
                 p->shorts[s++] = ':';
-            }
         }
     }
     optind = 0; /* glibc: start afresh */
@@ -32,11 +30,9 @@ void cli_parse_start(struct cli_parse *p, const struct cli_command *command)
 
 static const char *options_name(const struct cli_parse *p, int key)
 {
-    for (const struct cli_option *o = p->command->options; o->name != NULL; o++) {
-        if (o->key == key) {
+    for (const struct cli_option *o = p->command->options; o->name; o++)
+        if (o->key == key)
             return o->name;
-        }
-    }
     return NULL;
 }
 
@@ -45,7 +41,7 @@ static void options_unknown(const struct cli_parse *p, const char *word)
     const char *names[sizeof p->longs / sizeof p->longs[0] + 1] = {0};
     struct text allowed = {0};
     char bare[64];
-    for (size_t i = 0; p->command->options[i].name != NULL; i++) {
+    for (size_t i = 0; p->command->options[i].name; i++) {
         names[i] = p->command->options[i].name;
         text_str(&allowed, i > 0 ? ", --" : "--");
         text_str(&allowed, names[i]);
@@ -57,7 +53,7 @@ static void options_unknown(const struct cli_parse *p, const char *word)
     bare[n] = '\0';
     const char *near = strncmp(word, "--", 2) == 0 ? cli_nearest(bare, names) : NULL;
     size_t shown = strncmp(word, "--", 2) == 0 ? strcspn(word, "=") : strlen(word); /* no values: secrets */
-    if (near != NULL) {
+    if (near) {
         cli_complain("unknown option '%.*s'; did you mean --%s? Allowed: %s", (int)shown, word, near,
                      allowed.p);
     } else {
@@ -70,8 +66,8 @@ static int options_bad(const struct cli_parse *p, int got, char **argv)
 {
     const char *name = options_name(p, optopt);
     if (got == ':') {
-        cli_complain("option --%s needs a value", name != NULL ? name : "?");
-    } else if (optopt != 0 && name != NULL) {
+        cli_complain("option --%s needs a value", name ? name : "?");
+    } else if (optopt != 0 && name) {
         cli_complain("option --%s takes no value", name);
     } else if (optopt != 0) {
         char letter[3] = {'-', (char)optopt, '\0'};
@@ -100,12 +96,10 @@ int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **valu
     for (;;) {
         int key = getopt_long(argc, argv, p->shorts, p->longs, NULL);
         *value = optarg;
-        if (key == -1) {
+        if (key == -1)
             return CLI_PARSE_END;
-        }
-        if (key == '?' || key == ':') {
+        if (key == '?' || key == ':')
             return options_bad(p, key, argv);
-        }
         if (key == 'h') {
             cli_help_of(p->command);
             return CLI_PARSE_HELP;
@@ -113,9 +107,8 @@ int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **valu
         if (key == CLI_KEY_DB) {
             cli.db = optarg;
         } else if (key == CLI_KEY_FORMAT) {
-            if (!options_format(optarg)) {
+            if (!options_format(optarg))
                 return CLI_PARSE_BAD;
-            }
         } else {
             return key;
         }
@@ -125,17 +118,15 @@ int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **valu
 void cli_help_of(const struct cli_command *command)
 {
     printf("usage: nanoq %s %s\n\n%s.\n\n", command->name, command->args, command->summary);
-    for (const struct cli_option *o = command->options; o->name != NULL; o++) {
+    for (const struct cli_option *o = command->options; o->name; o++) {
         char left[64];
-        bool optional = o->arg != NULL && o->arg[0] == '[';
+        bool optional = o->arg && o->arg[0] == '[';
         snprintf(left, sizeof left, "%c%c%s--%s%s%s", o->key < 256 ? '-' : ' ', o->key < 256 ? o->key : ' ',
-                 o->key < 256 ? ", " : "  ", o->name, o->arg != NULL && !optional ? " " : "",
-                 o->arg != NULL ? o->arg : "");
+                 o->key < 256 ? ", " : "  ", o->name, o->arg && !optional ? " " : "", o->arg ? o->arg : "");
         printf("  %-28s %s\n", left, o->help);
     }
-    if (command->notes != NULL) {
+    if (command->notes)
         printf("\n%s", command->notes);
-    }
 }
 
 bool cli_take_int(const char *what, const char *text, int64_t low, int64_t high, int64_t *out)
@@ -175,9 +166,9 @@ bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *o
     char *end = NULL;
     errno = 0;
     unsigned long long v = isdigit((unsigned char)*text) ? strtoull(text, &end, 10) : 0;
-    const char *unit = end != NULL && *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
-    unsigned shift = unit != NULL ? 10 * (unsigned)(unit - units + 1) : 0;
-    if (end == NULL || errno != 0 || end[unit != NULL] != '\0' || v > UINT64_MAX >> shift ||
+    const char *unit = end && *end != '\0' ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    if (!end || errno != 0 || end[unit ? 1 : 0] != '\0' || v > UINT64_MAX >> shift ||
         v << shift > INT64_MAX) {
         cli_complain("%s: '%s' is not a size: a whole number of bytes, or one with K, M, G or T: 512M", what,
                      text);

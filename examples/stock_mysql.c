@@ -40,7 +40,7 @@ int main(int argc, char **argv)
     snprintf(url, sizeof url, "mysql://%s@%s:%s/%s", argv[3], argv[1], argv[2], argv[4]);
     need(nq_open(&q, url, NULL, &err) == 0 && nq_migrate(q, &err) >= 0, err.message);
     need(mysql_real_connect(db, argv[1], argv[3], getenv("NANOQ_PASSWORD"), argv[4],
-                            (unsigned)strtoul(argv[2], NULL, 10), NULL, 0) != NULL,
+                            (unsigned)strtoul(argv[2], NULL, 10), NULL, 0),
          mysql_error(db));
     const char *steps[] = {
         "CREATE TABLE IF NOT EXISTS product (id BIGINT PRIMARY KEY, stock BIGINT NOT NULL DEFAULT 0)",

@@ -220,10 +220,9 @@ bool t_await_try(sem_t *s, double seconds)
     int64_t ns = ts.tv_nsec + (int64_t)(seconds * t_slow_factor() * 1e9);
     ts.tv_sec += ns / 1000000000;
     ts.tv_nsec = (long)(ns % 1000000000);
-    while (sem_timedwait(s, &ts) != 0) {
+    while (sem_timedwait(s, &ts) != 0)
         if (errno != EINTR)
             return false;
-    }
     return true;
 }
 

@@ -49,7 +49,7 @@ static MYSQL *harness_mysql(const char *database)
         mysql_close(my);
         return NULL;
     }
-    t_is_mariadb = strstr(mysql_get_server_info(my), "MariaDB") != NULL;
+    t_is_mariadb = strstr(mysql_get_server_info(my), "MariaDB");
     if (mysql_query(my, harness_session)) {
         fprintf(stderr, "test server: %s: %s\n", harness_session, mysql_error(my));
         mysql_close(my);
@@ -139,7 +139,7 @@ void harness_db_sweep(pid_t owner)
         (int)owner);
     if (mysql_query(my, sql) == 0) {
         MYSQL_RES *res = mysql_store_result(my);
-        for (MYSQL_ROW row; res && (row = mysql_fetch_row(res)) != NULL;)
+        for (MYSQL_ROW row; res && (row = mysql_fetch_row(res));)
             harness_db_drop(row[0]);
         mysql_free_result(res);
     }
@@ -199,14 +199,14 @@ static int harness_exec_mysql(MYSQL *my, const char *sql, nq_buf *out, bool *nul
     int rc = mysql_query(my, sql) ? (int)mysql_errno(my) : 0;
     MYSQL_RES *res = rc ? NULL : mysql_store_result(my);
     bool any = false;
-    for (MYSQL_ROW row; res && (row = mysql_fetch_row(res)) != NULL; any = true) {
+    for (MYSQL_ROW row; res && (row = mysql_fetch_row(res)); any = true) {
         unsigned long *lengths = mysql_fetch_lengths(res);
         if (any)
             nq_buf_add(out, "\n", 1);
         else
-            *null = row[0] == NULL && mysql_num_fields(res) == 1;
+            *null = !row[0] && mysql_num_fields(res) == 1;
         for (unsigned i = 0; i < mysql_num_fields(res); i++)
-            harness_cell(out, row[i], lengths[i], row[i] == NULL, i == 0);
+            harness_cell(out, row[i], lengths[i], !row[i], i == 0);
     }
     mysql_free_result(res);
     if (rc == 0 && mysql_errno(my))

@@ -20,9 +20,8 @@ static bool add_when(nq_task_spec *spec, int key, const char *value)
         cli_complain("--in and --at exclude each other");
         return false;
     }
-    if (key == 'i') {
+    if (key == 'i')
         return cli_take_duration("--in", value, 0, &spec->delay_us);
-    }
     nq_err err = {0};
     if (cli_parse_time(value, &spec->run_at_us, &err) != NQ_OK) {
         cli_complain("--at: %s", err.message);
@@ -73,17 +72,15 @@ static bool add_option(struct add_request *r, int key, const char *value)
         r->spec.queue = value;
         return true;
     case 'p':
-        if (!cli_take_int("--priority", value, NQ_MIN_PRIORITY, NQ_MAX_PRIORITY, &v)) {
+        if (!cli_take_int("--priority", value, NQ_MIN_PRIORITY, NQ_MAX_PRIORITY, &v))
             return false;
-        }
         r->spec.priority = (int)v;
         return true;
     case 't':
         return cli_take_duration("--timeout", value, NQ_SECONDS(1), &r->spec.timeout_us);
     case 'r':
-        if (!cli_take_int("--max-retries", value, 0, NQ_MAX_RETRIES, &v)) {
+        if (!cli_take_int("--max-retries", value, 0, NQ_MAX_RETRIES, &v))
             return false;
-        }
         r->spec.max_retries = v == 0 ? NQ_ZERO : (int)v;
         return true;
     case ADD_RAW:
@@ -100,9 +97,8 @@ static int add_read_stdin(struct text *out)
     char chunk[65536];
     while (out->n <= ADD_MAX_PAYLOAD) {
         ssize_t n = read(STDIN_FILENO, chunk, sizeof chunk);
-        if (n == 0) {
+        if (n == 0)
             return CLI_OK;
-        }
         if (n < 0 && errno != EINTR) {
             char buf[128];
             cli_complain("cannot read the payload from stdin: %s", strerror_r(errno, buf, sizeof buf));
@@ -122,14 +118,12 @@ static int add_check_payload(const struct add_request *r)
             "the payload is over the limit of %zu bytes; store it elsewhere and enqueue where it is",
             ADD_MAX_PAYLOAD);
     }
-    if (r->raw || r->spec.payload == NULL) {
+    if (r->raw || !r->spec.payload)
         return CLI_OK;
-    }
-    if (r->spec.payload_size == 0) {
+    if (r->spec.payload_size == 0)
         return cli_usage("an empty payload is no JSON: leave it out, or use --raw");
-    }
     json_t *root = json_input(r->spec.payload, r->spec.payload_size, message, &line, &column);
-    if (root == NULL) {
+    if (!root) {
         return cli_usage("the payload is not valid JSON: line %d, column %d: %s; --raw takes any bytes", line,
                          column, message);
     }
@@ -142,20 +136,17 @@ static int add_one(const struct add_request *r)
     nq_err err = {0};
     nq_id id = 0;
     nq *q = NULL;
-    int code = cli_open(&q);
-    if (code != CLI_OK) {
-        return code;
-    }
+    int exit_code = cli_open(&q);
+    if (exit_code != CLI_OK)
+        return exit_code;
     int rc = nq_enqueue(q, NQ_OWN_TX, &r->spec, &id, &err);
     nq_close(q);
-    if (rc < 0) {
+    if (rc < 0)
         return cli_fail(&err);
-    }
-    if (cli.format == CLI_JSON) {
+    if (cli.format == CLI_JSON)
         printf("{\"id\": %lld, \"duplicate\": %s}\n", (long long)id, rc == NQ_OK ? "false" : "true");
-    } else {
+    else
         printf("%lld\n", (long long)id);
-    }
     if (rc == NQ_DUPLICATE) {
         cli_complain("duplicate: task %lld is live with the same unique key", (long long)id);
         return CLI_DUPLICATE;
@@ -166,27 +157,25 @@ static int add_one(const struct add_request *r)
 static int add_task(struct add_request *r, int argc, char **argv)
 {
     int n = argc - optind;
-    if (n < 1) {
+    if (n < 1)
         return cli_usage("needs a task type (see nanoq help add)");
-    }
     if (n > 2) {
         return cli_usage("'%s' is one argument too many: quote the payload, or give - and send it to stdin",
                          argv[optind + 2]);
     }
     r->spec.type = argv[optind];
     if (n == 2 && strcmp(argv[optind + 1], "-") == 0) {
-        int code = add_read_stdin(&r->input);
-        if (code != CLI_OK) {
-            return code;
-        }
-        r->spec.payload = r->input.p != NULL ? r->input.p : "";
+        int exit_code = add_read_stdin(&r->input);
+        if (exit_code != CLI_OK)
+            return exit_code;
+        r->spec.payload = r->input.p ? r->input.p : "";
         r->spec.payload_size = r->input.n;
     } else if (n == 2) {
         r->spec.payload = argv[optind + 1];
         r->spec.payload_size = strlen(argv[optind + 1]);
     }
-    int code = add_check_payload(r);
-    return code == CLI_OK ? add_one(r) : code;
+    int exit_code = add_check_payload(r);
+    return exit_code == CLI_OK ? add_one(r) : exit_code;
 }
 
 static int add_run(int argc, char **argv)
@@ -196,25 +185,23 @@ static int add_run(int argc, char **argv)
     const char *value;
     int key;
     cli_parse_start(&parse, &cli_add);
-    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
-        if (!add_option(&r, key, value)) {
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0)
+        if (!add_option(&r, key, value))
             return CLI_USAGE;
-        }
-    }
-    if (key != CLI_PARSE_END) {
+    if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    int code;
+    int exit_code;
     if (!r.lines) {
-        code = add_task(&r, argc, argv);
+        exit_code = add_task(&r, argc, argv);
     } else if (optind < argc || r.raw || r.spec.unique == NQ_UNIQUE_DATA) {
-        code = cli_usage("--stdin takes type, payload and unique key from the lines: no arguments, --raw or "
-                         "--unique-key beside it");
+        exit_code =
+            cli_usage("--stdin takes type, payload and unique key from the lines: no arguments, --raw or "
+                      "--unique-key beside it");
     } else {
-        code = add_lines(&r.spec);
+        exit_code = add_lines(&r.spec);
     }
     text_free(&r.input);
-    return code;
+    return exit_code;
 }
 
 static const struct cli_option add_options[] = {

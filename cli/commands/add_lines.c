@@ -42,9 +42,8 @@ struct lines {
 static void lines_progress(struct lines *s, bool end)
 {
     int64_t now = cli_now_us(CLOCK_MONOTONIC);
-    if (!s->progress || (!end && now - s->shown < 200000)) {
+    if (!s->progress || (!end && now - s->shown < 200000))
         return;
-    }
     double seconds = (double)(now - s->started) / 1e6;
     double rate = seconds > 0 ? (double)s->enqueued / seconds : 0;
     fprintf(stderr, "\r\033[K%llu enqueued, %llu duplicates, %.0f a second%s",
@@ -77,24 +76,22 @@ static void lines_account(struct lines *s, const char *chunk)
 static int lines_flush(struct lines *s)
 {
     nq_err err = {0};
-    if (s->n == 0) {
+    if (s->n == 0)
         return CLI_OK;
-    }
     if (nq_enqueue_many(s->q, NQ_OWN_TX, s->specs, s->n, s->ids, s->results, &err) < 0) {
-        int code = cli_fail(&err);
+        int exit_code = cli_fail(&err);
         cli_complain("lines %llu to %llu %s", (unsigned long long)s->first, (unsigned long long)s->line,
                      err.code == NQ_EUNKNOWN ? "may or may not have been enqueued" : "were not enqueued");
         lines_account(s, "");
-        return code;
+        return exit_code;
     }
     for (size_t i = 0; i < s->n; i++) {
         bool duplicate = s->results[i] == NQ_DUPLICATE;
         *(duplicate ? &s->duplicates : &s->enqueued) += 1;
-        if (cli.format == CLI_JSON) {
+        if (cli.format == CLI_JSON)
             printf("{\"id\": %lld, \"duplicate\": %s}\n", (long long)s->ids[i], duplicate ? "true" : "false");
-        } else {
+        else
             printf("%lld\n", (long long)s->ids[i]);
-        }
     }
     s->last = s->line;
     lines_clear(s);
@@ -111,14 +108,13 @@ static int lines_take(struct lines *s, const char *p, size_t n)
     struct line_fault fault = {.column = 1};
     int line;
     s->line++;
-    if (strspn(p, " \t\r") >= n) {
+    if (strspn(p, " \t\r") >= n)
         return CLI_OK; /* an empty line */
-    }
     char *text = cli_alloc(n + 1);
     memcpy(text, p, n);
     json_t *root = json_input(text, n, fault.message, &line, &fault.column);
     nq_task_spec spec = *s->defaults;
-    if (root == NULL || !line_task(&spec, text, root, &fault)) {
+    if (!root || !line_task(&spec, text, root, &fault)) {
         cli_complain("line %llu, column %d: %s", (unsigned long long)s->line, fault.column, fault.message);
         lines_account(s, s->n > 0 ? "; of the chunk with that line nothing was" : "");
         json_decref(root);
@@ -149,9 +145,8 @@ static int lines_read(struct lines *s, bool *later)
     struct pollfd fd = {.fd = STDIN_FILENO, .events = POLLIN};
     int ready = poll(&fd, 1, wait);
     *later = ready == 0;
-    if (ready <= 0) {
+    if (ready <= 0)
         return CLI_OK;
-    }
     ssize_t n = read(STDIN_FILENO, chunk, sizeof chunk);
     if (n < 0 && errno != EINTR && errno != EAGAIN) {
         char buf[128];
@@ -167,26 +162,25 @@ static int lines_read(struct lines *s, bool *later)
 /* Take every whole line that is there, and at the end what stands behind the last newline. */
 static int lines_consume(struct lines *s)
 {
-    int code = CLI_OK;
-    while (code == CLI_OK && s->done < s->in.n) {
+    int exit_code = CLI_OK;
+    while (exit_code == CLI_OK && s->done < s->in.n) {
         char *from = s->in.p + s->done, *end = memchr(from, '\n', s->in.n - s->done);
-        if (end == NULL && !s->eof) {
+        if (!end && !s->eof)
             break;
-        }
-        size_t n = end != NULL ? (size_t)(end - from) : s->in.n - s->done;
-        s->done += n + (end != NULL);
+        size_t n = end ? (size_t)(end - from) : s->in.n - s->done;
+        s->done += n + (end ? 1 : 0);
         from[n] = '\0';
-        code = lines_take(s, from, n);
+        exit_code = lines_take(s, from, n);
     }
     memmove(s->in.p, s->in.p + s->done, s->in.n - s->done);
     s->in.n -= s->done;
     s->done = 0;
-    if (code == CLI_OK && s->in.n > LINES_LONGEST) {
+    if (exit_code == CLI_OK && s->in.n > LINES_LONGEST) {
         cli_complain("line %llu is longer than %zu bytes", (unsigned long long)s->line + 1, LINES_LONGEST);
         lines_account(s, s->n > 0 ? "; of the chunk with that line nothing was" : "");
-        code = CLI_USAGE;
+        exit_code = CLI_USAGE;
     }
-    return code;
+    return exit_code;
 }
 
 int add_lines(const nq_task_spec *defaults)
@@ -196,25 +190,22 @@ int add_lines(const nq_task_spec *defaults)
     s->defaults = defaults;
     s->progress = isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
     s->started = cli_now_us(CLOCK_MONOTONIC);
-    int code = cli_open(&s->q);
-    while (code == CLI_OK && !s->eof) {
+    int exit_code = cli_open(&s->q);
+    while (exit_code == CLI_OK && !s->eof) {
         bool later = false;
-        code = lines_read(s, &later);
-        if (code == CLI_OK && later) {
-            code = lines_flush(s);
-        } else if (code == CLI_OK && (s->in.n > 0)) {
-            code = lines_consume(s);
-        }
+        exit_code = lines_read(s, &later);
+        if (exit_code == CLI_OK && later)
+            exit_code = lines_flush(s);
+        else if (exit_code == CLI_OK && (s->in.n > 0))
+            exit_code = lines_consume(s);
     }
-    if (code == CLI_OK) {
-        code = lines_flush(s);
-    }
-    if (code == CLI_OK) {
+    if (exit_code == CLI_OK)
+        exit_code = lines_flush(s);
+    if (exit_code == CLI_OK)
         lines_progress(s, true);
-    }
     lines_clear(s);
     nq_close(s->q);
     text_free(&s->in);
     free(s);
-    return code;
+    return exit_code;
 }

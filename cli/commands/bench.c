@@ -16,7 +16,7 @@
 static const char *bench_option(const char *url, const char *name, size_t *n)
 {
     const char *at = strchr(url, '?');
-    while (at != NULL) {
+    while (at) {
         at++;
         if (strncmp(at, name, strlen(name)) == 0 && at[strlen(name)] == '=') {
             at += strlen(name) + 1;
@@ -37,31 +37,30 @@ static void bench_database(struct bench *b, const char *url)
         return;
     }
     const char *value = bench_option(url, "synchronous", &n);
-    bool plain = value != NULL && n > 0 && n < 16;
-    for (size_t i = 0; plain && i < n; i++) {
+    bool plain = value && n > 0 && n < 16;
+    for (size_t i = 0; plain && i < n; i++)
         plain = isalpha((unsigned char)value[i]) != 0;
-    }
     snprintf(b->database, sizeof b->database, "sqlite (synchronous=%.*s)", plain ? (int)n : 4,
              plain ? value : "full");
 }
 
-/* Our URL, to be freed; NULL after a message, with *code set. prefix: what it is kept apart by. */
-static char *bench_url(struct bench *b, char prefix[49], int *code)
+/* Our URL, to be freed; NULL after a message, with *exit_code set. prefix: what it is kept apart by. */
+static char *bench_url(struct bench *b, char prefix[49], int *exit_code)
 {
     size_t n;
     bool own = false;
-    char *url = cli_url(code, &own);
-    if (url == NULL) {
+    char *url = cli_url(exit_code, &own);
+    if (!url)
         return NULL;
-    }
     char *ours = NULL;
-    if (bench_option(url, "prefix", &n) != NULL) {
-        *code = cli_usage("the URL has an option prefix, and bench uses a prefix of its own: leave it out");
+    if (bench_option(url, "prefix", &n)) {
+        *exit_code =
+            cli_usage("the URL has an option prefix, and bench uses a prefix of its own: leave it out");
     } else {
         /* The time beside the pid: in containers of two hosts pids are alike. */
         snprintf(prefix, 49, "nanoq_bench_%d_%08x_", (int)getpid(), (unsigned)cli_now_us(CLOCK_REALTIME));
         const char *options = strchr(url, '?');
-        const char *join = options == NULL ? "?" : options[1] == '\0' ? "" : "&";
+        const char *join = !options ? "?" : options[1] == '\0' ? "" : "&";
         ours = cli_format("%s%sprefix=%s", url, join, prefix);
         bench_database(b, url);
     }
@@ -88,20 +87,16 @@ static const struct bench_row {
 static int bench_measure(struct bench *b, int64_t figures[BENCH_ROWS])
 {
     /* The pick-up comes first, while nothing has been deleted that the database still has to clean up. */
-    int code = bench_pick_up(b, "pick-up when idle", &figures[BENCH_P50], &figures[BENCH_P99]);
-    if (code == CLI_OK && !bench_stopped()) {
-        code = bench_enqueue(b, bench_rows[BENCH_ONE].work, 1, 1, &figures[BENCH_ONE]);
-    }
-    if (code == CLI_OK && !bench_stopped()) {
-        code = bench_enqueue(b, bench_rows[BENCH_EIGHT].work, 8, 1, &figures[BENCH_EIGHT]);
-    }
-    if (code == CLI_OK && !bench_stopped()) {
-        code = bench_enqueue(b, bench_rows[BENCH_MANY].work, 1, 100, &figures[BENCH_MANY]);
-    }
-    if (code == CLI_OK && !bench_stopped()) {
-        code = bench_drain(b, bench_rows[BENCH_DRAIN].work, &figures[BENCH_DRAIN]);
-    }
-    return code;
+    int exit_code = bench_pick_up(b, "pick-up when idle", &figures[BENCH_P50], &figures[BENCH_P99]);
+    if (exit_code == CLI_OK && !bench_stopped())
+        exit_code = bench_enqueue(b, bench_rows[BENCH_ONE].work, 1, 1, &figures[BENCH_ONE]);
+    if (exit_code == CLI_OK && !bench_stopped())
+        exit_code = bench_enqueue(b, bench_rows[BENCH_EIGHT].work, 8, 1, &figures[BENCH_EIGHT]);
+    if (exit_code == CLI_OK && !bench_stopped())
+        exit_code = bench_enqueue(b, bench_rows[BENCH_MANY].work, 1, 100, &figures[BENCH_MANY]);
+    if (exit_code == CLI_OK && !bench_stopped())
+        exit_code = bench_drain(b, bench_rows[BENCH_DRAIN].work, &figures[BENCH_DRAIN]);
+    return exit_code;
 }
 
 static void bench_print(const struct bench *b, const int64_t figures[BENCH_ROWS])
@@ -112,9 +107,8 @@ static void bench_print(const struct bench *b, const int64_t figures[BENCH_ROWS]
         {.name = "payload_size", .machine = true}, {.name = "database", .machine = true},
     };
     struct table t;
-    if (cli.format == CLI_TABLE) {
+    if (cli.format == CLI_TABLE)
         printf("%s, payloads of %zu bytes\n\n", b->database, b->payload_size);
-    }
     table_start(&t, columns, sizeof columns / sizeof columns[0], false);
     for (size_t i = 0; i < BENCH_ROWS; i++) {
         table_text(&t, bench_rows[i].name);
@@ -135,52 +129,50 @@ static int bench_tables(struct bench *b, const char *prefix)
 {
     int64_t figures[BENCH_ROWS] = {0};
     nq_err err = {0};
-    int code = nq_migrate(b->q, &err) == NQ_OK ? CLI_OK : cli_fail(&err);
-    if (code == CLI_OK && !bench_stopped()) {
+    int exit_code = nq_migrate(b->q, &err) == NQ_OK ? CLI_OK : cli_fail(&err);
+    if (exit_code == CLI_OK && !bench_stopped()) {
         log_start(1, false);
-        code = bench_measure(b, figures);
+        exit_code = bench_measure(b, figures);
         log_progress("removing the tables");
     }
     int rc = nq_drop_tables(b->q, &err);
     log_stop();
     if (rc != NQ_OK) {
-        code = cli_worse(code, cli_fail(&err));
+        exit_code = cli_worse(exit_code, cli_fail(&err));
         cli_complain("the tables %s* may be left: drop them", prefix);
     }
     if (bench_stopped()) {
         cli_complain("stopped");
-        code = cli_worse(code, CLI_FAILURE);
+        exit_code = cli_worse(exit_code, CLI_FAILURE);
     }
     log_end(); /* before the figures, which go to stdout */
-    if (!bench_stopped() && code == CLI_OK) {
+    if (!bench_stopped() && exit_code == CLI_OK)
         bench_print(b, figures);
-    }
-    return code;
+    return exit_code;
 }
 
 static int bench_all(struct bench *b)
 {
     char prefix[49];
-    int code = CLI_OK;
-    char *url = bench_url(b, prefix, &code);
-    if (url == NULL) {
-        return code;
-    }
+    int exit_code = CLI_OK;
+    char *url = bench_url(b, prefix, &exit_code);
+    if (!url)
+        return exit_code;
     bench_stop_on_signals();
     b->payload = cli_alloc(b->payload_size);
     memset(b->payload, 'x', b->payload_size);
     cli.db = url;
     cli.makes_database = true;
-    code = cli_open(&b->q);
+    exit_code = cli_open(&b->q);
     cli.db = NULL;
     explicit_bzero(url, strlen(url));
     free(url);
-    if (code == CLI_OK) {
-        code = bench_tables(b, prefix);
+    if (exit_code == CLI_OK) {
+        exit_code = bench_tables(b, prefix);
         nq_close(b->q);
     }
     free(b->payload);
-    return code;
+    return exit_code;
 }
 
 enum { BENCH_SECONDS = 256, BENCH_TASKS, BENCH_PAYLOAD };
@@ -198,16 +190,13 @@ static int bench_run(int argc, char **argv)
                     : key == BENCH_TASKS
                         ? cli_take_int("--tasks", value, 1, 1000000000, &b.tasks)
                         : cli_take_int("--payload", value, 0, (int64_t)NQ_DEFAULT_MAX_PAYLOAD, &size);
-        if (!good) {
+        if (!good)
             return CLI_USAGE;
-        }
     }
-    if (key != CLI_PARSE_END) {
+    if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    if (optind < argc) {
+    if (optind < argc)
         return cli_usage("takes no argument '%s'", argv[optind]);
-    }
     b.payload_size = (size_t)size;
     return bench_all(&b);
 }

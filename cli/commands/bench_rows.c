@@ -46,9 +46,8 @@ static void rows_progress(const char *what, uint64_t done, int64_t since)
     static int64_t drawn; /* only the main thread draws */
     char line[160];
     int64_t now = cli_now_us(CLOCK_MONOTONIC);
-    if (now - drawn < 100000) {
+    if (now - drawn < 100000)
         return;
-    }
     drawn = now;
     snprintf(line, sizeof line, "%s: %" PRIu64 " tasks, %.1f s", what, done, (double)(now - since) / 1e6);
     log_progress(line);
@@ -96,21 +95,18 @@ static void *rows_enqueuer(void *arg)
     nq_err err = {0};
     int rc = NQ_OK;
     while (!bench_stopped() && !atomic_load(&e->failed) && cli_now_us(CLOCK_MONOTONIC) < e->until) {
-        if (atomic_fetch_add(&e->asked, n) >= e->b->tasks && e->b->tasks > 0) {
+        if (atomic_fetch_add(&e->asked, n) >= e->b->tasks && e->b->tasks > 0)
             break;
-        }
         rc = rows_add(e, atomic_fetch_add(&keys, n), &err);
-        if (rc < 0) {
+        if (rc < 0)
             break;
-        }
         atomic_fetch_add(&e->added, n);
     }
     pthread_mutex_lock(&e->mutex);
     int64_t now = cli_now_us(CLOCK_MONOTONIC);
     e->ended = now > e->ended ? now : e->ended;
-    if (rc < 0 && !atomic_exchange(&e->failed, true)) {
+    if (rc < 0 && !atomic_exchange(&e->failed, true))
         e->err = err;
-    }
     pthread_mutex_unlock(&e->mutex);
     atomic_fetch_sub(&e->running, 1);
     return NULL;
@@ -141,13 +137,11 @@ int bench_enqueue(struct bench *b, const char *what, unsigned threads, unsigned 
         rows_progress(what, (uint64_t)atomic_load(&e.added), begun);
         poll(NULL, 0, ROWS_TICK_MS);
     }
-    for (unsigned i = 0; i < started; i++) {
+    for (unsigned i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
-    }
     pthread_mutex_destroy(&e.mutex);
-    if (atomic_load(&e.failed)) {
+    if (atomic_load(&e.failed))
         return e.err.code != NQ_OK ? cli_fail(&e.err) : rows_no_thread();
-    }
     int64_t took = e.ended - begun;
     *rate = atomic_load(&e.added) * 1000000 / (took > 0 ? took : 1);
     return CLI_OK;
@@ -164,7 +158,7 @@ struct rows_process {
     bool ended;
     int64_t handled; /* when the latest handler started */
     int64_t ended_at;
-    int code;
+    int rc;
     nq_err err;
 };
 
@@ -174,9 +168,8 @@ static nq_verdict rows_no_op(nq_ctx *ctx, const nq_task *task, void *udata)
     (void)task;
     atomic_int_least64_t *began = udata;
     int64_t none = 0;
-    if (atomic_load_explicit(began, memory_order_relaxed) == 0) {
+    if (atomic_load_explicit(began, memory_order_relaxed) == 0)
         atomic_compare_exchange_strong(began, &none, cli_now_us(CLOCK_MONOTONIC));
-    }
     return NQ_DONE;
 }
 
@@ -197,9 +190,9 @@ static void *rows_worker(void *arg)
 {
     struct rows_process *p = arg;
     nq_err err = {0};
-    int code = nq_worker_run(p->proc, &err);
+    const int rc = nq_worker_run(p->proc, &err);
     pthread_mutex_lock(&p->mutex);
-    p->code = code;
+    p->rc = rc;
     p->err = err;
     p->ended_at = cli_now_us(CLOCK_MONOTONIC);
     p->ended = true;
@@ -229,16 +222,15 @@ static int rows_start(struct rows_process *p, nq *q, const char *queue, enum nq_
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&p->moved, &clock);
     pthread_condattr_destroy(&clock);
-    if (pthread_create(&p->thread, NULL, rows_worker, p) == 0) {
+    if (pthread_create(&p->thread, NULL, rows_worker, p) == 0)
         return CLI_OK;
-    }
     pthread_cond_destroy(&p->moved);
     pthread_mutex_destroy(&p->mutex);
     nq_worker_free(p->proc);
     return rows_no_thread();
 }
 
-/* Wait, not longer than a tick, for the end or (since != NULL) a handler other than that one. True: it came.
+/* Wait, not longer than a tick, for the end or (since) a handler other than that one. True: it came.
  */
 static bool rows_wait(struct rows_process *p, const int64_t *since)
 {
@@ -248,10 +240,9 @@ static bool rows_wait(struct rows_process *p, const int64_t *since)
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&p->mutex);
-    if (!p->ended && (since == NULL || p->handled == *since)) {
+    if (!p->ended && (!since || p->handled == *since))
         pthread_cond_timedwait(&p->moved, &p->mutex, &until);
-    }
-    bool came = p->ended || (since != NULL && p->handled != *since);
+    bool came = p->ended || (since && p->handled != *since);
     pthread_mutex_unlock(&p->mutex);
     return came;
 }
@@ -263,7 +254,7 @@ static int rows_end(struct rows_process *p)
     pthread_cond_destroy(&p->moved);
     pthread_mutex_destroy(&p->mutex);
     nq_worker_free(p->proc);
-    return p->code == NQ_OK ? CLI_OK : cli_fail(&p->err);
+    return p->rc == NQ_OK ? CLI_OK : cli_fail(&p->err);
 }
 
 static int rows_impatient(void)
@@ -280,17 +271,15 @@ int bench_drain(struct bench *b, const char *what, int64_t *rate)
     atomic_int_least64_t began = 0;
     nq_worker_totals c = {0};
     int64_t begun = cli_now_us(CLOCK_MONOTONIC), now = begun;
-    int code = rows_start(&p, b->q, "bench", NQ_DRAIN_DUE, rows_no_op, &began);
-    if (code != CLI_OK) {
-        return code;
-    }
+    int exit_code = rows_start(&p, b->q, "bench", NQ_DRAIN_DUE, rows_no_op, &began);
+    if (exit_code != CLI_OK)
+        return exit_code;
     while (!rows_wait(&p, NULL)) {
         nq_worker_stats(p.proc, &c, sizeof c); /* what was recorded as done, not only handled */
         now = cli_now_us(CLOCK_MONOTONIC);
         int64_t first = atomic_load(&began); /* not the start: connecting is no part of the rate */
-        if (bench_stopped() || now - (first > 0 ? first : begun + ROWS_PATIENCE_US) >= b->limit_us) {
+        if (bench_stopped() || now - (first > 0 ? first : begun + ROWS_PATIENCE_US) >= b->limit_us)
             break;
-        }
         rows_progress(what, c.done, begun);
     }
     pthread_mutex_lock(&p.mutex);
@@ -299,13 +288,12 @@ int bench_drain(struct bench *b, const char *what, int64_t *rate)
         now = p.ended_at;
     }
     pthread_mutex_unlock(&p.mutex);
-    code = rows_end(&p);
-    if (code == CLI_OK && atomic_load(&began) == 0 && !bench_stopped()) {
+    exit_code = rows_end(&p);
+    if (exit_code == CLI_OK && atomic_load(&began) == 0 && !bench_stopped())
         return rows_impatient();
-    }
     int64_t took = now - atomic_load(&began);
     *rate = (int64_t)c.done * 1000000 / (took > 0 ? took : 1);
-    return code;
+    return exit_code;
 }
 
 /* ---- pick-up */
@@ -326,17 +314,14 @@ static int64_t rows_sample(struct bench *b, struct rows_process *p)
     if (nq_enqueue(b->q, NQ_OWN_TX,
                    NQ_TASK(.type = "bench.pick-up", .payload = b->payload, .payload_size = b->payload_size,
                            .queue = "bench.pick-up", .unique = NQ_UNIQUE_NONE),
-                   NULL, &err) != NQ_OK) {
+                   NULL, &err) != NQ_OK)
         return -cli_fail(&err);
-    }
     int64_t committed = cli_now_us(CLOCK_MONOTONIC);
     while (!rows_wait(p, &before)) {
-        if (bench_stopped()) {
+        if (bench_stopped())
             return 0;
-        }
-        if (cli_now_us(CLOCK_MONOTONIC) - committed > ROWS_PATIENCE_US) {
+        if (cli_now_us(CLOCK_MONOTONIC) - committed > ROWS_PATIENCE_US)
             return -rows_impatient();
-        }
     }
     pthread_mutex_lock(&p->mutex);
     int64_t took = p->handled - committed; /* the handler may begin before nq_enqueue has returned */
@@ -351,10 +336,9 @@ int bench_pick_up(struct bench *b, const char *what, int64_t *p50, int64_t *p99)
     struct rows_process p = {0};
     size_t n = 0;
     int64_t begun = cli_now_us(CLOCK_MONOTONIC);
-    int code = rows_start(&p, b->q, "bench.pick-up", NQ_DRAIN_NEVER, rows_note, &p);
-    if (code != CLI_OK) {
-        return code;
-    }
+    int exit_code = rows_start(&p, b->q, "bench.pick-up", NQ_DRAIN_NEVER, rows_note, &p);
+    if (exit_code != CLI_OK)
+        return exit_code;
     int64_t sample = rows_sample(b, &p); /* the first one waits for the worker to start */
     while (sample >= 0 && n < wanted && !bench_stopped()) {
         rows_progress(what, n, begun);
@@ -362,14 +346,13 @@ int bench_pick_up(struct bench *b, const char *what, int64_t *p50, int64_t *p99)
         sample = rows_sample(b, &p);
         samples[n++] = sample;
     }
-    code = rows_end(&p);
-    if (sample < 0) {
-        return code != CLI_OK ? code : (int)-sample;
-    }
+    exit_code = rows_end(&p);
+    if (sample < 0)
+        return exit_code != CLI_OK ? exit_code : (int)-sample;
     if (n > 0) {
         qsort(samples, n, sizeof samples[0], rows_compare);
         *p50 = samples[n / 2];
         *p99 = samples[(n * 99 + 99) / 100 - 1];
     }
-    return code;
+    return exit_code;
 }

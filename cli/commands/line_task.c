@@ -12,9 +12,8 @@ static bool line_bad(struct line_fault *f, const char *text, const char *member,
 {
     size_t start = 0, size;
     va_list args;
-    if (member != NULL) {
+    if (member)
         json_input_member(text, strlen(text), member, &start, &size);
-    }
     f->column = json_input_column(text, start);
     va_start(args, fmt);
     vsnprintf(f->message, sizeof f->message, fmt, args);
@@ -58,8 +57,7 @@ static bool line_name(const json_t *v, size_t most, bool queue, char *why, size_
     for (size_t i = 0; good && i < n; i++) {
         unsigned char c = (unsigned char)s[i];
         good = c >= 0x20 && c != 0x7F &&
-               (!queue ||
-                strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-", c) != NULL);
+               (!queue || strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-", c));
     }
     if (!good) {
         snprintf(why, size,
@@ -74,7 +72,7 @@ static bool line_payload(nq_task_spec *spec, const char *text, const char *key, 
                          size_t size)
 {
     size_t start, n;
-    if (spec->payload != NULL) {
+    if (spec->payload) {
         snprintf(why, size, "given once, as payload or as payload_text");
         return false;
     }
@@ -135,12 +133,10 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, c
         spec->queue = json_string_value(v);
         return line_name(v, NQ_MAX_QUEUE, true, why, size);
     }
-    if (strncmp(key, "payload", 7) == 0) {
+    if (strncmp(key, "payload", 7) == 0)
         return line_payload(spec, text, key, v, why, size);
-    }
-    if (strcmp(key, "priority") == 0) {
+    if (strcmp(key, "priority") == 0)
         return line_number(v, NQ_MIN_PRIORITY, NQ_MAX_PRIORITY, &spec->priority, why, size);
-    }
     if (strcmp(key, "max_retries") == 0) {
         bool good = line_number(v, 0, NQ_MAX_RETRIES, &spec->max_retries, why, size);
         spec->max_retries = good && spec->max_retries == 0 ? NQ_ZERO : spec->max_retries;
@@ -154,19 +150,16 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, c
         spec->delay_us = 0;
         return line_time(v, &spec->run_at_us, why, size);
     }
-    if (strcmp(key, "timeout") == 0) {
+    if (strcmp(key, "timeout") == 0)
         return json_input_duration(v, NQ_SECONDS(1), &spec->timeout_us, why, size);
-    }
     return line_unique(spec, key, v, why, size);
 }
 
 static bool line_known(const char *key)
 {
-    for (size_t i = 0; line_members[i] != NULL; i++) {
-        if (strcmp(key, line_members[i]) == 0) {
+    for (size_t i = 0; line_members[i]; i++)
+        if (strcmp(key, line_members[i]) == 0)
             return true;
-        }
-    }
     return false;
 }
 
@@ -175,28 +168,23 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_f
     const char *key;
     json_t *v;
     char why[220];
-    if (!json_is_object(root)) {
+    if (!json_is_object(root))
         return line_bad(f, text, NULL, "a task is a JSON object: {\"type\": \"...\", \"payload\": ...}");
-    }
     json_object_foreach(root, key, v)
     {
         if (!line_known(key)) {
             const char *near = cli_nearest(key, line_members);
-            return line_bad(f, text, key, "unknown member \"%.40s\"%s%s", key,
-                            near != NULL ? "; did you mean " : "",
-                            near != NULL ? near
-                                         : "; allowed: type, payload, payload_text, queue, priority, in, at, "
-                                           "timeout, max_retries, unique_key, unique");
+            return line_bad(f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",
+                            near ? near
+                                 : "; allowed: type, payload, payload_text, queue, priority, in, at, "
+                                   "timeout, max_retries, unique_key, unique");
         }
-        if (!line_member(spec, text, key, v, why, sizeof why)) {
+        if (!line_member(spec, text, key, v, why, sizeof why))
             return line_bad(f, text, key, "%s: must be %s", key, why);
-        }
     }
-    if (json_object_get(root, "in") != NULL && json_object_get(root, "at") != NULL) {
+    if (json_object_get(root, "in") && json_object_get(root, "at"))
         return line_bad(f, text, "at", "in and at exclude each other");
-    }
-    if (spec->type == NULL) {
+    if (!spec->type)
         return line_bad(f, text, NULL, "the member \"type\" is missing");
-    }
     return true;
 }

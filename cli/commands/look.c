@@ -69,7 +69,7 @@ static void look_task(struct table *t, const nq_info *info, size_t here)
     const char *state = nq_state_name((int)info->state);
     const bool words = cli.format == CLI_TABLE && info->cancelling;
     table_int(t, info->id);
-    table_text(t, words ? "running, cancelling" : state != NULL ? state : "?");
+    table_text(t, words ? "running, cancelling" : state ? state : "?");
     table_text(t, info->queue);
     table_text(t, info->type);
     table_int(t, info->priority);
@@ -133,9 +133,8 @@ static void look_choose(struct table_column columns[LOOK_COLUMNS], const char *c
     memcpy(columns, look_columns, sizeof look_columns);
     for (size_t i = 0; i < LOOK_COLUMNS; i++) {
         columns[i].machine = true;
-        for (const char *const *name = names; *name != NULL && columns[i].machine; name++) {
+        for (const char *const *name = names; *name && columns[i].machine; name++)
             columns[i].machine = strcmp(*name, columns[i].name) != 0;
-        }
     }
 }
 
@@ -147,17 +146,15 @@ static int look_list_all(nq *q, nq_list_options *options, int64_t limit, bool ru
     struct look_list list = {0};
     nq_err err = {0};
     int rc = NQ_OK;
-    if (running) {
+    if (running)
         look_choose(columns, of_running);
-    }
     table_start(&list.table, running ? columns : look_columns, LOOK_COLUMNS, false);
     while (rc == NQ_OK && limit > 0) {
         options->limit = (unsigned)(limit < LOOK_PAGE ? limit : LOOK_PAGE);
         list.seen = 0;
         rc = nq_list(q, options, look_list_row, &list, &err);
-        if (list.seen < options->limit) {
+        if (list.seen < options->limit)
             break;
-        }
         options->after = list.last;
         limit -= options->limit;
     }
@@ -190,23 +187,20 @@ static int look_list(int argc, char **argv)
         } else {
             good = cli_take_int("--after", value, 0, INT64_MAX, &options.after);
         }
-        if (!good) {
+        if (!good)
             return CLI_USAGE;
-        }
     }
-    if (key != CLI_PARSE_END) {
+    if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    if (optind < argc) {
+    if (optind < argc)
         return cli_usage("takes no argument '%s'; one task is shown by: nanoq show ID", argv[optind]);
-    }
     nq *q = NULL;
-    int code = cli_open(&q);
-    if (code == CLI_OK) {
-        code = look_list_all(q, &options, limit, running);
+    int exit_code = cli_open(&q);
+    if (exit_code == CLI_OK) {
+        exit_code = look_list_all(q, &options, limit, running);
         nq_close(q);
     }
-    return code;
+    return exit_code;
 }
 
 static const struct cli_option look_list_options[] = {
@@ -253,9 +247,8 @@ static int look_show_row(const nq_info *info, void *udata)
     memcpy(all, look_columns, sizeof all);
     for (size_t i = 0; i < LOOK_COLUMNS; i++) {
         all[i].machine = false;
-        for (size_t k = 0; k < sizeof not_shown / sizeof not_shown[0]; k++) {
+        for (size_t k = 0; k < sizeof not_shown / sizeof not_shown[0]; k++)
             all[i].machine = all[i].machine || strcmp(all[i].name, not_shown[k]) == 0;
-        }
     }
     table_start(&table, all, LOOK_COLUMNS, true);
     look_task(&table, info, info->payload_size);
@@ -272,27 +265,22 @@ static int look_show(int argc, char **argv)
     nq_id id;
     int key;
     cli_parse_start(&parse, &cli_show);
-    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0)
         show.payload_only = true;
-    }
-    if (key != CLI_PARSE_END) {
+    if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    if (argc - optind != 1) {
+    if (argc - optind != 1)
         return cli_usage("needs one task id");
-    }
-    if (!cli_take_id(argv[optind], &id)) {
+    if (!cli_take_id(argv[optind], &id))
         return CLI_USAGE;
-    }
     nq *q = NULL;
-    int code = cli_open(&q);
-    if (code == CLI_OK) {
-        if (nq_get(q, id, look_show_row, &show, &err) != NQ_OK) {
-            code = cli_fail(&err);
-        }
+    int exit_code = cli_open(&q);
+    if (exit_code == CLI_OK) {
+        if (nq_get(q, id, look_show_row, &show, &err) != NQ_OK)
+            exit_code = cli_fail(&err);
         nq_close(q);
     }
-    return code;
+    return exit_code;
 }
 
 static const struct cli_option look_show_options[] = {

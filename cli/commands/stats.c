@@ -9,9 +9,8 @@ static int stats_row(const nq_queue_stats *stats, void *udata)
     const uint64_t counts[] = {stats->due,  stats->delayed, stats->running,
                                stats->done, stats->dead,    stats->cancelled};
     table_text(t, stats->queue);
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         table_int(t, (int64_t)counts[i]);
-    }
     table_duration(t, stats->oldest_due_us);
     table_row(t);
     return 0;
@@ -34,23 +33,21 @@ static int stats_run(int argc, char **argv)
     nq_err err = {0};
     cli_parse_start(&parse, &cli_stats);
     int key = cli_parse_next(&parse, argc, argv, &value);
-    if (key != CLI_PARSE_END) {
+    if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    if (optind < argc) {
+    if (optind < argc)
         return cli_usage("takes no argument '%s'", argv[optind]);
-    }
     nq *q = NULL;
-    int code = cli_open(&q);
-    if (code == CLI_OK) {
+    int exit_code = cli_open(&q);
+    if (exit_code == CLI_OK) {
         struct table table;
         table_start(&table, columns, sizeof columns / sizeof columns[0], false);
         int rc = nq_stats(q, stats_row, &table, &err);
         table_finish(&table, rc == NQ_OK);
-        code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
+        exit_code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
         nq_close(q);
     }
-    return code;
+    return exit_code;
 }
 
 static const struct cli_option stats_options[] = {CLI_OPTION_FORMAT, CLI_OPTION_DB, CLI_OPTION_END};

@@ -20,9 +20,8 @@ static const char *steer_result(nq *q, const struct steer_verb *verb, nq_id id)
 {
     int state = NQ_STATE_CANCELLED;
     if (verb->call == nq_cancel && nq_get(q, id, steer_state, &state, NULL) == NQ_OK &&
-        state == NQ_STATE_RUNNING) {
+        state == NQ_STATE_RUNNING)
         return "will be cancelled";
-    }
     return verb->result;
 }
 
@@ -67,30 +66,27 @@ static int steer_run(const struct steer_verb *verb, int argc, char **argv)
     const char *value;
     cli_parse_start(&parse, verb->command);
     int key = cli_parse_next(&parse, argc, argv, &value);
-    if (key != CLI_PARSE_END) {
+    if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    if (optind >= argc) {
+    if (optind >= argc)
         return cli_usage("needs at least one task id");
-    }
     size_t n = (size_t)(argc - optind);
     nq_id *ids = cli_alloc(n * sizeof ids[0]);
     nq *q = NULL;
-    int code = CLI_OK;
+    int exit_code = CLI_OK;
     for (size_t i = 0; i < n; i++) {
         if (!cli_take_id(argv[(size_t)optind + i], &ids[i])) {
-            code = CLI_USAGE;
+            exit_code = CLI_USAGE;
             goto out;
         }
     }
-    code = cli_open(&q);
-    if (code == CLI_OK) {
-        code = steer_all(q, verb, ids, n);
-    }
+    exit_code = cli_open(&q);
+    if (exit_code == CLI_OK)
+        exit_code = steer_all(q, verb, ids, n);
 out:
     nq_close(q);
     free(ids);
-    return code;
+    return exit_code;
 }
 
 static int steer_retry(int argc, char **argv)
@@ -151,20 +147,18 @@ static int steer_print(unsigned from)
 {
     char *sql = NULL;
     nq_err err = {0};
-    int code = CLI_OK;
+    int exit_code = CLI_OK;
     bool own;
-    char *url = cli_url(&code, &own);
-    if (url == NULL) {
-        return code;
-    }
-    if (nq_migration_sql(&sql, url, from, &err) != NQ_OK) {
-        code = cli_fail(&err);
-    } else {
+    char *url = cli_url(&exit_code, &own);
+    if (!url)
+        return exit_code;
+    if (nq_migration_sql(&sql, url, from, &err) != NQ_OK)
+        exit_code = cli_fail(&err);
+    else
         fputs(sql, stdout);
-    }
     nq_free(sql);
     free(url);
-    return code;
+    return exit_code;
 }
 
 static int steer_migrate(int argc, char **argv)
@@ -176,36 +170,29 @@ static int steer_migrate(int argc, char **argv)
     int64_t from = -1;
     int key;
     cli_parse_start(&parse, &cli_migrate);
-    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
-        if (key == 256) {
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0)
+        if (key == 256)
             print = true;
-        } else if (!cli_take_int("--from", value, 0, INT32_MAX, &from)) {
+        else if (!cli_take_int("--from", value, 0, INT32_MAX, &from))
             return CLI_USAGE;
-        }
-    }
-    if (key != CLI_PARSE_END) {
+    if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    if (optind < argc) {
+    if (optind < argc)
         return cli_usage("takes no argument '%s'", argv[optind]);
-    }
-    if (from >= 0 && !print) {
+    if (from >= 0 && !print)
         return cli_usage("--from goes with --print: migrating finds out by itself what is there");
-    }
-    if (print) {
+    if (print)
         return steer_print(from < 0 ? 0 : (unsigned)from);
-    }
     nq *q = NULL;
     cli.makes_database = true;
-    int code = cli_open(&q);
-    if (code == CLI_OK) {
-        code = nq_migrate(q, &err) == NQ_OK ? CLI_OK : cli_fail(&err);
+    int exit_code = cli_open(&q);
+    if (exit_code == CLI_OK) {
+        exit_code = nq_migrate(q, &err) == NQ_OK ? CLI_OK : cli_fail(&err);
         nq_close(q);
     }
-    if (code == CLI_OK) {
+    if (exit_code == CLI_OK)
         puts("the tables are up to date");
-    }
-    return code;
+    return exit_code;
 }
 
 static const struct cli_option steer_migrate_options[] = {

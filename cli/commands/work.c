@@ -40,11 +40,11 @@ static bool work_name(const char *what, const char *value, const char **names, s
 
 static bool work_drain(const char *value, nq_worker_options *options)
 {
-    if (value != NULL && strcmp(value, "all") != 0 && strcmp(value, "due") != 0) {
+    if (value && strcmp(value, "all") != 0 && strcmp(value, "due") != 0) {
         cli_complain("--drain: '%s' is none of due, all", value);
         return false;
     }
-    options->drain = value != NULL && strcmp(value, "all") == 0 ? NQ_DRAIN_ALL : NQ_DRAIN_DUE;
+    options->drain = value && strcmp(value, "all") == 0 ? NQ_DRAIN_ALL : NQ_DRAIN_DUE;
     return true;
 }
 
@@ -77,9 +77,8 @@ static bool work_command_option(struct work *w, int key, const char *value)
         w->streams = w->command.cpu_renewed = true;
         return true;
     case WORK_MAX_TASKS:
-        if (!cli_take_int("--max-tasks", value, 1, 1000000000, &v)) {
+        if (!cli_take_int("--max-tasks", value, 1, 1000000000, &v))
             return false;
-        }
         w->max_tasks = (unsigned)v;
         return true;
     case WORK_LOG:
@@ -96,9 +95,8 @@ static bool work_option(struct work *w, int key, const char *value)
     int64_t v = 0;
     switch (key) {
     case 'j':
-        if (!cli_take_int("-j", value, 1, 1024, &v)) {
+        if (!cli_take_int("-j", value, 1, 1024, &v))
             return false;
-        }
         o->concurrency = (unsigned)v;
         return true;
     case 't':
@@ -108,17 +106,15 @@ static bool work_option(struct work *w, int key, const char *value)
     case WORK_DRAIN:
         return work_drain(value, o);
     case WORK_SHUTDOWN:
-        if (!cli_take_duration("--shutdown-timeout", value, 0, &v)) {
+        if (!cli_take_duration("--shutdown-timeout", value, 0, &v))
             return false;
-        }
         o->shutdown_timeout_us = v > 0 ? v : NQ_ZERO;
         return true;
     case WORK_GRACE:
         return cli_take_duration("--grace", value, 0, &w->command.grace_us);
     case WORK_CRASHES:
-        if (!cli_take_int("--max-crashes", value, 0, 1000, &v)) {
+        if (!cli_take_int("--max-crashes", value, 0, 1000, &v))
             return false;
-        }
         o->max_crashes = v > 0 ? (int)v : NQ_ZERO;
         return true;
     case WORK_LEASE:
@@ -126,9 +122,8 @@ static bool work_option(struct work *w, int key, const char *value)
     case WORK_KEEP_DONE:
         return cli_take_keep("--keep-done", value, &o->keep_done_us);
     case WORK_KEEP_DEAD:
-        if (!cli_take_keep("--keep-dead", value, &v)) {
+        if (!cli_take_keep("--keep-dead", value, &v))
             return false;
-        }
         o->keep_dead_us = v != 0 ? v : NQ_ZERO;
         return true;
     default:
@@ -169,20 +164,15 @@ static int work_run(int argc, char **argv)
     w.command.grace_us = NQ_SECONDS(5);
     w.verbosity = 1;
     cli_parse_start(&parse, &cli_work);
-    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
-        if (!work_option(&w, key, value)) {
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0)
+        if (!work_option(&w, key, value))
             return CLI_USAGE;
-        }
-    }
-    if (key != CLI_PARSE_END) {
+    if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    }
-    if (optind >= argc) {
+    if (optind >= argc)
         return cli_usage("needs a command: nanoq work [OPTION...] -- CMD [ARG...]");
-    }
-    if (w.max_tasks > 0 && !w.streams) {
+    if (w.max_tasks > 0 && !w.streams)
         return cli_usage("--max-tasks belongs to --stream: without it each task has a process of its own");
-    }
     return work_start(&w, argv + optind);
 }
 

@@ -12,14 +12,12 @@
 json_t *json_input_load(const char *p, size_t n, size_t flags, json_error_t *error)
 {
     const char *nul = n > 0 ? memchr(p, '\0', n) : NULL;
-    if (nul == NULL) {
+    if (!nul)
         return json_loadb(p, n, flags, error);
-    }
     *error =
         (json_error_t){.line = 1, .column = json_input_column(p, (size_t)(nul - p)), .text = "a NUL byte"};
-    for (const char *c = p; c < nul; c++) {
+    for (const char *c = p; c < nul; c++)
         error->line += *c == '\n';
-    }
     return NULL;
 }
 
@@ -74,7 +72,7 @@ json_t *json_input(const char *p, size_t n, char message[256], int *line, int *c
     json_error_t error;
     /* As reals: JSON sets no limit to a whole number, jansson's integers have one. */
     json_t *root = json_input_load(p, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
-    if (root == NULL && strstr(error.text, "overflow") && memchr(p, '\0', n) == NULL) {
+    if (!root && strstr(error.text, "overflow") && !memchr(p, '\0', n)) {
         char *copy = strndup(p, n);
         if (copy) {
             json_input_tame(copy);
@@ -83,7 +81,7 @@ json_t *json_input(const char *p, size_t n, char message[256], int *line, int *c
         }
         free(copy);
     }
-    if (root == NULL) {
+    if (!root) {
         snprintf(message, 256, "%s", error.text);
         *line = error.line < 1 ? 1 : error.line;
         *column = error.column < 1 ? 1 : error.column;
@@ -94,17 +92,15 @@ json_t *json_input(const char *p, size_t n, char message[256], int *line, int *c
 int json_input_column(const char *p, size_t at)
 {
     int column = 1;
-    for (size_t i = at; i > 0 && p[i - 1] != '\n'; i--) {
+    for (size_t i = at; i > 0 && p[i - 1] != '\n'; i--)
         column += ((unsigned char)p[i - 1] & 0xC0) != 0x80;
-    }
     return column;
 }
 
 static size_t json_input_space(const char *p, size_t n, size_t i)
 {
-    while (i < n && strchr(" \t\r\n", p[i]) != NULL && p[i] != '\0') {
+    while (i < n && strchr(" \t\r\n", p[i]) && p[i] != '\0')
         i++;
-    }
     return i;
 }
 
@@ -120,22 +116,19 @@ static size_t json_input_skip(const char *p, size_t n, size_t i)
                 i++;
             } else if (c == '"') {
                 string = false;
-                if (depth == 0) {
+                if (depth == 0)
                     return i + 1;
-                }
             }
         } else if (c == '"') {
             string = true;
         } else if (c == '{' || c == '[') {
             depth++;
         } else if (c == '}' || c == ']') {
-            if (depth == 0) {
+            if (depth == 0)
                 return i; /* the end of the object around a number or literal */
-            }
-            if (--depth == 0) {
+            if (--depth == 0)
                 return i + 1;
-            }
-        } else if (depth == 0 && (c == ',' || c == ':' || strchr(" \t\r\n", c) != NULL)) {
+        } else if (depth == 0 && (c == ',' || c == ':' || strchr(" \t\r\n", c))) {
             return i;
         }
     }
@@ -178,9 +171,8 @@ bool json_input_duration(const json_t *v, int64_t least, int64_t *out, char *why
             snprintf(why, size, "%.200s", err.message);
             return false;
         }
-        if (*out >= least) {
+        if (*out >= least)
             return true;
-        }
     }
     snprintf(why, size, "a duration like \"5m\" or a number of seconds, at least %g and at most ten years",
              (double)least / 1e6);

@@ -213,7 +213,7 @@ static void log_time(struct text *t)
 
 static void log_member(struct text *t, const char *name, const char *value)
 {
-    if (value != NULL) {
+    if (value) {
         text_str(t, ",\"");
         text_str(t, name);
         text_str(t, "\":");
@@ -229,7 +229,7 @@ static void log_json(struct text *t, const struct log_event *e, const char *mess
     text_str(t, "\"");
     log_member(t, "level", levels[e->level - LOG_ERROR]);
     log_member(t, "from", e->from);
-    if (e->task != NULL) {
+    if (e->task) {
         text_str(t, ",\"task\":");
         text_int(t, e->task->id);
         log_member(t, "type", e->task->type);
@@ -255,19 +255,17 @@ static void log_event(const struct log_event *e, const char *fmt, va_list args)
 {
     char *message = NULL;
     struct text line = {0};
-    if (e->level > log_state.verbosity) {
+    if (e->level > log_state.verbosity)
         return;
-    }
     int n = vasprintf(&message, fmt, args);
-    if (n < 0) {
+    if (n < 0)
         return;
-    }
     if (log_state.json) {
         log_json(&line, e, message, (size_t)n);
     } else {
         log_time(&line);
         text_str(&line, " ");
-        if (e->task != NULL) {
+        if (e->task) {
             text_str(&line, "task ");
             text_int(&line, e->task->id);
             text_str(&line, " ");
@@ -320,15 +318,14 @@ void log_output(struct log_output *o, const nq_task *task, const char *p, size_t
     }
     while (n > 0) {
         const char *end = memchr(p, '\n', n);
-        size_t part = end != NULL ? (size_t)(end - p) : n;
+        size_t part = end ? (size_t)(end - p) : n;
         part = part < LOG_OUTPUT_LINE - o->line.n ? part : LOG_OUTPUT_LINE - o->line.n;
         text_add(&o->line, p, part);
         p += part;
         n -= part;
         bool ended = n > 0 && *p == '\n';
-        if (ended || o->line.n == LOG_OUTPUT_LINE) {
+        if (ended || o->line.n == LOG_OUTPUT_LINE)
             log_output_end(o, task);
-        }
         p += ended;
         n -= ended;
     }

@@ -7,12 +7,11 @@
 
 void cli_hide_password(char *text)
 {
-    for (char *url = strstr(text, "://"); url != NULL; url = strstr(url + 3, "://")) {
+    for (char *url = strstr(text, "://"); url; url = strstr(url + 3, "://")) {
         char *colon = url + 3 + strcspn(url + 3, ":/@ ");
         char *at = *colon == ':' ? strrchr(colon, '@') : NULL;
-        if (at != NULL) {
+        if (at)
             memset(colon + 1, 'x', (size_t)(at - colon - 1));
-        }
     }
 }
 
@@ -23,16 +22,15 @@ static void report_line(const char *fmt, va_list args)
     char *message = NULL;
     struct text line = {0};
     int n = vasprintf(&message, fmt, args);
-    if (n >= 0) {
+    if (n >= 0)
         cli_hide_password(message); /* a URL may stand where something else should */
-    }
-    if (n >= 0 && cli.complain != NULL) {
+    if (n >= 0 && cli.complain) {
         cli.complain(message);
         free(message);
         return;
     }
     text_str(&line, "nanoq");
-    if (cli.command != NULL) {
+    if (cli.command) {
         text_str(&line, " ");
         text_str(&line, cli.command);
     }
@@ -87,11 +85,10 @@ int cli_exit_of(int code)
 
 int cli_fail(const nq_err *err)
 {
-    if (err->code == NQ_ENOTMIGRATED) {
+    if (err->code == NQ_ENOTMIGRATED)
         cli_complain("the nanoq tables do not exist in this database; run: nanoq migrate");
-    } else {
+    else
         cli_complain("%s", err->message[0] != '\0' ? err->message : nq_strerror(err->code));
-    }
     return cli_exit_of(err->code);
 }
 
@@ -100,10 +97,8 @@ int cli_worse(int a, int b)
     static const int order[] = {CLI_OK,      CLI_DUPLICATE, CLI_NOT_FOUND,  CLI_USAGE,
                                 CLI_FAILURE, CLI_DENIED,    CLI_UNAVAILABLE};
     int worst = a;
-    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
-        if (order[i] == a || order[i] == b) {
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
+        if (order[i] == a || order[i] == b)
             worst = order[i];
-        }
-    }
     return worst;
 }

@@ -10,9 +10,8 @@
 static size_t table_terminal(void)
 {
     struct winsize size;
-    if (!isatty(STDOUT_FILENO)) {
+    if (!isatty(STDOUT_FILENO))
         return 0; /* no limit */
-    }
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
@@ -24,26 +23,21 @@ void table_start(struct table *t, const struct table_column *columns, size_t nco
 /* What comes before the first record. */
 static void table_head(const struct table *t)
 {
-    if (cli.format == CLI_JSON && !t->single) {
+    if (cli.format == CLI_JSON && !t->single)
         fputs("[", stdout);
-    }
-    for (size_t i = 0; cli.format == CLI_TSV && i < t->ncolumns; i++) {
-        if (!t->columns[i].people) {
+    for (size_t i = 0; cli.format == CLI_TSV && i < t->ncolumns; i++)
+        if (!t->columns[i].people)
             printf("%s%s", i > 0 ? "\t" : "", t->columns[i].name);
-        }
-    }
-    if (cli.format == CLI_TSV) {
+    if (cli.format == CLI_TSV)
         putchar('\n');
-    }
 }
 
 /* Where the next cell's text goes; NULL when the table does not show it. */
 static struct text *table_cell(struct table *t)
 {
     const struct table_column *column = &t->columns[t->at++];
-    if (column->people && cli.format != CLI_TABLE) {
+    if (column->people && cli.format != CLI_TABLE)
         return NULL;
-    }
     if (cli.format == CLI_JSON) {
         text_str(&t->out, t->at > 1 ? ", \"" : "\"");
         text_str(&t->out, column->name);
@@ -51,14 +45,12 @@ static struct text *table_cell(struct table *t)
         return &t->out;
     }
     if (cli.format == CLI_TSV) {
-        if (t->at > 1) {
+        if (t->at > 1)
             text_str(&t->out, "\t");
-        }
         return &t->out;
     }
-    if (column->machine) {
+    if (column->machine)
         return NULL;
-    }
     if (t->ncells == t->capcells) {
         t->capcells = t->capcells * 2 + 64;
         t->cells = cli_realloc(t->cells, t->capcells * sizeof t->cells[0]);
@@ -70,9 +62,8 @@ static struct text *table_cell(struct table *t)
 
 static void table_bytes(struct text *cell, const char *s, size_t n)
 {
-    if (cell != NULL) {
+    if (cell)
         (cli.format == CLI_JSON ? text_json : cli.format == CLI_TSV ? text_tsv : text_safe)(cell, s, n);
-    }
 }
 
 void table_text(struct table *t, const char *s)
@@ -83,78 +74,70 @@ void table_text(struct table *t, const char *s)
 void table_int(struct table *t, int64_t v)
 {
     struct text *cell = table_cell(t);
-    if (cell != NULL) {
+    if (cell)
         text_int(cell, v);
-    }
 }
 
 void table_bool(struct table *t, bool v)
 {
     struct text *cell = table_cell(t);
-    if (cell != NULL) {
+    if (cell)
         text_str(cell, v ? "true" : "false");
-    }
 }
 
 void table_time(struct table *t, int64_t us)
 {
     char when[28];
     struct text *cell = table_cell(t);
-    if (cell == NULL) {
+    if (!cell)
         return;
-    }
     if (us == 0) {
         text_str(cell, cli.format == CLI_JSON ? "null" : "");
         return;
     }
     nq_format_time(us, when);
-    if (cli.format == CLI_TABLE && !t->single && strlen(when) > 20) {
+    if (cli.format == CLI_TABLE && !t->single && strlen(when) > 20)
         memcpy(when + 19, "Z", 2); /* whole seconds do in a list */
-    }
     table_bytes(cell, when, strlen(when));
 }
 
 void table_short_duration(int64_t us, char out[32])
 {
     int64_t s = us / 1000000;
-    if (us < 1000000) {
+    if (us < 1000000)
         snprintf(out, 32, "%.3gms", (double)us / 1e3);
-    } else if (us < 10000000) {
+    else if (us < 10000000)
         snprintf(out, 32, "%.3gs", (double)us / 1e6);
-    } else if (s < 600) {
+    else if (s < 600)
         snprintf(out, 32, "%" PRId64 "s", s);
-    } else if (s < 36000) {
+    else if (s < 36000)
         snprintf(out, 32, "%" PRId64 "m%02ds", s / 60, (int)(s % 60));
-    } else if (s < 172800) {
+    else if (s < 172800)
         snprintf(out, 32, "%" PRId64 "h%02dm", s / 3600, (int)(s / 60 % 60));
-    } else {
+    else
         snprintf(out, 32, "%" PRId64 "d%02dh", s / 86400, (int)(s / 3600 % 24));
-    }
 }
 
 void table_duration(struct table *t, int64_t us)
 {
     char out[32];
     struct text *cell = table_cell(t);
-    if (cell == NULL) {
+    if (!cell)
         return;
-    }
-    if (cli.format == CLI_TABLE) {
+    if (cli.format == CLI_TABLE)
         table_short_duration(us, out);
-    } else if (us % 1000000 == 0) {
+    else if (us % 1000000 == 0)
         snprintf(out, sizeof out, "%" PRId64, us / 1000000);
-    } else {
+    else
         snprintf(out, sizeof out, "%" PRId64 ".%06d", us / 1000000, (int)(us % 1000000));
-    }
     text_str(cell, out);
 }
 
 void table_payload(struct table *t, const void *p, size_t here, size_t size)
 {
     struct text *cell = table_cell(t);
-    if (here < size && text_is_utf8(p, text_whole(p, here))) {
+    if (here < size && text_is_utf8(p, text_whole(p, here)))
         here = text_whole(p, here);
-    }
     if (cli.format == CLI_JSON) {
         bool utf8 = text_is_utf8(p, here);
         if (utf8) {
@@ -169,23 +152,19 @@ void table_payload(struct table *t, const void *p, size_t here, size_t size)
         return;
     }
     table_bytes(cell, p, here);
-    if (here < size && cell != NULL) {
+    if (here < size && cell)
         text_str(cell, "...");
-    }
 }
 
 void table_row(struct table *t)
 {
     t->at = 0;
-    if (t->rows++ == 0) {
+    if (t->rows++ == 0)
         table_head(t);
-    }
-    if (cli.format == CLI_TABLE) {
+    if (cli.format == CLI_TABLE)
         return;
-    }
-    if (cli.format == CLI_JSON) {
+    if (cli.format == CLI_JSON)
         fputs(t->single ? "{" : t->rows > 1 ? ",\n {" : "\n {", stdout);
-    }
     fwrite(t->out.p, 1, t->out.n, stdout);
     fputs(cli.format == CLI_JSON ? (t->single ? "}\n" : "}") : "\n", stdout);
     t->out.n = 0;
@@ -195,11 +174,9 @@ static const char *table_colour(const char *cell)
 {
     static const char *const colours[][2] = {
         {"running", "\033[36m"}, {"done", "\033[32m"}, {"dead", "\033[31m"}, {"cancelled", "\033[33m"}};
-    for (size_t i = 0; i < sizeof colours / sizeof colours[0]; i++) {
-        if (strcmp(cell, colours[i][0]) == 0) {
+    for (size_t i = 0; i < sizeof colours / sizeof colours[0]; i++)
+        if (strcmp(cell, colours[i][0]) == 0)
             return colours[i][1];
-        }
-    }
     return NULL;
 }
 
@@ -208,23 +185,20 @@ static void table_put(const struct table_column *column, const char *s, size_t n
     size_t wide = text_width(s, n);
     int pad = wide < width ? (int)(width - wide) : 0;
     const char *colour = strcmp(column->name, "state") == 0 && cli_fancy(stdout) ? table_colour(s) : NULL;
-    if (column->right) {
+    if (column->right)
         printf("%*s", pad, "");
-    }
-    fputs(colour != NULL ? colour : "", stdout);
+    fputs(colour ? colour : "", stdout);
     fwrite(s, 1, n, stdout);
-    fputs(colour != NULL ? "\033[0m" : "", stdout);
-    if (!last) {
+    fputs(colour ? "\033[0m" : "", stdout);
+    if (!last)
         printf("%*s", (column->right ? 0 : pad) + 2, "");
-    }
 }
 
 static void table_capitals(const char *name, char out[32])
 {
     size_t i = 0;
-    for (; name[i] != '\0' && i < 31; i++) {
+    for (; name[i] != '\0' && i < 31; i++)
         out[i] = name[i] == '_' ? ' ' : (char)toupper((unsigned char)name[i]);
-    }
     out[i] = '\0';
 }
 
@@ -238,9 +212,8 @@ static void table_list(const struct table *t)
             shown[n++] = &t->columns[i];
         }
     }
-    if (n == 0) {
+    if (n == 0)
         return;
-    }
     for (size_t i = 0; i < t->ncells; i++) {
         size_t wide = text_width(t->cells[i].p, t->cells[i].n);
         width[i % n] = wide > width[i % n] ? wide : width[i % n];
@@ -249,9 +222,8 @@ static void table_list(const struct table *t)
         puts("no tasks");
         return;
     }
-    for (size_t i = 0; i + 1 < n; i++) {
+    for (size_t i = 0; i + 1 < n; i++)
         used += width[i] + 2;
-    }
     for (size_t i = 0; i < n; i++) {
         char name[32];
         table_capitals(shown[i]->name, name);
@@ -260,9 +232,8 @@ static void table_list(const struct table *t)
     for (size_t i = 0; i < t->ncells; i++) {
         const struct text *cell = &t->cells[i];
         size_t bytes = cell->n;
-        if (shown[i % n]->wide && limit > 0) {
+        if (shown[i % n]->wide && limit > 0)
             bytes = text_cut(cell->p, cell->n, limit > used + 10 ? limit - used : 10);
-        }
         fputs(i % n == 0 ? "\n" : "", stdout);
         table_put(shown[i % n], cell->p, bytes, width[i % n], i % n + 1 == n);
     }
@@ -286,17 +257,14 @@ static void table_record(const struct table *t)
 void table_finish(struct table *t, bool ok)
 {
     bool shown = ok || t->rows > 0;
-    if (shown && t->rows == 0) {
+    if (shown && t->rows == 0)
         table_head(t);
-    }
-    if (shown && cli.format == CLI_JSON && !t->single) {
+    if (shown && cli.format == CLI_JSON && !t->single)
         fputs(t->rows > 0 ? "\n]\n" : "]\n", stdout);
-    } else if (shown && cli.format == CLI_TABLE) {
+    else if (shown && cli.format == CLI_TABLE)
         (t->single ? table_record : table_list)(t);
-    }
-    for (size_t i = 0; i < t->ncells; i++) {
+    for (size_t i = 0; i < t->ncells; i++)
         text_free(&t->cells[i]);
-    }
     free(t->cells);
     text_free(&t->out);
     *t = (struct table){0};

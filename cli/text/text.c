@@ -11,16 +11,14 @@
 
 void text_add(struct text *t, const void *p, size_t n)
 {
-    if (t->cap - t->n <= n || t->p == NULL) {
-        if (n > SIZE_MAX / 4 || t->n > SIZE_MAX / 4) {
+    if (t->cap - t->n <= n || !t->p) {
+        if (n > SIZE_MAX / 4 || t->n > SIZE_MAX / 4)
             n = SIZE_MAX; /* cli_realloc refuses it */
-        }
         t->cap = n == SIZE_MAX ? n : (t->n + n) * 2 + 64;
         t->p = cli_realloc(t->p, t->cap);
     }
-    if (n > 0) {
+    if (n > 0)
         memcpy(t->p + t->n, p, n);
-    }
     t->n += n;
     t->p[t->n] = '\0';
 }
@@ -46,28 +44,24 @@ void text_free(struct text *t)
 size_t text_decode(const void *bytes, size_t n, uint32_t *c)
 {
     const unsigned char *p = bytes;
-    if (n == 0) {
+    if (n == 0)
         return 0;
-    }
     if (p[0] < 0x80) {
         *c = p[0];
         return 1;
     }
     size_t len = p[0] >= 0xF0 ? 4 : p[0] >= 0xE0 ? 3 : 2;
-    if (p[0] < 0xC2 || p[0] > 0xF4 || n < len) {
+    if (p[0] < 0xC2 || p[0] > 0xF4 || n < len)
         return 0;
-    }
     uint32_t v = p[0] & (0xFFu >> (len + 1));
     for (size_t i = 1; i < len; i++) {
-        if ((p[i] & 0xC0) != 0x80) {
+        if ((p[i] & 0xC0) != 0x80)
             return 0;
-        }
         v = v << 6 | (p[i] & 0x3Fu);
     }
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    if (v < least[len] || v > 0x10FFFF || (v >= 0xD800 && v <= 0xDFFF)) {
+    if (v < least[len] || v > 0x10FFFF || (v >= 0xD800 && v <= 0xDFFF))
         return 0;
-    }
     *c = v;
     return len;
 }
@@ -78,9 +72,8 @@ bool text_is_utf8(const void *bytes, size_t n)
     for (size_t i = 0; i < n;) {
         uint32_t c;
         size_t used = text_decode(p + i, n - i, &c);
-        if (used == 0) {
+        if (used == 0)
             return false;
-        }
         i += used;
     }
     return true;
@@ -95,9 +88,8 @@ size_t text_whole(const void *bytes, size_t n)
             size_t len = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
             return len > back ? n - back : n;
         }
-        if (c < 0x80) {
+        if (c < 0x80)
             break;
-        }
     }
     return n;
 }
@@ -116,7 +108,7 @@ static void text_escape(struct text *t, uint32_t c, bool invalid)
 {
     static const char *const names[] = {['\t'] = "\\t", ['\n'] = "\\n", ['\r'] = "\\r"};
     char out[16];
-    if (!invalid && c <= '\r' && names[c] != NULL) {
+    if (!invalid && c <= '\r' && names[c]) {
         text_str(t, names[c]);
         return;
     }
@@ -219,9 +211,8 @@ size_t text_cut(const char *p, size_t n, size_t width)
         size_t used = text_decode(p + i, n - i, &c);
         int columns = wcwidth((wchar_t)c);
         size_t wide = columns < 0 ? 1 : (size_t)columns;
-        if (wide > width) {
+        if (wide > width)
             break;
-        }
         width -= wide;
         i += used > 0 ? used : 1;
     }

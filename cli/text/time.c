@@ -19,9 +19,8 @@ static int time_fault(nq_err *err, int code, const char *fmt, ...)
     char message[256];
     struct text safe = {0};
     va_list args;
-    if (!err) {
+    if (!err)
         return code;
-    }
     va_start(args, fmt);
     int n = vsnprintf(message, sizeof message, fmt, args);
     va_end(args);

@@ -14,15 +14,13 @@
 static bool notify_address(struct sockaddr_un *to, socklen_t *size)
 {
     const char *name = getenv("NOTIFY_SOCKET");
-    size_t n = name != NULL ? strlen(name) : 0;
-    if (n < 2 || n >= sizeof to->sun_path || (name[0] != '/' && name[0] != '@')) {
+    size_t n = name ? strlen(name) : 0;
+    if (n < 2 || n >= sizeof to->sun_path || (name[0] != '/' && name[0] != '@'))
         return false;
-    }
     *to = (struct sockaddr_un){.sun_family = AF_UNIX};
     memcpy(to->sun_path, name, n);
-    if (name[0] == '@') { /* of the abstract namespace */
+    if (name[0] == '@') /* of the abstract namespace */
         to->sun_path[0] = '\0';
-    }
     *size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
     return true;
 }
@@ -41,9 +39,8 @@ void notify(const char *fmt, ...)
     socklen_t size;
     char text[512], buf[128];
     va_list args;
-    if (!notify_address(&to, &size)) {
+    if (!notify_address(&to, &size))
         return;
-    }
     va_start(args, fmt);
     int n = vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
@@ -55,17 +52,15 @@ void notify(const char *fmt, ...)
         complained = true;
         log_line(LOG_WARN, "cannot notify the service manager: %s", strerror_r(errno, buf, sizeof buf));
     }
-    if (fd >= 0) {
+    if (fd >= 0)
         close(fd);
-    }
 }
 
 int64_t notify_watchdog_us(void)
 {
     const char *us = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
-    if (us == NULL || (pid != NULL && strtol(pid, NULL, 10) != (long)getpid())) {
+    if (!us || (pid && strtol(pid, NULL, 10) != (long)getpid()))
         return 0;
-    }
     long long v = strtoll(us, NULL, 10);
     return v > 0 && v < NQ_MAX_DURATION ? (int64_t)v : 0;
 }

@@ -44,22 +44,19 @@ static bool spawn_limit(const struct spawn_command *c)
         core.rlim_cur = 0;
         setrlimit(RLIMIT_CORE, &core);
     }
-    if (c->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    if (c->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return false;
-    }
     if (c->cpu_us > 0) {
         /* A second more for who catches SIGXCPU. One that is renewed can only be raised below the hard limit.
          */
         struct rlimit cpu;
-        if (getrlimit(RLIMIT_CPU, &cpu) != 0) {
+        if (getrlimit(RLIMIT_CPU, &cpu) != 0)
             return false;
-        }
         rlim_t most = keeper_seconds(c->cpu_us);
         cpu.rlim_cur = most < cpu.rlim_max ? most : cpu.rlim_max;
         cpu.rlim_max = !c->cpu_renewed && most + 1 < cpu.rlim_max ? most + 1 : cpu.rlim_max;
-        if (setrlimit(RLIMIT_CPU, &cpu) != 0) {
+        if (setrlimit(RLIMIT_CPU, &cpu) != 0)
             return false;
-        }
     }
     if (c->memory > 0) {
         struct rlimit memory = {.rlim_cur = (rlim_t)c->memory, .rlim_max = (rlim_t)c->memory};
@@ -76,36 +73,29 @@ static _Noreturn void spawn_exec(const struct spawn_command *c, pid_t parent, co
     sigset_t none;
     setsid(); /* no terminal: who reads it fails at once instead of being stopped */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) {
+    if (getppid() != parent)
         _exit(127); /* it died before prctl */
-    }
     /* Before any dup2: a database's socket that a grandchild kept open would keep the lock of a dead worker.
      */
     syscall(SYS_close_range, 3u, ~0u, SPAWN_CLOEXEC);
-    for (size_t i = 0; i < c->ninherited; i++) {
+    for (size_t i = 0; i < c->ninherited; i++)
         fcntl(c->inherited[i], F_SETFD, 0);
-    }
     if (dup2(pipes->in[0], STDIN_FILENO) < 0 || dup2(pipes->err[1], STDERR_FILENO) < 0 ||
-        (pipes->out[1] >= 0 && dup2(pipes->out[1], STDOUT_FILENO) < 0)) {
+        (pipes->out[1] >= 0 && dup2(pipes->out[1], STDOUT_FILENO) < 0))
         goto failed;
-    }
-    for (size_t i = 0; i < sizeof reset / sizeof reset[0]; i++) {
+    for (size_t i = 0; i < sizeof reset / sizeof reset[0]; i++)
         signal(reset[i], SIG_DFL);
-    }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (!spawn_limit(c) || setrlimit(RLIMIT_NOFILE, &c->files) != 0) {
+    if (!spawn_limit(c) || setrlimit(RLIMIT_NOFILE, &c->files) != 0)
         goto failed;
-    }
     execve(c->path, c->argv, env);
-    if (errno == ENOEXEC) {
+    if (errno == ENOEXEC)
         execve("/bin/sh", c->shell, env);
-    }
 failed:;
     int why = errno;
-    if (write(pipes->status[1], &why, sizeof why) < 0) {
+    if (write(pipes->status[1], &why, sizeof why) < 0)
         _exit(126);
-    }
     _exit(127);
 }
 
@@ -128,9 +118,8 @@ static _Noreturn void spawn_keep(const struct spawn_command *c, const struct spa
     const pid_t self = getpid();
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     const pid_t command = spawn_clone(SIGCHLD);
-    if (command == 0) {
+    if (command == 0)
         spawn_exec(c, self, pipes, env);
-    }
     if (command < 0) {
         int why = errno;
         ssize_t n = write(pipes->status[1], &why, sizeof why);
@@ -146,9 +135,8 @@ static pid_t spawn_fork(const struct spawn_command *c, const struct spawn_pipes 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t pid = spawn_clone(0);
-    if (pid == 0) {
+    if (pid == 0)
         spawn_keep(c, pipes, env);
-    }
     int failed = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = failed;
@@ -203,11 +191,9 @@ static void spawn_take(struct spawn_process *p, struct spawn_pipes *pipes)
     p->control = pipes->control[1];
     pipes->in[1] = pipes->out[0] = pipes->err[0] = pipes->control[1] = -1;
     const int ours[] = {p->in, p->out, p->err};
-    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
-        if (ours[i] >= 0) {
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+        if (ours[i] >= 0)
             fcntl(ours[i], F_SETFL, O_NONBLOCK);
-        }
-    }
 }
 
 int spawn_start(const struct spawn_command *c, char *const own[], bool with_out, struct spawn_process *p)
@@ -217,9 +203,8 @@ int spawn_start(const struct spawn_command *c, char *const own[], bool with_out,
     int why = 0;
     *p = (struct spawn_process){
         .pid = -1, .keeper = -1, .control = -1, .in = -1, .out = -1, .err = -1, .unread = -1};
-    while (own[nown] != NULL) {
+    while (own[nown])
         nown++;
-    }
     char **env = cli_alloc((c->nbase_env + nown + 1) * sizeof env[0]);
     memcpy(env, c->base_env, c->nbase_env * sizeof env[0]);
     memcpy(env + c->nbase_env, own, nown * sizeof env[0]);
@@ -239,9 +224,8 @@ int spawn_start(const struct spawn_command *c, char *const own[], bool with_out,
             spawn_wait(p->keeper);
         }
     }
-    if (why != 0) {
+    if (why != 0)
         spawn_close(&p->unread);
-    }
     spawn_pipes_close(&pipes, 0);
     spawn_pipes_close(&pipes, 1);
     free(env);
@@ -257,9 +241,8 @@ static void spawn_ask(const struct spawn_process *p, unsigned char what)
 
 void spawn_renew_cpu(const struct spawn_command *c, const struct spawn_process *p)
 {
-    if (c->cpu_us > 0) {
+    if (c->cpu_us > 0)
         spawn_ask(p, KEEPER_RENEW);
-    }
 }
 
 bool spawn_read_nothing(const struct spawn_process *p, size_t sent)
@@ -275,9 +258,8 @@ void spawn_stop(const struct spawn_command *c, struct spawn_process *p)
         spawn_ask(p, SIGTERM);
         p->stop_at = now + c->grace_us;
     }
-    if (p->stop_at == INT64_MAX || now < p->stop_at) {
+    if (p->stop_at == INT64_MAX || now < p->stop_at)
         return;
-    }
     if (!p->killed) {
         p->killed = true;
         spawn_kill(p);
@@ -295,9 +277,8 @@ void spawn_kill(struct spawn_process *p)
 
 int spawn_stop_wait(const struct spawn_process *p)
 {
-    if (p->stop_at == 0 || p->stop_at == INT64_MAX) {
+    if (p->stop_at == 0 || p->stop_at == INT64_MAX)
         return -1;
-    }
     int64_t left = p->stop_at - cli_now_us(CLOCK_MONOTONIC);
     return left <= 0 ? 0 : (int)(left / 1000 > 60000 ? 60000 : left / 1000 + 1);
 }
@@ -305,9 +286,8 @@ int spawn_stop_wait(const struct spawn_process *p)
 struct spawn_end spawn_reap(struct spawn_process *p)
 {
     struct pollfd fd = {.fd = p->control, .events = POLLIN};
-    if (poll(&fd, 1, (int)(SPAWN_FROZEN_US / 1000)) == 0) {
+    if (poll(&fd, 1, (int)(SPAWN_FROZEN_US / 1000)) == 0)
         kill(p->keeper, SIGKILL);
-    }
     const struct keeper_report end = spawn_hear(p->control);
     spawn_wait(p->keeper);
     spawn_close(&p->in);
@@ -315,9 +295,8 @@ struct spawn_end spawn_reap(struct spawn_process *p)
     spawn_close(&p->err);
     spawn_close(&p->unread);
     spawn_close(&p->control);
-    if (end.kind != KEEPER_ENDED) { /* somebody killed the keeper, and so the command */
+    if (end.kind != KEEPER_ENDED) /* somebody killed the keeper, and so the command */
         return (struct spawn_end){.status = SIGKILL};
-    }
     return (struct spawn_end){
         .exited = end.exited, .status = end.value, .cpu_us = end.cpu_us, .peak_bytes = end.peak_bytes};
 }

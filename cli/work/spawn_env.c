@@ -16,11 +16,9 @@ static bool env_is_ours(const char *entry)
                                         "NANOQ_MAX_RETRIES", "NANOQ_DEADLINE", "NANOQ_STREAM",
                                         /* systemd's, for us alone */
                                         "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (env_is(entry, names[i], strlen(names[i]))) {
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (env_is(entry, names[i], strlen(names[i])))
             return true;
-        }
-    }
     return false;
 }
 
@@ -28,12 +26,11 @@ static bool env_is_ours(const char *entry)
 static bool env_is_named_by(const char *entry, const char *url)
 {
     static const char option[] = "password_env=";
-    const char *at = url != NULL ? strchr(url, '?') : NULL;
-    for (; at != NULL; at = strchr(at + 1, '&')) {
+    const char *at = url ? strchr(url, '?') : NULL;
+    for (; at; at = strchr(at + 1, '&')) {
         const char *name = at + 1 + strlen(option);
-        if (strncmp(at + 1, option, strlen(option)) == 0 && env_is(entry, name, strcspn(name, "&"))) {
+        if (strncmp(at + 1, option, strlen(option)) == 0 && env_is(entry, name, strcspn(name, "&")))
             return true;
-        }
     }
     return false;
 }
@@ -42,21 +39,18 @@ static bool env_is_named_by(const char *entry, const char *url)
 static char *env_without_password(const char *entry)
 {
     const char *start = strstr(entry, "://");
-    if (start == NULL) {
+    if (!start)
         return cli_format("%s", entry);
-    }
     start += 3;
     const char *end = start + strcspn(start, "/?"), *at = NULL, *colon = NULL;
     for (const char *p = start; p < end; p++) {
         at = *p == '@' ? p : at;
-        colon = *p == ':' && colon == NULL ? p : colon;
+        colon = *p == ':' && !colon ? p : colon;
     }
-    if (strchr(end, '@') != NULL) {
+    if (strchr(end, '@'))
         return NULL; /* a password that should have been escaped */
-    }
-    if (at == NULL || colon == NULL || colon > at) {
+    if (!at || !colon || colon > at)
         return cli_format("%s", entry);
-    }
     return cli_format("%.*s%s", (int)(colon - entry), entry, at);
 }
 
@@ -65,23 +59,19 @@ void spawn_environment(struct spawn_command *c)
     static const char db[] = "NANOQ_DB", password[] = "NANOQ_PASSWORD";
     const char *url = getenv(db);
     size_t n = 0;
-    while (environ[n] != NULL) {
+    while (environ[n])
         n++;
-    }
     c->base_env = cli_alloc((n + 1) * sizeof c->base_env[0]);
     for (size_t i = 0; i < n; i++) {
         char *entry = environ[i];
-        if (env_is_ours(entry)) {
+        if (env_is_ours(entry))
             continue;
-        }
         if (!c->keep_password) {
             if (env_is(entry, password, strlen(password)) || env_is_named_by(entry, url) ||
-                env_is_named_by(entry, cli.db)) {
+                env_is_named_by(entry, cli.db))
                 continue;
-            }
-            if (env_is(entry, db, strlen(db)) && (entry = c->db = env_without_password(entry)) == NULL) {
+            if (env_is(entry, db, strlen(db)) && !(entry = c->db = env_without_password(entry)))
                 continue;
-            }
         }
         c->base_env[c->nbase_env++] = entry;
     }

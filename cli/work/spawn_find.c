@@ -19,23 +19,21 @@ static bool spawn_runnable(const char *path)
 static char *spawn_find(const char *name)
 {
     char buf[128];
-    if (strchr(name, '/') != NULL) {
-        if (spawn_runnable(name)) {
+    if (strchr(name, '/')) {
+        if (spawn_runnable(name))
             return cli_format("%s", name);
-        }
         struct stat st;
         int failed = stat(name, &st) != 0 ? errno : S_ISDIR(st.st_mode) ? EISDIR : EACCES;
         cli_complain("cannot run %s: %s", name, strerror_r(failed, buf, sizeof buf));
         return NULL;
     }
     const char *path = getenv("PATH");
-    path = path != NULL ? path : "/usr/local/bin:/usr/bin:/bin";
+    path = path ? path : "/usr/local/bin:/usr/bin:/bin";
     for (;;) {
         size_t n = strcspn(path, ":");
         char *full = n > 0 ? cli_format("%.*s/%s", (int)n, path, name) : cli_format("./%s", name);
-        if (*name != '\0' && spawn_runnable(full)) {
+        if (*name != '\0' && spawn_runnable(full))
             return full;
-        }
         free(full);
         if (path[n] == '\0') {
             cli_complain("command not found: %s", name);
@@ -49,7 +47,7 @@ static void spawn_inherited(struct spawn_command *c)
 {
     DIR *dir = opendir("/proc/self/fd");
     const struct dirent *entry;
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+    while (dir && (entry = readdir(dir))) {
         int fd = atoi(entry->d_name);
         int flags = fd > 2 && fd != dirfd(dir) ? fcntl(fd, F_GETFD) : -1;
         if (flags >= 0 && (flags & FD_CLOEXEC) == 0) {
@@ -57,9 +55,8 @@ static void spawn_inherited(struct spawn_command *c)
             c->inherited[c->ninherited++] = fd;
         }
     }
-    if (dir != NULL) {
+    if (dir)
         closedir(dir);
-    }
 }
 
 /* The interpreter that a script names in its first line, or "". */
@@ -90,12 +87,10 @@ bool spawn_prepare(struct spawn_command *c, char **argv)
     size_t argc = 0;
     c->argv = argv;
     c->path = spawn_find(argv[0]);
-    if (c->path == NULL) {
+    if (!c->path)
         return false;
-    }
-    while (argv[argc] != NULL) {
+    while (argv[argc])
         argc++;
-    }
     c->shell = cli_alloc((argc + 2) * sizeof c->shell[0]);
     static char shell[] = "/bin/sh";
     c->shell[0] = shell;

@@ -18,12 +18,10 @@ void stream_send(struct stream_child *c)
 {
     while (c->process.in >= 0 && c->sent < c->to.n) {
         ssize_t n = write(c->process.in, c->to.p + c->sent, c->to.n - c->sent);
-        if (n < 0 && errno == EINTR) {
+        if (n < 0 && errno == EINTR)
             continue;
-        }
-        if (n < 0 && errno == EAGAIN) {
+        if (n < 0 && errno == EAGAIN)
             return;
-        }
         if (n < 0) { /* EPIPE: it listens no more; it may still answer */
             spawn_close(&c->process.in);
             return;
@@ -31,23 +29,20 @@ void stream_send(struct stream_child *c)
         c->sent += (size_t)n;
     }
     c->to.n = c->sent = 0;
-    if (c->to.cap > CHILD_KEPT) {
+    if (c->to.cap > CHILD_KEPT)
         text_free(&c->to);
-    }
 }
 
 /* A complete line among what was read, its end not counted. */
 static enum stream_got child_line(struct stream_child *c, const char **line, size_t *n)
 {
     const char *end = c->from.n > c->seen ? memchr(c->from.p + c->seen, '\n', c->from.n - c->seen) : NULL;
-    size_t size = end != NULL ? (size_t)(end - c->from.p) : c->from.n;
-    if (size >= STREAM_LINE) {
+    size_t size = end ? (size_t)(end - c->from.p) : c->from.n;
+    if (size >= STREAM_LINE)
         return STREAM_TOO_LONG;
-    }
     c->seen = size;
-    if (end == NULL) {
+    if (!end)
         return STREAM_NOTHING;
-    }
     *line = c->from.p;
     *n = size > 0 && c->from.p[size - 1] == '\r' ? size - 1 : size;
     return STREAM_LINE_READ;
@@ -63,21 +58,18 @@ enum stream_got stream_line(struct stream_child *c, const char **line, size_t *n
     }
     for (;;) {
         enum stream_got got = child_line(c, line, n);
-        if (got != STREAM_NOTHING) {
+        if (got != STREAM_NOTHING)
             return got;
-        }
-        if (c->process.out < 0) {
+        if (c->process.out < 0)
             return STREAM_END;
-        }
         char chunk[CHILD_CHUNK];
         ssize_t size = read(c->process.out, chunk, sizeof chunk);
-        if (size > 0) {
+        if (size > 0)
             text_add(&c->from, chunk, (size_t)size);
-        } else if (size == 0) {
+        else if (size == 0)
             spawn_close(&c->process.out);
-        } else if (errno != EINTR) {
+        else if (errno != EINTR)
             return STREAM_NOTHING;
-        }
     }
 }
 
@@ -103,9 +95,8 @@ static void child_discard(struct stream_child *c)
 {
     char chunk[CHILD_CHUNK];
     ssize_t n = read(c->process.out, chunk, sizeof chunk);
-    if (n == 0) {
+    if (n == 0)
         spawn_close(&c->process.out);
-    }
 }
 
 bool stream_await(struct stream_child *c, int64_t until_us)
@@ -118,18 +109,14 @@ bool stream_await(struct stream_child *c, int64_t until_us)
                                {.fd = c->process.out, .events = POLLIN},
                                {.fd = full ? -1 : c->process.err, .events = POLLIN}};
         int ready = poll(fds, 3, left <= 0 ? 0 : (int)(left / 1000 > 60000 ? 60000 : left / 1000 + 1));
-        if (ready > 0 && fds[1].revents != 0) {
+        if (ready > 0 && fds[1].revents != 0)
             child_discard(c);
-        }
-        if (ready > 0 && fds[2].revents != 0) {
+        if (ready > 0 && fds[2].revents != 0)
             stream_hear(c, NULL);
-        }
-        if (ready > 0 && fds[0].revents != 0) {
+        if (ready > 0 && fds[0].revents != 0)
             return true;
-        }
-        if (until_us <= cli_now_us(CLOCK_MONOTONIC)) {
+        if (until_us <= cli_now_us(CLOCK_MONOTONIC))
             return false;
-        }
     }
 }
 
@@ -156,9 +143,8 @@ static struct spawn_end child_reap(struct stream_child *c)
 struct spawn_end stream_retire(const struct spawn_command *command, struct stream_child *c, bool stopped)
 {
     int64_t until = child_asked(command, c, stopped);
-    while (until != INT64_MAX && !stream_await(c, until)) {
+    while (until != INT64_MAX && !stream_await(c, until))
         until = child_asked(command, c, stopped);
-    }
     return child_reap(c);
 }
 
@@ -167,14 +153,12 @@ void stream_retire_all(const struct spawn_command *command, struct stream_child 
     /* In step: many that ignore the end of their stdin take no longer than one. */
     for (bool again = true; again;) {
         again = false;
-        for (struct stream_child *c = list; c != NULL; c = c->next) {
+        for (struct stream_child *c = list; c; c = c->next)
             c->until_us = child_asked(command, c, false);
-        }
-        for (struct stream_child *c = list; c != NULL; c = c->next) {
+        for (struct stream_child *c = list; c; c = c->next)
             again = (c->until_us != INT64_MAX && !stream_await(c, c->until_us)) || again;
-        }
     }
-    while (list != NULL) {
+    while (list) {
         struct stream_child *c = list;
         list = c->next;
         child_reap(c);

@@ -53,9 +53,8 @@ static bool pool_sound(struct stream_child *c)
                            {.fd = c->process.err, .events = POLLIN}};
     /* What stands behind the answer to its last task was read with it. */
     const bool more = c->from.n > c->seen + 1;
-    if (poll(fds, 3, 0) <= 0 && !more) {
+    if (poll(fds, 3, 0) <= 0 && !more)
         return true;
-    }
     stream_hear(c, NULL);
     for (unsigned i = 0; i < POOL_LINES && (more || fds[1].revents != 0) &&
                          (got = stream_line(c, &line, &n)) == STREAM_LINE_READ;
@@ -87,7 +86,7 @@ static bool pool_sound(struct stream_child *c)
 static struct stream_child *pool_sift(struct stream *s)
 {
     struct stream_child *bad = NULL, **at = &s->idle;
-    while (*at != NULL) {
+    while (*at) {
         struct stream_child *c = *at;
         if (pool_sound(c)) {
             at = &c->next;
@@ -133,27 +132,24 @@ static void *pool_main(void *arg)
         struct pool_request *r = s->requests;
         struct stream_child *bad = NULL;
         struct timespec until;
-        if (r != NULL) {
+        if (r)
             s->requests = r->next;
-        } else {
+        else
             bad = pool_sift(s);
-        }
-        if (r == NULL && bad == NULL) {
+        if (!r && !bad) {
             int64_t us = cli_now_us(CLOCK_MONOTONIC) + NQ_MS(POOL_LOOK_MS);
             until.tv_sec = us / 1000000;
             until.tv_nsec = us % 1000000 * 1000;
-            if (s->idle != NULL) {
+            if (s->idle)
                 pthread_cond_timedwait(&s->asked, &s->mutex, &until);
-            } else {
+            else
                 pthread_cond_wait(&s->asked, &s->mutex);
-            }
             continue;
         }
         pthread_mutex_unlock(&s->mutex);
-        if (r != NULL) {
+        if (r)
             pool_serve(s, r);
-        }
-        while (bad != NULL) {
+        while (bad) {
             struct stream_child *next = bad->next;
             pool_drop(s, bad);
             bad = next;
@@ -212,15 +208,13 @@ static struct stream_child *pool_start(struct stream *s, char why[STREAM_WHY])
 {
     unsigned failures;
     struct pool_request r = {0}, **at = &s->requests;
-    while (*at != NULL) {
+    while (*at)
         at = &(*at)->next;
-    }
     *at = &r;
     pthread_cond_signal(&s->asked);
-    while (!r.done) {
+    while (!r.done)
         pthread_cond_wait(&s->done, &s->mutex);
-    }
-    if (r.child == NULL) {
+    if (!r.child) {
         spawn_why(s->command, r.error, why, STREAM_WHY);
         const int64_t pause = gate_failed(&s->gate, &failures);
         work_not_started(why, failures, pause);
@@ -233,7 +227,7 @@ struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_
     pthread_mutex_lock(&s->mutex);
     for (;;) {
         struct stream_child *c = s->idle;
-        if (c != NULL) {
+        if (c) {
             s->idle = c->next;
             if (!pool_sound(c)) {
                 pthread_mutex_unlock(&s->mutex);
@@ -246,7 +240,7 @@ struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_
             if (!gate_wait(&s->gate, ctx))
                 return NULL;
             pthread_mutex_lock(&s->mutex);
-            if (s->idle != NULL)
+            if (s->idle)
                 continue;
             c = pool_start(s, why);
         }
@@ -264,14 +258,12 @@ void stream_give(struct stream *s, struct stream_child *c)
     if (keep) {
         c->next = s->idle;
         s->idle = c;
-        if (c->next == NULL) {
+        if (!c->next)
             pthread_cond_signal(&s->asked); /* the thread looks from time to time again */
-        }
     }
     pthread_mutex_unlock(&s->mutex);
-    if (!keep) {
+    if (!keep)
         stream_lose(s, c, false, false);
-    }
 }
 
 struct spawn_end stream_lose(struct stream *s, struct stream_child *c, bool blame, bool stopped)
@@ -280,18 +272,16 @@ struct spawn_end stream_lose(struct stream *s, struct stream_child *c, bool blam
     const struct spawn_end end = stream_retire(s->command, c, stopped);
     ending_status(&end, how, sizeof how);
     log_line(LOG_DEBUG, "child %d ended after %u tasks: %s", (int)c->process.pid, c->tasks, how);
-    if (blame) {
+    if (blame)
         pool_failed(s, how);
-    }
     stream_child_free(c);
     return end;
 }
 
 void stream_free(struct stream *s)
 {
-    if (s == NULL) {
+    if (!s)
         return;
-    }
     pthread_mutex_lock(&s->mutex);
     struct stream_child *left = s->idle;
     s->idle = NULL;

@@ -30,7 +30,7 @@ static bool protocol_bad(char why[STREAM_WHY], const char *fmt, ...)
     int n = vsnprintf(raw, sizeof raw, fmt, args);
     va_end(args);
     text_safe(&safe, raw, text_whole(raw, n < 0 ? 0 : strlen(raw)));
-    snprintf(why, STREAM_WHY, "%s", safe.p != NULL ? safe.p : "");
+    snprintf(why, STREAM_WHY, "%s", safe.p ? safe.p : "");
     why[text_whole(why, strlen(why))] = '\0';
     text_free(&safe);
     return false;
@@ -42,9 +42,8 @@ static char *protocol_text(const json_t *v)
     size_t n = json_string_length(v);
     char *out = cli_alloc(n + 1);
     memcpy(out, json_string_value(v), n);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         out[i] = out[i] != '\0' ? out[i] : '?';
-    }
     return out;
 }
 
@@ -72,15 +71,13 @@ static bool protocol_member(struct stream_answer *a, const char *key, const json
                protocol_bad(why, "\"level\": must be one of \"error\", \"warn\", \"info\", \"debug\"");
     }
     if (strcmp(key, "count") == 0 || strcmp(key, "total") == 0) {
-        if (!json_is_integer(v) || json_integer_value(v) < 0) {
+        if (!json_is_integer(v) || json_integer_value(v) < 0)
             return protocol_bad(why, "\"%s\": must be a whole number from 0", key);
-        }
         *(*key == 'c' ? &a->done : &a->total) = json_integer_value(v);
         return true;
     }
-    if (!json_is_string(v)) { /* error, note */
+    if (!json_is_string(v)) /* error, note */
         return protocol_bad(why, "\"%s\": must be a string", key);
-    }
     a->text = protocol_text(v);
     return true;
 }
@@ -89,10 +86,9 @@ static bool protocol_member(struct stream_answer *a, const char *key, const json
 static int protocol_verb(json_t *root, char why[STREAM_WHY])
 {
     int verb = -1;
-    for (int i = 0; protocol_verbs[i] != NULL; i++) {
-        if (json_object_get(root, protocol_verbs[i]) == NULL) {
+    for (int i = 0; protocol_verbs[i]; i++) {
+        if (!json_object_get(root, protocol_verbs[i]))
             continue;
-        }
         if (verb >= 0) {
             protocol_bad(why, "\"%s\" and \"%s\" in one line: one of " PROTOCOL_VERBS " is allowed",
                          protocol_verbs[verb], protocol_verbs[i]);
@@ -102,10 +98,10 @@ static int protocol_verb(json_t *root, char why[STREAM_WHY])
     }
     if (verb < 0) {
         const char *first = json_object_iter_key(json_object_iter(root));
-        const char *near = first != NULL ? cli_nearest(first, protocol_verbs) : NULL;
+        const char *near = first ? cli_nearest(first, protocol_verbs) : NULL;
         protocol_bad(why, "no verb%s%.40s%s%s%s; one of " PROTOCOL_VERBS " must be a member",
-                     first != NULL ? ": \"" : "", first != NULL ? first : "", first != NULL ? "\"" : "",
-                     near != NULL ? ", did you mean " : "", near != NULL ? near : "");
+                     first ? ": \"" : "", first ? first : "", first ? "\"" : "",
+                     near ? ", did you mean " : "", near ? near : "");
     }
     return verb;
 }
@@ -114,15 +110,13 @@ static bool protocol_subject(struct stream_answer *a, const json_t *v, char why[
 {
     const char *name = protocol_verbs[a->verb];
     if (a->verb == STREAM_LOG) {
-        if (!json_is_string(v)) {
+        if (!json_is_string(v))
             return protocol_bad(why, "\"log\": must be a string, the text");
-        }
         a->text = protocol_text(v);
         return true;
     }
-    if (!json_is_integer(v) || json_integer_value(v) < 1) {
+    if (!json_is_integer(v) || json_integer_value(v) < 1)
         return protocol_bad(why, "\"%s\": must be the task's id, a whole number from 1", name);
-    }
     a->id = json_integer_value(v);
     return true;
 }
@@ -132,35 +126,31 @@ static bool protocol_object(struct stream_answer *a, json_t *root, char why[STRE
     const char *key;
     json_t *v;
     int verb = protocol_verb(root, why);
-    if (verb < 0) {
+    if (verb < 0)
         return false;
-    }
     a->verb = (enum stream_verb)verb;
     json_object_foreach(root, key, v)
     {
         const char *const *allowed = protocol_members[verb];
         bool known = strcmp(key, protocol_verbs[verb]) == 0;
         if (known) {
-            if (!protocol_subject(a, v, why)) {
+            if (!protocol_subject(a, v, why))
                 return false;
-            }
             continue;
         }
-        for (size_t i = 0; allowed[i] != NULL; i++) {
+        for (size_t i = 0; allowed[i]; i++)
             known = known || strcmp(key, allowed[i]) == 0;
-        }
         if (!known) {
             return protocol_bad(why, "unknown member \"%.40s\" beside \"%s\"; allowed: %s%s%s%s%s", key,
-                                protocol_verbs[verb], allowed[0] != NULL ? allowed[0] : "none",
-                                allowed[0] != NULL && allowed[1] != NULL ? ", " : "",
-                                allowed[0] != NULL && allowed[1] != NULL ? allowed[1] : "",
+                                protocol_verbs[verb], allowed[0] ? allowed[0] : "none",
+                                allowed[0] && allowed[1] ? ", " : "",
+                                allowed[0] && allowed[1] ? allowed[1] : "",
                                 verb == STREAM_PROGRESS ? ", " : "", verb == STREAM_PROGRESS ? "note" : "");
         }
-        if (!protocol_member(a, key, v, why)) {
+        if (!protocol_member(a, key, v, why))
             return false;
-        }
     }
-    return (verb != STREAM_PROGRESS || json_object_get(root, "count") != NULL) ||
+    return (verb != STREAM_PROGRESS || json_object_get(root, "count")) ||
            protocol_bad(why, "\"progress\" needs a \"count\", and may have a \"total\" and a \"note\"");
 }
 
@@ -170,7 +160,7 @@ bool stream_parse(const char *line, size_t n, struct stream_answer *a, char why[
     struct stream_answer found = {.delay_us = -1, .level = LOG_INFO};
     json_t *root = json_input_load(line, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
     bool good = false;
-    if (root == NULL) {
+    if (!root) {
         struct text safe = {0};
         text_safe(&safe, line, n <= 80 ? n : text_whole(line, 80));
         protocol_bad(why, "not a JSON object (%.120s): %.160s%s", error.text,
@@ -241,7 +231,7 @@ static void protocol_payload(struct text *out, const nq_task *task)
         return;
     }
     json_t *root = json_input(task->payload, task->payload_size, message, &line, &column);
-    if (root == NULL) {
+    if (!root) {
         text_str(out, ",\"payload_base64\":\"");
         text_base64(out, task->payload, task->payload_size);
         text_str(out, "\"}\n");
@@ -267,11 +257,10 @@ void stream_task(struct text *out, const nq_task *task, int64_t deadline_us)
     protocol_number(out, "attempt", task->attempt);
     protocol_number(out, "max_retries", task->max_retries);
     text_str(out, deadline);
-    if (task->last_error != NULL) {
+    if (task->last_error)
         protocol_string(out, "last_error", task->last_error);
-    } else {
+    else
         text_str(out, ",\"last_error\":null");
-    }
     protocol_payload(out, task);
 }
 

@@ -74,11 +74,10 @@ static void supervise_signal(int number, siginfo_t *info, void *context)
     int saved = errno;
     (void)context;
     /* From the kernel: the terminal is gone, and with it who could have asked for anything but an end. */
-    if (number != SIGHUP || (info->si_code == SI_KERNEL && !supervise_state.nohup)) {
+    if (number != SIGHUP || (info->si_code == SI_KERNEL && !supervise_state.nohup))
         supervise_stop();
-    } else if (info->si_code != SI_KERNEL) {
+    else if (info->si_code != SI_KERNEL)
         atomic_fetch_add(&supervise_state.hups, 1);
-    }
     supervise_wake();
     errno = saved;
 }
@@ -177,9 +176,8 @@ static void supervise_tell(struct supervise *s, int64_t now)
         notify("READY=1");
     }
     supervise_status(s, status);
-    if (s->drawing) {
+    if (s->drawing)
         log_progress(status);
-    }
     if (s->ready && (s->told_us == 0 || now - s->told_us >= SUPERVISE_STATUS_US) &&
         strcmp(status, s->status) != 0) {
         memcpy(s->status, status, sizeof status);
@@ -199,15 +197,12 @@ static void supervise_inherit(void)
 static int supervise_pause(const struct supervise *s)
 {
     int64_t us = s->drawing ? NQ_MS(250) : notify_wanted() ? SUPERVISE_STATUS_US : -1;
-    if (notify_wanted() && !s->ready) {
+    if (notify_wanted() && !s->ready)
         us = NQ_MS(50);
-    }
-    if (s->watchdog_us > 0 && (us < 0 || us > s->watchdog_us / 4)) {
+    if (s->watchdog_us > 0 && (us < 0 || us > s->watchdog_us / 4))
         us = s->watchdog_us / 4;
-    }
-    if (getpid() == 1 && (us < 0 || us > NQ_SECONDS(1))) {
+    if (getpid() == 1 && (us < 0 || us > NQ_SECONDS(1)))
         us = NQ_SECONDS(1);
-    }
     return us < 0 ? -1 : (int)(us / 1000 + 1);
 }
 
@@ -223,9 +218,8 @@ static void *supervise_main(void *arg)
             log_line(LOG_WARN, "nobody reads standard output any more: stopping");
             supervise_stop();
         }
-        if (fds[1].fd >= 0 && fds[1].revents != 0) {
+        if (fds[1].fd >= 0 && fds[1].revents != 0)
             fds[1].fd = -1; /* said once; a terminal that went away sends SIGHUP */
-        }
         supervise_inherit();
         supervise_asked(s);
         supervise_tell(s, now);
@@ -236,9 +230,8 @@ static void *supervise_main(void *arg)
         }
     }
     supervise_tell(s, cli_now_us(CLOCK_MONOTONIC)); /* a short drain: ready it was */
-    if (!s->stopping) {
+    if (!s->stopping)
         notify("STOPPING=1");
-    }
     return NULL;
 }
 
@@ -249,9 +242,8 @@ void supervise_start(nq_worker *proc, bool drawing)
     supervise_thread.proc = proc;
     supervise_thread.drawing = drawing;
     atomic_store(&supervise_state.proc, proc);
-    if (supervise_stops() > 0) { /* before there was a worker that could have been told */
+    if (supervise_stops() > 0) /* before there was a worker that could have been told */
         nq_worker_stop(proc);
-    }
     sigfillset(&all); /* signals are for the main thread */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&supervise_id, NULL, supervise_main, &supervise_thread);

@@ -38,9 +38,8 @@ static int64_t ended_failed_take(const nq_task *task)
     pthread_mutex_lock(&ended_failed.mutex);
     for (size_t i = ended_failed.n; took < 0 && i > 0 && ended_failed.n - i < ENDED_FAILED; i--) {
         size_t at = (i - 1) % ENDED_FAILED;
-        if (ended_failed.ring[at].id == task->id && ended_failed.ring[at].generation == task->generation) {
+        if (ended_failed.ring[at].id == task->id && ended_failed.ring[at].generation == task->generation)
             took = ended_failed.ring[at].took_us;
-        }
     }
     pthread_mutex_unlock(&ended_failed.mutex);
     return took;
@@ -74,7 +73,7 @@ nq_verdict work_ended(nq_ctx *ctx, const nq_task *task, nq_verdict verdict, int6
     } else {
         ended_failed_put(task, e.took_us); /* and a line when it is known what becomes of it */
     }
-    return error != NULL ? nq_fail(ctx, verdict, "%s", error) : verdict;
+    return error ? nq_fail(ctx, verdict, "%s", error) : verdict;
 }
 
 void work_attempt_failed(const nq_task *task, const char *error, bool final, void *udata)

@@ -38,9 +38,8 @@ static int exec_start(struct exec *x, nq_ctx *ctx)
     own[4] = cli_format("NANOQ_MAX_RETRIES=%u", task->max_retries);
     own[5] = cli_format("NANOQ_DEADLINE=%" PRId64 ".%06d", deadline / 1000000, (int)(deadline % 1000000));
     int why = spawn_start(x->command, own, false, &x->process);
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 6; i++)
         free(own[i]);
-    }
     return why;
 }
 
@@ -48,15 +47,12 @@ static void exec_feed(struct exec *x)
 {
     while (x->process.in >= 0 && x->left > 0) {
         ssize_t n = write(x->process.in, x->payload, x->left);
-        if (n < 0 && errno == EINTR) {
+        if (n < 0 && errno == EINTR)
             continue;
-        }
-        if (n < 0 && errno == EAGAIN) {
+        if (n < 0 && errno == EAGAIN)
             return;
-        }
-        if (n < 0) { /* EPIPE: it does not want to know */
+        if (n < 0) /* EPIPE: it does not want to know */
             break;
-        }
         x->payload += n;
         x->left -= (size_t)n;
     }
@@ -68,9 +64,8 @@ static size_t exec_listen(struct exec *x)
 {
     char chunk[4096];
     ssize_t n = x->process.err >= 0 ? read(x->process.err, chunk, sizeof chunk) : -1;
-    if (n < 0 && (x->process.err < 0 || errno == EAGAIN || errno == EINTR)) {
+    if (n < 0 && (x->process.err < 0 || errno == EAGAIN || errno == EINTR))
         return 0;
-    }
     if (n <= 0) {
         spawn_close(&x->process.err);
         return 0;
@@ -91,33 +86,26 @@ static void exec_watch(struct exec *x, nq_ctx *ctx)
                                {.fd = full ? -1 : x->process.err, .events = POLLIN},
                                {.fd = x->process.in, .events = POLLOUT},
                                {.fd = x->cause == NQ_CAUSE_NONE ? cancel : -1, .events = POLLIN}};
-        if (poll(fds, 4, wait) < 0) {
+        if (poll(fds, 4, wait) < 0)
             continue;
-        }
-        if (fds[1].revents != 0) {
+        if (fds[1].revents != 0)
             exec_listen(x);
-        }
-        if (fds[2].revents != 0) {
+        if (fds[2].revents != 0)
             exec_feed(x);
-        }
-        if (fds[0].revents != 0) {
+        if (fds[0].revents != 0)
             return;
-        }
-        if (x->cause == NQ_CAUSE_NONE) {
+        if (x->cause == NQ_CAUSE_NONE)
             x->cause = nq_ctx_cause(ctx);
-        }
-        if (x->cause != NQ_CAUSE_NONE) {
+        if (x->cause != NQ_CAUSE_NONE)
             spawn_stop(x->command, &x->process);
-        }
     }
 }
 
 static nq_verdict exec_verdict(struct exec *x, const struct spawn_end *end, nq_ctx *ctx, int64_t start)
 {
     char what[256], message[NQ_MAX_ERROR + 1];
-    if (x->cause == NQ_CAUSE_NONE && end->exited && end->status == 0) {
+    if (x->cause == NQ_CAUSE_NONE && end->exited && end->status == 0)
         return work_ended(ctx, x->task, NQ_DONE, start, NULL);
-    }
     bool discard = x->cause == NQ_CAUSE_NONE && end->exited && end->status == EXEC_DISCARD_STATUS;
     if (x->cause == NQ_CAUSE_NONE && !discard && supervise_unread()) {
         /* It failed because nobody reads our stdout, which is its own too; the worker is about to stop. */

@@ -31,12 +31,10 @@ static int work_register(struct work *w, nq_err *err)
     const nq_handler_fn handler = w->streams ? work_stream : work_exec;
     void *udata = w->streams ? (void *)w->stream : &w->command;
     int rc = nq_worker_use(w->proc, work_started, NULL, err);
-    if (rc == NQ_OK && w->ntypes == 0) {
+    if (rc == NQ_OK && w->ntypes == 0)
         return nq_worker_handle(w->proc, NULL, handler, udata, NULL, err);
-    }
-    for (size_t i = 0; i < w->ntypes && rc == NQ_OK; i++) {
+    for (size_t i = 0; i < w->ntypes && rc == NQ_OK; i++)
         rc = nq_worker_handle(w->proc, w->types[i], handler, udata, NULL, err);
-    }
     return rc;
 }
 
@@ -46,16 +44,14 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
     nq_worker_totals c;
     int rc = nq_worker_new(&w->proc, q, &w->options, &err);
     rc = rc == NQ_OK ? work_register(w, &err) : rc;
-    if (rc != NQ_OK) {
+    if (rc != NQ_OK)
         return cli_fail(&err);
-    }
     log_line(LOG_INFO, "working on queue %s%s, %u at a time", w->nqueues > 0 ? w->queues[0] : "default",
              w->nqueues > 1 ? " and others" : "", w->options.concurrency);
     supervise_start(w->proc, drawing);
     rc = nq_worker_run(w->proc, &err);
-    if (rc != NQ_ESTUCK) {
+    if (rc != NQ_ESTUCK)
         stream_free(w->stream);
-    }
     supervise_end();
     log_stop();
     nq_worker_stats(w->proc, &c, sizeof c);
@@ -63,16 +59,15 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
              "%" PRIu64 " done, %" PRIu64 " to retry, %" PRIu64 " dead, %" PRIu64 " cancelled, %" PRIu64
              " given back",
              c.done, c.retried, c.dead, c.cancelled, c.released);
-    int code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
-    if (code == CLI_OK && w->options.drain != NQ_DRAIN_NEVER && c.dead > 0) {
-        code = CLI_DEAD;
-    }
+    int exit_code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
+    if (exit_code == CLI_OK && w->options.drain != NQ_DRAIN_NEVER && c.dead > 0)
+        exit_code = CLI_DEAD;
     if (rc == NQ_ESTUCK) {
         log_end();
         fflush(NULL);
-        _exit(code);
+        _exit(exit_code);
     }
-    return code;
+    return exit_code;
 }
 
 /* A command takes five descriptors of ours while it runs, and the usual 1,024 are soon used up: ask for as
@@ -103,17 +98,17 @@ int work_process(struct work *w, char **argv)
         log_end();
         return CLI_FAILURE;
     }
-    int code = cli_open_logging(&q, work_log);
-    if (code == CLI_OK && w->streams && (w->stream = stream_new(&w->command, w->max_tasks)) == NULL) {
+    int exit_code = cli_open_logging(&q, work_log);
+    if (exit_code == CLI_OK && w->streams && !(w->stream = stream_new(&w->command, w->max_tasks))) {
         nq_close(q);
-        code = CLI_FAILURE;
+        exit_code = CLI_FAILURE;
     }
-    if (code == CLI_OK) {
-        code = work_proc_run(w, q, drawing);
+    if (exit_code == CLI_OK) {
+        exit_code = work_proc_run(w, q, drawing);
         nq_worker_free(w->proc);
         nq_close(q);
     }
     spawn_free(&w->command);
     log_end();
-    return code;
+    return exit_code;
 }

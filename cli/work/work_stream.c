@@ -91,9 +91,8 @@ static void exchange_stop(struct exchange *x)
 {
     if (x->cause == NQ_CAUSE_NONE) {
         x->cause = nq_ctx_cause(x->ctx);
-        if (x->cause == NQ_CAUSE_NONE) {
+        if (x->cause == NQ_CAUSE_NONE)
             return;
-        }
         stream_cancel(&x->child->to, x->task->id, x->cause);
         stream_send(x->child);
     }
@@ -124,30 +123,23 @@ static void exchange_run(struct exchange *x)
                                {.fd = full ? -1 : c->process.err, .events = POLLIN},
                                {.fd = c->to.n > 0 ? c->process.in : -1, .events = POLLOUT},
                                {.fd = x->cause == NQ_CAUSE_NONE ? cancel : -1, .events = POLLIN}};
-        if (poll(fds, 5, wait) < 0) {
+        if (poll(fds, 5, wait) < 0)
             continue;
-        }
-        if (fds[2].revents != 0) {
+        if (fds[2].revents != 0)
             stream_hear(c, x->task);
-        }
-        if (fds[3].revents != 0) {
+        if (fds[3].revents != 0)
             stream_send(c);
-        }
-        if (more || fds[1].revents != 0 || fds[0].revents != 0) {
+        if (more || fds[1].revents != 0 || fds[0].revents != 0)
             more = exchange_listen(x);
-        }
-        if (fds[0].revents != 0 && !more && (x->state == EXCHANGE_RUNS || x->state == EXCHANGE_SILENT)) {
+        if (fds[0].revents != 0 && !more && (x->state == EXCHANGE_RUNS || x->state == EXCHANGE_SILENT))
             x->state = EXCHANGE_ENDED;
-        }
-        if (x->state == EXCHANGE_RUNS) {
+        if (x->state == EXCHANGE_RUNS)
             exchange_stop(x);
-        }
     }
     stream_hear(c, x->task);
     if (x->state == EXCHANGE_SILENT && x->cause == NQ_CAUSE_NONE &&
-        stream_await(c, cli_now_us(CLOCK_MONOTONIC) + EXCHANGE_END_US)) {
+        stream_await(c, cli_now_us(CLOCK_MONOTONIC) + EXCHANGE_END_US))
         x->state = EXCHANGE_ENDED;
-    }
 }
 
 static nq_verdict exchange_answer(struct exchange *x, int64_t start)
@@ -158,10 +150,9 @@ static nq_verdict exchange_answer(struct exchange *x, int64_t start)
                                           [STREAM_SNOOZE] = NQ_SNOOZE};
     const nq_verdict verdict = verdicts[x->answer.verb];
     const char *error = x->answer.text;
-    if (x->answer.delay_us >= 0) {
+    if (x->answer.delay_us >= 0)
         nq_ctx_set_delay(x->ctx, x->answer.delay_us);
-    }
-    if (error == NULL && (verdict == NQ_RETRY || verdict == NQ_DISCARD)) {
+    if (!error && (verdict == NQ_RETRY || verdict == NQ_DISCARD)) {
         error = verdict == NQ_RETRY ? "the child answered retry, without an error"
                                     : "the child answered discard, without an error";
     }
@@ -224,7 +215,7 @@ nq_verdict work_stream(nq_ctx *ctx, const nq_task *task, void *udata)
     int64_t start = cli_now_us(CLOCK_MONOTONIC);
     do {
         x.child = stream_take(s, ctx, x.why);
-        if (x.child == NULL) { /* no fault of the task's: it goes back as it was */
+        if (!x.child) { /* no fault of the task's: it goes back as it was */
             nq_ctx_set_delay(ctx, nq_ctx_cause(ctx) == NQ_CAUSE_NONE ? NQ_MS(100) : 0);
             return work_ended(ctx, task, NQ_SNOOZE, start, NULL);
         }
@@ -246,9 +237,8 @@ nq_verdict work_stream(nq_ctx *ctx, const nq_task *task, void *udata)
     }
     bool blame = x.cause == NQ_CAUSE_NONE && c->tasks == 0;
     const struct spawn_end end = stream_lose(s, c, blame, x.state != EXCHANGE_ENDED);
-    if (x.state == EXCHANGE_ANSWERED) {
+    if (x.state == EXCHANGE_ANSWERED)
         return exchange_answer(&x, start);
-    }
     exchange_failure(&x, &end, killed, what, sizeof what);
     ending_describe(what, &tail, message);
     return work_ended(ctx, task, NQ_RETRY, start, message);

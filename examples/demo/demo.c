@@ -36,15 +36,12 @@ extern char **environ;
 static char **demo_env(const char *variable)
 {
     size_t n = 0, kept = 0;
-    while (environ[n]) {
+    while (environ[n])
         n++;
-    }
     char **env = demo_alloc((n + 2) * sizeof env[0]);
-    for (size_t i = 0; i < n; i++) {
-        if (strncmp(environ[i], "NANOQ_DB=", 9) != 0) {
+    for (size_t i = 0; i < n; i++)
+        if (strncmp(environ[i], "NANOQ_DB=", 9) != 0)
             env[kept++] = environ[i];
-        }
-    }
     env[kept] = (char *)(uintptr_t)variable; /* posix_spawn does not change it */
     return env;
 }
@@ -77,18 +74,16 @@ static bool demo_tend(struct demo_run *r)
         int status;
         if (r->workers[i] != 0 && waitpid(r->workers[i], &status, WNOHANG) == r->workers[i]) {
             r->workers[i] = 0;
-            if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) {
+            if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)
                 r->d.crashes++;
-            } else {
+            else
                 r->failures++;
-            }
             if (r->failures > 3) {
                 demo_complain("workers end again and again (status %#x)", (unsigned)status);
                 return false;
             }
-            if (!demo_spawn(r, i)) {
+            if (!demo_spawn(r, i))
                 return false;
-            }
         }
     }
     return true;
@@ -97,16 +92,13 @@ static bool demo_tend(struct demo_run *r)
 static void demo_end_workers(struct demo_run *r)
 {
     int64_t until = demo_now_us() + NQ_SECONDS(10);
-    for (size_t i = 0; i < DEMO_WORKERS; i++) {
-        if (r->workers[i] != 0) {
+    for (size_t i = 0; i < DEMO_WORKERS; i++)
+        if (r->workers[i] != 0)
             kill(r->workers[i], SIGTERM);
-        }
-    }
     for (size_t i = 0; i < DEMO_WORKERS; i++) {
         while (r->workers[i] != 0 && waitpid(r->workers[i], NULL, WNOHANG) == 0) {
-            if (demo_now_us() > until) {
+            if (demo_now_us() > until)
                 kill(r->workers[i], SIGKILL);
-            }
             poll(NULL, 0, 10);
         }
         r->workers[i] = 0;
@@ -120,9 +112,8 @@ static bool demo_watch(struct demo_run *r)
     struct demo *d = &r->d;
     int64_t shown = 0;
     for (;;) {
-        if (!demo_tend(r) || !demo_look(d)) {
+        if (!demo_tend(r) || !demo_look(d))
             return false;
-        }
         int64_t now = demo_now_us();
         bool over = d->now.due + d->now.delayed + d->now.running == 0;
         if (over || demo_stopped() || now - shown >= (d->live ? 100000 : 1000000)) {
@@ -133,9 +124,8 @@ static bool demo_watch(struct demo_run *r)
             demo_complain("stopped");
             return false;
         }
-        if (over) {
+        if (over)
             return true;
-        }
         if (now - d->started > DEMO_LIMIT_US) {
             demo_complain("not done after 120 s");
             return false;
@@ -148,19 +138,16 @@ static bool demo_course(struct demo_run *r)
 {
     struct demo *d = &r->d;
     bool good = demo_enqueue(d);
-    for (size_t i = 0; i < DEMO_WORKERS && good; i++) {
+    for (size_t i = 0; i < DEMO_WORKERS && good; i++)
         good = demo_spawn(r, i);
-    }
     good = good && demo_watch(r);
     demo_end_workers(r);
-    if (!good || !demo_count(d)) {
+    if (!good || !demo_count(d))
         return false;
-    }
     demo_summary(d);
     good = demo_adds_up(d);
-    if (good) {
+    if (good)
         puts("  it adds up: every task ended as planned");
-    }
     return good && fflush(stdout) == 0;
 }
 
@@ -192,26 +179,21 @@ static void demo_remove(const char *directory)
 {
     DIR *dir = opendir(directory);
     const struct dirent *entry;
-    while (dir && (entry = readdir(dir))) {
-        if (strncmp(entry->d_name, "demo.db", 7) == 0) {
+    while (dir && (entry = readdir(dir)))
+        if (strncmp(entry->d_name, "demo.db", 7) == 0)
             unlinkat(dirfd(dir), entry->d_name, 0);
-        }
-    }
-    if (dir) {
+    if (dir)
         closedir(dir);
-    }
     rmdir(directory);
 }
 
 static bool demo_prepare(struct demo_run *r)
 {
     nq_err err = {0};
-    if (!r->url[0] && !demo_directory(r)) {
+    if (!r->url[0] && !demo_directory(r))
         return false;
-    }
-    if (!demo_open(&r->d.q, r->url)) {
+    if (!demo_open(&r->d.q, r->url))
         return false;
-    }
     return !r->directory[0] || nq_migrate(r->d.q, &err) == NQ_OK || demo_fail(&err);
 }
 
@@ -219,12 +201,10 @@ static bool demo_prepare(struct demo_run *r)
 static bool demo_tidy(struct demo *d)
 {
     size_t left;
-    if (!demo_delete(d, &left)) {
+    if (!demo_delete(d, &left))
         return false;
-    }
-    if (left == 0) {
+    if (left == 0)
         return true;
-    }
     bool swept = demo_sweep(d, NQ_SECONDS(10));
     if (swept && demo_delete(d, &left) && left > 0) {
         demo_complain("%zu tasks are left in the queues %s*", left, d->queues[0]);
@@ -258,13 +238,11 @@ static bool demo_all(struct demo_run *r)
                  (unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000, ends[i]);
     }
     bool good = demo_prepare(r) && demo_course(r);
-    if (d->q && !r->directory[0]) {
+    if (d->q && !r->directory[0])
         good = demo_tidy(d) && good;
-    }
     nq_close(d->q);
-    if (r->directory[0]) {
+    if (r->directory[0])
         demo_remove(r->directory);
-    }
     explicit_bzero(r->url, sizeof r->url);
     return good;
 }
@@ -283,9 +261,8 @@ static int demo_usage(FILE *out)
 int main(int argc, char **argv)
 {
     static struct demo_run r;
-    if (argc > 1 && strcmp(argv[1], "--worker") == 0) {
+    if (argc > 1 && strcmp(argv[1], "--worker") == 0)
         return demo_worker(argc - 2, argv + 2);
-    }
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--fast") == 0) {
             r.d.fast = true;

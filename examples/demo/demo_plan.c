@@ -43,13 +43,12 @@ static void demo_spec(const struct demo *d, const struct demo_kind *kind, unsign
         int64_t spread = d->fast ? kind->spread_ms / 7 : kind->spread_ms;
         s->delay_us = NQ_MS(spread * (i + 1) / kind->fresh);
     }
-    if (kind->fate == DEMO_HOPELESS) {
+    if (kind->fate == DEMO_HOPELESS)
         s->max_retries = 2;
-    } else if (kind->fate == DEMO_SLOW) {
+    else if (kind->fate == DEMO_SLOW)
         s->timeout_us = NQ_SECONDS(1);
-    } else if (kind->fate == DEMO_RECALLED) {
+    else if (kind->fate == DEMO_RECALLED)
         s->delay_us = NQ_HOURS(1);
-    }
 }
 
 bool demo_enqueue(struct demo *d)
@@ -60,9 +59,8 @@ bool demo_enqueue(struct demo *d)
     for (size_t k = 0; k < DEMO_KINDS && good; k++) {
         const struct demo_kind *kind = &demo_kinds[k];
         unsigned n = kind->fresh + kind->repeats;
-        for (unsigned i = 0; i < n; i++) {
+        for (unsigned i = 0; i < n; i++)
             demo_spec(d, kind, i, b);
-        }
         if (nq_enqueue_many(d->q, NQ_OWN_TX, b->specs, n, b->ids, b->results, &err) < 0) {
             good = demo_fail(&err);
             break;
@@ -70,9 +68,8 @@ bool demo_enqueue(struct demo *d)
         d->tally[k].asked += n;
         for (unsigned i = 0; i < n && good; i++) {
             d->tally[k].refused += b->results[i] == NQ_DUPLICATE;
-            if (kind->fate == DEMO_RECALLED && nq_cancel(d->q, b->ids[i], &err) != NQ_OK) {
+            if (kind->fate == DEMO_RECALLED && nq_cancel(d->q, b->ids[i], &err) != NQ_OK)
                 good = demo_fail(&err);
-            }
         }
     }
     free(b);
@@ -180,8 +177,7 @@ static bool demo_kind_adds_up(const struct demo_kind *kind, const struct demo_ta
 bool demo_adds_up(const struct demo *d)
 {
     bool good = true;
-    for (size_t k = 0; k < DEMO_KINDS; k++) {
+    for (size_t k = 0; k < DEMO_KINDS; k++)
         good = demo_kind_adds_up(&demo_kinds[k], &d->tally[k]) && good;
-    }
     return good;
 }

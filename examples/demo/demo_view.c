@@ -25,9 +25,8 @@ static int view_columns(void)
 static uint64_t view_refused(const struct demo *d)
 {
     uint64_t n = 0;
-    for (size_t k = 0; k < DEMO_KINDS; k++) {
+    for (size_t k = 0; k < DEMO_KINDS; k++)
         n += d->tally[k].refused;
-    }
     return n;
 }
 
@@ -57,12 +56,10 @@ static void view_bars(struct demo *d, double seconds)
     const uint64_t most = room >= VIEW_BAR ? VIEW_BAR : room > 0 ? (uint64_t)room : 1;
     uint64_t total = 0;
     char status[100];
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         total += bars[i].n;
-    }
-    if (d->drawn) {
+    if (d->drawn)
         printf("\033[%zuA", n + 1);
-    }
     for (size_t i = 0; i < n; i++) {
         uint64_t width = total > 0 ? (bars[i].n * most + total - 1) / total : 0;
         printf("\033[K  %-10s %s%.*s%s %" PRIu64 "\n", bars[i].name, d->colour ? bars[i].colour : "",
@@ -77,14 +74,12 @@ static void view_bars(struct demo *d, double seconds)
 void demo_draw(struct demo *d)
 {
     const double seconds = (double)(demo_now_us() - d->started) / 1e6;
-    if (d->live) {
+    if (d->live)
         view_bars(d, seconds);
-    } else {
+    else
         view_line(d, seconds);
-    }
-    if (fflush(stdout) != 0) {
+    if (fflush(stdout) != 0)
         demo_stop(0); /* nobody reads it any more */
-    }
 }
 
 /* Widths of the columns of figures, and their names: on a narrow terminal short ones. */
@@ -103,9 +98,8 @@ static void view_row(const struct view_table *v, const char *name, const struct 
 {
     const uint64_t cells[] = {t->asked, t->refused, t->done, t->dead, t->cancelled, t->failed, t->crashed};
     printf("  %-10s", name);
-    for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
+    for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++)
         printf(" %*" PRIu64, v->width[i], cells[i]);
-    }
     printf(v->what && *what ? "   %s\n" : "\n", what);
 }
 
@@ -116,9 +110,8 @@ void demo_summary(const struct demo *d)
     struct view_table v = columns < 76 ? view_narrow : view_wide;
     v.what = columns >= 112;
     printf("\n  %-10s", "TYPE");
-    for (size_t i = 0; i < 7; i++) {
+    for (size_t i = 0; i < 7; i++)
         printf(" %*s", v.width[i], v.name[i]);
-    }
     putchar('\n');
     for (size_t k = 0; k < DEMO_KINDS; k++) {
         const struct demo_tally *t = &d->tally[k];

@@ -25,23 +25,19 @@ static nq_verdict worker_handle(nq_ctx *ctx, const nq_task *task, void *udata)
     const struct demo_kind *kind = udata;
     int64_t ms = kind->work_ms / 2 + kind->work_ms * (task->id % 7) / 6;
     bool crash = kind->fate == DEMO_POISON || (kind->fate == DEMO_CRASH && task->crashes == 0);
-    if (kind->fate == DEMO_SLOW && task->attempt == 1) {
+    if (kind->fate == DEMO_SLOW && task->attempt == 1)
         ms = 60000;
-    }
     if (!worker_busy(ctx, worker_fast && ms < 60000 ? ms / 10 : ms)) {
         return nq_fail(ctx, NQ_RETRY, "%s",
                        nq_ctx_cause(ctx) == NQ_CAUSE_TIMEOUT ? "timed out after 1 s" : "stopped");
     }
-    if (crash) {
+    if (crash)
         abort();
-    }
-    if (kind->fate == DEMO_INVALID) {
+    if (kind->fate == DEMO_INVALID)
         return nq_fail(ctx, NQ_DISCARD, "line 3: not a number");
-    }
     if (kind->fate == DEMO_HOPELESS ||
-        (kind->fate == DEMO_FLAKY && task->attempt <= 1 + (unsigned)(task->id % 2))) {
+        (kind->fate == DEMO_FLAKY && task->attempt <= 1 + (unsigned)(task->id % 2)))
         return nq_fail(ctx, NQ_RETRY, "connection refused");
-    }
     return NQ_DONE;
 }
 
@@ -92,9 +88,8 @@ int demo_worker(int argc, char **argv)
         return 1;
     }
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != (pid_t)strtol(argv[0], NULL, 10)) {
+    if (getppid() != (pid_t)strtol(argv[0], NULL, 10))
         return 1;
-    }
     setrlimit(RLIMIT_CORE, &none); /* it will crash on purpose */
     worker_fast = strcmp(argv[3], "fast") == 0;
     bool good = demo_open(&q, url) && worker_process(q, argv[1], strcmp(argv[2], "risky") == 0);
@@ -120,9 +115,8 @@ struct worker_sweep {
 static void *worker_sweep_watch(void *udata)
 {
     struct worker_sweep *s = udata;
-    while (demo_now_us() < s->until && demo_look(s->d) && s->d->now.running + s->d->now.due > 0) {
+    while (demo_now_us() < s->until && demo_look(s->d) && s->d->now.running + s->d->now.due > 0)
         poll(NULL, 0, 50);
-    }
     nq_worker_stop(s->w);
     return NULL;
 }
@@ -133,9 +127,8 @@ bool demo_sweep(struct demo *d, int64_t limit_us)
     struct worker_sweep s = {.d = d, .until = demo_now_us() + limit_us};
     const char *queues[DEMO_QUEUES];
     pthread_t thread;
-    for (size_t i = 0; i < DEMO_QUEUES; i++) {
+    for (size_t i = 0; i < DEMO_QUEUES; i++)
         queues[i] = d->queues[i];
-    }
     const nq_worker_options options = {
         .size = sizeof options, .queues = queues, .nqueues = DEMO_QUEUES, .lease_us = NQ_SECONDS(3)};
     int rc = nq_worker_new(&s.w, d->q, &options, &err);

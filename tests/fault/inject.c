@@ -123,7 +123,8 @@ size_t inject_live(void)
     size_t n = 0;
     pthread_mutex_lock(&inject_lock);
     for (size_t i = 0; i < INJECT_LIVE; i++)
-        n += inject_table[i].p != NULL;
+        if (inject_table[i].p)
+            n++;
     pthread_mutex_unlock(&inject_lock);
     return n;
 }

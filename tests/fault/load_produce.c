@@ -151,10 +151,10 @@ static int produce_tx(struct produce *p)
     snprintf(sql, sizeof sql, "INSERT INTO fault_orders (k) VALUES ('%s')", p->t.key);
     const char *answer = "FAIL";
     int rc = load_tx_run(p->tx, "BEGIN");
-    if (!rc)
+    if (rc == NQ_OK)
         rc = load_tx_run(p->tx, sql);
     const int64_t start = load_mono();
-    if (!rc)
+    if (rc == NQ_OK)
         rc = nq_enqueue(p->q, load_tx_handle(p->tx), &spec, &id, &err);
     produce_took(start, "tx");
     if (!rc && load_random(4) == 0)
@@ -162,7 +162,7 @@ static int produce_tx(struct produce *p)
     if (!rc && !back) {
         rc = load_tx_run(p->tx, "COMMIT");
         answer = rc == 0 ? "OK" : load_tx_lost(p->tx) ? "UNKNOWN" : "FAIL";
-        if (!rc)
+        if (rc == NQ_OK)
             nq_hint(p->q, spec.queue);
     } else {
         load_tx_run(p->tx, "ROLLBACK");
@@ -170,7 +170,7 @@ static int produce_tx(struct produce *p)
     }
     load_note(answer, "key=%s id=%lld code=%d db=%d %.300s", p->t.key, (long long)id, rc,
               rc ? err.db_code : 0, rc ? err.message : "");
-    if (rc) {
+    if (rc != NQ_OK) {
         load_tx_close(p->tx); /* whatever is open there ends with it */
         p->tx = NULL;
     }
@@ -216,7 +216,7 @@ int load_hold(void)
     void *payload = load_payload(&p.t, &size);
     nq_task_spec spec = produce_spec(&p.t, payload, size, queue);
     int rc = p.tx ? load_tx_run(p.tx, "BEGIN") : NQ_EUNAVAILABLE;
-    if (!rc)
+    if (rc == NQ_OK)
         rc = nq_enqueue(p.q, load_tx_handle(p.tx), &spec, &id, &err);
     load_note("HELD", "key=%s id=%lld code=%d %.200s", p.t.key, (long long)id, rc, err.message);
     load_sleep(NQ_MS(load_number("hold_ms", 5000)));

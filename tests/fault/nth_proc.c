@@ -80,7 +80,7 @@ static void proc_error(const nq_task *task, const char *error, bool final, void 
 {
     struct proc_world *w = arg;
     (void)task, (void) final;
-    atomic_fetch_add(&w->errors, error != NULL);
+    atomic_fetch_add(&w->errors, error ? 1 : 0);
 }
 
 /* ---- The scenario --------------------------------------------------------------------------- */

@@ -534,7 +534,7 @@ static const nq_claimed *store_held(const struct store_world *w, const char *pay
     const nq_claimed *c = w->held;
     while (c && strcmp(c->task.payload, payload) != 0)
         c = c->next;
-    NTH_CHECK(w->run, c != NULL, "'%s' is not held", payload);
+    NTH_CHECK(w->run, c, "'%s' is not held", payload);
     return c;
 }
 

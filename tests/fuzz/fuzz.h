@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static inline char *fuzz_text(const uint8_t *data, size_t size)
 {
     char *text = malloc(size + 1);
-    FUZZ_CHECK(text != NULL);
+    FUZZ_CHECK(text);
     memcpy(text, data, size);
     text[size] = '\0';
     return text;
@@ -35,16 +35,15 @@ static inline char *fuzz_text(const uint8_t *data, size_t size)
 /* "(null)" in a message is a NULL that was printed, unless the input says it. */
 static inline bool fuzz_says_null(const uint8_t *data, size_t size)
 {
-    return size >= 6 && memmem(data, size, "(null)", 6) != NULL;
+    return size >= 6 && memmem(data, size, "(null)", 6);
 }
 
 /* A message for people: there is one, on one line, without control characters. */
 static inline void fuzz_check_message(const char *message)
 {
     FUZZ_CHECK(message[0] != '\0');
-    for (const char *c = message; *c != '\0'; c++) {
+    for (const char *c = message; *c != '\0'; c++)
         FUZZ_CHECK((unsigned char)*c >= 0x20 && *c != 0x7F);
-    }
 }
 
 #endif

@@ -22,7 +22,7 @@ static bool args_say_null;
 int __wrap_nq_open(nq **out, const char *url, const nq_options *options, nq_err *err)
 {
     (void)out, (void)options;
-    FUZZ_CHECK(url != NULL);
+    FUZZ_CHECK(url);
     *err = (nq_err){.code = NQ_EUNAVAILABLE, .message = "no database here"};
     return NQ_EUNAVAILABLE;
 }
@@ -30,8 +30,8 @@ int __wrap_nq_open(nq **out, const char *url, const nq_options *options, nq_err 
 static void args_complain(const char *message)
 {
     args_complaints++;
-    FUZZ_CHECK(message[0] != '\0' && (args_say_null || strstr(message, "(null)") == NULL));
-    FUZZ_CHECK(strstr(message, "://u:" ARGS_SECRET "@") == NULL);
+    FUZZ_CHECK(message[0] != '\0' && (args_say_null || !strstr(message, "(null)")));
+    FUZZ_CHECK(!strstr(message, "://u:" ARGS_SECRET "@"));
 }
 
 /* work has its own way to complain. */
@@ -46,34 +46,32 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool silent;
     if (!silent) { /* the helps */
-        silent = freopen("/dev/null", "w", stdout) != NULL;
+        silent = freopen("/dev/null", "w", stdout);
         FUZZ_CHECK(silent && setenv("NANOQ_DB", "mysql://u:" ARGS_SECRET "@h/d", 1) == 0);
     }
     const char *argv[ARGS_MOST + 2] = {"nanoq"};
     char *text = fuzz_text(data, size), *own[ARGS_MOST + 2] = {0};
     int argc = 1;
-    for (char *word = text, *end; word != NULL && argc < ARGS_MOST; word = end) {
+    for (char *word = text, *end; word && argc < ARGS_MOST; word = end) {
         end = strchr(word, '\n');
-        if (end != NULL) {
+        if (end)
             *end++ = '\0';
-        }
         argv[argc++] = word;
     }
     for (int i = 0; i < argc; i++) { /* main writes over passwords in them */
         own[i] = strdup(argv[i]);
-        FUZZ_CHECK(own[i] != NULL);
+        FUZZ_CHECK(own[i]);
     }
     cli = (struct cli_settings){.complain = args_complain};
     args_complaints = 0;
     args_say_null = fuzz_says_null(data, size);
-    const int code = cli_main(argc, own);
-    FUZZ_CHECK(code == CLI_OK || code == CLI_USAGE || code == CLI_FAILURE || code == CLI_UNAVAILABLE ||
-               code == CLI_NOT_FOUND || code == CLI_DUPLICATE);
-    FUZZ_CHECK(code != CLI_OK || args_complaints == 0);
-    FUZZ_CHECK(code != CLI_USAGE || args_complaints > 0);
-    for (int i = 0; i < argc; i++) {
+    const int exit_code = cli_main(argc, own);
+    FUZZ_CHECK(exit_code == CLI_OK || exit_code == CLI_USAGE || exit_code == CLI_FAILURE ||
+               exit_code == CLI_UNAVAILABLE || exit_code == CLI_NOT_FOUND || exit_code == CLI_DUPLICATE);
+    FUZZ_CHECK(exit_code != CLI_OK || args_complaints == 0);
+    FUZZ_CHECK(exit_code != CLI_USAGE || args_complaints > 0);
+    for (int i = 0; i < argc; i++)
         free(own[i]);
-    }
     free(text);
     return 0;
 }

@@ -12,9 +12,8 @@ static size_t frames_one(const char *p, size_t n, bool *refused, bool *more)
     nq_reported told;
     nq_buf again = {0};
     *refused = !nq_frame_heard(p, n, &head, more);
-    if (*refused || *more) {
+    if (*refused || *more)
         return 0;
-    }
     const char *body = p + sizeof head;
     FUZZ_CHECK(head.size <= NQ_FRAME_SAID_MAX && sizeof head + head.size <= n);
     if (nq_frame_read_answer(&head, body, &answer)) {

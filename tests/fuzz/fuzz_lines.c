@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     nq_task_spec spec = {.size = sizeof spec};
     int line = 1;
     json_t *root = json_input(text, size, fault.message, &line, &fault.column);
-    if (root == NULL || !line_task(&spec, text, root, &fault)) {
+    if (!root || !line_task(&spec, text, root, &fault)) {
         FUZZ_CHECK(fault.message[0] != '\0' && line >= 1 && fault.column >= 1);
         FUZZ_CHECK((size_t)fault.column <= size + 1);
     } else {
@@ -20,10 +20,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         nq_new task;
         nq_err err = {0};
         FUZZ_CHECK(nq_spec_check(&spec, ADD_MAX_PAYLOAD, ADD_MAX_PAYLOAD, &task, &err) == NQ_OK);
-        if (json_object_get(root, "payload") != NULL) { /* the bytes as they stood, and nothing around */
+        if (json_object_get(root, "payload")) { /* the bytes as they stood, and nothing around */
             json_t *payload =
                 json_input(spec.payload, spec.payload_size, fault.message, &line, &fault.column);
-            FUZZ_CHECK(payload != NULL && json_equal(payload, json_object_get(root, "payload")));
+            FUZZ_CHECK(payload && json_equal(payload, json_object_get(root, "payload")));
             json_decref(payload);
         }
     }

@@ -14,12 +14,12 @@ static void stream_check_answer(const char *line, size_t size)
         FUZZ_CHECK(memcmp(&a, &before, sizeof a) == 0);
         fuzz_check_message(why);
         FUZZ_CHECK(text_is_utf8(why, strlen(why)));
-        FUZZ_CHECK(fuzz_says_null((const uint8_t *)line, size) || strstr(why, "(null)") == NULL);
+        FUZZ_CHECK(fuzz_says_null((const uint8_t *)line, size) || !strstr(why, "(null)"));
         return;
     }
-    FUZZ_CHECK(a.verb <= STREAM_LOG && (a.verb == STREAM_LOG ? a.id == 0 && a.text != NULL : a.id > 0));
+    FUZZ_CHECK(a.verb <= STREAM_LOG && (a.verb == STREAM_LOG ? a.id == 0 && a.text : a.id > 0));
     FUZZ_CHECK(a.delay_us >= -1 && a.delay_us <= NQ_MAX_DURATION && a.done >= 0 && a.total >= 0);
-    FUZZ_CHECK(a.text == NULL || text_is_utf8(a.text, strlen(a.text)));
+    FUZZ_CHECK(!a.text || text_is_utf8(a.text, strlen(a.text)));
     stream_answer_free(&a);
 }
 
@@ -37,8 +37,7 @@ static void stream_check_task(const char *bytes, size_t size)
                     .payload = bytes,
                     .payload_size = size};
     stream_task(&out, &task, 1);
-    FUZZ_CHECK(out.n > 0 && memchr(out.p, '\n', out.n) == out.p + out.n - 1 &&
-               memchr(out.p, '\r', out.n) == NULL);
+    FUZZ_CHECK(out.n > 0 && memchr(out.p, '\n', out.n) == out.p + out.n - 1 && !memchr(out.p, '\r', out.n));
     json_t *root = json_input(out.p, out.n, message, &line, &column);
     FUZZ_CHECK(json_is_object(root));
     json_decref(root);

@@ -38,9 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_decref(root);
     nq_printable(line, sizeof line, (const char *)data, size);
     FUZZ_CHECK(strlen(line) < sizeof line && text_is_utf8(line, strlen(line)));
-    for (const char *c = line; *c != '\0'; c++) {
+    for (const char *c = line; *c != '\0'; c++)
         FUZZ_CHECK((unsigned char)*c >= 0x20 && *c != 0x7F);
-    }
     FUZZ_CHECK(text_whole(data, size) <= size);
     text_free(&safe);
     text_free(&tsv);

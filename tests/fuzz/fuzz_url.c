@@ -14,23 +14,22 @@ static void url_check(const char *text)
     if (nq_url_parse(&u, text, &err) != NQ_OK) {
         FUZZ_CHECK(err.code == NQ_EURL);
         fuzz_check_message(err.message);
-        FUZZ_CHECK(strstr(err.message, URL_SECRET) == NULL);
+        FUZZ_CHECK(!strstr(err.message, URL_SECRET));
         return;
     }
     const bool mysql = strcmp(u.scheme, "mysql") == 0;
     FUZZ_CHECK(mysql || strcmp(u.scheme, "sqlite") == 0);
-    FUZZ_CHECK(u.path != NULL && u.path[0] != '\0' && u.port <= 65535);
-    FUZZ_CHECK(mysql || (u.user == NULL && u.password == NULL && u.host == NULL && u.port == 0));
-    for (size_t i = 0; i < u.noptions; i++) {
-        FUZZ_CHECK(nq_url_option_get(&u, u.options[i].name, NULL) != NULL);
-    }
+    FUZZ_CHECK(u.path && u.path[0] != '\0' && u.port <= 65535);
+    FUZZ_CHECK(mysql || (!u.user && !u.password && !u.host && u.port == 0));
+    for (size_t i = 0; i < u.noptions; i++)
+        FUZZ_CHECK(nq_url_option_get(&u, u.options[i].name, NULL));
     nq_url_free(&u);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = fuzz_text(data, size), *secret = malloc(size + 64);
-    FUZZ_CHECK(secret != NULL);
+    FUZZ_CHECK(secret);
     url_check(text);
     /* The same bytes behind a password, and before one. */
     snprintf(secret, size + 64, "mysql://user:" URL_SECRET "@%s", text);

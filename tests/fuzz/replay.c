@@ -28,11 +28,10 @@ static uint64_t replay_random(uint64_t below) /* xorshift64* */
 static bool replay_read(const char *path, struct replay_file *file)
 {
     FILE *f = fopen(path, "rb");
-    if (f == NULL) {
+    if (!f)
         return false;
-    }
     file->p = malloc(REPLAY_LONGEST);
-    FUZZ_CHECK(file->p != NULL);
+    FUZZ_CHECK(file->p);
     file->n = fread(file->p, 1, REPLAY_LONGEST, f);
     fclose(f);
     return true;
@@ -78,34 +77,31 @@ int main(int argc, char **argv)
     static uint8_t changed[REPLAY_LONGEST];
     size_t n = 0;
     DIR *dir = argc > 1 ? opendir(argv[1]) : NULL;
-    if (dir == NULL) {
+    if (!dir) {
         fprintf(stderr, "usage: replay DIRECTORY [CHANGES]\n");
         return 2;
     }
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    for (struct dirent *entry; (entry = readdir(dir));) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", argv[1], entry->d_name);
-        if (entry->d_name[0] != '.' && n < REPLAY_MOST && replay_read(path, &files[n])) {
+        if (entry->d_name[0] != '.' && n < REPLAY_MOST && replay_read(path, &files[n]))
             n++;
-        }
     }
     closedir(dir);
     FUZZ_CHECK(n > 0);
     const char *seed = getenv("NANOQ_SEED");
-    replay_state = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL) * 1000003;
+    replay_state = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL) * 1000003;
     replay_state += replay_state == 0;
     const long changes = argc > 2 ? strtol(argv[2], NULL, 10) : 20000;
     fprintf(stderr, "%zu seeds and %ld changes of them, NANOQ_SEED=%" PRIu64 "\n", n, changes, replay_state);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         LLVMFuzzerTestOneInput(files[i].p, files[i].n);
-    }
     for (long i = 0; i < changes; i++) {
         const struct replay_file *from = &files[replay_random(n)], *other = &files[replay_random(n)];
         memcpy(changed, from->p, from->n);
         LLVMFuzzerTestOneInput(changed, replay_change(changed, from->n, other));
     }
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         free(files[i].p);
-    }
     return 0;
 }

@@ -11,16 +11,15 @@ const struct model_word model_words[MODEL_WORDS] = {
 
 void look_task(struct steps *s, struct model_task *t, int64_t from_us, int64_t to_us)
 {
-    if (s->q == NULL) {
+    if (!s->q)
         return;
-    }
     t_task is;
-    const int code = t_get(s->q, t->id, &is);
+    const int rc = t_get(s->q, t->id, &is);
     if (t->state == MODEL_GONE) {
-        STEPS_CHECK(s, code == NQ_ENOTFOUND, "task #%d is still there", t->number);
+        STEPS_CHECK(s, rc == NQ_ENOTFOUND, "task #%d is still there", t->number);
         return;
     }
-    STEPS_CHECK(s, code == NQ_OK, "task #%d is not there", t->number);
+    STEPS_CHECK(s, rc == NQ_OK, "task #%d is not there", t->number);
     const struct model_word *payload = &model_words[t->spec.payload];
     STEPS_CHECK(s, (int)is.info.state == t->state, "task #%d is %s, should be %s", t->number,
                 nq_state_name((int)is.info.state), nq_state_name(t->state));
@@ -49,9 +48,8 @@ void look_task(struct steps *s, struct model_task *t, int64_t from_us, int64_t t
                         "task #%d is due %" PRId64 " us after it should be", t->number,
                         is.info.run_at_us - from_us - hours);
         }
-        if (from_us != 0 || t->run_at_us == 0) {
+        if (from_us != 0 || t->run_at_us == 0)
             t->run_at_us = is.info.run_at_us;
-        }
         STEPS_CHECK(s, is.info.run_at_us == t->run_at_us, "task #%d: its time moved by %" PRId64 " us",
                     t->number, is.info.run_at_us - t->run_at_us);
     }
@@ -64,8 +62,7 @@ void look_claimed(struct steps *s, const struct model_task *t, const nq_claimed 
     const struct model_word *payload = &model_words[t->spec.payload];
     const struct model_task *other = model_find(&s->model, is->id);
     STEPS_CHECK(s, is->id == t->id, "claimed #%d, should be #%d (%" PRId64 " us between them)",
-                other != NULL ? other->number : 0, t->number,
-                other != NULL ? other->run_at_us - t->run_at_us : 0);
+                other ? other->number : 0, t->number, other ? other->run_at_us - t->run_at_us : 0);
     STEPS_CHECK(s,
                 strcmp(is->type, model_types[t->spec.type]) == 0 &&
                     strcmp(is->queue, model_queues[t->spec.queue]) == 0 && is->payload_size == payload->n &&
@@ -77,15 +74,15 @@ void look_claimed(struct steps *s, const struct model_task *t, const nq_claimed 
                     (int)is->max_retries == t->spec.max_retries,
                 "task #%d was claimed as attempt %u, crashes %u, generation %u", t->number, is->attempt,
                 is->crashes, is->generation);
-    STEPS_CHECK(s, strcmp(is->last_error != NULL ? is->last_error : "", t->error) == 0,
-                "the last error of task #%d", t->number);
+    STEPS_CHECK(s, strcmp(is->last_error ? is->last_error : "", t->error) == 0, "the last error of task #%d",
+                t->number);
 }
 
 static int look_listed(const nq_info *info, void *udata)
 {
     struct steps *s = udata;
     const struct model_task *t = model_find(&s->model, info->id);
-    STEPS_CHECK(s, t != NULL, "a task %" PRId64 " that should not be there, %s", info->id,
+    STEPS_CHECK(s, t, "a task %" PRId64 " that should not be there, %s", info->id,
                 nq_state_name((int)info->state));
     STEPS_CHECK(s, t->state == (int)info->state, "task #%d is listed as %s", t->number,
                 nq_state_name((int)info->state));
@@ -98,9 +95,8 @@ static int look_queue(const nq_queue_stats *stats, void *udata)
     uint64_t counts[6] = {0}; /* by state, and at 5 those that are delayed */
     for (size_t i = 0; i < s->model.n; i++) {
         const struct model_task *t = &s->model.tasks[i];
-        if (t->state != MODEL_GONE && strcmp(model_queues[t->spec.queue], stats->queue) == 0) {
+        if (t->state != MODEL_GONE && strcmp(model_queues[t->spec.queue], stats->queue) == 0)
             counts[t->state == NQ_STATE_WAITING && t->due_hour > s->model.hour ? 5 : t->state]++;
-        }
     }
     STEPS_CHECK(s,
                 stats->due == counts[NQ_STATE_WAITING] && stats->delayed == counts[5] &&
@@ -112,13 +108,11 @@ static int look_queue(const nq_queue_stats *stats, void *udata)
 
 void look_all(struct steps *s)
 {
-    if (s->q == NULL) {
+    if (!s->q)
         return;
-    }
     model_sweep(&s->model);
-    for (size_t i = 0; i < s->model.n; i++) {
+    for (size_t i = 0; i < s->model.n; i++)
         look_task(s, &s->model.tasks[i], 0, 0);
-    }
     T_OK(nq_list(s->q, &(nq_list_options){.size = sizeof(nq_list_options), .limit = 10000}, look_listed, s,
                  &t_last));
     T_OK(nq_stats(s->q, look_queue, s, &t_last));

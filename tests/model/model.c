@@ -16,31 +16,26 @@ static int model_key(const struct model_spec *s) /* -1: none; the key is over ty
 
 struct model_task *model_find(struct model *m, nq_id id)
 {
-    for (size_t i = 0; i < m->n; i++) {
-        if (m->tasks[i].id == id && m->tasks[i].state != MODEL_GONE) {
+    for (size_t i = 0; i < m->n; i++)
+        if (m->tasks[i].id == id && m->tasks[i].state != MODEL_GONE)
             return &m->tasks[i];
-        }
-    }
     return NULL;
 }
 
 struct model_task *model_live(struct model *m, const struct model_spec *spec)
 {
     const int key = model_key(spec);
-    for (size_t i = 0; i < m->n && key >= 0; i++) {
-        if (model_is_live(&m->tasks[i]) && model_key(&m->tasks[i].spec) == key) {
+    for (size_t i = 0; i < m->n && key >= 0; i++)
+        if (model_is_live(&m->tasks[i]) && model_key(&m->tasks[i].spec) == key)
             return &m->tasks[i];
-        }
-    }
     return NULL;
 }
 
 size_t model_count(const struct model *m, int state)
 {
     size_t n = 0;
-    for (size_t i = 0; i < m->n; i++) {
+    for (size_t i = 0; i < m->n; i++)
         n += m->tasks[i].state == state;
-    }
     return n;
 }
 
@@ -52,9 +47,8 @@ static void model_due_in(struct model *m, struct model_task *t, int64_t hours)
 
 static struct model_task *model_add(struct model *m, const struct model_spec *spec)
 {
-    if (m->n == MODEL_TASKS) {
+    if (m->n == MODEL_TASKS)
         return NULL;
-    }
     struct model_task *t = &m->tasks[m->n++];
     *t = (struct model_task){.number = ++m->numbers, .spec = *spec, .error = "", .member = -1};
     t->id = t->number;
@@ -65,11 +59,9 @@ static struct model_task *model_add(struct model *m, const struct model_spec *sp
 
 static bool model_followed(const struct model *m, const struct model_spec *spec)
 {
-    for (size_t i = 0; i < m->nfollowups; i++) {
-        if (model_key(&m->followups[i].spec) == model_key(spec)) {
+    for (size_t i = 0; i < m->nfollowups; i++)
+        if (model_key(&m->followups[i].spec) == model_key(spec))
             return true;
-        }
-    }
     return false;
 }
 
@@ -82,7 +74,7 @@ int model_enqueue(struct model *m, const struct model_spec *spec, bool caller, b
                   struct model_task **out)
 {
     struct model_task *live = model_live(m, spec);
-    if (live == NULL) {
+    if (!live) {
         *out = model_add(m, spec);
         return NQ_OK;
     }
@@ -99,12 +91,10 @@ int model_enqueue(struct model *m, const struct model_spec *spec, bool caller, b
 static int model_order(const void *a, const void *b)
 {
     const struct model_task *x = *(struct model_task *const *)a, *y = *(struct model_task *const *)b;
-    if (x->spec.priority != y->spec.priority) {
+    if (x->spec.priority != y->spec.priority)
         return x->spec.priority < y->spec.priority ? -1 : 1;
-    }
-    if (x->due_hour != y->due_hour) {
+    if (x->due_hour != y->due_hour)
         return x->due_hour < y->due_hour ? -1 : 1;
-    }
     return x->due_seq != y->due_seq ? (x->due_seq < y->due_seq ? -1 : 1) : x->number - y->number;
 }
 
@@ -113,9 +103,8 @@ size_t model_due(struct model *m, int queue, struct model_task *out[])
     size_t n = 0;
     for (size_t i = 0; i < m->n; i++) {
         struct model_task *t = &m->tasks[i];
-        if (t->state == NQ_STATE_WAITING && t->spec.queue == queue && t->due_hour <= m->hour) {
+        if (t->state == NQ_STATE_WAITING && t->spec.queue == queue && t->due_hour <= m->hour)
             out[n++] = t;
-        }
     }
     qsort(out, n, sizeof *out, model_order);
     return n;
@@ -141,9 +130,8 @@ void model_finish(struct model *m, struct model_task *t, const nq_outcome *o, co
     m->lost[m->nlost++ % MODEL_STALE] = (struct model_lost){t->id, t->lease, t->number};
     const bool cancelled = t->cancelling && o->kind != NQ_OUT_DONE;
     const bool failed = !cancelled && (o->kind == NQ_OUT_RETRY || o->kind == NQ_OUT_DEAD);
-    if (error != NULL && (failed || cancelled)) {
+    if (error && (failed || cancelled))
         t->error = error;
-    }
     t->attempts += failed;
     t->crashes += failed && o->crashed;
     t->cancelling = false;
@@ -157,29 +145,24 @@ void model_finish(struct model *m, struct model_task *t, const nq_outcome *o, co
         model_end(m, t, NQ_STATE_DEAD);
     } else {
         t->state = NQ_STATE_WAITING;
-        if (o->kind != NQ_OUT_RELEASE) {
+        if (o->kind != NQ_OUT_RELEASE)
             model_due_in(m, t, o->delay_us / MODEL_HOUR);
-        }
     }
 }
 
 int model_retry(struct model *m, struct model_task *t)
 {
-    if (t == NULL) {
+    if (!t)
         return NQ_ENOTFOUND;
-    }
-    if (t->state == NQ_STATE_RUNNING) {
+    if (t->state == NQ_STATE_RUNNING)
         return NQ_ESTATE;
-    }
     if (t->state == NQ_STATE_WAITING) {
-        if (t->due_hour > m->hour) {
+        if (t->due_hour > m->hour)
             model_due_in(m, t, 0);
-        }
         return NQ_OK;
     }
-    if (model_live(m, &t->spec) != NULL) {
+    if (model_live(m, &t->spec))
         return NQ_EDUPLICATE;
-    }
     t->state = NQ_STATE_WAITING;
     t->attempts = t->crashes = 0;
     model_due_in(m, t, 0);
@@ -188,29 +171,24 @@ int model_retry(struct model *m, struct model_task *t)
 
 int model_cancel(struct model *m, struct model_task *t)
 {
-    if (t == NULL) {
+    if (!t)
         return NQ_ENOTFOUND;
-    }
-    if (!model_is_live(t)) {
+    if (!model_is_live(t))
         return NQ_ESTATE;
-    }
-    if (t->state == NQ_STATE_RUNNING) {
+    if (t->state == NQ_STATE_RUNNING)
         t->cancelling = true;
-    } else {
+    else
         model_end(m, t, NQ_STATE_CANCELLED);
-    }
     return NQ_OK;
 }
 
 int model_delete(struct model *m, struct model_task *t)
 {
     (void)m;
-    if (t == NULL) {
+    if (!t)
         return NQ_ENOTFOUND;
-    }
-    if (t->state == NQ_STATE_RUNNING) {
+    if (t->state == NQ_STATE_RUNNING)
         return NQ_ESTATE;
-    }
     t->state = MODEL_GONE;
     return NQ_OK;
 }
@@ -221,15 +199,15 @@ size_t model_promote(struct model *m, struct model_task *made[])
     for (size_t i = 0; i < m->nfollowups; i++) {
         struct model_followup *f = &m->followups[i];
         const struct model_task *live = model_live(m, &f->spec);
-        struct model_task *t = live == NULL ? model_add(m, &f->spec) : NULL;
-        if (t != NULL) {
+        struct model_task *t = !live ? model_add(m, &f->spec) : NULL;
+        if (t) {
             made[n++] = t;
             model_due_in(m, t, 0);
             if (f->due_hour > m->hour) { /* its own time is still to come */
                 t->due_hour = f->due_hour;
                 t->due_seq = f->due_seq;
             }
-        } else if (live != NULL && live->state == NQ_STATE_RUNNING) {
+        } else if (live && live->state == NQ_STATE_RUNNING) {
             m->followups[kept++] = *f;
         }
     }
@@ -255,10 +233,8 @@ size_t model_purge(struct model *m, int64_t done_hours, int64_t dead_hours)
 void model_sweep(struct model *m)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < m->n; i++) {
-        if (m->tasks[i].state != MODEL_GONE) {
+    for (size_t i = 0; i < m->n; i++)
+        if (m->tasks[i].state != MODEL_GONE)
             m->tasks[kept++] = m->tasks[i];
-        }
-    }
     m->n = kept;
 }

@@ -127,9 +127,8 @@ void steps_purge(struct steps *s);
 /* Fail with the trace of what led here. */
 #define STEPS_CHECK(s, cond, ...)                                                                            \
     do {                                                                                                     \
-        if (!(cond)) {                                                                                       \
+        if (!(cond))                                                                                         \
             steps_fail(s, __FILE__, __LINE__, #cond, __VA_ARGS__);                                           \
-        }                                                                                                    \
     } while (0)
 _Noreturn void steps_fail(struct steps *s, const char *file, int line, const char *cond, const char *fmt, ...)
     NQ_PRINTF(5, 6);

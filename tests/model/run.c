@@ -7,23 +7,21 @@
 static uint64_t run_steps(void)
 {
     const char *steps = getenv("NANOQ_MODEL_STEPS");
-    return steps != NULL ? strtoull(steps, NULL, 10) : T_MYSQL ? 1500 : 6000;
+    return steps ? strtoull(steps, NULL, 10) : T_MYSQL ? 1500 : 6000;
 }
 
 static uint64_t run_take(nq *q, uint64_t seed, uint64_t steps)
 {
     static struct steps s;
     steps_begin(&s, q, seed);
-    while (s.step < steps) {
+    while (s.step < steps)
         steps_one(&s);
-    }
     steps_end(&s);
-    if (q != NULL) {
+    if (q) {
         printf("seed %" PRIu64 ", %" PRIu64 " steps, %d tasks, trace %016" PRIx64 ":", seed, s.step,
                s.model.numbers, s.digest);
-        for (size_t i = 0; i < 14; i++) {
+        for (size_t i = 0; i < 14; i++)
             printf(" %s %" PRIu64 "%s", steps_names[i], s.counts[i], i < 13 ? "," : "\n");
-        }
     }
     return s.digest;
 }
@@ -52,11 +50,10 @@ END_TEST
 static Suite *suite_model(void)
 {
     Suite *s = suite_create("model");
-    const bool quick = getenv("NANOQ_MODEL_STEPS") == NULL;
+    const bool quick = !getenv("NANOQ_MODEL_STEPS");
     TCase *c = t_case(s, "model", quick ? 60 : 7200);
-    if (quick) {
+    if (quick)
         tcase_add_loop_test(c, the_same_steps_every_time, 0, 2);
-    }
     tcase_add_test(c, other_steps_each_time);
     return s;
 }

@@ -20,17 +20,15 @@ void steps_say(struct steps *s, const char *fmt, ...)
     const int at = snprintf(line, sizeof s->trace[0], "%" PRIu64 " ", s->step);
     vsnprintf(line + at, sizeof s->trace[0] - (size_t)at, fmt, args);
     va_end(args);
-    for (const char *c = line; *c != '\0'; c++) {
+    for (const char *c = line; *c != '\0'; c++)
         s->digest = (s->digest ^ (unsigned char)*c) * 1099511628211U;
-    }
 }
 
 void steps_fail(struct steps *s, const char *file, int line, const char *cond, const char *fmt, ...)
 {
     va_list args;
-    for (uint64_t i = s->step > 39 ? s->step - 39 : 0; i <= s->step; i++) {
+    for (uint64_t i = s->step > 39 ? s->step - 39 : 0; i <= s->step; i++)
         fprintf(stderr, "%s\n", s->trace[i % 40]);
-    }
     va_start(args, fmt);
     vfprintf(stderr, fmt, args);
     va_end(args);
@@ -42,18 +40,16 @@ void steps_fail(struct steps *s, const char *file, int line, const char *cond, c
 
 int64_t steps_now(const struct steps *s)
 {
-    return s->q != NULL ? t_now(s->q) : 0;
+    return s->q ? t_now(s->q) : 0;
 }
 
 struct model_task *steps_task(struct steps *s, int state)
 {
     struct model_task *of[MODEL_TASKS];
     size_t n = 0;
-    for (size_t i = 0; i < s->model.n; i++) {
-        if (state == MODEL_GONE ? s->model.tasks[i].state != MODEL_GONE : s->model.tasks[i].state == state) {
+    for (size_t i = 0; i < s->model.n; i++)
+        if (state == MODEL_GONE ? s->model.tasks[i].state != MODEL_GONE : s->model.tasks[i].state == state)
             of[n++] = &s->model.tasks[i];
-        }
-    }
     return n > 0 ? of[steps_random(s, n)] : NULL;
 }
 
@@ -88,17 +84,14 @@ void steps_one(struct steps *s)
 {
     static const unsigned weights[] = {220, 60, 220, 220, 30, 30, 90, 4, 20, 15, 30, 25, 6, 4};
     unsigned total = 0;
-    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++) {
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         total += weights[i];
-    }
     uint64_t at = steps_random(s, total);
     size_t kind = 0;
-    while (at >= weights[kind]) {
+    while (at >= weights[kind])
         at -= weights[kind++];
-    }
-    if (s->model.n > MODEL_FULL && kind < 2) {
+    if (s->model.n > MODEL_FULL && kind < 2)
         kind = 6; /* deletes */
-    }
     s->step++;
     steps_take(s, kind);
     model_sweep(&s->model);
@@ -108,20 +101,17 @@ void steps_begin(struct steps *s, nq *q, uint64_t seed)
 {
     *s = (struct steps){.q = q, .seed = seed, .random = seed, .digest = 14695981039346656037U};
     s->model.eager = T_MYSQL;
-    s->caller = q != NULL ? t_connect() : NULL;
-    for (int i = 0; i < MODEL_MEMBERS; i++) {
+    s->caller = q ? t_connect() : NULL;
+    for (int i = 0; i < MODEL_MEMBERS; i++)
         steps_join(s, i);
-    }
 }
 
 void steps_end(struct steps *s)
 {
     look_all(s);
-    if (s->q == NULL) {
+    if (!s->q)
         return;
-    }
-    for (int i = 0; i < MODEL_MEMBERS; i++) {
+    for (int i = 0; i < MODEL_MEMBERS; i++)
         T_OK(nq_member_leave(s->members[i], &t_last));
-    }
     t_disconnect(s->caller);
 }

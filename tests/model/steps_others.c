@@ -13,7 +13,7 @@ static const char steps_crashed[] = "killed by SIGSEGV";
 void steps_join(struct steps *s, int member)
 {
     s->ids[member] = 1 + s->leases; /* without a store: any that is new */
-    if (s->q != NULL) {
+    if (s->q) {
         T_OK(nq_member_join(&s->members[member], nq_store_of(s->q), "model:1", &t_last));
         s->ids[member] = nq_member_id(s->members[member]);
     }
@@ -24,12 +24,10 @@ void steps_crash(struct steps *s)
 {
     const int member = (int)steps_random(s, MODEL_MEMBERS);
     steps_say(s, "crash of %d", member);
-    for (size_t i = 0; i < s->model.n; i++) {
-        if (s->model.tasks[i].state == NQ_STATE_RUNNING && s->model.tasks[i].member == member) {
+    for (size_t i = 0; i < s->model.n; i++)
+        if (s->model.tasks[i].state == NQ_STATE_RUNNING && s->model.tasks[i].member == member)
             s->model.tasks[i].member = -1;
-        }
-    }
-    if (s->q != NULL) {
+    if (s->q) {
         t_sql("DELETE FROM nanoq_workers WHERE id = %" PRIu64, s->ids[member]);
         STEPS_CHECK(s, nq_member_beat(s->members[member], &t_last) == NQ_ELEASE, "a dead worker's beat");
         nq_member_free(s->members[member]);
@@ -44,18 +42,17 @@ void steps_orphans(struct steps *s)
     size_t n = 0, got = 0;
     for (size_t i = 0; i < s->model.n; i++) {
         struct model_task *t = &s->model.tasks[i];
-        if (t->state == NQ_STATE_RUNNING && t->member < 0) {
+        if (t->state == NQ_STATE_RUNNING && t->member < 0)
             dead[n++] = t;
-        }
     }
     steps_say(s, "orphans: %zu", n);
     nq_claimed *list = NULL;
-    if (s->q != NULL) {
+    if (s->q) {
         T_OK(nq_store_orphans(nq_store_of(s->q), 100, &list, &got, &t_last));
         STEPS_CHECK(s, got == n, "%zu tasks of dead workers, should be %zu", got, n);
-        for (const nq_claimed *c = list; c != NULL; c = c->next) {
+        for (const nq_claimed *c = list; c; c = c->next) {
             const struct model_task *t = model_find(&s->model, c->task.id);
-            STEPS_CHECK(s, t != NULL && t->state == NQ_STATE_RUNNING && t->member < 0 && c->lease == t->lease,
+            STEPS_CHECK(s, t && t->state == NQ_STATE_RUNNING && t->member < 0 && c->lease == t->lease,
                         "task %" PRId64 " is of no dead worker", c->task.id);
             look_claimed(s, t, c);
         }
@@ -74,7 +71,7 @@ void steps_orphans(struct steps *s)
                                  .error_size = sizeof steps_crashed - 1};
         nq_outcome o = said, *one[] = {&o};
         const int64_t from = steps_now(s);
-        if (s->q != NULL) {
+        if (s->q) {
             T_OK(nq_store_finish(nq_store_of(s->q), one, 1, &t_last));
             STEPS_CHECK(s, o.result == NQ_OK, "taking over #%d answered %s", dead[i]->number,
                         nq_code_name(o.result));
@@ -94,16 +91,15 @@ void steps_cancels(struct steps *s)
         const struct model_task *t = &s->model.tasks[i];
         should += t->state == NQ_STATE_RUNNING && t->member == member && t->cancelling;
     }
-    if (s->q == NULL) {
+    if (!s->q)
         return;
-    }
     nq_attempt *list = NULL;
     T_OK(nq_store_cancels(nq_store_of(s->q), s->ids[member], &list, &n, &t_last));
     STEPS_CHECK(s, n == should, "%zu to be cancelled, should be %zu", n, should);
     for (size_t i = 0; i < n; i++) {
         const struct model_task *t = model_find(&s->model, list[i].id);
-        STEPS_CHECK(s, t != NULL && t->cancelling && t->lease == list[i].lease,
-                    "task %" PRId64 " is to be cancelled", list[i].id);
+        STEPS_CHECK(s, t && t->cancelling && t->lease == list[i].lease, "task %" PRId64 " is to be cancelled",
+                    list[i].id);
     }
     free(list);
 }
@@ -119,19 +115,18 @@ void steps_admin(struct steps *s)
     const size_t what = s->model.n > MODEL_FULL ? 2 : steps_random(s, 3);
     const bool absent = steps_random(s, 30) == 0;
     struct model_task *t = absent ? NULL : steps_task(s, MODEL_GONE);
-    const bool moves =
-        t != NULL && what == 0 && (t->state != NQ_STATE_WAITING || t->due_hour > s->model.hour);
-    steps_say(s, "%s #%d", names[what], t != NULL ? t->number : 0);
+    const bool moves = t && what == 0 && (t->state != NQ_STATE_WAITING || t->due_hour > s->model.hour);
+    steps_say(s, "%s #%d", names[what], t ? t->number : 0);
     const int64_t from = steps_now(s);
-    const nq_id id = t != NULL ? t->id : INT64_MAX - 7;
-    const int code = modelled[what](&s->model, t);
-    if (s->q != NULL) {
+    const nq_id id = t ? t->id : INT64_MAX - 7;
+    const int expected = modelled[what](&s->model, t);
+    if (s->q) {
         const int is = real[what](s->q, id, &t_last);
-        STEPS_CHECK(s, is == code, "it answered %s, should be %s", nq_code_name(is), nq_code_name(code));
+        STEPS_CHECK(s, is == expected, "it answered %s, should be %s", nq_code_name(is),
+                    nq_code_name(expected));
     }
-    if (t != NULL) {
-        look_task(s, t, moves && code == NQ_OK ? from : 0, steps_now(s));
-    }
+    if (t)
+        look_task(s, t, moves && expected == NQ_OK ? from : 0, steps_now(s));
 }
 
 void steps_promote(struct steps *s)
@@ -139,14 +134,12 @@ void steps_promote(struct steps *s)
     struct model_task *made[MODEL_FOLLOWUPS];
     const size_t before = s->model.n;
     steps_say(s, "promote %zu", s->model.nfollowups);
-    if (before + s->model.nfollowups > MODEL_TASKS) {
+    if (before + s->model.nfollowups > MODEL_TASKS)
         return;
-    }
     const int64_t from = steps_now(s);
     const size_t n = model_promote(&s->model, made);
-    if (s->q == NULL) {
+    if (!s->q)
         return;
-    }
     size_t is = 0, now = 0;
     bool more = true;
     while (more) {
@@ -167,10 +160,9 @@ void steps_clock(struct steps *s)
         {"nanoq_tasks", "run_at"}, {"nanoq_followups", "run_at"}, {"nanoq_finished", "finished_at"}};
     steps_say(s, "%" PRId64 " hours go by", hours);
     s->model.hour += hours;
-    for (size_t i = 0; i < s->model.n; i++) {
+    for (size_t i = 0; i < s->model.n; i++)
         s->model.tasks[i].run_at_us -= s->model.tasks[i].run_at_us != 0 ? hours * MODEL_HOUR : 0;
-    }
-    for (size_t i = 0; i < 3 && s->q != NULL; i++) {
+    for (size_t i = 0; i < 3 && s->q; i++) {
         if (T_MYSQL) {
             t_sql("UPDATE %s SET %s = %s - INTERVAL %" PRId64 " HOUR", columns[i][0], columns[i][1],
                   columns[i][1], hours);
@@ -186,7 +178,7 @@ void steps_purge(struct steps *s)
     const int64_t done = 1 + (int64_t)steps_random(s, 3), dead = 1 + (int64_t)steps_random(s, 6);
     const size_t n = model_purge(&s->model, done, dead);
     steps_say(s, "purge %" PRId64 " %" PRId64 ": %zu", done, dead, n);
-    if (s->q != NULL) {
+    if (s->q) {
         uint64_t is = 0;
         T_OK(nq_store_purge(nq_store_of(s->q), done * MODEL_HOUR, dead * MODEL_HOUR, 1000, &is, &t_last));
         STEPS_CHECK(s, is == n, "%" PRIu64 " were purged, should be %zu", is, n);

@@ -56,16 +56,14 @@ static void steps_enqueued(struct steps *s, struct steps_new *new, bool caller, 
     for (size_t i = 0; i < new->n; i++) {
         struct model_task *t = NULL;
         bool repeated = false;
-        for (size_t j = 0; j < i; j++) {
+        for (size_t j = 0; j < i; j++)
             repeated = repeated || model_same_key(&new->specs[j], &new->specs[i]);
-        }
-        const int code = model_enqueue(&s->model, &new->specs[i], caller, repeated, &t);
-        if (s->q == NULL) {
+        const int expected = model_enqueue(&s->model, &new->specs[i], caller, repeated, &t);
+        if (!s->q)
             continue;
-        }
-        STEPS_CHECK(s, new->results[i] == code, "enqueue %zu answered %s, should be %s", i,
-                    nq_code_name(new->results[i]), nq_code_name(code));
-        if (code == NQ_DUPLICATE) {
+        STEPS_CHECK(s, new->results[i] == expected, "enqueue %zu answered %s, should be %s", i,
+                    nq_code_name(new->results[i]), nq_code_name(expected));
+        if (expected == NQ_DUPLICATE) {
             STEPS_CHECK(s, new->ids[i] == t->id, "a duplicate of #%d answered id %" PRId64, t->number,
                         new->ids[i]);
             look_task(s, t, 0, 0);
@@ -89,27 +87,22 @@ void steps_enqueue(struct steps *s, bool caller)
               caller ? commit ? " in a transaction" : ", rolled back" : "", new.specs[0].queue,
               new.specs[0].type, new.specs[0].payload, new.specs[0].hours, (int)new.specs[0].unique,
               new.specs[0].data);
-    if (s->model.n + new.n > MODEL_TASKS || s->model.nfollowups + new.n > MODEL_FOLLOWUPS) {
+    if (s->model.n + new.n > MODEL_TASKS || s->model.nfollowups + new.n > MODEL_FOLLOWUPS)
         return;
-    }
     const int64_t from = steps_now(s);
-    if (s->q != NULL) {
-        if (caller) {
+    if (s->q) {
+        if (caller)
             t_begin(s->caller);
-        }
         const nq_tx tx = caller ? t_tx(s->caller) : NQ_OWN_TX;
-        if (new.n == 1) {
+        if (new.n == 1)
             new.results[0] = nq_enqueue(s->q, tx, new.real, new.ids, &t_last);
-        } else {
+        else
             T_OK(nq_enqueue_many(s->q, tx, new.real, new.n, new.ids, new.results, &t_last));
-        }
-        if (caller) {
+        if (caller)
             t_run(s->caller, commit ? "COMMIT" : "ROLLBACK");
-        }
     }
-    if (commit) {
+    if (commit)
         steps_enqueued(s, &new, caller, from, steps_now(s));
-    }
 }
 
 /* ---- Claim and finish ---- */
@@ -129,7 +122,7 @@ static nq_outcome steps_outcome(struct steps *s, const struct model_task *t, con
         o.delay_us = 0;
     }
     o.error = *error;
-    o.error_size = *error != NULL ? strlen(*error) : 0;
+    o.error_size = *error ? strlen(*error) : 0;
     return o;
 }
 
@@ -152,10 +145,9 @@ void steps_finish(struct steps *s)
     size_t n = 0, want = steps_random(s, 3) > 0 ? 1 : 1 + steps_random(s, STEPS_MANY);
     for (size_t i = 0; i < want; i++) {
         const struct model_task *t = steps_task(s, NQ_STATE_RUNNING);
-        bool twice = t == NULL;
-        for (size_t j = 0; j < n && !twice; j++) {
+        bool twice = !t;
+        for (size_t j = 0; j < n && !twice; j++)
             twice = outs[j].id == t->id;
-        }
         if (!twice) {
             outs[n] = steps_outcome(s, t, &errors[n]);
             n++;
@@ -163,24 +155,21 @@ void steps_finish(struct steps *s)
     }
     const int64_t from = steps_now(s);
     qsort(outs, n, sizeof *outs, steps_by_id); /* the order in which a store takes them */
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         list[i] = &outs[i];
-    }
     steps_say(s, "finish %zu, the first: #%d kind %d", n,
               n > 0 ? model_find(&s->model, outs[0].id)->number : 0, n > 0 ? (int)outs[0].kind : 0);
-    if (n == 0) {
+    if (n == 0)
         return;
-    }
     nq_outcome said[STEPS_MANY + 1];
     memcpy(said, outs, sizeof said);
-    if (s->q != NULL) {
+    if (s->q)
         T_OK(nq_store_finish(nq_store_of(s->q), list, n, &t_last));
-    }
     const int64_t to = steps_now(s);
     for (size_t i = 0; i < n; i++) {
         struct model_task *t = model_find(&s->model, said[i].id);
         model_finish(&s->model, t, &said[i], said[i].error);
-        STEPS_CHECK(s, s->q == NULL || outs[i].result == NQ_OK, "finishing #%d answered %s", t->number,
+        STEPS_CHECK(s, !s->q || outs[i].result == NQ_OK, "finishing #%d answered %s", t->number,
                     nq_code_name(outs[i].result));
         look_task(s, t, steps_moves(t, &said[i]) ? from : 0, to);
     }
@@ -200,16 +189,14 @@ void steps_stale(struct steps *s)
     nq_outcome o = {.id = lost->id, .lease = lost->lease, .kind = kinds[steps_random(s, 5)], .result = 1},
                *list[] = {&o};
     steps_say(s, "stale #%d kind %d", lost->number, (int)o.kind);
-    if (s->q == NULL) {
+    if (!s->q)
         return;
-    }
     T_OK(nq_store_finish(nq_store_of(s->q), list, 1, &t_last));
     STEPS_CHECK(s, o.result == NQ_ELEASE, "finishing #%d under a lost lease answered %s", lost->number,
                 nq_code_name(o.result));
     struct model_task *t = model_find(&s->model, lost->id);
-    if (t != NULL) {
+    if (t)
         look_task(s, t, 0, 0);
-    }
 }
 
 /* Claim, perhaps taking a completion along. */
@@ -222,7 +209,7 @@ void steps_claim(struct steps *s)
                  got = n < limit ? n : limit;
     const uint64_t lease = NQ_LEASE(s->ids[member], ++s->leases);
     steps_say(s, "claim %zu of queue %d by %d: %zu, the first #%d, along #%d", limit, queue, member, got,
-              got > 0 ? due[0]->number : 0, along != NULL ? along->number : 0);
+              got > 0 ? due[0]->number : 0, along ? along->number : 0);
     nq_outcome done = {
         .id = along ? along->id : 0, .lease = along ? along->lease : 0, .kind = NQ_OUT_DONE, .result = 1};
     nq_outcome *list[] = {&done};
@@ -230,27 +217,26 @@ void steps_claim(struct steps *s)
     nq_claimed *claimed = NULL;
     size_t is = got;
     int64_t wait_us = -1;
-    if (s->q != NULL) {
+    if (s->q) {
         nq_claimer *claimer = NULL;
         T_OK(nq_claimer_new(&claimer, nq_store_of(s->q), model_queues[queue], NULL, 0, &t_last));
-        T_OK(nq_claimer_claim(claimer, lease, limit, along != NULL ? &carry : NULL, &claimed, &is, &wait_us,
-                              &t_last));
+        T_OK(
+            nq_claimer_claim(claimer, lease, limit, along ? &carry : NULL, &claimed, &is, &wait_us, &t_last));
         nq_claimer_free(claimer);
-        if (along != NULL && carry.carried == NQ_CARRIED_NO) {
+        if (along && carry.carried == NQ_CARRIED_NO)
             T_OK(nq_store_finish(nq_store_of(s->q), list, 1, &t_last));
-        }
-        STEPS_CHECK(s, along == NULL || done.result == NQ_OK, "a completion taken along answered %s",
+        STEPS_CHECK(s, !along || done.result == NQ_OK, "a completion taken along answered %s",
                     nq_code_name(done.result));
     }
     STEPS_CHECK(s, is == got, "claimed %zu, should be %zu", is, got);
-    if (along != NULL) {
+    if (along) {
         model_finish(&s->model, along, &done, NULL);
         look_task(s, along, 0, 0);
     }
     const nq_claimed *c = claimed;
-    for (size_t i = 0; i < got; i++, c = c != NULL ? c->next : NULL) {
+    for (size_t i = 0; i < got; i++, c = c ? c->next : NULL) {
         model_claim(&s->model, due[i], lease, member);
-        if (s->q != NULL) {
+        if (s->q) {
             look_claimed(s, due[i], c);
             look_task(s, due[i], 0, 0);
         }
@@ -263,22 +249,20 @@ void steps_complete_in(struct steps *s)
 {
     struct model_task *t = steps_task(s, NQ_STATE_RUNNING);
     const bool keep = steps_random(s, 2), commit = steps_random(s, 3) > 0, ours = steps_random(s, 4) > 0;
-    steps_say(s, "complete in #%d%s%s", t != NULL ? t->number : 0, commit ? "" : ", rolled back",
+    steps_say(s, "complete in #%d%s%s", t ? t->number : 0, commit ? "" : ", rolled back",
               ours ? "" : ", not ours");
-    if (t == NULL) {
+    if (!t)
         return;
-    }
-    if (s->q != NULL) {
+    if (s->q) {
         t_begin(s->caller);
-        const int code = nq_complete_in(nq_store_of(s->q), t_tx(s->caller), t->id,
-                                        ours ? t->lease : t->lease + 1, keep, &t_last);
-        STEPS_CHECK(s, code == (ours ? NQ_OK : NQ_ELEASE), "completing #%d answered %s", t->number,
-                    nq_code_name(code));
+        const int rc = nq_complete_in(nq_store_of(s->q), t_tx(s->caller), t->id,
+                                      ours ? t->lease : t->lease + 1, keep, &t_last);
+        STEPS_CHECK(s, rc == (ours ? NQ_OK : NQ_ELEASE), "completing #%d answered %s", t->number,
+                    nq_code_name(rc));
         t_run(s->caller, commit ? "COMMIT" : "ROLLBACK");
     }
     const nq_outcome o = {.kind = NQ_OUT_DONE, .keep = keep};
-    if (commit && ours) {
+    if (commit && ours)
         model_finish(&s->model, t, &o, NULL);
-    }
     look_task(s, t, 0, 0);
 }

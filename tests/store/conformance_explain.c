@@ -33,8 +33,8 @@ static void explain_check(const char *sql)
 {
     char *plan = explain_plan(sql);
     ck_assert_ptr_nonnull(plan);
-    bool good = strstr(plan, T_MYSQL ? "|claim|" : "nanoq_tasks_claim") != NULL ||
-                (T_SQLITE && strstr(plan, "INDEX") != NULL && strstr(plan, "claim") != NULL);
+    bool good = strstr(plan, T_MYSQL ? "|claim|" : "nanoq_tasks_claim") ||
+                (T_SQLITE && strstr(plan, "INDEX") && strstr(plan, "claim"));
     ck_assert_msg(good, "not by the claim index: %s\n%s", sql, plan);
     ck_assert_msg(!strstr(plan, "filesort") && !strstr(plan, "temporary") && !strstr(plan, "TEMP B-TREE"),
                   "%s\n%s", sql, plan);
@@ -72,7 +72,7 @@ START_TEST(the_priorities_in_use_are_a_loose_scan)
         "state = 0 GROUP BY queue, state, priority";
     explain_check(sql);
     char *plan = explain_plan(sql);
-    ck_assert_msg(strstr(plan, "Using index for group-by") != NULL, "%s", plan);
+    ck_assert_msg(strstr(plan, "Using index for group-by"), "%s", plan);
     free(plan);
     nq_close(q);
 }
@@ -95,7 +95,7 @@ START_TEST(the_claims_the_library_sends_are_planned_well)
                        "'%%FORCE INDEX%%' AND argument LIKE '%%nanoq_tasks%%' AND argument NOT LIKE "
                        "'%%general_log%%' AND argument NOT LIKE '%%?%%' AND event_time > NOW() - INTERVAL 1 "
                        "MINUTE");
-    ck_assert_msg(log != NULL, "no claim in the server's log");
+    ck_assert_msg(log, "no claim in the server's log");
     int checked = 0;
     char *save = NULL;
     for (char *sql = strtok_r(log, "\n;", &save); sql; sql = strtok_r(NULL, "\n;", &save)) {

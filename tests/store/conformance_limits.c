@@ -112,10 +112,8 @@ START_TEST(a_limit_over_the_servers_packet_is_bounded_by_it)
     ck_assert_ptr_nonnull(big);
     T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "x", .payload = big, .payload_size = n), NULL, &t_last),
             NQ_ETOOBIG);
-    if (allowed <=
-        (size_t)20 << 20) { /* the whole of what is allowed passes, on MySQL's default 16 MiB too */
+    if (allowed <= (size_t)20 << 20) /* the whole of what is allowed passes, on MySQL's default 16 MiB too */
         T_ADD(q, .type = "x", .payload = big, .payload_size = allowed);
-    }
     free(big);
     nq_close(q);
 }

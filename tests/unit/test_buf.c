@@ -49,7 +49,7 @@ START_TEST(grows)
 
     while (n < (1 << 20) - 300) {
         char piece[300];
-        size_t len = (size_t)(unit_next(&seed) % sizeof(piece));
+        size_t len = (size_t)(unit_next(&seed) % sizeof piece);
         for (size_t i = 0; i < len; i++)
             piece[i] = (char)('a' + unit_next(&seed) % 26);
         memcpy(expect + n, piece, len);

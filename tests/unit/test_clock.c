@@ -51,7 +51,7 @@ START_TEST(waits)
 
     ck_assert_int_eq(nq_cond_init(&cond), 0);
     pthread_mutex_lock(&mutex);
-    for (size_t i = 0; i < sizeof(past) / sizeof(past[0]); i++)
+    for (size_t i = 0; i < sizeof past / sizeof past[0]; i++)
         ck_assert(!nq_cond_wait_until(&cond, &mutex, past[i]));
     until = nq_mono_us() + 5000;
     while (nq_cond_wait_until(&cond, &mutex, until))

@@ -18,7 +18,7 @@ static void duration_fails(const char *text, const char *part)
 
     ck_assert_msg(nq_parse_duration(text, &us, &err) == NQ_EINVAL, "accepted '%s'", text);
     ck_assert_int_eq(us, 42);
-    ck_assert_msg(strstr(err.message, part) != NULL, "'%s': %s", text, err.message);
+    ck_assert_msg(strstr(err.message, part), "'%s': %s", text, err.message);
 }
 
 START_TEST(durations)
@@ -50,7 +50,7 @@ START_TEST(bad_durations)
                                        "5m1h", "1m1m", "0.0000001s", "5ms5s", "5\n",   "five", "1,5",
                                        "1..5", "nan",  "inf",        "1h-5m", "5s\xff"};
 
-    for (size_t i = 0; i < sizeof(junk) / sizeof(junk[0]); i++)
+    for (size_t i = 0; i < sizeof junk / sizeof junk[0]; i++)
         duration_fails(junk[i], "allowed are numbers with ms, s, m, h or d");
     duration_fails("", "empty");
     duration_fails(NULL, "empty");
@@ -73,9 +73,9 @@ START_TEST(durations_there_and_back)
     for (int i = 0; i < 20000; i++) {
         int64_t us = (int64_t)(unit_next(&seed) % (uint64_t)(NQ_MAX_DURATION + 1));
         char text[64];
-        snprintf(text, sizeof(text), "%lld.%06llds", (long long)(us / 1000000), (long long)(us % 1000000));
+        snprintf(text, sizeof text, "%lld.%06llds", (long long)(us / 1000000), (long long)(us % 1000000));
         duration_is(text, us);
-        snprintf(text, sizeof(text), "%lldd%lldms", (long long)(us / NQ_DAYS(1)),
+        snprintf(text, sizeof text, "%lldd%lldms", (long long)(us / NQ_DAYS(1)),
                  (long long)(us % NQ_DAYS(1) / 1000));
         duration_is(text, us / 1000 * 1000);
     }

@@ -24,7 +24,7 @@ START_TEST(set)
 {
     nq_err err;
 
-    memset(&err, 0x55, sizeof(err));
+    memset(&err, 0x55, sizeof err);
     ck_assert_int_eq(nq_err_set(&err, NQ_EINVAL, "task %d: %s", 3, "no"), NQ_EINVAL);
     ck_assert_int_eq(err.code, NQ_EINVAL);
     ck_assert_str_eq(err.message, "task 3: no");
@@ -47,10 +47,10 @@ START_TEST(one_line)
 
     nq_err_set(&err, NQ_EDB, "a\nb\x1b[31m\x7f");
     ck_assert_str_eq(err.message, "a\\x0ab\\x1b[31m\\x7f");
-    memset(longer, 'x', sizeof(longer) - 1);
-    longer[sizeof(longer) - 1] = '\0';
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
     nq_err_set(&err, NQ_EDB, "%s", longer);
-    ck_assert_uint_eq(strlen(err.message), sizeof(err.message) - 1);
+    ck_assert_uint_eq(strlen(err.message), sizeof err.message - 1);
 }
 END_TEST
 
@@ -61,8 +61,8 @@ START_TEST(system_errors)
 
     ck_assert_int_eq(nq_err_sys(&err, NQ_ESYSTEM, ENOENT, "cannot open '%s'", "f"), NQ_ESYSTEM);
     ck_assert_str_eq(err.message, "cannot open 'f': No such file or directory");
-    memset(longer, 'x', sizeof(longer) - 1);
-    longer[sizeof(longer) - 1] = '\0';
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
     nq_err_sys(&err, NQ_ESYSTEM, ENOENT, "%s", longer);
     ck_assert_ptr_nonnull(strstr(err.message, "x: No such file or directory"));
     nq_err_sys(&err, NQ_ESYSTEM, 987654, "odd");
@@ -75,7 +75,7 @@ static void printable(const char *text, size_t n, size_t size, const char *expec
 {
     char out[128];
 
-    memset(out, '#', sizeof(out));
+    memset(out, '#', sizeof out);
     nq_printable(out, size, text, n);
     ck_assert_str_eq(out, expect);
     ck_assert_int_eq(out[size], '#'); /* nothing behind the end */

@@ -115,7 +115,7 @@ void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq_id id)
     pthread_mutex_lock(&fake_lock);
     fake_hints++;
     hinted_n = n;
-    memcpy(hinted, queues, n * sizeof(*queues));
+    memcpy(hinted, queues, n * sizeof *queues);
     pthread_mutex_unlock(&fake_lock);
 }
 
@@ -136,7 +136,7 @@ static nq *open_queue(void)
 
 START_TEST(opens)
 {
-    nq_options opts = {.size = sizeof(opts), .max_payload = 10, .connections = 4, .password = "p"};
+    nq_options opts = {.size = sizeof opts, .max_payload = 10, .connections = 4, .password = "p"};
     nq *q = NULL;
 
     ck_assert_str_eq(nq_version(), "0.1.0");
@@ -160,7 +160,7 @@ END_TEST
 
 START_TEST(does_not_open)
 {
-    nq_options opts = {.size = sizeof(opts), .connections = 3};
+    nq_options opts = {.size = sizeof opts, .connections = 3};
     nq *q = (nq *)&opts;
 
     ck_assert_int_eq(nq_open(&q, "sqlite:good", &opts, &err), NQ_EINVAL);
@@ -204,7 +204,7 @@ static void refused(nq *q, const nq_task_spec *spec, int code, const char *part)
     int calls = fake_calls;
 
     ck_assert_msg(nq_enqueue(q, NQ_OWN_TX, spec, &id, &err) == code, "%s: %s", part, err.message);
-    ck_assert_msg(strstr(err.message, part) != NULL, "%s: %s", part, err.message);
+    ck_assert_msg(strstr(err.message, part), "%s: %s", part, err.message);
     ck_assert_int_eq(err.code, code);
     ck_assert_int_eq(id, 7);
     ck_assert_int_eq(fake_calls, calls);
@@ -219,7 +219,7 @@ START_TEST(defaults)
     ck_assert_int_eq(id, 100);
     ck_assert_str_eq(fake_task.queue, "default");
     ck_assert_str_eq(fake_task.type, "t");
-    ck_assert(fake_task.payload != NULL && fake_task.payload_size == 0);
+    ck_assert(fake_task.payload && fake_task.payload_size == 0);
     ck_assert(fake_task.data == fake_task.payload && fake_task.data_size == 0);
     ck_assert(fake_task.timeout_ms == 60000 && fake_task.max_retries == 10 && fake_task.priority == 0);
     ck_assert_int_eq(nq_enqueue(q, NQ_OWN_TX,
@@ -248,7 +248,7 @@ END_TEST
 
 START_TEST(refuses)
 {
-    nq_options opts = {.size = sizeof(opts), .max_payload = 10};
+    nq_options opts = {.size = sizeof opts, .max_payload = 10};
     nq *q = NULL;
 
     ck_assert_int_eq(nq_open(&q, "sqlite:good", &opts, NULL), NQ_OK);
@@ -300,8 +300,8 @@ static int no_exec(void *conn, const char *sql, const nq_val args[], size_t narg
 
 START_TEST(transactions)
 {
-    static const struct nq_tx_ops mysql = {sizeof(mysql), NQ_TX_MYSQL, no_exec, no_tx};
-    static const struct nq_tx_ops sqlite = {sizeof(sqlite), NQ_TX_SQLITE, no_exec, no_tx};
+    static const struct nq_tx_ops mysql = {sizeof mysql, NQ_TX_MYSQL, no_exec, no_tx};
+    static const struct nq_tx_ops sqlite = {sizeof sqlite, NQ_TX_SQLITE, no_exec, no_tx};
     static const struct nq_tx_ops old = {1, NQ_TX_SQLITE, no_exec, no_tx};
     nq *q = open_queue();
     int conn = 0;
@@ -352,7 +352,7 @@ START_TEST(many)
     memset(longer, 'x', 300);
     longer[300] = '\0';
     for (int i = 0; i < 5; i++)
-        tasks[i] = (nq_task_spec){.size = sizeof(tasks[i]), .type = "t"};
+        tasks[i] = (nq_task_spec){.size = sizeof tasks[i], .type = "t"};
     ck_assert_int_eq(nq_enqueue_many(q, NQ_OWN_TX, tasks, 5, ids, results, NULL), NQ_OK);
     ck_assert(fake_n == 5 && ids[0] == 100 && ids[4] == 104 && results[4] == NQ_OK);
     ck_assert_int_eq(nq_enqueue_many(q, NQ_OWN_TX, tasks, 5, NULL, NULL, NULL), NQ_OK);
@@ -394,11 +394,11 @@ START_TEST(strides)
     nq_id ids[3] = {0};
     nq *q = open_queue();
 
-    memset(newer, 0, sizeof(newer));
+    memset(newer, 0, sizeof newer);
     for (int i = 0; i < 3; i++) {
-        newer[i].spec.size = sizeof(newer[i]);
+        newer[i].spec.size = sizeof newer[i];
         newer[i].spec.type = "new";
-        older[i].size = sizeof(older[i]);
+        older[i].size = sizeof older[i];
         older[i].type = "old";
     }
     ck_assert_int_eq(nq_enqueue_many(q, NQ_OWN_TX, &newer[0].spec, 3, ids, NULL, &err), NQ_OK);
@@ -434,7 +434,7 @@ static void count_look(void *arg)
 
 START_TEST(listeners)
 {
-    static const struct nq_tx_ops sqlite = {sizeof(sqlite), NQ_TX_SQLITE, no_exec, no_tx};
+    static const struct nq_tx_ops sqlite = {sizeof sqlite, NQ_TX_SQLITE, no_exec, no_tx};
     int a = 0, b = 0, conn = 0;
     nq_listener la = {NULL, count_told, count_look, &a}, lb = {NULL, count_told, count_look, &b};
     nq *q = open_queue();
@@ -522,7 +522,7 @@ START_TEST(unlisten_is_final)
             g[i].gone = true;
             pthread_mutex_unlock(&g[i].mutex);
         }
-        memset(l, 0x55, sizeof(l));
+        memset(l, 0x55, sizeof l);
     }
     pthread_mutex_lock(&producers_lock);
     producers_stop = true;

@@ -9,7 +9,7 @@ START_TEST(in_bounds)
 {
     static const uint64_t bounds[] = {0, 1, 2, 6, 255, 1000003, UINT64_MAX / 2, UINT64_MAX - 1, UINT64_MAX};
 
-    for (size_t b = 0; b < sizeof(bounds) / sizeof(bounds[0]); b++)
+    for (size_t b = 0; b < sizeof bounds / sizeof bounds[0]; b++)
         for (int i = 0; i < 2000; i++)
             ck_assert_uint_le(nq_random(bounds[b]), bounds[b]);
 }
@@ -62,10 +62,10 @@ START_TEST(children_differ)
         ck_assert_int_ge(child, 0);
         if (child == 0) {
             uint64_t x = nq_random(UINT64_MAX);
-            _exit(write(ends[1], &x, sizeof(x)) == sizeof(x) ? 0 : 1);
+            _exit(write(ends[1], &x, sizeof x) == sizeof x ? 0 : 1);
         }
         ck_assert_int_eq(waitpid(child, NULL, 0), child);
-        ck_assert_int_eq(read(ends[0], &drawn[i], sizeof(drawn[i])), sizeof(drawn[i]));
+        ck_assert_int_eq(read(ends[0], &drawn[i], sizeof drawn[i]), sizeof drawn[i]);
     }
     drawn[2] = nq_random(UINT64_MAX);
     ck_assert(drawn[0] != drawn[1] && drawn[1] != drawn[2] && drawn[0] != drawn[2]);

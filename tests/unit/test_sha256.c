@@ -58,7 +58,7 @@ START_TEST(any_split)
     nq_sha256 s;
 
     for (int round = 0; round < 500; round++) {
-        size_t n = (size_t)(unit_next(&seed) % (sizeof(data) + 1)), at = 0;
+        size_t n = (size_t)(unit_next(&seed) % (sizeof data + 1)), at = 0;
         for (size_t i = 0; i < n; i++)
             data[i] = (uint8_t)unit_next(&seed);
         nq_sha256_init(&s);

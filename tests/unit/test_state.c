@@ -46,9 +46,9 @@ START_TEST(out_of_range)
     for (int i = 0; i < 4; i++) {
         enum nq_state state;
         enum nq_move move;
-        memcpy(&state, &bad[i], sizeof(state));
-        memcpy(&move, &bad[i], sizeof(move));
-        ck_assert_int_eq(nq_state_name(bad[i]) == NULL, 1);
+        memcpy(&state, &bad[i], sizeof state);
+        memcpy(&move, &bad[i], sizeof move);
+        ck_assert_int_eq(!nq_state_name(bad[i]), 1);
         ck_assert_int_eq(nq_state_move(NQ_STATE_WAITING, move), -1);
         ck_assert_int_eq(nq_state_move(state, NQ_MOVE_CLAIM), -1);
     }

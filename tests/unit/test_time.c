@@ -24,7 +24,7 @@ static void time_fails(const char *text, const char *part)
 
     ck_assert_msg(cli_parse_time(text, &us, &err) == NQ_EINVAL, "accepted '%s'", text);
     ck_assert_int_eq(us, 42);
-    ck_assert_msg(strstr(err.message, part) != NULL, "'%s': %s", text, err.message);
+    ck_assert_msg(strstr(err.message, part), "'%s': %s", text, err.message);
 }
 
 START_TEST(times)
@@ -100,7 +100,7 @@ START_TEST(bad_times)
                                        "10000-01-01",
                                        "2026-01-31T12:00:00\xff"};
 
-    for (size_t i = 0; i < sizeof(junk) / sizeof(junk[0]); i++)
+    for (size_t i = 0; i < sizeof junk / sizeof junk[0]; i++)
         time_fails(junk[i], "allowed are 2026-01-31T12:00:00Z");
     time_fails("", "empty");
     time_fails(NULL, "empty");
@@ -123,8 +123,8 @@ START_TEST(times_there_and_back)
         struct tm tm;
         nq_format_time(us, text);
         gmtime_r(&seconds, &tm);
-        strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm);
-        snprintf(expect, sizeof(expect), "%s.%06lldZ", day, (long long)(us % 1000000));
+        strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(expect, sizeof expect, "%s.%06lldZ", day, (long long)(us % 1000000));
         ck_assert_str_eq(text, expect);
         time_is(text, us);
     }
@@ -142,7 +142,7 @@ START_TEST(every_day)
         ck_assert_int_gt(strcmp(text, before), 0);
         ck_assert_int_eq(cli_parse_time(text, &us, NULL), NQ_OK);
         ck_assert_int_eq(us, NQ_DAYS(day));
-        memcpy(before, text, sizeof(before));
+        memcpy(before, text, sizeof before);
     }
 }
 END_TEST

@@ -52,7 +52,7 @@ START_TEST(types)
     ck_assert_ptr_nonnull(strstr(why.message, "empty"));
     ck_assert_int_eq(nq_check_type(NULL, &why), NQ_EINVAL);
     ck_assert_ptr_nonnull(strstr(why.message, "missing"));
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         ck_assert_int_eq(nq_check_type(bad[i], &why), NQ_EINVAL);
 }
 END_TEST
@@ -121,26 +121,26 @@ struct newer_options {
 START_TEST(options)
 {
     struct new_options out = {0};
-    struct old_options old = {sizeof(old), 5};
-    struct newer_options newer = {{sizeof(newer), 1, 2, "three"}, 0};
+    struct old_options old = {sizeof old, 5};
+    struct newer_options newer = {{sizeof newer, 1, 2, "three"}, 0};
 
-    memset(&out, 0x55, sizeof(out));
-    ck_assert_int_eq(nq_options_copy(&out, sizeof(out), NULL, "x_options", NULL), NQ_OK);
-    ck_assert(out.size == sizeof(out) && out.a == 0 && out.b == 0 && out.c == NULL);
+    memset(&out, 0x55, sizeof out);
+    ck_assert_int_eq(nq_options_copy(&out, sizeof out, NULL, "x_options", NULL), NQ_OK);
+    ck_assert(out.size == sizeof out && out.a == 0 && out.b == 0 && !out.c);
     old.size = offsetof(struct old_options, a) + sizeof(int);
-    memset(&out, 0x55, sizeof(out));
-    ck_assert_int_eq(nq_options_copy(&out, sizeof(out), &old, "x_options", NULL), NQ_OK);
-    ck_assert(out.size == sizeof(out) && out.a == 5 && out.b == 0 && out.c == NULL);
-    ck_assert_int_eq(nq_options_copy(&out, sizeof(out), &newer, "x_options", NULL), NQ_OK);
-    ck_assert(out.size == sizeof(out) && out.a == 1 && out.b == 2 && strcmp(out.c, "three") == 0);
+    memset(&out, 0x55, sizeof out);
+    ck_assert_int_eq(nq_options_copy(&out, sizeof out, &old, "x_options", NULL), NQ_OK);
+    ck_assert(out.size == sizeof out && out.a == 5 && out.b == 0 && !out.c);
+    ck_assert_int_eq(nq_options_copy(&out, sizeof out, &newer, "x_options", NULL), NQ_OK);
+    ck_assert(out.size == sizeof out && out.a == 1 && out.b == 2 && strcmp(out.c, "three") == 0);
     newer.later = 1;
-    ck_assert_int_eq(nq_options_copy(&out, sizeof(out), &newer, "x_options", &why), NQ_EINVAL);
+    ck_assert_int_eq(nq_options_copy(&out, sizeof out, &newer, "x_options", &why), NQ_EINVAL);
     ck_assert_ptr_nonnull(strstr(why.message, "does not know"));
     old.size = 0;
-    ck_assert_int_eq(nq_options_copy(&out, sizeof(out), &old, "x_options", &why), NQ_EINVAL);
+    ck_assert_int_eq(nq_options_copy(&out, sizeof out, &old, "x_options", &why), NQ_EINVAL);
     ck_assert_str_eq(why.message, "x_options.size is 0: set it to sizeof(x_options)");
     old.size = (size_t)-1;
-    ck_assert_int_eq(nq_options_copy(&out, sizeof(out), &old, "x_options", &why), NQ_EINVAL);
+    ck_assert_int_eq(nq_options_copy(&out, sizeof out, &old, "x_options", &why), NQ_EINVAL);
     ck_assert_ptr_nonnull(strstr(why.message, "set it to sizeof"));
     ck_assert_int_eq(out.a, 1);
 }

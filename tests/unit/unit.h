@@ -32,7 +32,7 @@ static inline int unit_run(const char *name, const TTest *const cases[], size_t 
     int main(void)                                                                                           \
     {                                                                                                        \
         const TTest *const cases[] = {__VA_ARGS__};                                                          \
-        return unit_run(name, cases, sizeof(cases) / sizeof(cases[0]));                                      \
+        return unit_run(name, cases, sizeof cases / sizeof cases[0]);                                        \
     }
 
 /* A generator of its own (splitmix64), so that NQ_TEST_SEED repeats a run whatever random.c does. */

@@ -232,10 +232,9 @@ START_TEST(without_being_asked_no_signal_handler_is_touched)
     p_thread t;
     p_start(&t, p_new(q, NULL, p_count, &n));
     T_WAIT(p_load(&n) == 1, 20);
-    for (int sig = 1; sig < 32; sig++) {
+    for (int sig = 1; sig < 32; sig++)
         if (sigaction(sig, NULL, &now) == 0)
             ck_assert_msg(now.sa_handler == before[sig].sa_handler, "signal %d", sig);
-    }
     p_stop(&t);
     nq_close(q);
 }
