@@ -86,7 +86,7 @@ static inline int nq_sqlite_failed(sqlite3 *db, int was_open, nq_exec_result *re
 {
     res->db_code = sqlite3_extended_errcode(db);
     res->lost = was_open && sqlite3_get_autocommit(db);
-    snprintf(res->message, sizeof(res->message), "%s", sqlite3_errmsg(db));
+    snprintf(res->message, sizeof res->message, "%s", sqlite3_errmsg(db));
     return -1;
 }
 
@@ -104,10 +104,9 @@ static inline int nq_sqlite_run(sqlite3 *db, sqlite3_stmt *stmt, const nq_val ar
     res->sqlstate[0] = res->message[0] = '\0';
     rc = nq_sqlite_bind(stmt, args, nargs);
     if (rc == SQLITE_OK) {
-        while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+        while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
             if (row && (answer = row(cols, nq_sqlite_row(stmt, cols), arg)) != 0)
                 break;
-        }
     }
     if (rc != SQLITE_DONE && rc != SQLITE_ROW)
         answer = nq_sqlite_failed(db, was_open, res);

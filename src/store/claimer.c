@@ -241,10 +241,9 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
 static int claimer_levels_claim(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
 {
     int code = NQ_OK;
-    for (size_t i = 0; i < c->nlevels && b->n < limit && !b->full && !code; i++) {
+    for (size_t i = 0; i < c->nlevels && b->n < limit && !b->full && !code; i++)
         if (c->levels[i].known.first_run_at <= claimer_now(c))
             code = claimer_level(c, &c->levels[i], limit, b, err);
-    }
     return code;
 }
 
@@ -369,10 +368,9 @@ static int claimer_wait(nq_claimer *c, int64_t *wait_us, nq_err *err)
 {
     struct claimer_next next = {.claimer = c, .run_at = INT64_MAX, .now_us = c->now_us};
     int code = NQ_OK;
-    for (size_t i = 0; i < c->nlevels; i++) {
+    for (size_t i = 0; i < c->nlevels; i++)
         if (c->levels[i].known.first_run_at < next.run_at)
             next.run_at = c->levels[i].known.first_run_at;
-    }
     if (c->types && c->nlevels)
         code = nq_store_do(c->store, claimer_next_typed, &next, err);
     if (!code)

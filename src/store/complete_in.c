@@ -68,10 +68,9 @@ static int complete_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct complete_confirm *k = arg;
     (void)ncols;
-    for (size_t i = 0; i < k->n; i++) {
+    for (size_t i = 0; i < k->n; i++)
         if (k->all[i]->id == cols[0].i)
             k->all[i]->result = k->all[i]->lease == (uint64_t)cols[1].i ? k->found : NQ_ELEASE;
-    }
     return 0;
 }
 
@@ -109,10 +108,9 @@ static int complete_free(nq_conn *c, void *arg, nq_err *err)
 {
     struct complete_confirm *k = arg;
     k->found = NQ_ESTATE;
-    for (size_t i = 0; i < k->n; i++) {
+    for (size_t i = 0; i < k->n; i++)
         if (k->all[i]->result == NQ_ESTATE) /* of a try before this one */
             k->all[i]->result = NQ_ECONFLICT;
-    }
     return complete_read(c, k, NQ_ECONFLICT, " {lock_free}", err);
 }
 

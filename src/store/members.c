@@ -364,10 +364,9 @@ NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, n
     m->nothers = l.n;
     m->looked_us = now;
     l.seen = NULL;
-    for (size_t i = 0; i < m->nothers && !code; i++) {
+    for (size_t i = 0; i < m->nothers && !code; i++)
         if (members_is_dead(&m->others[i], lease_us))
             code = members_declare(m, &m->others[i], &count, err);
-    }
     /* One that failed is tried again at the next look. */
     if (!code || count)
         *died = count;

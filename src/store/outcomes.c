@@ -117,10 +117,9 @@ static int tasks_lock(nq_conn *c, struct tasks_batch *b, nq_err *err)
     if (code || !b->wary)
         return code;
     n = 0;
-    for (size_t i = 0; i < b->n; i++) {
+    for (size_t i = 0; i < b->n; i++)
         if (b->all[i]->result == NQ_ELEASE)
             b->some[n++] = b->all[i];
-    }
     return tasks_in(c, select, "", b->some, n, NULL, 0, tasks_held_row, b, err);
 }
 
@@ -140,10 +139,9 @@ static int tasks_asked_row(const nq_val cols[], size_t ncols, void *arg)
 static int tasks_asked(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
     size_t n = 0;
-    for (size_t i = 0; i < b->n; i++) {
+    for (size_t i = 0; i < b->n; i++)
         if (b->all[i]->result == NQ_OK && b->all[i]->kind != NQ_OUT_DONE)
             b->some[n++] = b->all[i];
-    }
     return tasks_in(c, "SELECT task_id, lease FROM {cancels} WHERE task_id IN ", "", b->some, n, NULL, 0,
                     tasks_asked_row, b, err);
 }
@@ -152,10 +150,9 @@ static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
     const nq_val state = nq_int(nq_state_move(NQ_STATE_RUNNING, NQ_MOVE_COMPLETE));
     size_t n = 0;
-    for (size_t i = 0; i < b->n; i++) {
+    for (size_t i = 0; i < b->n; i++)
         if (b->all[i]->kind == NQ_OUT_DONE && b->all[i]->keep && b->all[i]->result == NQ_OK)
             b->some[n++] = b->all[i];
-    }
     static const char insert[] =
         "INSERT INTO {finished} (" NQ_MOVED_COLUMNS "run_at, state, attempts, crashes, error, finished_at) "
         "SELECT " NQ_MOVED_COLUMNS "run_at, ?, attempts, crashes, error, {now} FROM {tasks} WHERE id IN ";
@@ -191,10 +188,9 @@ static int tasks_delete_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
 static int tasks_release(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
     size_t n = 0;
-    for (size_t i = 0; i < b->n; i++) {
+    for (size_t i = 0; i < b->n; i++)
         if (b->all[i]->kind == NQ_OUT_RELEASE && b->all[i]->result == NQ_OK)
             b->some[n++] = b->all[i];
-    }
     return tasks_in(c, "UPDATE {tasks} {by_id} SET state = 0, lease = 0 WHERE id IN ", " AND state = 1",
                     b->some, n, NULL, 0, NULL, NULL, err);
 }
@@ -269,10 +265,9 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
         (code = tasks_keep_done(c, b, err)) || (code = tasks_delete_done(c, b, err)) ||
         (code = tasks_release(c, b, err)))
         return code;
-    for (size_t i = 0; i < b->n && !code; i++) {
+    for (size_t i = 0; i < b->n && !code; i++)
         if (b->all[i]->result == NQ_OK)
             code = tasks_one(c, b->all[i], err);
-    }
     return code;
 }
 

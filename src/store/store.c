@@ -20,10 +20,9 @@ static const nq_driver *store_driver(const char *scheme)
         &nq_driver_sqlite,
 #endif
         NULL};
-    for (const nq_driver *const *d = drivers; *d; d++) {
+    for (const nq_driver *const *d = drivers; *d; d++)
         if (strcmp((*d)->scheme, scheme) == 0)
             return *d;
-    }
     return NULL;
 }
 

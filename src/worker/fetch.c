@@ -260,14 +260,13 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         fetch_sweep(w);
     bool run =
         w->phase == NQ_PHASE_RUN && atomic_load(&w->stops) == 0 && w->member == NQ_LEASE_WORKER(c->lease);
-    while ((ctx = nq_task_list_pop(&got))) {
+    while ((ctx = nq_task_list_pop(&got)))
         if (run && ctx->claim->unread != NQ_READ)
             nq_done_push(w, ctx);
         else if (run)
             nq_task_list_push(&w->ready, ctx);
         else
             nq_done_release(w, ctx);
-    }
     nq_ready_wake(w);
     if (n > 0)
         w->wrote_us = now;

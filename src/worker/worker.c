@@ -229,10 +229,9 @@ int64_t nq_worker_silence_us(const nq_worker *w)
     const int64_t calls[] = {atomic_load(&w->claiming_us), atomic_load(&w->recording_us)};
     if (since == 0)
         return -1;
-    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
         if (calls[i] != 0 && calls[i] < since)
             since = calls[i];
-    }
     int64_t silence = nq_mono_us() - since;
     return silence > 0 ? silence : 0;
 }

@@ -489,10 +489,9 @@ NQ_PRIVATE int nq_sqlite_take(nq_sqlite_conn *c, const char *sql, sqlite3_stmt *
 NQ_PRIVATE void nq_sqlite_give(nq_sqlite_conn *c, sqlite3_stmt *stmt)
 {
     nq_sqlite_cached *oldest = c->cache;
-    for (nq_sqlite_cached *e = c->cache; e < c->cache + NQ_SQLITE_CACHE; e++) {
+    for (nq_sqlite_cached *e = c->cache; e < c->cache + NQ_SQLITE_CACHE; e++)
         if (e->used < oldest->used)
             oldest = e;
-    }
     sqlite3_finalize(oldest->stmt);
     oldest->stmt = stmt;
     oldest->hash = sqlite_conn_hash(sqlite3_sql(stmt));

@@ -169,11 +169,10 @@ NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_handler_entry *handler
         return nq_err_set(err, NQ_ESYSTEM, "the parent of the child processes died");
     pthread_mutex_lock(&w->lock);
     c = children_idle(z, handler->kind, false);
-    if (!c && (c = children_vacant(w))) {
+    if (!c && (c = children_vacant(w)))
         z->taken[c - z->children] = fresh = true;
-    } else if (!c) {
+    else if (!c)
         c = children_idle(z, handler->kind, true);
-    }
     pthread_mutex_unlock(&w->lock);
     if (!c)
         return nq_err_set(err, NQ_ESYSTEM, "no room for a child process: some cannot be killed");

@@ -63,11 +63,10 @@ NQ_PRIVATE void nq_supervise_fill(struct nq_supervisor *d)
         if (c->begun + thread->pipelined.n + (thread->ctx != NULL) >= c->limits->tasks)
             return;
         nq_supervise_number(d, nq_task_list_pop(&w->ready));
-        if (thread->ctx) {
+        if (thread->ctx)
             nq_task_list_push(&thread->pipelined, ctx);
-        } else {
+        else
             nq_supervise_begin(d, ctx);
-        }
     }
 }
 
@@ -119,9 +118,8 @@ NQ_PRIVATE void nq_supervise_deliver(struct nq_supervisor *d)
         atomic_store(&d->ends[i].ctx->fd, -1);
         nq_attempt_end(d->thread, &d->ends[i].out);
         nq_ctx *next = nq_task_list_pop(&d->thread->pipelined);
-        if (next) {
+        if (next)
             nq_supervise_begin(d, next);
-        }
     }
     atomic_fetch_sub(&w->running, 1);
     nq_attempts_ended(w, d->nends, took);
