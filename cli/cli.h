@@ -75,8 +75,11 @@ struct cli_command {
     int (*run)(int argc, char **argv);
     bool stops_at_first; /* what follows the first plain argument belongs to it (work) */
 };
-extern const struct cli_command cli_add, cli_work, cli_list, cli_show, cli_retry, cli_cancel, cli_delete,
-    cli_stats, cli_migrate, cli_bench;
+/* The commands in the order of the help: X(NAME) is cli_NAME, which commands/NAME.c defines. */
+#define CLI_COMMANDS(X)                                                                                      \
+    X(add) X(work) X(list) X(show) X(retry) X(cancel) X(delete) X(stats) X(migrate) X(bench)
+#define CLI_DECLARE(NAME) extern const struct cli_command cli_##NAME;
+CLI_COMMANDS(CLI_DECLARE)
 
 enum { CLI_PARSE_END = -1, CLI_PARSE_BAD = -2, CLI_PARSE_HELP = -3 };
 struct cli_parse {

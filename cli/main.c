@@ -7,10 +7,11 @@
 
 #include "cli.h"
 
-static const struct cli_command *const main_commands[] = {&cli_add,     &cli_work,   &cli_list,   &cli_show,
-                                                          &cli_retry,   &cli_cancel, &cli_delete, &cli_stats,
-                                                          &cli_migrate, &cli_bench};
+#define MAIN_ROW(NAME) &cli_##NAME,
+static const struct cli_command *const main_commands[] = {CLI_COMMANDS(MAIN_ROW)};
 #define MAIN_COMMANDS (sizeof main_commands / sizeof main_commands[0])
+
+#define MAIN_NAMES    256 /* room for all their names */
 
 /* Work on a copy of argv, and overwrite the passwords of URLs in the original: ps shows that one. */
 static char **main_private(int argc, char **argv)
@@ -56,6 +57,17 @@ static int main_help(void)
     return CLI_OK;
 }
 
+/* "add, work, ..., help, version". */
+static void main_names(char out[MAIN_NAMES])
+{
+    size_t n = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < MAIN_COMMANDS && n < MAIN_NAMES; i++)
+        n += (size_t)snprintf(out + n, MAIN_NAMES - n, "%s, ", main_commands[i]->name);
+    if (n < MAIN_NAMES)
+        snprintf(out + n, MAIN_NAMES - n, "help, version");
+}
+
 static const struct cli_command *main_find(const char *name)
 {
     const char *names[MAIN_COMMANDS + 3] = {"help", "version"};
@@ -66,10 +78,10 @@ static const struct cli_command *main_find(const char *name)
         names[n++] = main_commands[i]->name;
     }
     const char *near = cli_nearest(name, names);
-    cli_complain(
-        "unknown command '%s'%s%s. Allowed: add, work, list, show, retry, cancel, delete, stats, migrate, "
-        "bench, help, version",
-        name, near ? "; did you mean " : "", near ? near : "");
+    char all[MAIN_NAMES];
+    main_names(all);
+    cli_complain("unknown command '%s'%s%s. Allowed: %s", name, near ? "; did you mean " : "",
+                 near ? near : "", all);
     return NULL;
 }
 
@@ -98,9 +110,9 @@ static int main_dispatch(int argc, char **argv)
         }
     }
     if (i >= argc) {
-        return cli_usage(
-            "needs a command: add, work, list, show, retry, cancel, delete, stats, migrate, bench, "
-            "help, version");
+        char all[MAIN_NAMES];
+        main_names(all);
+        return cli_usage("needs a command: %s", all);
     }
     if (strcmp(argv[i], "version") == 0)
         return main_version();

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq cancel: let tasks not run, or run no more. */
+#include "steer.h"
+
+static int cancel_run(int argc, char **argv)
+{
+    return steer_run(&(struct steer_verb){&cli_cancel, nq_cancel, "cancelled"}, argc, argv);
+}
+
+const struct cli_command cli_cancel = {
+    .name = "cancel",
+    .args = "[OPTION...] ID...",
+    .summary = "Cancel tasks: waiting ones at once, running ones when their handlers end; they are kept",
+    .options = steer_options,
+    .notes = "\"will be cancelled\": it runs. Its worker is told, at once on the same host and at its next "
+             "heartbeat (5 s at most)\n"
+             "elsewhere, and it never runs again; but if it succeeds all the same, it is done.\n" STEER_NOTES
+             "\n(it has ended).\n",
+    .run = cancel_run,
+};
