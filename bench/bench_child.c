@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers and producers, in processes of their own or in this one. */
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Rows: does the drain stay as fast with a large backlog, beside other tasks, with more threads and
  * processes? */
-#include <string.h>
 
 #include "bench.h"
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Rows: handlers in child processes beside the same handlers in threads. */
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "bench.h"

@@ -2,7 +2,6 @@
 /* nanoq's side of the rows: fill, drain, enqueue. */
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench.h"
 

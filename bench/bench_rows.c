@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Rows: how fast is a backlog drained, how fast are tasks enqueued. */
 #include <math.h>
-#include <string.h>
 
 #include "bench.h"
 

@@ -2,7 +2,6 @@
 /* Bare SQL on SQLite: what a loop written by hand on the same tables can do. */
 #include <sqlite3.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 

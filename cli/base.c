@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What the rest of the command stands on: its settings, memory that ends the program when it is not to be
- * had, clocks. */
+ * had, threads, clocks. */
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,6 +49,16 @@ bool cli_fancy(FILE *stream)
 {
     const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
     return isatty(fileno(stream)) && (!no || *no == '\0') && (!term || strcmp(term, "dumb") != 0);
+}
+
+int cli_thread(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int failed = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
 }
 
 int64_t cli_now_us(int clock)

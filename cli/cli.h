@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <getopt.h>
+#include <pthread.h>
 
 #include "nanoq.h"
 #include "nanoq_admin.h"
@@ -44,6 +45,8 @@ void *cli_realloc(void *p, size_t n);
 char *cli_format(const char *fmt, ...) NQ_PRINTF(1, 2);
 /* Colour or cursor movement is welcome on this stream. */
 bool cli_fancy(FILE *stream);
+/* Start a thread that no signal comes to: they are for the main thread. 0, or an errno. */
+int cli_thread(pthread_t *thread, void *(*run)(void *), void *arg);
 int64_t cli_now_us(int clock); /* of a clockid_t */
 
 /* ---- options.c -- One table per command makes both its parser and its help. */

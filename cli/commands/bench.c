@@ -3,7 +3,6 @@
 #include "bench.h"
 
 #include <ctype.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -156,15 +155,11 @@ static void log_complaint(const char *message)
 
 bool log_start(int verbosity, bool json)
 {
-    sigset_t all, before;
     pthread_t thread;
     log_state.verbosity = verbosity;
     log_state.json = json;
     log_state.terminal = verbosity > 0 && !json && cli_fancy(stderr);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int failed = pthread_create(&thread, NULL, log_main, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    const int failed = cli_thread(&thread, log_main, NULL);
     if (failed == 0) {
         pthread_detach(thread);
         cli.complain = log_complaint;

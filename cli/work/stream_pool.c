@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The children of nanoq work --stream: idle ones, new ones, and a pause when they die at once. */
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -164,7 +162,6 @@ struct stream *stream_new(const struct spawn_command *command, unsigned max_task
 {
     struct stream *s = cli_alloc(sizeof *s);
     pthread_condattr_t clock;
-    sigset_t all, before;
     char buf[128];
     s->command = command;
     s->max_tasks = max_tasks;
@@ -175,10 +172,7 @@ struct stream *stream_new(const struct spawn_command *command, unsigned max_task
     pthread_cond_init(&s->asked, &clock);
     pthread_cond_init(&s->done, &clock);
     pthread_condattr_destroy(&clock);
-    sigfillset(&all); /* signals are for the main thread */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&s->thread, NULL, pool_main, s);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    const int failed = cli_thread(&s->thread, pool_main, s);
     if (failed != 0) {
         cli_complain("cannot start a thread: %s", strerror_r(failed, buf, sizeof buf));
         free(s);

@@ -237,17 +237,13 @@ static void *supervise_main(void *arg)
 
 void supervise_start(nq_worker *proc, bool drawing)
 {
-    sigset_t all, before;
     char buf[128];
     supervise_thread.proc = proc;
     supervise_thread.drawing = drawing;
     atomic_store(&supervise_state.proc, proc);
     if (supervise_stops() > 0) /* before there was a worker that could have been told */
         nq_worker_stop(proc);
-    sigfillset(&all); /* signals are for the main thread */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&supervise_id, NULL, supervise_main, &supervise_thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    const int failed = cli_thread(&supervise_id, supervise_main, &supervise_thread);
     supervise_runs = failed == 0;
     if (failed != 0) {
         log_line(LOG_WARN, "cannot start a thread: %s; the service manager is told nothing",

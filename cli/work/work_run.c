@@ -2,10 +2,7 @@
 /* nanoq work: a worker around the command. */
 #include <inttypes.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../text/log.h"

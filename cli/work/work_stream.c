@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* nanoq work --stream: one attempt of a task, given to a child and answered by it, or not. */
-#include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <time.h>
 
 #include "stream.h"

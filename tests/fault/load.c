@@ -3,7 +3,6 @@
  * ...] */
 #include "load.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 

@@ -3,7 +3,6 @@
 #include "nth.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/mman.h>

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* LD_PRELOAD: the wall clock of a process is wrong by what a file says, and may be set while it runs. */
 #include <dlfcn.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>

@@ -4,7 +4,6 @@
 #include "fuzz.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include "../../cli/cli.h"
 

@@ -2,8 +2,6 @@
 /* What is kept about attempts that run: requests to cancel them, progress; and completion by the caller. */
 #include "suites.h"
 
-#include <signal.h>
-
 static uint64_t attempts_lease(int worker, int seq)
 {
     return NQ_LEASE(worker, seq);

@@ -2,8 +2,6 @@
 /* Children that use a database: progress, and completion in a transaction of their own connection. */
 #include "suites.h"
 
-#include <sys/mman.h>
-
 struct isolation_tx {
     int go;       /* the test has seen the progress */
     int ran, rcs; /* attempts; those whose completion was refused with NQ_ELEASE */
