@@ -245,6 +245,27 @@ class Words(unittest.TestCase):
                 if "://" not in target:
                     self.assertTrue(os.path.exists(os.path.join(os.path.dirname(path), target)), f"{path}: {target}")
 
+    def test_every_document_is_linked(self):
+        linked = {os.path.normpath(os.path.join(os.path.dirname(path), target)) for path, text in self.texts.items()
+                  for target in re.findall(r"\]\(([^)#\s]+)", FENCE.sub("", text))}
+        pages = {path for path in self.texts if os.path.basename(os.path.dirname(path)) == "docs"}
+        self.assertEqual(set(), pages - linked)
+
+    def test_every_file_of_the_sources_exists(self):
+        """`store.c`, `mysql/claim.c`, `src/worker/`: by its path, or the end of one."""
+        have = set()
+        for folder in ("include", "src", "cli", "examples", "bench", "tests", "tools", "docs"):
+            for directory, folders, files in os.walk(os.path.join(TOP, folder)):
+                below = os.path.relpath(directory, TOP)
+                have |= {"/" + os.path.join(below, name) for name in files}
+                have |= {"/" + os.path.join(below, name) + "/" for name in folders} | {"/" + folder + "/"}
+        for path, text in self.texts.items():
+            if os.path.basename(path) in ("CHANGELOG.md", "UPGRADING.md"):
+                continue  # they say what was
+            for name in re.findall(r"`((?:[a-z0-9_]+/)*(?:[a-z0-9_]+\.(?:c|h|py|sql|cpp)|))`", FENCE.sub("", text)):
+                if name and not name.startswith("build-") and not any(real.endswith("/" + name) for real in have):
+                    self.fail(f"{path}: there is no {name}")
+
     def test_every_fence_has_a_language(self):
         for path in DOCUMENTS:
             for block in blocks_of(path):
