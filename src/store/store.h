@@ -265,14 +265,28 @@ NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err);
 /* Append an id: plain SQL may have given one that only an unsigned or only a signed number holds. */
 NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id);
 
+/*
+ * How far a pass over the queues has come, so that many of them keep nobody from other work for long: a call
+ * goes on where the one before stopped. {0} with a most_us begins; after it free queue.
+ */
+typedef struct nq_scan {
+    int64_t most_us; /* of a call; one queue at least is looked at */
+    bool more;       /* out: the pass is not at its end */
+    nq_buf queue;    /* the one looked at last, */
+    int type;        /* of this type: SQLite has queues of any, text before bytes */
+    bool same;       /* look at it again */
+} nq_scan;
+
 /* Running tasks whose worker is no longer a member: up to limit, as claimed tasks under the dead lease,
- * so that the caller decides (retry, dead) and finishes them. */
-NQ_PRIVATE int nq_store_orphans(nq_store *s, size_t limit, nq_claimed **out, size_t *n, nq_err *err);
+ * so that the caller decides (retry, dead) and finishes them. scan NULL: of all queues at once. */
+NQ_PRIVATE int nq_store_orphans(nq_store *s, nq_scan *scan, size_t limit, nq_claimed **out, size_t *n,
+                                nq_err *err);
 
 /*
  * followups.c: make tasks of the follow-ups whose live task has ended, up to limit of them, oldest first;
- * drop those whose live task waits and so will see what they are about. *n: tasks made. *more: there may be
- * more to do now: the limit was reached, or somebody else is at some of them.
+ * drop those whose live task waits and so will see what they are about, and up to limit of those that have an
+ * earlier one of their key. *n: tasks made. *more: there may be more to do now: the limit was reached, or
+ * somebody else is at some of them.
  */
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err);
 
@@ -361,7 +375,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {least}      the function that answers the smaller of two
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
- *   {by_id} {by_key} {claim}  after a table: the index to use
+ *   {by_id} {by_key} {by_followed} {claim}  after a table: the index to use
  *   {at_most:N}  at the end of a DELETE of N rows by their keys: mysql/driver.c says why
  *   {strange}    a task that waits has a priority or a time that no claim ever looks at
  *   {same_key}   a task t and a follow-up f have the same unique key

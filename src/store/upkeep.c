@@ -7,8 +7,7 @@
 struct upkeep_orphans {
     nq_claimed_list list;
     size_t limit;
-    nq_buf queue; /* the one being looked at, */
-    int type;     /* of this type: SQLite has queues of any, text before bytes */
+    nq_scan *scan;
     bool more;
 };
 
@@ -17,47 +16,68 @@ struct upkeep_orphans {
 static int upkeep_queue_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct upkeep_orphans *o = arg;
-    const size_t both = cols[0].n < o->queue.n ? cols[0].n : o->queue.n;
+    nq_scan *at = o->scan;
+    const size_t both = cols[0].n < at->queue.n ? cols[0].n : at->queue.n;
     (void)ncols;
     if (cols[0].type != NQ_VAL_TEXT && cols[0].type != NQ_VAL_BLOB)
         return 0;
-    const int order = both ? memcmp(cols[0].p, o->queue.p, both) : 0;
-    o->more = cols[0].type != o->type ? cols[0].type == NQ_VAL_BLOB
-                                      : order > 0 || (order == 0 && cols[0].n > o->queue.n);
+    const int order = both ? memcmp(cols[0].p, at->queue.p, both) : 0;
+    o->more = cols[0].type != at->type ? cols[0].type == NQ_VAL_BLOB
+                                       : order > 0 || (order == 0 && cols[0].n > at->queue.n);
     if (!o->more)
         return 0;
-    o->type = cols[0].type;
-    nq_buf_clear(&o->queue);
-    nq_buf_add(&o->queue, cols[0].p, cols[0].n);
-    return o->queue.failed ? NQ_ENOMEM : 0;
+    at->type = cols[0].type;
+    nq_buf_clear(&at->queue);
+    nq_buf_add(&at->queue, cols[0].p, cols[0].n);
+    return at->queue.failed ? NQ_ENOMEM : 0;
 }
 
-static nq_val upkeep_queue(const struct upkeep_orphans *o)
+static nq_val upkeep_queue(const nq_scan *at)
 {
-    return (nq_val){o->type, 0, o->queue.n ? o->queue.p : "", o->queue.n};
+    return (nq_val){at->type, 0, at->queue.n ? at->queue.p : "", at->queue.n};
+}
+
+static void upkeep_from_the_start(nq_scan *at)
+{
+    nq_buf_clear(&at->queue);
+    at->type = NQ_VAL_TEXT;
+    at->more = at->same = false;
+}
+
+/* The next queue, and its orphans; o->more false: there is none. */
+static int upkeep_next_queue(nq_conn *c, struct upkeep_orphans *o, nq_err *err)
+{
+    nq_val args[2] = {upkeep_queue(o->scan), nq_int((int64_t)(o->limit - o->list.n))};
+    int code = NQ_OK;
+    o->more = o->scan->same;
+    if (!o->more)
+        code = nq_sql(c, "SELECT MIN(queue) FROM {tasks} WHERE queue > ?", args, 1, upkeep_queue_row, o, NULL,
+                      err);
+    if (code || !o->more)
+        return code;
+    args[0] = upkeep_queue(o->scan);
+    code = nq_sql(c,
+                  "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t LEFT JOIN {workers} p "
+                  "ON p.id = (t.lease >> 36) WHERE t.queue = ? AND t.state = 1 AND p.id IS NULL LIMIT ?",
+                  args, 2, nq_claimed_add, &o->list, NULL, err);
+    o->scan->same = o->list.n >= o->limit; /* it may have others */
+    return code;
 }
 
 static int upkeep_find_orphans(nq_conn *c, void *arg, nq_err *err)
 {
     struct upkeep_orphans *o = arg;
-    int code = NQ_OK;
+    const int64_t until = nq_mono_us() + o->scan->most_us;
+    int code;
     nq_claimed_free(o->list.head);
     o->list = (nq_claimed_list){0};
-    nq_buf_clear(&o->queue);
-    o->type = NQ_VAL_TEXT;
-    while (!code && o->list.n < o->limit) {
-        nq_val args[2] = {upkeep_queue(o), nq_int((int64_t)(o->limit - o->list.n))};
-        o->more = false;
-        code = nq_sql(c, "SELECT MIN(queue) FROM {tasks} WHERE queue > ?", args, 1, upkeep_queue_row, o, NULL,
-                      err);
-        if (code || !o->more)
-            break;
-        args[0] = upkeep_queue(o);
-        code = nq_sql(c,
-                      "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t LEFT JOIN {workers} p "
-                      "ON p.id = (t.lease >> 36) WHERE t.queue = ? AND t.state = 1 AND p.id IS NULL LIMIT ?",
-                      args, 2, nq_claimed_add, &o->list, NULL, err);
-    }
+    if (!o->scan->more) /* after a failure too: what was found before it is lost */
+        upkeep_from_the_start(o->scan);
+    o->scan->more = false;
+    do
+        code = upkeep_next_queue(c, o, err);
+    while (!code && o->more && o->list.n < o->limit && nq_mono_us() < until);
+    o->scan->more = !code && o->more;
     return code == NQ_ENOMEM ? nq_err_nomem(err) : code;
 }
 
@@ -88,14 +108,17 @@ static int upkeep_bury_beyond(nq_store *s, struct upkeep_orphans *o, nq_err *err
     return code;
 }
 
-NQ_PRIVATE int nq_store_orphans(nq_store *s, size_t limit, nq_claimed **out, size_t *n, nq_err *err)
+NQ_PRIVATE int nq_store_orphans(nq_store *s, nq_scan *scan, size_t limit, nq_claimed **out, size_t *n,
+                                nq_err *err)
 {
-    struct upkeep_orphans o = {.limit = limit};
+    nq_scan whole = {.most_us = NQ_MAX_DURATION};
+    struct upkeep_orphans o = {.limit = limit, .scan = scan ? scan : &whole};
     int code = nq_store_do(s, upkeep_find_orphans, &o, err);
     if (!code && s->driver->unsigned_ids)
         code = upkeep_bury_beyond(s, &o, err);
-    nq_buf_free(&o.queue);
+    nq_buf_free(&whole.queue);
     if (code) {
+        o.scan->more = false;
         nq_claimed_free(o.list.head);
         return code;
     }

@@ -5,9 +5,10 @@
 
 #include "worker.h"
 
-#define DUTIES_RECLAIM  100 /* orphans at a time */
-#define DUTIES_PURGE    500 /* finished tasks deleted at a time */
-#define DUTIES_PROMOTE  500 /* follow-ups looked at at a time */
+#define DUTIES_RECLAIM  100        /* orphans at a time */
+#define DUTIES_LOOK_US  NQ_MS(100) /* of a look for them: with very many queues a pass is made in several */
+#define DUTIES_PURGE    500        /* finished tasks deleted at a time */
+#define DUTIES_PROMOTE  500        /* follow-ups looked at at a time */
 #define DUTIES_AGAIN_US NQ_MS(100)
 #define DUTIES_DOUBT_US NQ_SECONDS(3)
 /* Least time between two runs of a duty that others ask for: hints are anybody's. */
@@ -68,6 +69,9 @@ struct duties {
     struct duty_state state[DUTIES_COUNT];
     nq_reports *reports; /* NULL: no memory for them yet */
     int64_t again_us;    /* how soon to look for orphans again after some were found */
+    nq_scan scan;        /* the pass over the queues for orphans, */
+    bool scan_again;     /* which came too late for a worker that died since it began */
+    bool scan_found;     /* and which found some */
     int64_t others_us;   /* others have been at some follow-ups since then; 0: they are not */
 };
 
@@ -215,6 +219,7 @@ static int duties_watch(struct duties *d, int64_t *next_us, nq_err *err)
     /* Their tasks should run again within a second, so a doubt is settled quickly. */
     if (nq_member_suspects(d->member) > 0)
         *next_us = NQ_MS(100);
+    d->scan_again = d->scan_again || died > 0;
     if (died > 0 || (!d->worker->reclaimed && !duties_doubts(d)))
         duties_state(d, duties_reclaim)->due_us = 0;
     return NQ_OK;
@@ -232,19 +237,26 @@ static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err)
     *next_us = NQ_MS(20);
     if (busy)
         return NQ_OK;
-    const int rc = nq_reclaim(w, DUTIES_RECLAIM, &n, &all, err);
+    d->scan.most_us = DUTIES_LOOK_US;
+    d->scan_again = d->scan_again && d->scan.more;
+    const int rc = nq_reclaim(w, &d->scan, DUTIES_RECLAIM, &n, &all, err);
     if (rc != NQ_OK)
         return rc;
-    if (n < DUTIES_RECLAIM) /* a row that somebody holds just now is left out, and found again */
-        *next_us = n > 0 ? d->again_us : w->opts.lease_us;
-    if (n == 0)
-        d->again_us = DUTIES_AGAIN_US;
-    else if (d->again_us < w->opts.lease_us)
-        d->again_us *= 2;
+    const bool whole = !d->scan.more && !d->scan_again;
+    d->scan_found = d->scan_found || n > 0;
+    if (whole) {
+        /* a row that somebody holds just now is left out, and found again */
+        *next_us = d->scan_found ? d->again_us : w->opts.lease_us;
+        if (!d->scan_found)
+            d->again_us = DUTIES_AGAIN_US;
+        else if (d->again_us < w->opts.lease_us)
+            d->again_us *= 2;
+        d->scan_found = false;
+    }
     if (!all)
         *next_us = NQ_SECONDS(1);
     pthread_mutex_lock(&w->lock);
-    w->reclaimed = w->reclaimed || (n < DUTIES_RECLAIM && !duties_doubts(d));
+    w->reclaimed = w->reclaimed || (whole && !duties_doubts(d));
     pthread_cond_signal(&w->fetch_cond);
     pthread_mutex_unlock(&w->lock);
     return NQ_OK;
@@ -386,6 +398,7 @@ static void duties_leave(struct duties *d)
     if (d->member && d->reports && nq_reports_write(d->reports, &err) != NQ_OK)
         nq_worker_log(d->worker, NQ_LOG_DEBUG, "taking away progress: %s", err.message);
     nq_reports_free(d->reports);
+    nq_buf_free(&d->scan.queue);
     if (d->member && nq_member_leave(d->member, &err) != NQ_OK)
         nq_worker_log(d->worker, NQ_LOG_WARN, "leaving: %s", err.message);
 }

@@ -31,10 +31,10 @@ static bool reclaim_one(nq_worker *w, nq_claimed *claim)
     return true;
 }
 
-NQ_PRIVATE int nq_reclaim(nq_worker *w, size_t max, size_t *found, bool *all, nq_err *err)
+NQ_PRIVATE int nq_reclaim(nq_worker *w, nq_scan *scan, size_t max, size_t *found, bool *all, nq_err *err)
 {
     nq_claimed *list = NULL;
-    int rc = nq_store_orphans(w->store, max, &list, found, err);
+    int rc = nq_store_orphans(w->store, scan, max, &list, found, err);
     if (rc != NQ_OK)
         return rc;
     if (*found > 0)

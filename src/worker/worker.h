@@ -346,7 +346,7 @@ NQ_PRIVATE void nq_listen_bell_free(nq_listen_bell *b); /* and wait for it */
 /* ---- reclaim.c */
 /* Look for up to `max` running tasks of dead workers and hand them to the completer. *all: none was left
  * for want of memory. */
-NQ_PRIVATE int nq_reclaim(nq_worker *w, size_t max, size_t *found, bool *all, nq_err *err);
+NQ_PRIVATE int nq_reclaim(nq_worker *w, nq_scan *scan, size_t max, size_t *found, bool *all, nq_err *err);
 
 /* ---- duties.c */
 NQ_PRIVATE void *nq_duties_main(void *worker);

@@ -376,7 +376,7 @@ static int store_orphans(struct store_world *w, nq_err *err)
     t_conn *side = t_connect();
     t_run(side, "DELETE FROM %sworkers", w->run->prefix);
     t_disconnect(side);
-    INJECT(rc, nq_store_orphans(w->s, 100, &list, &n, err));
+    INJECT(rc, nq_store_orphans(w->s, NULL, 100, &list, &n, err));
     NTH_CHECK(w->run, rc ? !list : n == 2, "found %zu orphans", n);
     nq_outcome outcomes[4] = {{0}};
     size_t i = 0;

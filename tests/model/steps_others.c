@@ -48,7 +48,7 @@ void steps_orphans(struct steps *s)
     steps_say(s, "orphans: %zu", n);
     nq_claimed *list = NULL;
     if (s->q) {
-        T_OK(nq_store_orphans(nq_store_of(s->q), 100, &list, &got, &t_last));
+        T_OK(nq_store_orphans(nq_store_of(s->q), NULL, 100, &list, &got, &t_last));
         STEPS_CHECK(s, got == n, "%zu tasks of dead workers, should be %zu", got, n);
         for (const nq_claimed *c = list; c; c = c->next) {
             const struct model_task *t = model_find(&s->model, c->task.id);

@@ -284,14 +284,14 @@ START_TEST(tasks_of_the_dead_are_orphans_and_those_of_the_living_are_not)
     nq_claimed *dead_elsewhere = t_claim_queue(q, "more", NQ_LEASE(victim, 77), 3, &n);
     ck_assert_uint_eq(n, 3);
     nq_claimed *orphans = NULL;
-    T_OK(nq_store_orphans(s, 100, &orphans, &n, &t_last));
+    T_OK(nq_store_orphans(s, NULL, 100, &orphans, &n, &t_last));
     ck_assert_uint_eq(n, 0); /* it lives */
     t_kill(&child, SIGKILL);
     members_until_death(m, members_lease(), 20);
-    T_OK(nq_store_orphans(s, 2, &orphans, &n, &t_last));
+    T_OK(nq_store_orphans(s, NULL, 2, &orphans, &n, &t_last));
     ck_assert_uint_eq(n, 2); /* the limit */
     t_free_claimed(orphans);
-    T_OK(nq_store_orphans(s, 100, &orphans, &n, &t_last));
+    T_OK(nq_store_orphans(s, NULL, 100, &orphans, &n, &t_last));
     ck_assert_uint_eq(n, 5);
     for (const nq_claimed *c = orphans; c; c = c->next) {
         ck_assert_uint_eq(NQ_LEASE_WORKER(c->lease), victim);
@@ -313,13 +313,49 @@ START_TEST(tasks_of_the_dead_are_orphans_and_those_of_the_living_are_not)
     /* A second finder comes too late, and nothing is counted twice. */
     ck_assert_int_eq(t_finish(q, orphans, NQ_OUT_RETRY, 0, "again"), NQ_ELEASE);
     t_free_claimed(orphans);
-    T_OK(nq_store_orphans(s, 100, &orphans, &n, &t_last));
+    T_OK(nq_store_orphans(s, NULL, 100, &orphans, &n, &t_last));
     ck_assert_uint_eq(n, 0);
     ck_assert_ptr_null(orphans);
     ck_assert_int_eq(t_finish(q, mine, NQ_OUT_DONE, 0, NULL), NQ_OK);
     t_free_claimed(mine);
     t_free_claimed(dead_elsewhere);
     T_OK(nq_member_leave(m, &t_last));
+    nq_close(q);
+}
+END_TEST
+
+/* One queue a call where it may take no time: each call goes on where the one before stopped. */
+START_TEST(a_pass_over_many_queues_goes_on_where_it_stopped)
+{
+    enum { QUEUES = 12, EACH = 3 };
+    nq *q = t_open();
+    for (int i = 0; i < QUEUES * EACH; i++) {
+        char queue[16];
+        snprintf(queue, sizeof queue, "q%d", i % QUEUES);
+        T_ADD(q, .type = "t", .queue = queue, .unique = NQ_UNIQUE_NONE);
+    }
+    t_sql("UPDATE nanoq_tasks SET state = 1, lease = %llu WHERE queue IN ('q0', 'q7', 'q9')",
+          (unsigned long long)NQ_LEASE(7, 1));
+    nq_scan scan = {0};
+    size_t calls = 0, found = 0, n = 0;
+    do {
+        nq_claimed *orphans = NULL;
+        T_OK(nq_store_orphans(nq_store_of(q), &scan, 2, &orphans, &n, &t_last));
+        ck_assert_uint_le(n, 2);
+        for (const nq_claimed *c = orphans; c; c = c->next)
+            T_OK(nq_store_finish(
+                nq_store_of(q),
+                (nq_outcome *[]){&(nq_outcome){.id = c->task.id, .lease = c->lease, .kind = NQ_OUT_DONE}}, 1,
+                &t_last));
+        t_free_claimed(orphans);
+        found += n;
+    } while (++calls < 100 && scan.more);
+    ck_assert_uint_eq(found, 3 * EACH);
+    ck_assert_uint_ge(calls, QUEUES);
+    ck_assert_uint_lt(calls, 100);
+    T_OK(nq_store_orphans(nq_store_of(q), &scan, 2, &(nq_claimed *){NULL}, &n, &t_last)); /* anew */
+    ck_assert(scan.more);
+    nq_buf_free(&scan.queue);
     nq_close(q);
 }
 END_TEST
@@ -396,6 +432,7 @@ Suite *suite_members(void)
     tcase_add_test(c, a_stopped_process_holds_its_lock_but_not_its_lease);
     tcase_add_test(c, who_was_declared_dead_learns_it_at_the_next_beat);
     tcase_add_test(c, tasks_of_the_dead_are_orphans_and_those_of_the_living_are_not);
+    tcase_add_test(c, a_pass_over_many_queues_goes_on_where_it_stopped);
     tcase_add_test(c, two_watchers_do_not_count_a_death_twice);
     if (T_MYSQL)
         tcase_add_test(c, a_member_that_lost_its_connection_only_stays_a_member);

@@ -274,7 +274,7 @@ START_TEST(a_payload_that_is_not_read_leaves_the_task_claimed)
     nq_claimed *c = t_claim_one(q, NQ_LEASE(77, 1));
     nq_claimed *orphans = NULL;
     size_t n = 0;
-    T_OK(nq_store_orphans(nq_store_of(q), 10, &orphans, &n, &t_last));
+    T_OK(nq_store_orphans(nq_store_of(q), NULL, 10, &orphans, &n, &t_last));
     ck_assert_uint_eq(n, 1);
     ck_assert_uint_eq(orphans->task.payload_size, 0); /* or the reclaiming worker would die of it too */
     ck_assert_int_eq(t_finish(q, orphans, NQ_OUT_DONE, 0, NULL), NQ_OK);
