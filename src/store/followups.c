@@ -9,6 +9,10 @@
  * where a live task waits: that one was not claimed when we read it, which is after that commit. It stays
  * where one runs. Where none lives, a task is made of it, in the transaction that deletes it.
  *
+ * Of several of a key the first stands for all: the run that comes of it begins after those that are
+ * committed now, if nobody decides about it meanwhile; so it is locked while the others are dropped. A task
+ * that is followed by very many (each is a duplicate in a caller's transaction) costs no more than by one.
+ *
  * Nothing here waits for a producer's open transaction: follow-ups that are locked are somebody else's, or
  * not committed, and a key that a READ UNCOMMITTED look finds taken is left alone until that is decided.
  */
@@ -21,9 +25,17 @@ struct followups_one {
     int state;   /* of the live task; -1: there is none */
 };
 
+/* One that has an earlier one of its key. */
+struct followups_later {
+    int64_t id, first;
+    bool locked, first_locked; /* by us */
+};
+
 struct followups {
     struct followups_one *all; /* in order of id */
     size_t n, limit, made;
+    struct followups_later *later; /* likewise */
+    size_t nlater;
     bool more;
     nq_buf sql, gone;
 };
@@ -32,8 +44,10 @@ static int followups_add(const nq_val cols[], size_t ncols, void *arg)
 {
     struct followups *f = arg;
     (void)ncols;
-    if (f->n < f->limit)
+    if (cols[1].i == 0 && f->n < f->limit)
         f->all[f->n++] = (struct followups_one){.id = cols[0].i, .state = -1};
+    else if (cols[1].i != 0 && f->nlater < f->limit)
+        f->later[f->nlater++] = (struct followups_later){.id = cols[0].i, .first = cols[1].i};
     return 0;
 }
 
@@ -110,18 +124,24 @@ static int followups_look_dirty(nq_conn *c, struct followups *f, nq_err *err)
     return code;
 }
 
-/* The committed ones whose key no running task has. Locks nothing; one cheap statement when there are none.
- */
+#define FOLLOWUPS_FIRST                                                                                      \
+    "(SELECT t.id FROM {followups} t {by_followed} WHERE {same_key} ORDER BY t.id LIMIT 1)"
+
+/* The committed ones whose key no running task has, and those that have an earlier one of their key. Locks
+ * nothing; one cheap statement when there are none. */
 static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
 {
-    const nq_val limit = nq_int((int64_t)f->limit);
+    const nq_val limit[] = {nq_int((int64_t)f->limit), nq_int((int64_t)f->limit)};
     int code;
-    f->n = f->made = 0;
+    f->n = f->nlater = f->made = 0;
     f->more = false;
-    code = nq_sql(c,
-                  "SELECT f.id FROM {followups} f WHERE COALESCE(" FOLLOWUPS_STATE ", 0) = 0 "
-                  "ORDER BY f.id LIMIT ?",
-                  &limit, 1, followups_add, f, NULL, err);
+    code =
+        nq_sql(c,
+               "SELECT * FROM (SELECT f.id, 0 AS first_id FROM {followups} f WHERE COALESCE(" FOLLOWUPS_STATE
+               ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
+               "SELECT * FROM (SELECT f.id, " FOLLOWUPS_FIRST
+               " AS first_id FROM {followups} f WHERE " FOLLOWUPS_FIRST " < f.id ORDER BY f.id LIMIT ?) b",
+               limit, 2, followups_add, f, NULL, err);
     if (code || f->n == 0 || !c->store->driver->row_locks)
         return code;
     return followups_look_dirty(c, f, err);
@@ -207,38 +227,98 @@ static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
     return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
 }
 
-/* nq_tx_fn for nq_store_do: the look is no part of the transaction, but has to be repeated with it. */
-static int followups_promote(nq_conn *c, void *arg, nq_err *err)
+/* ---- Those that an earlier one stands for ---- */
+
+static int followups_later_locked(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct followups *f = arg;
+    (void)ncols;
+    for (size_t i = 0; i < f->nlater; i++) {
+        f->later[i].locked = f->later[i].locked || f->later[i].id == cols[0].i;
+        f->later[i].first_locked = f->later[i].first_locked || f->later[i].first == cols[0].i;
+    }
+    return 0;
+}
+
+/* Lock what is free of them, and of the first ones. */
+static int followups_later_lock(nq_conn *c, struct followups *f, nq_err *err)
+{
+    nq_buf_clear(&f->sql);
+    for (size_t i = 0; i < f->nlater; i++) {
+        const bool again = i && f->later[i].first == f->later[i - 1].first;
+        nq_buf_str(&f->sql, i ? "," : "SELECT f.id FROM {followups} f WHERE f.id IN (");
+        nq_sql_id(c->store, &f->sql, f->later[i].id);
+        nq_buf_str(&f->sql, again ? "" : ",");
+        if (!again)
+            nq_sql_id(c->store, &f->sql, f->later[i].first);
+    }
+    nq_buf_str(&f->sql, ") {lock_free}");
+    return f->sql.failed ? nq_err_nomem(err)
+                         : nq_sql(c, f->sql.p, NULL, 0, followups_later_locked, f, NULL, err);
+}
+
+static int followups_later_drop(nq_conn *c, struct followups *f, nq_err *err)
+{
+    size_t n = 0;
+    int code = followups_later_lock(c, f, err);
+    nq_buf_clear(&f->gone);
+    for (size_t i = 0; i < f->nlater && !code; i++) {
+        if (!f->later[i].locked || !f->later[i].first_locked)
+            continue;
+        nq_buf_str(&f->gone, n++ ? "," : "DELETE FROM {followups} WHERE id IN (");
+        nq_sql_id(c->store, &f->gone, f->later[i].id);
+    }
+    if (code || n == 0)
+        return code;
+    nq_buf_fmt(&f->gone, ") {at_most:%zu}", n);
+    f->more = f->more || f->nlater == f->limit;
+    return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
+}
+
+/* ---- The whole call ---- */
+
+static int followups_in_tx(nq_conn *c, struct followups *f,
+                           int (*fn)(nq_conn *c, struct followups *f, nq_err *err), nq_err *err)
 {
     const nq_driver *d = c->store->driver;
-    struct followups *f = arg;
-    int code = followups_look(c, f, err);
-    if (code || f->n == 0)
+    int code = d->begin(c, err);
+    if (code)
         return code;
-    f->more = f->n == f->limit;
-    nq_buf_clear(&f->gone);
-    if ((code = d->begin(c, err)))
-        return code;
-    code = followups_decide(c, f, err);
-    if (!code)
+    if (!(code = fn(c, f, err)))
         return d->commit(c, err);
     if (!c->broken)
         d->rollback(c);
     return code;
 }
 
+/* nq_tx_fn for nq_store_do: the look is no part of the transactions, but has to be repeated with them. */
+static int followups_promote(nq_conn *c, void *arg, nq_err *err)
+{
+    struct followups *f = arg;
+    int code = followups_look(c, f, err);
+    f->more = f->n == f->limit;
+    nq_buf_clear(&f->gone);
+    if (!code && f->n)
+        code = followups_in_tx(c, f, followups_decide, err);
+    if (code || f->nlater == 0)
+        return code;
+    f->more = f->more || f->made;
+    return f->made ? code : followups_in_tx(c, f, followups_later_drop, err); /* made: others are first now */
+}
+
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err)
 {
     struct followups f = {.limit = limit ? limit : 1};
     int code;
-    if (!(f.all = calloc(f.limit, sizeof(*f.all))))
-        return nq_err_nomem(err);
-    code = nq_store_do(s, followups_promote, &f, err);
+    f.all = calloc(f.limit, sizeof(*f.all));
+    f.later = calloc(f.limit, sizeof(*f.later));
+    code = f.all && f.later ? nq_store_do(s, followups_promote, &f, err) : nq_err_nomem(err);
     if (!code) {
         *n = f.made;
         *more = f.more;
     }
     free(f.all);
+    free(f.later);
     nq_buf_free(&f.sql);
     nq_buf_free(&f.gone);
     return code;

@@ -208,7 +208,11 @@ size_t model_promote(struct model *m, struct model_task *made[])
                 t->due_seq = f->due_seq;
             }
         } else if (live && live->state == NQ_STATE_RUNNING) {
-            m->followups[kept++] = *f;
+            size_t first = 0; /* stands for all of its key */
+            while (first < kept && model_key(&m->followups[first].spec) != model_key(&f->spec))
+                first++;
+            m->followups[first] = first == kept ? *f : m->followups[first];
+            kept += first == kept;
         }
     }
     m->nfollowups = kept;

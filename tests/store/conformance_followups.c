@@ -208,9 +208,6 @@ START_TEST(several_of_a_key_become_one_task)
     nq_claimed *c = followups_running(q);
     followups_double(6);
     bool more = false;
-    ck_assert_uint_eq(followups_promote(q, 1000, &more), 0);
-    ck_assert(!more);
-    ck_assert_int_eq(t_sql(FOLLOWUPS), 64);
     followups_end(q, c, NQ_OUT_DONE);
     const size_t limit = _i ? 3 : 1000;
     size_t made = 0;
@@ -220,6 +217,50 @@ START_TEST(several_of_a_key_become_one_task)
     ck_assert_uint_eq(made, 1);
     ck_assert_int_eq(t_sql(FOLLOWUPS), 0);
     ck_assert_int_eq(t_sql(TASKS), 1);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(of_several_that_wait_only_the_first_stays)
+{
+    nq *q = t_open();
+    nq_claimed *c = followups_running(q);
+    const int64_t first = t_sql("SELECT id FROM nanoq_followups");
+    followups_double(6);
+    bool more = false;
+    size_t calls = 0;
+    do
+        ck_assert_uint_eq(followups_promote(q, 10, &more), 0);
+    while (more && ++calls < 20);
+    ck_assert_uint_eq(calls, 6);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 1);
+    ck_assert_int_eq(t_sql("SELECT id FROM nanoq_followups"), first);
+    followups_end(q, c, NQ_OUT_DONE);
+    ck_assert_uint_eq(followups_promote(q, 10, NULL), 1);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 0);
+    nq_close(q);
+}
+END_TEST
+
+/* Another promoter may just now find that the first one is not needed, for a reason that is older than the
+ * others. */
+START_TEST(while_the_first_is_held_the_others_stay)
+{
+    nq *q = t_open();
+    nq_claimed *c = followups_running(q);
+    followups_double(3);
+    t_conn *other = t_connect();
+    t_begin(other);
+    t_run(other, "SELECT id FROM nanoq_followups ORDER BY id LIMIT 1 FOR UPDATE");
+    bool more = true;
+    ck_assert_uint_eq(followups_promote(q, 100, &more), 0);
+    ck_assert(!more);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 8);
+    t_run(other, "ROLLBACK");
+    ck_assert_uint_eq(followups_promote(q, 100, NULL), 0);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 1);
+    t_disconnect(other);
+    t_free_claimed(c);
     nq_close(q);
 }
 END_TEST
@@ -235,6 +276,8 @@ START_TEST(those_that_wait_do_not_hold_up_those_behind)
     followups_end(q, quick, NQ_OUT_DONE);
     ck_assert_uint_eq(followups_promote(q, 2, NULL), 1);
     ck_assert_int_eq(t_sql(FOLLOWUPS), 16);
+    ck_assert_uint_eq(followups_promote(q, 2, NULL), 0);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 14);
     t_free_claimed(c);
     nq_close(q);
 }
@@ -441,6 +484,9 @@ Suite *suite_followups(void)
     tcase_add_test(c, of_the_transactions_own_task_there_is_none);
     tcase_add_test(c, it_is_dropped_where_its_task_waits_again);
     tcase_add_loop_test(c, it_stays_when_its_task_is_cancelled_or_deleted, 0, 2);
+    tcase_add_test(c, of_several_that_wait_only_the_first_stays);
+    if (T_MYSQL)
+        tcase_add_test(c, while_the_first_is_held_the_others_stay);
     tcase_add_loop_test(c, several_of_a_key_become_one_task, 0, 2);
     tcase_add_test(c, those_that_wait_do_not_hold_up_those_behind);
     tcase_add_loop_test(c, its_schedule_is_kept, 0, 2);

@@ -186,6 +186,7 @@ static const nq_fragment mysql_db_fragments[] = {
     {"lock_free", "FOR UPDATE SKIP LOCKED"},
     {"by_id", "FORCE INDEX (PRIMARY)"},
     {"by_key", "FORCE INDEX (unique_key)"},
+    {"by_followed", "FORCE INDEX (followed)"},
     {"claim", "FORCE INDEX (claim)"},
     /* To the planner a scan of a small table is cheaper than several keys, and the scan waits for every row
      * that somebody holds, though it is none of the N. With a LIMIT below the table's rows it keeps to the

@@ -396,6 +396,7 @@ static const nq_fragment sqlite_fragments[] = {
     {"lock_free", ""},
     {"by_id", ""},
     {"by_key", ""},
+    {"by_followed", ""},
     {"claim", ""},
     {"at_most", ""},
     {"same_key", "t.unique_key IS NOT NULL AND t.type = f.type AND " SQLITE_KEY("t") " = " SQLITE_KEY("f")},
