@@ -312,6 +312,22 @@ START_TEST(one_handle_serves_many_threads)
 }
 END_TEST
 
+/* Somebody gave one of the last ids. */
+START_TEST(ids_that_are_used_up_are_told)
+{
+    static const char *const last[] = {"9223372036854775807", "18446744073709551614", "18446744073709551615",
+                                       "4611686018427387903"};
+    nq *q = t_open();
+    nq_id ids[2];
+    const nq_task_spec specs[] = {*NQ_TASK(.type = "t", NQ_BYTES("b")), *NQ_TASK(.type = "t", NQ_BYTES("c"))};
+    t_sql("INSERT INTO nanoq_tasks (id, type, payload) VALUES (%s, 't', 'x')", last[T_SQLITE ? 3 : _i]);
+    T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t", NQ_BYTES("a")), ids, &t_last), NQ_EFULL);
+    ck_assert_ptr_nonnull(strstr(t_last.message, "used up"));
+    T_FAILS(nq_enqueue_many(q, NQ_OWN_TX, specs, 2, ids, NULL, &t_last), NQ_EFULL);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_enqueue(void)
 {
     Suite *s = suite_create("enqueue");
@@ -330,5 +346,6 @@ Suite *suite_enqueue(void)
     tcase_add_test(c, many_of_none_is_fine_and_many_with_big_payloads_are_split);
     tcase_add_test(c, one_bad_task_among_many_enqueues_nothing);
     tcase_add_test(c, one_handle_serves_many_threads);
+    tcase_add_loop_test(c, ids_that_are_used_up_are_told, 0, T_SQLITE ? 1 : 3);
     return s;
 }

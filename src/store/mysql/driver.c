@@ -58,15 +58,28 @@ static int mysql_db_row(nq_mysql_conn *c, const nq_buf *b, int out[], size_t n, 
     return NQ_OK;
 }
 
-/* Worker locks are tried, migrations wait for each other, but less long than for an answer. */
-static int mysql_db_lock(nq_conn *conn, const char *call, const char *suffix, int *got, nq_err *err)
+/*
+ * The locks of workers have a secret of the tables' in their names: another account of the server, which may
+ * take any lock, does not know them. The secret is read along with each call and kept nowhere, so that tables
+ * which were made anew under a worker have its own lock seem free to it, and then it condemns nobody.
+ */
+static void mysql_db_lock_names(const nq_store *s, nq_buf *b)
+{
+    nq_buf_fmt(b,
+               " FROM (SELECT CONCAT('nanoq:',LEFT(SHA2(CONCAT('%s:',COALESCE(MAX(secret),'')),256),32),':') "
+               "AS n FROM ",
+               nq_mysql_data_of(s)->lock_name);
+    if (nq_sql_expand(s, "{schema}) k", b))
+        b->failed = true;
+}
+
+/* call(the name of the worker's lock, more) */
+static int mysql_db_lock(nq_conn *conn, const char *call, uint64_t id, const char *more, int *got,
+                         nq_err *err)
 {
     nq_buf b = {0};
-    char wait[16] = ",0";
-    if (strcmp(suffix, "migrate") == 0)
-        snprintf(wait, sizeof wait, ",%u", nq_mysql_wait(conn->store, 20));
-    nq_buf_fmt(&b, "SELECT %s('%s:%s'%s)", call, nq_mysql_data_of(conn->store)->lock_name, suffix,
-               strcmp(call, "GET_LOCK") ? "" : wait);
+    nq_buf_fmt(&b, "SELECT %s(CONCAT(n,%" PRIu64 ")%s)", call, id, more);
+    mysql_db_lock_names(conn->store, &b);
     const int rc = mysql_db_row(nq_mysql_of(conn), &b, got, 1, err);
     nq_buf_free(&b);
     return rc;
@@ -74,14 +87,12 @@ static int mysql_db_lock(nq_conn *conn, const char *call, const char *suffix, in
 
 static int mysql_db_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
 {
-    char suffix[24];
     int got = 0;
     if (nq_mysql_of(conn)->galera)
         return NQ_OK; /* named locks do not exist there; lock_probe says "cannot tell" */
-    snprintf(suffix, sizeof suffix, "%" PRIu64, id);
     int rc = nq_mysql_lasting(nq_mysql_of(conn), err);
     if (rc == NQ_OK)
-        rc = mysql_db_lock(conn, "GET_LOCK", suffix, &got, err);
+        rc = mysql_db_lock(conn, "GET_LOCK", id, ",0", &got, err);
     if (rc == NQ_OK && got != 1)
         return nq_err_set(err, NQ_ECONFLICT, "another connection holds the lock of worker %" PRIu64, id);
     return rc;
@@ -89,16 +100,13 @@ static int mysql_db_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
 
 static void mysql_db_lock_drop(nq_conn *conn, uint64_t id)
 {
-    char suffix[24];
     int got;
-    snprintf(suffix, sizeof suffix, "%" PRIu64, id);
     if (!nq_mysql_of(conn)->galera && !conn->broken)
-        mysql_db_lock(conn, "RELEASE_LOCK", suffix, &got, NULL);
+        mysql_db_lock(conn, "RELEASE_LOCK", id, "", &got, NULL);
 }
 
 static int mysql_db_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, int8_t free_out[], nq_err *err)
 {
-    const char *name = nq_mysql_data_of(conn->store)->lock_name;
     nq_buf b = {0};
     int rc = NQ_OK;
     int state[64];
@@ -107,7 +115,8 @@ static int mysql_db_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, in
         nq_buf_clear(&b);
         nq_buf_str(&b, "SELECT ");
         for (size_t i = 0; i < some; i++)
-            nq_buf_fmt(&b, "%sIS_FREE_LOCK('%s:%" PRIu64 "')", i ? "," : "", name, ids[at + i]);
+            nq_buf_fmt(&b, "%sIS_FREE_LOCK(CONCAT(n,%" PRIu64 "))", i ? "," : "", ids[at + i]);
+        mysql_db_lock_names(conn->store, &b);
         if (nq_mysql_of(conn)->galera)
             memset(state, -1, sizeof state);
         else
@@ -136,13 +145,26 @@ static int mysql_db_uptime(nq_conn *conn, int64_t *us, nq_err *err)
     return nq_sql(conn, "SHOW GLOBAL STATUS LIKE 'Uptime'", NULL, 0, mysql_db_uptime_row, us, NULL, err);
 }
 
+/* Migrations wait for each other, but less long than for an answer. Nothing secret is in this name: there may
+ * be no tables yet. */
+static int mysql_db_migrations(nq_conn *conn, const char *call, const char *more, int *got, nq_err *err)
+{
+    nq_buf b = {0};
+    nq_buf_fmt(&b, "SELECT %s('%s:migrate'%s)", call, nq_mysql_data_of(conn->store)->lock_name, more);
+    const int rc = mysql_db_row(nq_mysql_of(conn), &b, got, 1, err);
+    nq_buf_free(&b);
+    return rc;
+}
+
 /* The statements bear being run twice, as on Galera, which has no named locks. So whoever holds this one, and
  * any account of the server may, keeps nobody from migrating. */
 static int mysql_db_migrate_lock(nq_conn *conn, nq_err *err)
 {
     const nq_store *s = conn->store;
+    char wait[16];
     int got = 0;
-    const int rc = mysql_db_lock(conn, "GET_LOCK", "migrate", &got, err);
+    snprintf(wait, sizeof wait, ",%u", nq_mysql_wait(s, 20));
+    const int rc = mysql_db_migrations(conn, "GET_LOCK", wait, &got, err);
     if (rc == NQ_OK && got != 1 && !nq_mysql_of(conn)->galera && s->log)
         s->log(NQ_LOG_WARN, "another connection holds the lock of migrations: going on without",
                s->log_udata);
@@ -153,7 +175,7 @@ static void mysql_db_migrate_unlock(nq_conn *conn)
 {
     int got;
     if (!conn->broken)
-        mysql_db_lock(conn, "RELEASE_LOCK", "migrate", &got, NULL);
+        mysql_db_migrations(conn, "RELEASE_LOCK", "", &got, NULL);
 }
 
 static void mysql_db_identity(const nq_store *s, nq_buf *out)
@@ -171,6 +193,25 @@ static void mysql_db_identity(const nq_store *s, nq_buf *out)
 static const char *const mysql_db_ids_behind[] = {
     MYSQL_DB_LAST, "START TRANSACTION", "INSERT INTO {tasks} (id, type, payload, unique_key) " MYSQL_DB_LAST,
     "ROLLBACK", NULL};
+
+static int mysql_db_last_id(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(bool *)arg = cols[0].i != 0;
+    return 0;
+}
+
+bool nq_mysql_ids_used_up(nq_conn *c)
+{
+    bool yes = false;
+    nq_sql(c,
+           "SELECT GREATEST(COALESCE(MAX(AUTO_INCREMENT), 0), (SELECT COALESCE(MAX(id), 0) FROM {tasks}), "
+           "(SELECT COALESCE(MAX(id), 0) FROM {followups})) > 9223372036854775807 FROM "
+           "information_schema.TABLES /* whose figures MySQL keeps for a while */ "
+           "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ('{prefix}tasks', '{prefix}followups')",
+           NULL, 0, mysql_db_last_id, &yes, NULL, NULL);
+    return yes;
+}
 
 static const nq_fragment mysql_db_fragments[] = {
     {"now", "UTC_TIMESTAMP(6)"},

@@ -262,6 +262,12 @@ static int mysql_enqueue_insert(struct mysql_enqueue_job *j, nq_conn *c, bool fo
         rc = mysql_enqueue_caller_failed(j, &res, err);
     else
         rc = NQ_OK;
+    if ((rc == NQ_OK && (res.insert_id <= 0 || res.insert_id > INT64_MAX - (int64_t)n * j->increment)) ||
+        (c && res.db_code == 1467 && nq_mysql_ids_used_up(c)))
+        rc = nq_err_set(
+            err, NQ_EFULL,
+            "the ids of %s are used up: somebody gave one near the last there is; see docs/schema.md",
+            follow ? d->followups : d->tasks);
     j->conflicts += c && rc == NQ_ECONFLICT;
     j->unanswered = c && rc != NQ_OK && nq_mysql_of(c)->sent && nq_mysql_unanswered((unsigned)res.db_code);
     /* A "simple insert" gets consecutive ids whatever innodb_autoinc_lock_mode says. */

@@ -74,8 +74,10 @@ int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err)
     nq_mysql_scrub(text, nq_mysql_data_of(s)->password);
     nq_printable(safe, sizeof safe, text, strlen(text));
     nq_err_set(err, code, "%s%s (error %u)",
-               code == NQ_ENOTMIGRATED ? "the nanoq tables do not exist, run nanoq migrate: " : "", safe,
-               number);
+               code == NQ_ENOTMIGRATED ? "the nanoq tables do not exist, run nanoq migrate: "
+               : number == 1467        ? "no id was to be had, or they are used up: "
+                                       : "",
+               safe, number);
     if (err) {
         err->db_code = res->db_code;
         memcpy(err->sqlstate, res->sqlstate, sizeof err->sqlstate);

@@ -83,6 +83,16 @@ static int sqlite_enqueue_row(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
+/* An id that plain SQL gave was the last one: the next one meets the check on the column. */
+static int sqlite_enqueue_failed(int code, const nq_exec_result *res, nq_err *err)
+{
+    if (code != NQ_EINVAL || !strstr(res->message, "id BETWEEN"))
+        return code;
+    return nq_err_set(
+        err, NQ_EFULL,
+        "the ids of the tasks are used up: somebody gave the last there is; see docs/schema.md");
+}
+
 /* Run one of the statements where the job takes place. */
 static int sqlite_enqueue_run(sqlite_enqueue_job *job, enum sqlite_enqueue_step step, const nq_val args[],
                               size_t nargs, struct sqlite_enqueue_live *live, nq_exec_result *res,
@@ -91,12 +101,12 @@ static int sqlite_enqueue_run(sqlite_enqueue_job *job, enum sqlite_enqueue_step 
     nq_row_fn row = live ? sqlite_enqueue_row : NULL;
     if (job->c) {
         if (nq_sqlite_run(job->c->db, job->stmt[step], args, nargs, row, live, res))
-            return nq_sqlite_conn_failed(job->c, res, err);
+            return sqlite_enqueue_failed(nq_sqlite_conn_failed(job->c, res, err), res, err);
         return NQ_OK;
     }
     if (!job->tx.ops->exec(job->tx.conn, job->sql[step].p, args, nargs, row, live, res))
         return NQ_OK;
-    return nq_sqlite_caller_failed(job->store, res, err);
+    return sqlite_enqueue_failed(nq_sqlite_caller_failed(job->store, res, err), res, err);
 }
 
 /* An earlier time is refused by the table: plain SQL has been seen to give seconds. For us it is as due. */

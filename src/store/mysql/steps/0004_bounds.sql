@@ -57,4 +57,11 @@ ALTER TABLE {followups} ADD CONSTRAINT `{prefix}followups_ranges` CHECK (max_ret
   AND LENGTH(queue) > 0 AND queue NOT REGEXP '[^A-Za-z0-9_.:/-]'
   AND LENGTH(type) BETWEEN 1 AND 255 AND INSTR(type, CHAR(0)) = 0);
 
-INSERT IGNORE INTO {schema} (version, compatible_from) VALUES (4, 4);
+-- Named locks are the server's: any account may take any of them. Those of workers have this in their names, so that
+-- only accounts that may read this table know them.
+-- done-before: 1060
+ALTER TABLE {schema} ADD COLUMN secret CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL;
+
+INSERT IGNORE INTO {schema} (version, compatible_from, secret) VALUES (4, 4, SHA2(CONCAT(UUID(), RAND(), RAND(), NOW(6)
+  /*!80013 , HEX(RANDOM_BYTES(32)) */ /*M!101000 , HEX(RANDOM_BYTES(32)) */
+  /*M!100600 , (SELECT GROUP_CONCAT(VARIABLE_VALUE) FROM information_schema.GLOBAL_STATUS) */), 256));
