@@ -132,7 +132,7 @@ void bench_work(bench_shared *s, int slot, nq *q)
     struct child_work w = {s, me};
     nq_worker *p = NULL;
     nq_err err = {0};
-    const char *const queues[] = {me->queue};
+    const nq_queue_options queues[] = {NQ_QUEUE(.name = me->queue)};
     nq_worker_options opts = {.size = sizeof opts,
                               .queues = me->queue[0] ? queues : NULL,
                               .nqueues = me->queue[0] ? 1 : 0,

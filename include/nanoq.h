@@ -413,9 +413,27 @@ enum nq_drain {
     NQ_DRAIN_ALL  /* wait for delayed tasks and retries too, however far off */
 };
 
+/*
+ * A queue that a worker serves. docs/queues.md has examples.
+ *
+ * concurrency: more of its tasks than this are never claimed, so none waits here for its turn while another
+ * worker is free; nor is any prefetched. It holds in this worker: n workers may run n times as many.
+ * weight: of every so many claims as the weights of all queues with work add up to, it has as many as its
+ * own.
+ */
+typedef struct nq_queue_options {
+    size_t size;
+    const char *name;
+    unsigned concurrency; /* most of its tasks that run here at once, at most 1024; default: the threads are
+                             the limit */
+    unsigned weight;      /* its share of the turns, at most 1000; default 1 */
+} nq_queue_options;
+/* NQ_QUEUE(.name = "mail", .concurrency = 2): an element of the array (C only). */
+#define NQ_QUEUE(...) ((nq_queue_options){.size = sizeof(nq_queue_options), __VA_ARGS__})
+
 typedef struct nq_worker_options {
     size_t size;
-    const char *const *queues; /* default {"default"}; served in turn, none starves */
+    const nq_queue_options *queues; /* default: "default" alone. Served in turn, none starves */
     size_t nqueues;
     unsigned concurrency;  /* handler threads; default 10, at most 1024 */
     unsigned batch;        /* most tasks of one claim; default 500; 1 also means no

@@ -207,7 +207,7 @@ static int rows_start(struct rows_process *p, nq *q, const char *queue, enum nq_
     pthread_condattr_t clock;
     nq_err err = {0};
     const nq_worker_options options = {.size = sizeof options,
-                                       .queues = &queue,
+                                       .queues = &NQ_QUEUE(.name = queue),
                                        .nqueues = 1,
                                        .concurrency = ROWS_CONCURRENCY,
                                        .drain = (int)drain};

@@ -23,9 +23,9 @@ enum {
     WORK_MAX_TASKS
 };
 
-static bool work_name(const char *what, const char *value, const char **names, size_t *n)
+static bool work_name(const char *what, const char *value, size_t n)
 {
-    if (*n == WORK_NAMES || *value == '\0') {
+    if (n == WORK_NAMES || *value == '\0') {
         cli_complain("--%s: %s", what, *value == '\0' ? "needs a name" : "too many of them");
         return false;
     }
@@ -34,7 +34,69 @@ static bool work_name(const char *what, const char *value, const char **names, s
         cli_complain("--%s: '%s' looks like an option, not a name", what, value);
         return false;
     }
-    names[(*n)++] = value;
+    return true;
+}
+
+static bool work_type(struct work *w, const char *value)
+{
+    if (!work_name("type", value, w->ntypes)) {
+        return false;
+    }
+    w->types[w->ntypes++] = value;
+    return true;
+}
+
+/* concurrency=N or weight=N: the n bytes at `at`. */
+static bool work_queue_setting(nq_queue_options *queue, const char *at, size_t n)
+{
+    static const struct {
+        const char *name;
+        int most;
+    } settings[] = {{"concurrency=", 1024}, {"weight=", 1000}};
+    unsigned *const values[] = {&queue->concurrency, &queue->weight};
+    char what[96 + NQ_MAX_QUEUE], number[32];
+    int64_t v = 0;
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        const size_t skip = strlen(settings[i].name);
+        if (strncmp(at, settings[i].name, skip) != 0) {
+            continue;
+        }
+        snprintf(what, sizeof what, "--queue %s: %.*s", queue->name, (int)skip - 1, at);
+        snprintf(number, sizeof number, "%.*s", (int)(n - skip < sizeof number ? n - skip : sizeof number),
+                 at + skip);
+        if (*values[i] != 0) {
+            cli_complain("%s is given twice", what);
+            return false;
+        }
+        if (!cli_take_int(what, number, 1, settings[i].most, &v)) {
+            return false;
+        }
+        *values[i] = (unsigned)v;
+        return true;
+    }
+    cli_complain("--queue %s: '%.*s' is none of concurrency=N, weight=N", queue->name, (int)n, at);
+    return false;
+}
+
+/* NAME[,concurrency=N][,weight=N]: no name has a comma. */
+static bool work_queue(struct work *w, const char *value)
+{
+    nq_queue_options *queue = &w->queues[w->nqueues];
+    size_t n = strcspn(value, ",");
+    char *name = cli_format("%.*s", (int)n, value); /* kept as long as the worker */
+    if (!work_name("queue", name, w->nqueues)) {
+        free(name);
+        return false;
+    }
+    w->nqueues++;
+    *queue = NQ_QUEUE(.name = name);
+    for (const char *at = value + n; *at == ','; at += n) {
+        at++;
+        n = strcspn(at, ",");
+        if (!work_queue_setting(queue, at, n)) {
+            return false;
+        }
+    }
     return true;
 }
 
@@ -100,9 +162,9 @@ static bool work_option(struct work *w, int key, const char *value)
         o->concurrency = (unsigned)v;
         return true;
     case 't':
-        return work_name("type", value, w->types, &w->ntypes);
+        return work_type(w, value);
     case 'q':
-        return work_name("queue", value, w->queues, &w->nqueues);
+        return work_queue(w, value);
     case WORK_DRAIN:
         return work_drain(value, o);
     case WORK_SHUTDOWN:
@@ -179,7 +241,7 @@ static int work_run(int argc, char **argv)
 static const struct cli_option work_options[] = {
     {'j', "jobs", "N", "run N at a time; default: number of cores"},
     {'t', "type", "TYPE", "claim only this type; may be repeated"},
-    {'q', "queue", "QUEUE", "serve this queue; may be repeated; default: default"},
+    {'q', "queue", "QUEUE", "serve this queue; may be repeated; default: default. See below"},
     {WORK_DRAIN, "drain", "[=all]", "end when nothing is due; all: wait for delayed ones and retries too"},
     {WORK_SHUTDOWN, "shutdown-timeout", "DURATION", "after SIGTERM, how long running tasks may go on; 30s"},
     {WORK_GRACE, "grace", "DURATION", "between SIGTERM and SIGKILL of a task; 5s"},
@@ -224,6 +286,9 @@ const struct cli_command cli_work = {
         "{\"snooze\": 7, \"delay\": 60}; before it, {\"progress\": 7, \"count\": 3, \"total\": 10} and "
         "{\"log\": \"...\"}.\n"
         "-j N runs N of it. The whole protocol: docs/stream.md.\n\n"
+        "QUEUE is a name, and perhaps limits: mail,concurrency=2 runs at most 2 of its tasks at once in this "
+        "worker,\n"
+        "mail,weight=3 gives it 3 turns where others have 1. docs/queues.md.\n\n"
         "SIGTERM or Ctrl-C: nothing new is claimed, running tasks may end; a second one stops them now. "
         "What was\n"
         "stopped goes back to the queue as it was.\n",

@@ -10,7 +10,8 @@
 
 struct work {
     nq_worker_options options;
-    const char *queues[WORK_NAMES], *types[WORK_NAMES];
+    nq_queue_options queues[WORK_NAMES];
+    const char *types[WORK_NAMES];
     size_t nqueues, ntypes;
     int verbosity;
     bool json;    /* the log */

@@ -43,7 +43,7 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
     rc = rc == NQ_OK ? work_register(w, &err) : rc;
     if (rc != NQ_OK)
         return cli_fail(&err);
-    log_line(LOG_INFO, "working on queue %s%s, %u at a time", w->nqueues > 0 ? w->queues[0] : "default",
+    log_line(LOG_INFO, "working on queue %s%s, %u at a time", w->nqueues > 0 ? w->queues[0].name : "default",
              w->nqueues > 1 ? " and others" : "", w->options.concurrency);
     supervise_start(w->proc, drawing);
     rc = nq_worker_run(w->proc, &err);

@@ -53,7 +53,7 @@ static bool worker_process(nq *q, const char *queue, bool risky)
     nq_err err = {0};
     nq_worker *w = NULL;
     nq_worker_options options = {.size = sizeof options,
-                                 .queues = &queue,
+                                 .queues = &NQ_QUEUE(.name = queue),
                                  .nqueues = 1,
                                  .concurrency = risky ? 1 : 6,
                                  .batch = risky ? 1 : 12,
@@ -125,10 +125,10 @@ bool demo_sweep(struct demo *d, int64_t limit_us)
 {
     nq_err err = {0};
     struct worker_sweep s = {.d = d, .until = demo_now_us() + limit_us};
-    const char *queues[DEMO_QUEUES];
+    nq_queue_options queues[DEMO_QUEUES];
     pthread_t thread;
     for (size_t i = 0; i < DEMO_QUEUES; i++)
-        queues[i] = d->queues[i];
+        queues[i] = NQ_QUEUE(.name = d->queues[i]);
     const nq_worker_options options = {
         .size = sizeof options, .queues = queues, .nqueues = DEMO_QUEUES, .lease_us = NQ_SECONDS(3)};
     int rc = nq_worker_new(&s.w, d->q, &options, &err);

@@ -62,9 +62,23 @@ NQ_PRIVATE void nq_along_take(nq_worker *w, nq_along *a)
     }
 }
 
+/* It needs no thread any more: there is room in its queue's limit. */
+static void board_make_room(nq_worker *w, nq_ctx *ctx)
+{
+    struct nq_worker_queue *queue = ctx->limited;
+    if (!queue)
+        return;
+    ctx->limited = NULL;
+    const bool full = nq_queue_room(queue) == 0;
+    queue->in_hand--;
+    if (full && !w->hungry) /* else the fetcher looks when a thread is free */
+        pthread_cond_signal(&w->fetch_cond);
+}
+
 NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx)
 {
     w->unrecorded++;
+    board_make_room(w, ctx);
     if (w->carrying && ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan) {
         nq_task_list_push(&w->along, ctx);
         return;
@@ -88,6 +102,15 @@ NQ_PRIVATE void nq_ready_wake(nq_worker *w)
         return;
     w->waking = true;
     pthread_cond_signal(&w->ready_cond);
+}
+
+NQ_PRIVATE void nq_ready_push(nq_worker *w, nq_ctx *ctx, struct nq_worker_queue *queue)
+{
+    if (queue->concurrency > 0) {
+        ctx->limited = queue;
+        queue->in_hand++;
+    }
+    nq_task_list_push(&w->ready, ctx);
 }
 
 NQ_PRIVATE void nq_ready_release(nq_worker *w)

@@ -4,10 +4,10 @@
 
 struct fetch {
     nq_worker *worker;
-    size_t turn;   /* the queue to look at first */
     nq_ctx *spare; /* made before a claim, so that nothing can fail after it */
     size_t nspare;
     int64_t retry_us; /* after trouble: no claim before */
+    bool limited;     /* a queue that may be asked is at its limit */
     struct nq_outage outage;
     nq_along along;
 };
@@ -76,22 +76,6 @@ static int64_t fetch_release_old(nq_worker *w, int64_t now)
     return w->ready.head ? w->ready.head->held_us + NQ_HOLD_MAX_US : INT64_MAX;
 }
 
-/* With the lock held: the next queue in turn that may be looked at, or NULL and when one may. */
-static struct nq_worker_queue *fetch_queue(struct fetch *f, int64_t now, int64_t *until)
-{
-    nq_worker *w = f->worker;
-    for (size_t i = 0; i < w->nqueues; i++) {
-        struct nq_worker_queue *queue = &w->queues[(f->turn + i) % w->nqueues];
-        if (queue->next_us <= now) {
-            f->turn = (f->turn + i + 1) % w->nqueues;
-            return queue;
-        }
-        if (queue->next_us < *until)
-            *until = queue->next_us;
-    }
-    return NULL;
-}
-
 /* With the lock held: the queue of the task that a hint named, if nothing more urgent was due there at the
  * last look; NULL: look as ever. */
 static struct nq_worker_queue *fetch_hinted(nq_worker *w, bool hint, nq_id *id)
@@ -99,7 +83,8 @@ static struct nq_worker_queue *fetch_hinted(nq_worker *w, bool hint, nq_id *id)
     *id = hint ? w->hint_id : 0;
     w->hint_id = 0;
     for (size_t i = 0; *id && i < w->nqueues; i++)
-        if (w->queues[i].hint == w->hint_queue && w->queues[i].wait_us != 0)
+        if (w->queues[i].hint == w->hint_queue && w->queues[i].wait_us != 0 &&
+            nq_queue_room(&w->queues[i]) > 0)
             return &w->queues[i];
     *id = 0;
     return NULL;
@@ -119,7 +104,7 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     for (size_t i = 0; hint && i < w->nqueues && w->nqueues <= NQ_HINTED_QUEUES; i++)
         w->queues[i].hinted = true;
     *until = fetch_release_old(w, now);
-    w->hungry = false;
+    w->hungry = f->limited = false;
     if (!w->drained && fetch_drained(w, now)) {
         w->drained = true;
         nq_worker_wake(w);
@@ -142,9 +127,11 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     }
     if (w->due_us < *until)
         *until = w->due_us;
-    c->queue = hinted ? hinted : fetch_queue(f, now, until);
+    c->queue = hinted ? hinted : nq_queue_turn(w, now, until, &f->limited);
     if (!c->queue)
         return false;
+    if (c->limit > nq_queue_room(c->queue))
+        c->limit = nq_queue_room(c->queue);
     c->hinted = c->queue->hinted;
     c->queue->hinted = false;
     c->lease = NQ_LEASE(w->member, ++w->seq);
@@ -158,7 +145,7 @@ static void fetch_sleep(struct fetch *f, int64_t until)
 {
     nq_worker *w = f->worker;
     const int64_t carry_until = nq_mono_us() + NQ_CARRY_WAIT_US;
-    if (!w->hungry)
+    if (!w->hungry && !f->limited)
         nq_carry_end(w);
     if (w->carrying && until > carry_until) {
         if (!nq_cond_wait_until(&w->fetch_cond, &w->lock, carry_until))
@@ -264,7 +251,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         if (run && ctx->claim->unread != NQ_READ)
             nq_done_push(w, ctx);
         else if (run)
-            nq_task_list_push(&w->ready, ctx);
+            nq_ready_push(w, ctx, c->queue);
         else
             nq_done_release(w, ctx);
     nq_ready_wake(w);

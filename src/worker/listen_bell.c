@@ -37,7 +37,8 @@ static void listen_bell_look_again(nq_worker *w)
     int64_t next = INT64_MAX;
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < w->nqueues; i++)
-        next = w->queues[i].next_us < next ? w->queues[i].next_us : next;
+        if (w->queues[i].next_us < next && nq_queue_room(&w->queues[i]) > 0)
+            next = w->queues[i].next_us;
     pthread_mutex_unlock(&w->lock);
     if (next > nq_mono_us() + LISTEN_BELL_SOON_US)
         nq_fetch_wake(w, NQ_HINT_ANY, 0);

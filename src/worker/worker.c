@@ -7,10 +7,9 @@
 
 #include "isolate/isolate.h"
 
-#define WORKER_MAX_CONCURRENCY 1024
-#define WORKER_MAX_BATCH       1000
-#define WORKER_MAX_CRASHES     3
-#define WORKER_BATCH           500 /* a commit costs as much as 50 to 100 tasks: docs/performance.md */
+#define WORKER_MAX_BATCH   1000
+#define WORKER_MAX_CRASHES 3
+#define WORKER_BATCH       500 /* a commit costs as much as 50 to 100 tasks: docs/performance.md */
 
 /* ---- Options ---- */
 
@@ -40,9 +39,9 @@ static int worker_options(nq_worker_options *o, nq_err *err)
     int rc;
     if (o->concurrency == 0)
         o->concurrency = 10;
-    if (o->concurrency > WORKER_MAX_CONCURRENCY)
+    if (o->concurrency > NQ_MAX_CONCURRENCY)
         return nq_err_set(err, NQ_EINVAL, "concurrency is %u; allowed are 1 to %d", o->concurrency,
-                          WORKER_MAX_CONCURRENCY);
+                          NQ_MAX_CONCURRENCY);
     if (o->batch == 0)
         o->batch = WORKER_BATCH;
     if (o->claim_bytes == 0)
@@ -62,42 +61,6 @@ static int worker_options(nq_worker_options *o, nq_err *err)
         (rc = worker_retention(&o->keep_done_us, 0, "keep_done_us", err)) ||
         (rc = worker_retention(&o->keep_dead_us, NQ_DAYS(7), "keep_dead_us", err)))
         return rc;
-    return NQ_OK;
-}
-
-static int worker_queues(nq_worker *w, nq_err *err)
-{
-    static const char *const fallback[] = {"default"};
-    const char *const *names = w->opts.queues;
-    size_t n = w->opts.nqueues;
-    int rc;
-
-    if (n == 0) {
-        names = fallback;
-        n = 1;
-    }
-    if (!names)
-        return nq_err_set(err, NQ_EINVAL, "queues is NULL, but nqueues is not 0");
-    w->queues = calloc(n, sizeof *w->queues);
-    if (!w->queues)
-        return nq_err_nomem(err);
-    for (size_t i = 0; i < n; i++) {
-        struct nq_worker_queue *queue = &w->queues[i];
-        if (!names[i])
-            return nq_err_set(err, NQ_EINVAL, "queues[%zu] is NULL", i);
-        if ((rc = nq_check_queue(names[i], err)) != NQ_OK)
-            return rc;
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(w->queues[k].name, names[i]) == 0)
-                return nq_err_set(err, NQ_EINVAL, "queue '%s' is named twice", names[i]);
-        queue->name = strdup(names[i]);
-        if (!queue->name)
-            return nq_err_nomem(err);
-        queue->hint = nq_hint_queue(queue->name);
-        queue->pause_us = NQ_PAUSE_MIN_US;
-        w->nqueues = i + 1;
-    }
-    w->opts.queues = NULL; /* the caller's; ours are the queues */
     return NQ_OK;
 }
 
@@ -124,10 +87,8 @@ static int worker_sync(nq_worker *w, nq_err *err)
 
 static void worker_free_memory(nq_worker *w)
 {
-    for (size_t i = 0; i < w->nqueues; i++) {
+    for (size_t i = 0; i < w->nqueues; i++)
         nq_claimer_free(w->queues[i].claimer);
-        free(w->queues[i].name);
-    }
     for (size_t i = 0; i < w->nhandlers; i++) {
         free(w->handlers[i].type);
         free(w->handlers[i].middleware);
@@ -170,7 +131,7 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     if (!w)
         return nq_err_nomem(err);
     if ((rc = nq_options_copy(&w->opts, sizeof w->opts, opts, "nq_worker_options", err)) != NQ_OK ||
-        (rc = worker_options(&w->opts, err)) != NQ_OK || (rc = worker_queues(w, err)) != NQ_OK)
+        (rc = worker_options(&w->opts, err)) != NQ_OK || (rc = nq_queues_read(w, err)) != NQ_OK)
         goto out;
     w->q = q;
     w->store = nq_store_of(q);

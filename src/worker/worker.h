@@ -39,6 +39,7 @@ enum nq_wanted {
     NQ_WANTED_PROMOTE = 2  /* to promote follow-ups */
 };
 
+#define NQ_MAX_CONCURRENCY    1024          /* handler threads */
 #define NQ_FINISH_MAX         1000          /* outcomes of one transaction */
 #define NQ_UNRECORDED_MAX     1000          /* no claims while as many outcomes wait to be recorded */
 #define NQ_PREFETCH_WINDOW_US NQ_MS(20)     /* prefetch what the handlers finish in this time */
@@ -52,6 +53,7 @@ struct nq_page; /* isolate.h */
 struct nq_ctx {
     nq_ctx *next; /* in the ready or the ended list, or ahead of a thread */
     nq_worker *worker;
+    struct nq_worker_queue *limited; /* the queue in whose limit it counts; NULL: in none, or no more */
     const struct nq_handler_entry *handler; /* NULL: no handler */
     uint64_t seq;                           /* of the frame that took it to a child */
     const struct nq_page *page;             /* in a child: where its cause is; else NULL */
@@ -108,9 +110,13 @@ struct nq_handler_entry {
 
 /* A queue as the fetcher sees it. */
 struct nq_worker_queue {
-    char *name;
+    char name[NQ_MAX_QUEUE + 1];
     uint64_t hint; /* nq_hint_queue of it */
     nq_claimer *claimer;
+    unsigned concurrency; /* most of its tasks in hand; 0: no limit */
+    unsigned in_hand;     /* those that are ready, sent to a child or running; not counted without a limit */
+    unsigned weight;
+    int64_t credit;   /* nq_queue_turn's */
     int64_t next_us;  /* not before */
     int64_t pause_us; /* between looks at an idle queue */
     int64_t wait_us;  /* of the last look: until the next due task, -1: none waits */
@@ -173,7 +179,7 @@ struct nq_worker {
      * claims and the completer records (0: it does not). */
     atomic_int_least64_t live_us, claiming_us, recording_us;
 
-    pthread_mutex_t lock; /* guards what follows, and threads[].ctx, queues[].quiet */
+    pthread_mutex_t lock; /* guards what follows, and threads[].ctx, queues[].quiet and .in_hand */
     pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond;
     enum nq_phase phase;
     nq_task_list ready, ended;
@@ -210,7 +216,19 @@ struct nq_worker {
 /* ---- worker.c */
 NQ_PRIVATE void nq_worker_unref(nq_worker *w);
 
-/* ---- handlers.c */
+/* ---- queues.c */
+/* Read the options of the queues, or put the default in their place. */
+NQ_PRIVATE int nq_queues_read(nq_worker *w, nq_err *err);
+/* With the lock held: the queue that has the turn among those that may be asked; or NULL, and when one may.
+ * *limited: one that may be asked is at its limit. */
+NQ_PRIVATE struct nq_worker_queue *nq_queue_turn(nq_worker *w, int64_t now, int64_t *until, bool *limited);
+/* With the lock held: how many of its tasks may be claimed. */
+static inline size_t nq_queue_room(const struct nq_worker_queue *queue)
+{
+    return queue->concurrency == 0 ? SIZE_MAX : queue->concurrency - queue->in_hand;
+}
+
+/* ---- registry.c */
 NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err);
 NQ_PRIVATE struct nq_handler_entry *nq_handler_find(const nq_worker *w, const char *type);
 
@@ -289,6 +307,8 @@ NQ_PRIVATE void nq_ready_release(nq_worker *w);             /* all that are unst
 /* Wake one idle handler for what is ready; it wakes the next before it runs its task. So quick tasks are run
  * by few threads, without a switch for each. */
 NQ_PRIVATE void nq_ready_wake(nq_worker *w);
+/* A task of this queue was claimed and may start. */
+NQ_PRIVATE void nq_ready_push(nq_worker *w, nq_ctx *ctx, struct nq_worker_queue *queue);
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
 

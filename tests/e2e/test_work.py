@@ -156,6 +156,63 @@ class Left(ServiceBase):
         self.assertEqual(worker.wait(LIMIT), 0)
 
 
+class Queues(ServiceBase):
+    """--queue NAME,concurrency=N,weight=N"""
+
+    def overlaps(self, *args):
+        """Whether two tasks of the queue few ever ran at once; and of many."""
+        for i in range(6):
+            self.add("t", str(i), "--queue", "few")
+            self.add("t", str(100 + i), "--queue", "many")
+        self.work("-j", "4", "--queue", "few,concurrency=1,weight=2", "--queue", "many", *args, code=0)
+        self.assertEqual(self.json("list"), [])
+        found = {}
+        for queue in ("few", "many"):
+            with open(self.path(queue), encoding="utf-8") as f:
+                depth = [0]
+                for line in f:
+                    depth.append(depth[-1] + (1 if line == "begin\n" else -1))
+            self.assertEqual(len(depth), 13)
+            found[queue] = max(depth)
+        return found
+
+    def test_a_limit_of_a_queue(self):
+        found = self.overlaps(*self.script(
+            "cat > /dev/null; echo begin >> %s/$NANOQ_QUEUE; sleep 0.2; echo end >> %s/$NANOQ_QUEUE"
+            % (self.dir, self.dir)))
+        self.assertEqual(found["few"], 1)
+        self.assertGreater(found["many"], 1)
+
+    def test_a_limit_of_a_queue_with_stream(self):
+        with open(self.path("child.py"), "w", encoding="utf-8") as f:
+            f.write("import json, sys, time\n"
+                    "def note(queue, what):\n"
+                    "    with open('%s/' + queue, 'a') as f:\n"
+                    "        f.write(what)\n"
+                    "for line in sys.stdin:\n"
+                    "    task = json.loads(line)\n"
+                    "    note(task['queue'], 'begin\\n')\n"
+                    "    time.sleep(0.2)\n"
+                    "    note(task['queue'], 'end\\n')\n"
+                    "    print(json.dumps({'done': task['id']}), flush=True)\n" % self.dir)
+        found = self.overlaps("--stream", "--", "python3", self.path("child.py"))
+        self.assertEqual(found["few"], 1)
+        self.assertGreater(found["many"], 1)
+
+    def test_wrong_settings_are_named(self):
+        for value, why in (("mail,concurency=2", "--queue mail: 'concurency=2' is none of concurrency=N, weight=N"),
+                           ("mail,", "--queue mail: '' is none of concurrency=N, weight=N"),
+                           ("mail,concurrency=0", "--queue mail: concurrency: '0' is not a whole number from 1 to 1024"),
+                           ("mail,concurrency=", "--queue mail: concurrency: '' is not a whole number from 1 to 1024"),
+                           ("mail,weight=1001", "--queue mail: weight: '1001' is not a whole number from 1 to 1000"),
+                           ("mail,weight=2x", "--queue mail: weight: '2x' is not a whole number from 1 to 1000"),
+                           ("mail,weight=2,weight=3", "--queue mail: weight is given twice"),
+                           (",weight=2", "--queue: needs a name")):
+            with self.subTest(value=value):
+                self.run_nanoq("work", "--queue", value, "--", "true", code=2)
+                self.assertIn(why, self.err if isinstance(self.err, str) else self.err.decode())
+
+
 class NotStarted(ServiceBase):
     """A command that cannot be started costs no task an attempt."""
 

@@ -64,12 +64,12 @@ static int64_t work_policy(unsigned attempt, const nq_task *task, void *udata)
 static nq_worker *work_new(nq *q, nq_err *err)
 {
     static char names[16][16];
-    static const char *queues[16];
+    static nq_queue_options queues[16];
     const size_t nqueues = (size_t)load_number("queues", 1);
     nq_worker *p = NULL;
     for (size_t i = 0; i < nqueues && i < 16; i++) {
         snprintf(names[i], sizeof names[i], "q%zu", i);
-        queues[i] = names[i];
+        queues[i] = NQ_QUEUE(.name = names[i]);
     }
     const nq_worker_options opts = {.size = sizeof opts,
                                     .queues = nqueues > 1 ? queues : NULL,

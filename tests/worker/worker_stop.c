@@ -299,8 +299,9 @@ START_TEST(bad_options_are_refused)
 {
     nq *q = t_open();
     nq_worker *p = NULL;
-    static const char *const bad_queue[] = {"no spaces"}, *const null_queue[] = {NULL},
-                             *const twice[] = {"a", "a"};
+    const nq_queue_options bad_queue[] = {NQ_QUEUE(.name = "no spaces")},
+                           null_queue[] = {NQ_QUEUE(.name = NULL)},
+                           twice[] = {NQ_QUEUE(.name = "a"), NQ_QUEUE(.name = "a")};
     const nq_worker_options bad[] = {
         {.size = sizeof *bad, .concurrency = 1025},
         {.size = sizeof *bad, .queues = bad_queue, .nqueues = 1},

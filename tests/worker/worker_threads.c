@@ -75,14 +75,17 @@ END_TEST
 START_TEST(many_queues_and_none_starves)
 {
     nq *q = t_open();
-    const char *const queues[] = {"busy", "a", "b", "c", "d", "e"};
+    const char *const names[] = {"busy", "a", "b", "c", "d", "e"};
+    nq_queue_options queues[6];
     static nq_task_spec specs[3000];
     int n = 0;
     for (int i = 0; i < 3000; i++)
         specs[i] = *NQ_TASK(.type = "busy", .queue = "busy", .unique = NQ_UNIQUE_NONE);
     T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, 3000, NULL, NULL, &t_last));
+    for (int i = 0; i < 6; i++)
+        queues[i] = NQ_QUEUE(.name = names[i]);
     for (int i = 1; i < 6; i++)
-        T_ADD(q, .type = "rare", .queue = queues[i], .unique = NQ_UNIQUE_NONE);
+        T_ADD(q, .type = "rare", .queue = names[i], .unique = NQ_UNIQUE_NONE);
     nq_worker *p =
         p_new(q, P_OPTIONS(.queues = queues, .nqueues = 6, .concurrency = 4, .batch = 20), p_count, &n);
     int rare = 0;

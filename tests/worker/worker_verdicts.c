@@ -90,7 +90,7 @@ START_TEST(the_handler_sees_its_task_and_time)
     struct verdicts_seen s = {0};
     nq_id id = T_ADD(q, .type = "look", NQ_BYTES("pay"), .queue = "eye", .priority = -3, .max_retries = 2,
                      .timeout_us = NQ_SECONDS(90));
-    const char *const queues[] = {"eye"};
+    const nq_queue_options queues[] = {NQ_QUEUE(.name = "eye")};
     p_run(p_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE, .queues = queues, .nqueues = 1), verdicts_look, &s));
     ck_assert_int_eq(s.task.id, id);
     ck_assert_str_eq(s.type, "look");
