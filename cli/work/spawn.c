@@ -108,7 +108,10 @@ static pid_t spawn_clone(uint64_t exit_signal)
 {
     const uint64_t args[8] = {[4] = exit_signal}; /* struct clone_args of the first version */
     const long pid = syscall(SYS_clone3, args, sizeof args);
-    return pid < 0 && (errno == ENOSYS || errno == EPERM) ? fork() : (pid_t)pid;
+    if (pid < 0 && (errno == ENOSYS || errno == EPERM)) {
+        return fork();
+    }
+    return (pid_t)pid;
 }
 
 /* The keeper's life: start the command, and keep it. Async-signal-safe calls only. */

@@ -164,10 +164,10 @@ static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
     b->ngot = 0;
     b->refused = (nq_refused){0};
     const int code = conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
-    /* Once: what was taken along is settled or in doubt, and a claim waits for no row, but a completion may.
-     * Only what surely took no effect may go along again. */
-    if (b->args.carry && (code == NQ_ECONFLICT || b->args.carry->carried != NQ_CARRIED_NO))
-        b->args.carry = NULL;
+    /* Once: what piggybacked is recorded or in doubt, and a claim waits for no row, but a completion may.
+     * Only what surely took no effect may do so again. */
+    if (b->args.piggyback && (code == NQ_ECONFLICT || b->args.piggyback->piggybacked != NQ_PIGGYBACKED_NO))
+        b->args.piggyback = NULL;
     return code;
 }
 
@@ -247,9 +247,9 @@ static int claimer_levels_claim(nq_claimer *c, size_t limit, struct claimer_batc
     return code;
 }
 
-NQ_PRIVATE bool nq_store_carries(const nq_store *s, size_t limit)
+NQ_PRIVATE bool nq_store_piggybacks(const nq_store *s, size_t limit)
 {
-    return limit <= s->driver->carry_limit(s);
+    return limit <= s->driver->piggyback_limit(s);
 }
 
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id)
@@ -378,7 +378,7 @@ static int claimer_wait(nq_claimer *c, int64_t *wait_us, nq_err *err)
     return code;
 }
 
-NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_carry *carry,
+NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_piggyback *piggyback,
                                 nq_claimed **out, size_t *n, int64_t *wait_us, nq_err *err)
 {
     struct claimer_batch b = {
@@ -387,7 +387,8 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                  .ntypes = c->ntypes,
                  .lease = lease,
                  .bytes = c->bytes,
-                 .carry = carry && carry->n && nq_store_carries(c->store, 1) ? carry : NULL}};
+                 .piggyback =
+                     piggyback && piggyback->n && nq_store_piggybacks(c->store, 1) ? piggyback : NULL}};
     b.args.refused = &b.refused;
     int64_t wait = 0;
     int code = c->told && limit ? claimer_told(c, &b, err) : NQ_OK;

@@ -93,16 +93,21 @@ NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err)
     return store_hints(s, err);
 }
 
-NQ_PRIVATE void nq_store_log(const nq_store *s, enum nq_log_level level, const char *fmt, ...)
+NQ_PRIVATE void nq_store_vlog(const nq_store *s, enum nq_log_level level, const char *fmt, va_list ap)
 {
     char text[768];
-    va_list ap;
     if (!s->log)
         return;
-    va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     s->log(level, text, s->log_udata);
+}
+
+NQ_PRIVATE void nq_store_log(const nq_store *s, enum nq_log_level level, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    nq_store_vlog(s, level, fmt, ap);
+    va_end(ap);
 }
 
 /* The password of the options takes the place of the URL's own, and of the file or variable it names. */

@@ -126,34 +126,34 @@ NQ_PRIVATE void nq_claimer_bytes(nq_claimer *c, size_t bytes);
 /* A task was just committed, it is said, perhaps this one (0: not known): the next claim may try to save
  * round trips. */
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id);
-/* Plain completions (NQ_OUT_DONE, not kept) that a claim takes along into its transaction: one commit less.
+/* Plain completions (NQ_OUT_DONE, not kept) that piggyback on the transaction of a claim: one commit less.
  */
-enum nq_carried {
-    NQ_CARRIED_NO = 0, /* nothing took effect: finish them otherwise */
-    NQ_CARRIED,        /* each result is set */
-    NQ_CARRIED_UNKNOWN /* all or none took effect; as after NQ_EUNKNOWN of nq_store_finish */
+enum nq_piggybacked {
+    NQ_PIGGYBACKED_NO = 0, /* nothing took effect: finish them otherwise */
+    NQ_PIGGYBACKED,        /* each result is set */
+    NQ_PIGGYBACKED_UNKNOWN /* all or none took effect; as after NQ_EUNKNOWN of nq_store_finish */
 };
-typedef struct nq_carry {
+typedef struct nq_piggyback {
     nq_outcome *const *outcomes;
     size_t n;
-    enum nq_carried carried; /* out, whatever the claim itself answers */
-} nq_carry;
+    enum nq_piggybacked piggybacked; /* out, whatever the claim itself answers */
+} nq_piggyback;
 /* Of the answer to the COMMIT that they share. */
-static inline enum nq_carried nq_carried_of(int code)
+static inline enum nq_piggybacked nq_piggybacked_of(int code)
 {
-    return code == NQ_OK ? NQ_CARRIED : code == NQ_EUNKNOWN ? NQ_CARRIED_UNKNOWN : NQ_CARRIED_NO;
+    return code == NQ_OK ? NQ_PIGGYBACKED : code == NQ_EUNKNOWN ? NQ_PIGGYBACKED_UNKNOWN : NQ_PIGGYBACKED_NO;
 }
-/* Does a claim of so many gain by taking some along? */
-NQ_PRIVATE bool nq_store_carries(const nq_store *s, size_t limit);
+/* Does a claim of so many gain by them? */
+NQ_PRIVATE bool nq_store_piggybacks(const nq_store *s, size_t limit);
 /*
  * Claim up to limit due tasks in order of (priority, run_at, id) under the given lease, in one committed
  * transaction each priority. *out is their list (NULL when none is due), *n their number. When *n is 0,
  * *wait_us says how long until the next waiting task is due, -1 when none waits; 0 when others hold what
  * is due. After a batch it is 0: look again. A lease value is used for one call only. After an error nothing
  * is held; a claim whose commit was lost is looked up and either returned or known not to have happened.
- * carry may be NULL.
+ * piggyback may be NULL.
  */
-NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_carry *carry,
+NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_piggyback *piggyback,
                                 nq_claimed **out, size_t *n, int64_t *wait_us, nq_err *err);
 
 /* Apply outcomes in one transaction; outcomes[i]->result is set on NQ_OK. On an error none took effect,
@@ -349,6 +349,7 @@ struct nq_conn {
 /* store.c */
 NQ_PRIVATE void nq_store_log(const nq_store *s, enum nq_log_level level, const char *fmt, ...)
     NQ_PRINTF(3, 4);
+NQ_PRIVATE void nq_store_vlog(const nq_store *s, enum nq_log_level level, const char *fmt, va_list ap);
 /* Read the URL into s->url, s->driver and s->prefix; nothing is connected. */
 NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err);
 
@@ -448,12 +449,12 @@ typedef struct nq_claim_args {
     size_t ntypes;
     uint64_t lease;
     size_t limit;
-    nq_look *look;       /* not NULL: read the levels in the same round trip, and claim nothing if they say
-                            that a more urgent task, or one before the cursor, is due; drivers with looks */
-    nq_carry *carry;     /* not NULL: take these along; need not be done where nothing is due */
-    uint64_t bytes;      /* of all payloads, but one task at least; 0: any */
-    bool some;           /* or none: the claim has some already */
-    nq_refused *refused; /* out; may be NULL */
+    nq_look *look; /* not NULL: read the levels in the same round trip, and claim nothing if they say
+                      that a more urgent task, or one before the cursor, is due; drivers with looks */
+    nq_piggyback *piggyback; /* not NULL: complete these too; need not be done where nothing is due */
+    uint64_t bytes;          /* of all payloads, but one task at least; 0: any */
+    bool some;               /* or none: the claim has some already */
+    nq_refused *refused;     /* out; may be NULL */
 } nq_claim_args;
 
 /* A statement of a step. A step's last one writes its version into {schema}. */
@@ -520,8 +521,8 @@ struct nq_driver {
     /* Claim the task from_id, if it is due in that queue and nobody else is at it, with one round trip less;
      * NULL: there is nothing to be gained. */
     int (*claim_id)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);
-    /* Most tasks of a claim that is worth taking completions along; 0: none are taken. */
-    size_t (*carry_limit)(const nq_store *s);
+    /* Most tasks of a claim on which completions gain by piggybacking; 0: none ever do. */
+    size_t (*piggyback_limit)(const nq_store *s);
     /* Delete the rows of these done outcomes (keep == false) inside the open transaction, fenced, and set
      * each result; in as few statements as the database allows. */
     int (*delete_done)(nq_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err);

@@ -42,21 +42,21 @@ NQ_PRIVATE void nq_task_list_push_front(nq_task_list *l, nq_ctx *ctx)
 
 /* ---- Ended attempts, on their way to be recorded ---- */
 
-NQ_PRIVATE void nq_carry_end(nq_worker *w)
+NQ_PRIVATE void nq_piggyback_end(nq_worker *w)
 {
     nq_ctx *ctx;
-    w->carrying = false;
-    while ((ctx = nq_task_list_pop(&w->along)))
+    w->piggybacking = false;
+    while ((ctx = nq_task_list_pop(&w->piggybacks)))
         nq_task_list_push(&w->ended, ctx);
     if (w->ended.head && w->completer_idle)
         pthread_cond_signal(&w->done_cond);
 }
 
-NQ_PRIVATE void nq_along_take(nq_worker *w, nq_along *a)
+NQ_PRIVATE void nq_piggybacks_take(nq_worker *w, nq_piggybacks *a)
 {
     a->n = 0;
-    while (a->n < NQ_FINISH_MAX && w->along.head) {
-        nq_ctx *ctx = nq_task_list_pop(&w->along);
+    while (a->n < NQ_FINISH_MAX && w->piggybacks.head) {
+        nq_ctx *ctx = nq_task_list_pop(&w->piggybacks);
         a->outs[a->n] = &ctx->out;
         a->ctx[a->n++] = ctx;
     }
@@ -71,7 +71,7 @@ static void board_make_room(nq_worker *w, nq_ctx *ctx)
     ctx->limited = NULL;
     const bool full = nq_queue_room(queue) == 0;
     queue->in_hand--;
-    if (full && !w->hungry) /* else the fetcher looks when a thread is free */
+    if (full && w->fetcher != NQ_FETCHER_FULL) /* else the fetcher looks when a thread is free */
         pthread_cond_signal(&w->fetch_cond);
 }
 
@@ -79,8 +79,8 @@ NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx)
 {
     w->unrecorded++;
     board_make_room(w, ctx);
-    if (w->carrying && ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan) {
-        nq_task_list_push(&w->along, ctx);
+    if (w->piggybacking && ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan) {
+        nq_task_list_push(&w->piggybacks, ctx);
         return;
     }
     nq_task_list_push(&w->ended, ctx);
@@ -150,7 +150,7 @@ NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
     size_t busy = atomic_load(&w->running) + board_pipelined(w) + w->ready.n + w->paused,
            threads = w->opts.concurrency;
     size_t prefetch = board_prefetch(w), want;
-    if (w->unrecorded - w->along.n >= NQ_UNRECORDED_MAX)
+    if (w->unrecorded - w->piggybacks.n >= NQ_UNRECORDED_MAX)
         return 0;
     /* Below half of the prefetch, so that one claim fetches many. */
     if (busy >= threads && (busy - threads >= prefetch || busy - threads > prefetch / 2))
@@ -167,7 +167,7 @@ NQ_PRIVATE void nq_fetch_wake(void *arg, uint64_t queue, nq_id id)
     pthread_mutex_lock(&w->lock);
     w->hint_queue = queue;
     w->hint_id = id;
-    if (!w->hungry) /* else it looks when a handler ends */
+    if (w->fetcher != NQ_FETCHER_FULL) /* else it looks when a handler ends */
         pthread_cond_signal(&w->fetch_cond);
     pthread_mutex_unlock(&w->lock);
 }
@@ -226,7 +226,7 @@ NQ_PRIVATE void nq_attempts_ended(nq_worker *w, size_t n, int64_t took_us)
 {
     for (size_t i = 0; i < n; i++)
         w->avg16_us += took_us / (int64_t)n - w->avg16_us / 16;
-    if (w->hungry && nq_fetch_wanted(w) > 0)
+    if (w->fetcher == NQ_FETCHER_FULL && nq_fetch_wanted(w) > 0)
         pthread_cond_signal(&w->fetch_cond);
     if (w->phase != NQ_PHASE_RUN && atomic_load(&w->running) == 0)
         nq_worker_wake(w);

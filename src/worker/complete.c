@@ -133,7 +133,8 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
     bool soon = due <= now + w->opts.poll_us && due < w->due_us;
     if (soon)
         w->due_us = due;
-    if (soon || (last && w->opts.drain != NQ_DRAIN_NEVER) || (w->hungry && nq_fetch_wanted(w) > 0))
+    if (soon || (last && w->opts.drain != NQ_DRAIN_NEVER) ||
+        (w->fetcher == NQ_FETCHER_FULL && nq_fetch_wanted(w) > 0))
         pthread_cond_signal(&w->fetch_cond);
     if (last && w->rejoin)
         pthread_cond_signal(&w->duties_cond);
@@ -302,19 +303,19 @@ NQ_PRIVATE void *nq_completer_main(void *arg)
     return NULL;
 }
 
-NQ_PRIVATE void nq_along_settle(nq_worker *w, nq_along *a, enum nq_carried carried)
+NQ_PRIVATE void nq_piggybacks_claimed(nq_worker *w, nq_piggybacks *a, enum nq_piggybacked piggybacked)
 {
     if (a->n == 0)
         return;
-    if (carried == NQ_CARRIED) {
+    if (piggybacked == NQ_PIGGYBACKED) {
         nq_recorded(w, a->ctx, a->n, false);
         return;
     }
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < a->n; i++) {
-        a->ctx[i]->unknown = carried == NQ_CARRIED_UNKNOWN;
+        a->ctx[i]->unknown = piggybacked == NQ_PIGGYBACKED_UNKNOWN;
         nq_task_list_push(&w->ended, a->ctx[i]);
     }
-    nq_carry_end(w);
+    nq_piggyback_end(w);
     pthread_mutex_unlock(&w->lock);
 }

@@ -9,7 +9,7 @@ struct fetch {
     int64_t retry_us; /* after trouble: no claim before */
     bool limited;     /* a queue that may be asked is at its limit */
     struct nq_outage outage;
-    nq_along along;
+    nq_piggybacks piggybacks;
 };
 
 /* One claim that is about to be made. */
@@ -104,7 +104,8 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     for (size_t i = 0; hint && i < w->nqueues && w->nqueues <= NQ_HINTED_QUEUES; i++)
         w->queues[i].hinted = true;
     *until = fetch_release_old(w, now);
-    w->hungry = f->limited = false;
+    w->fetcher = NQ_FETCHER_BUSY;
+    f->limited = false;
     if (!w->drained && fetch_drained(w, now)) {
         w->drained = true;
         nq_worker_wake(w);
@@ -122,7 +123,7 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     }
     c->limit = nq_fetch_wanted(w);
     if (c->limit == 0) {
-        w->hungry = true;
+        w->fetcher = NQ_FETCHER_FULL;
         return false;
     }
     if (w->due_us < *until)
@@ -144,22 +145,23 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
 static void fetch_sleep(struct fetch *f, int64_t until)
 {
     nq_worker *w = f->worker;
-    const int64_t carry_until = nq_mono_us() + NQ_CARRY_WAIT_US;
-    if (!w->hungry && !f->limited)
-        nq_carry_end(w);
-    if (w->carrying && until > carry_until) {
-        if (!nq_cond_wait_until(&w->fetch_cond, &w->lock, carry_until))
-            nq_carry_end(w);
+    const int64_t piggyback_until = nq_mono_us() + NQ_PIGGYBACK_WAIT_US;
+    if (w->fetcher != NQ_FETCHER_FULL && !f->limited)
+        nq_piggyback_end(w);
+    if (w->piggybacking && until > piggyback_until) {
+        if (!nq_cond_wait_until(&w->fetch_cond, &w->lock, piggyback_until))
+            nq_piggyback_end(w);
         return;
     }
-    w->asleep = !w->hungry && !w->drained && w->member && f->outage.pause_us == 0;
-    if (w->asleep && w->bell_waits)
-        pthread_cond_signal(&w->bell_cond);
+    if (w->fetcher != NQ_FETCHER_FULL && !w->drained && w->member && f->outage.pause_us == 0) {
+        w->fetcher = NQ_FETCHER_IDLE;
+        if (w->bell_waits)
+            pthread_cond_signal(&w->bell_cond);
+    }
     if (until == INT64_MAX)
         pthread_cond_wait(&w->fetch_cond, &w->lock);
     else
         nq_cond_wait_until(&w->fetch_cond, &w->lock, until);
-    w->asleep = false;
 }
 
 /* Sleep until there is something to claim; false when there never will be. */
@@ -171,11 +173,11 @@ static bool fetch_wait(struct fetch *f, struct fetch_claim *c)
     pthread_mutex_lock(&w->lock);
     while ((on = w->phase == NQ_PHASE_RUN && atomic_load(&w->stops) == 0) && !fetch_next(f, c, &until))
         fetch_sleep(f, until);
-    w->hungry = false;
+    w->fetcher = NQ_FETCHER_BUSY;
     if (on)
-        nq_along_take(w, &f->along);
+        nq_piggybacks_take(w, &f->piggybacks);
     else
-        nq_carry_end(w);
+        nq_piggyback_end(w);
     pthread_mutex_unlock(&w->lock);
     return on;
 }
@@ -257,9 +259,9 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
     nq_ready_wake(w);
     if (n > 0)
         w->wrote_us = now;
-    w->carrying = run && n == c->limit && nq_store_carries(w->store, n);
-    if (!w->carrying)
-        nq_carry_end(w);
+    w->piggybacking = run && n == c->limit && nq_store_piggybacks(w->store, n);
+    if (!w->piggybacking)
+        nq_piggyback_end(w);
     fetch_schedule(c->queue, c, n, wait_us, w->opts.poll_us);
     pthread_mutex_unlock(&w->lock);
 }
@@ -267,7 +269,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
 static void fetch_claim(struct fetch *f, struct fetch_claim *c)
 {
     nq_worker *w = f->worker;
-    nq_carry carry = {.outcomes = f->along.outs, .n = f->along.n};
+    nq_piggyback piggyback = {.outcomes = f->piggybacks.outs, .n = f->piggybacks.n};
     nq_claimed *list = NULL;
     size_t n = 0;
     int64_t wait_us = -1;
@@ -276,10 +278,10 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
     c->limit = fetch_prepare(f, c->limit);
     if (c->hinted || c->id)
         nq_claimer_hint(c->queue->claimer, c->id);
-    int rc = c->limit
-                 ? nq_claimer_claim(c->queue->claimer, c->lease, c->limit, &carry, &list, &n, &wait_us, &err)
-                 : nq_err_nomem(&err);
-    nq_along_settle(w, &f->along, carry.carried);
+    int rc = c->limit ? nq_claimer_claim(c->queue->claimer, c->lease, c->limit, &piggyback, &list, &n,
+                                         &wait_us, &err)
+                      : nq_err_nomem(&err);
+    nq_piggybacks_claimed(w, &f->piggybacks, piggyback.piggybacked);
     if (rc != NQ_OK) {
         f->retry_us = nq_mono_us() + nq_outage_failed(w, &f->outage, "claiming", &err);
         return;

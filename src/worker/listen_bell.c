@@ -20,7 +20,7 @@ static bool listen_bell_wait(nq_worker *w, int64_t from_us)
     while (w->phase == NQ_PHASE_RUN) {
         if (nq_mono_us() < from_us) {
             nq_cond_wait_until(&w->bell_cond, &w->lock, from_us);
-        } else if (w->asleep) {
+        } else if (w->fetcher == NQ_FETCHER_IDLE) {
             return true;
         } else {
             w->bell_waits = true;

@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* What a worker logs, and how it bears trouble with the database: growing pauses, few lines. */
-#include <stdio.h>
-
 #include "worker.h"
 
 NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const char *fmt, ...)
 {
-    char text[768];
     va_list ap;
-    if (!w->log)
-        return;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    nq_store_vlog(w->store, level, fmt, ap);
     va_end(ap);
-    w->log(level, text, w->log_udata);
 }
 
 NQ_PRIVATE int64_t nq_outage_failed(const nq_worker *w, struct nq_outage *a, const char *what,

@@ -117,7 +117,7 @@ static void run_phase(nq_worker *w, enum nq_phase phase)
     pthread_mutex_lock(&w->lock);
     w->phase = phase;
     if (phase == NQ_PHASE_STOP) {
-        nq_carry_end(w);
+        nq_piggyback_end(w);
         nq_ready_release(w);
     }
     if (phase == NQ_PHASE_RECORD)

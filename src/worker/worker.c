@@ -135,8 +135,6 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
         goto out;
     w->q = q;
     w->store = nq_store_of(q);
-    w->log = w->store->log;
-    w->log_udata = w->store->log_udata;
     w->pid = getpid();
     w->seq_max = NQ_LEASE_SEQ_MAX;
     w->listener.wake = nq_fetch_wake;
@@ -145,7 +143,7 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     atomic_init(&w->refs, 1);
     nq_task_list_init(&w->ready);
     nq_task_list_init(&w->ended);
-    nq_task_list_init(&w->along);
+    nq_task_list_init(&w->piggybacks);
     w->threads = calloc(w->opts.concurrency, sizeof *w->threads);
     for (unsigned i = 0; w->threads && i < w->opts.concurrency; i++) {
         w->threads[i].wake_fd = -1;

@@ -12,7 +12,7 @@
  * Threads of a worker, and who queues whom:
  *
  *   fetcher     claims tasks                   -> ready list
- *   handlers    run them                       -> ended list, or along
+ *   handlers    run them                       -> ended list, or the next claim's transaction
  *   completer   records what became of them
  *   watch       cancels attempts whose deadline passed
  *   duties      is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what
@@ -33,6 +33,13 @@ enum nq_phase {
     NQ_PHASE_END     /* leave */
 };
 
+/* What the fetcher waits for. */
+enum nq_fetcher {
+    NQ_FETCHER_BUSY, /* nothing: it claims; or something that no other thread brings about */
+    NQ_FETCHER_FULL, /* a free thread, or outcomes to be recorded */
+    NQ_FETCHER_IDLE  /* tasks */
+};
+
 /* Duties that other threads ask for, as bits. */
 enum nq_wanted {
     NQ_WANTED_CANCELS = 1, /* to check for requests to cancel */
@@ -46,12 +53,12 @@ enum nq_wanted {
 #define NQ_HOLD_MAX_US        NQ_SECONDS(1) /* unstarted this long: given back */
 #define NQ_HINTED_QUEUES      4             /* with more queues a hint rarely is for the one looked at */
 #define NQ_PAUSE_MIN_US       NQ_MS(5)      /* first sleep of the fetcher after work */
-#define NQ_CARRY_WAIT_US      NQ_MS(5)      /* completions wait no longer than this for a claim */
+#define NQ_PIGGYBACK_WAIT_US  NQ_MS(5)      /* completions wait no longer than this for a claim */
 
 /* One task held by this worker, and the context of its attempt. */
 struct nq_page; /* isolate.h */
 struct nq_ctx {
-    nq_ctx *next; /* in the ready or the ended list, or ahead of a thread */
+    nq_ctx *next; /* in the ready or the ended list, or pipelined */
     nq_worker *worker;
     struct nq_worker_queue *limited; /* the queue in whose limit it counts; NULL: in none, or no more */
     const struct nq_handler_entry *handler; /* NULL: no handler */
@@ -73,7 +80,7 @@ struct nq_ctx {
     atomic_int cause;
     atomic_int fd;
     atomic_bool abandoned; /* released in the place of its handler, which still runs */
-    bool unknown;          /* it was taken along in a transaction whose outcome is unknown */
+    bool unknown;          /* it piggybacked on a transaction whose outcome is unknown */
     atomic_uint refs;      /* the handler and the completer, when abandoned; else one */
     bool orphan;           /* of a dead worker: counted apart */
 };
@@ -151,8 +158,6 @@ struct nq_worker {
     nq *q;
     nq_store *store;
     nq_worker_options opts;
-    nq_log_fn log;
-    void *log_udata;
     pid_t pid;
     struct nq_handler_entry *handlers;
     size_t nhandlers;
@@ -183,18 +188,17 @@ struct nq_worker {
     pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond;
     enum nq_phase phase;
     nq_task_list ready, ended;
-    nq_task_list along; /* plain completions that the next claim takes along */
-    bool carrying;      /* there will be one soon */
-    size_t unrecorded;  /* in the ended list, along or being recorded */
-    size_t orphans;     /* of these */
-    unsigned idle;      /* handler threads that wait */
-    unsigned paused;    /* and those that do so because no child can be made */
-    bool waking;        /* one of them was signalled and has not woken yet */
+    nq_task_list piggybacks; /* plain completions that wait for the transaction of the next claim */
+    bool piggybacking;       /* they do: there will be one soon */
+    size_t unrecorded;       /* in the ended list, in piggybacks, or being recorded */
+    size_t orphans;          /* of these */
+    unsigned idle;           /* handler threads that wait */
+    unsigned paused;         /* and those that do so because no child can be made */
+    bool waking;             /* one of them was signalled and has not woken yet */
     bool completer_idle;
     uint64_t hint_queue; /* of the first hint since the fetcher looked, and the task that it names, or 0 */
     nq_id hint_id;
-    bool hungry;         /* the fetcher waits for free threads */
-    bool asleep;         /* it waits for tasks */
+    enum nq_fetcher fetcher;
     bool bell_waits;     /* for it to do so */
     int64_t wrote_us;    /* when a claim or an outcome of ours was committed last */
     int64_t avg16_us;    /* 16 times the moving average of how long handlers take */
@@ -313,15 +317,15 @@ NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
 
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w); /* how many to claim now */
-/* Completions that the next claim takes along. While w->carrying they are kept for it. */
-typedef struct nq_along {
+/* Completions that piggyback on the next claim. While w->piggybacking they are kept for it. */
+typedef struct nq_piggybacks {
     size_t n;
     nq_ctx *ctx[NQ_FINISH_MAX];
     nq_outcome *outs[NQ_FINISH_MAX];
-} nq_along;
+} nq_piggybacks;
 /* Take what waits; no claim will come soon, what waits is the completer's. */
-NQ_PRIVATE void nq_along_take(nq_worker *w, nq_along *a);
-NQ_PRIVATE void nq_carry_end(nq_worker *w);
+NQ_PRIVATE void nq_piggybacks_take(nq_worker *w, nq_piggybacks *a);
+NQ_PRIVATE void nq_piggyback_end(nq_worker *w);
 /* Without the lock, from any thread: the listeners of tasks and of requests to cancel. The second has
  * duties.c look for them. */
 NQ_PRIVATE void nq_fetch_wake(void *worker, uint64_t queue, nq_id id);
@@ -332,8 +336,8 @@ NQ_PRIVATE void *nq_fetch_main(void *worker);
 
 /* ---- complete.c */
 NQ_PRIVATE void *nq_completer_main(void *worker);
-/* After the claim that took them along: they are recorded, or the completer's. */
-NQ_PRIVATE void nq_along_settle(nq_worker *w, nq_along *a, enum nq_carried carried);
+/* After that claim: they are recorded, or the completer's. */
+NQ_PRIVATE void nq_piggybacks_claimed(nq_worker *w, nq_piggybacks *a, enum nq_piggybacked piggybacked);
 /* These outcomes are recorded: count, call the error hook, let go. committed: all of them were ours, whatever
  * their results say. */
 NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed);

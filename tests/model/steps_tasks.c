@@ -199,39 +199,39 @@ void steps_stale(struct steps *s)
         look_task(s, t, 0, 0);
 }
 
-/* Claim, perhaps taking a completion along. */
+/* Claim, perhaps with a completion that piggybacks. */
 void steps_claim(struct steps *s)
 {
     struct model_task *due[MODEL_TASKS],
-        *along = steps_random(s, 4) == 0 ? steps_task(s, NQ_STATE_RUNNING) : NULL;
+        *ended = steps_random(s, 4) == 0 ? steps_task(s, NQ_STATE_RUNNING) : NULL;
     const int queue = (int)steps_random(s, 2), member = (int)steps_random(s, MODEL_MEMBERS);
     const size_t limit = 1 + steps_random(s, 4), n = model_due(&s->model, queue, due),
                  got = n < limit ? n : limit;
     const uint64_t lease = NQ_LEASE(s->ids[member], ++s->leases);
-    steps_say(s, "claim %zu of queue %d by %d: %zu, the first #%d, along #%d", limit, queue, member, got,
-              got > 0 ? due[0]->number : 0, along ? along->number : 0);
+    steps_say(s, "claim %zu of queue %d by %d: %zu, the first #%d, with the end of #%d", limit, queue, member,
+              got, got > 0 ? due[0]->number : 0, ended ? ended->number : 0);
     nq_outcome done = {
-        .id = along ? along->id : 0, .lease = along ? along->lease : 0, .kind = NQ_OUT_DONE, .result = 1};
+        .id = ended ? ended->id : 0, .lease = ended ? ended->lease : 0, .kind = NQ_OUT_DONE, .result = 1};
     nq_outcome *list[] = {&done};
-    nq_carry carry = {.outcomes = list, .n = 1};
+    nq_piggyback piggyback = {.outcomes = list, .n = 1};
     nq_claimed *claimed = NULL;
     size_t is = got;
     int64_t wait_us = -1;
     if (s->q) {
         nq_claimer *claimer = NULL;
         T_OK(nq_claimer_new(&claimer, nq_store_of(s->q), model_queues[queue], NULL, 0, &t_last));
-        T_OK(
-            nq_claimer_claim(claimer, lease, limit, along ? &carry : NULL, &claimed, &is, &wait_us, &t_last));
+        T_OK(nq_claimer_claim(claimer, lease, limit, ended ? &piggyback : NULL, &claimed, &is, &wait_us,
+                              &t_last));
         nq_claimer_free(claimer);
-        if (along && carry.carried == NQ_CARRIED_NO)
+        if (ended && piggyback.piggybacked == NQ_PIGGYBACKED_NO)
             T_OK(nq_store_finish(nq_store_of(s->q), list, 1, &t_last));
-        STEPS_CHECK(s, !along || done.result == NQ_OK, "a completion taken along answered %s",
+        STEPS_CHECK(s, !ended || done.result == NQ_OK, "a completion that piggybacked answered %s",
                     nq_code_name(done.result));
     }
     STEPS_CHECK(s, is == got, "claimed %zu, should be %zu", is, got);
-    if (along) {
-        model_finish(&s->model, along, &done, NULL);
-        look_task(s, along, 0, 0);
+    if (ended) {
+        model_finish(&s->model, ended, &done, NULL);
+        look_task(s, ended, 0, 0);
     }
     const nq_claimed *c = claimed;
     for (size_t i = 0; i < got; i++, c = c ? c->next : NULL) {

@@ -162,19 +162,19 @@ START_TEST(defaults_are_the_same_alone_and_beside_others)
 }
 END_TEST
 
-/* ---- What a claim takes along ---- */
+/* ---- What piggybacks on a claim ---- */
 
-struct batches_carry {
+struct batches_piggyback {
     nq *q;
     nq_claimer *claimer;
     nq_claimed *held;
     nq_outcome outcomes[5];
     nq_outcome *list[5];
-    nq_carry carry;
+    nq_piggyback piggyback;
 };
 
 /* Five tasks that run and have ended; the lease of the third was lost. More of them wait. */
-static void batches_carry_new(struct batches_carry *b, int waiting)
+static void batches_piggyback_new(struct batches_piggyback *b, int waiting)
 {
     size_t n = 0, i = 0;
     memset(b, 0, sizeof *b);
@@ -188,55 +188,56 @@ static void batches_carry_new(struct batches_carry *b, int waiting)
         b->outcomes[i] = (nq_outcome){.id = c->task.id, .lease = c->lease + (i == 2), .result = 1};
         b->list[i] = &b->outcomes[i];
     }
-    b->carry = (nq_carry){.outcomes = b->list, .n = 5};
+    b->piggyback = (nq_piggyback){.outcomes = b->list, .n = 5};
 }
 
-static void batches_carry_free(struct batches_carry *b)
+static void batches_piggyback_free(struct batches_piggyback *b)
 {
     t_free_claimed(b->held);
     nq_claimer_free(b->claimer);
     nq_close(b->q);
 }
 
-/* They ended with the claim; or nothing was taken along, and they still run. */
-static void batches_carried(struct batches_carry *b)
+/* They ended with the claim; or nothing was, and they still run. */
+static void batches_piggybacked(struct batches_piggyback *b)
 {
     for (int i = 0; i < 5; i++) {
-        if (b->carry.carried == NQ_CARRIED)
+        if (b->piggyback.piggybacked == NQ_PIGGYBACKED)
             ck_assert_int_eq(b->outcomes[i].result, i == 2 ? NQ_ELEASE : NQ_OK);
         ck_assert_int_eq(t_state(b->q, b->outcomes[i].id),
-                         b->carry.carried == NQ_CARRIED && i != 2 ? -1 : NQ_STATE_RUNNING);
+                         b->piggyback.piggybacked == NQ_PIGGYBACKED && i != 2 ? -1 : NQ_STATE_RUNNING);
     }
 }
 
-START_TEST(a_claim_takes_completions_along)
+START_TEST(completions_piggyback_on_a_claim)
 {
-    struct batches_carry b;
+    struct batches_piggyback b;
     nq_claimed *list = NULL;
     size_t n = 0;
     int64_t wait = 0;
-    batches_carry_new(&b, 3);
-    T_OK(nq_claimer_claim(b.claimer, NQ_LEASE(1, 2), 2, &b.carry, &list, &n, &wait, &t_last));
+    batches_piggyback_new(&b, 3);
+    T_OK(nq_claimer_claim(b.claimer, NQ_LEASE(1, 2), 2, &b.piggyback, &list, &n, &wait, &t_last));
     ck_assert_uint_eq(n, 2);
-    ck_assert_int_eq(b.carry.carried, nq_store_carries(nq_store_of(b.q), 2) ? NQ_CARRIED : NQ_CARRIED_NO);
-    batches_carried(&b);
+    ck_assert_int_eq(b.piggyback.piggybacked,
+                     nq_store_piggybacks(nq_store_of(b.q), 2) ? NQ_PIGGYBACKED : NQ_PIGGYBACKED_NO);
+    batches_piggybacked(&b);
     t_free_claimed(list);
-    batches_carry_free(&b);
+    batches_piggyback_free(&b);
 }
 END_TEST
 
 START_TEST(completions_are_not_lost_when_nothing_is_due)
 {
-    struct batches_carry b;
+    struct batches_piggyback b;
     nq_claimed *list = NULL;
     size_t n = 9;
     int64_t wait = 0;
-    batches_carry_new(&b, 0);
-    T_OK(nq_claimer_claim(b.claimer, NQ_LEASE(1, 2), 2, &b.carry, &list, &n, &wait, &t_last));
+    batches_piggyback_new(&b, 0);
+    T_OK(nq_claimer_claim(b.claimer, NQ_LEASE(1, 2), 2, &b.piggyback, &list, &n, &wait, &t_last));
     ck_assert_uint_eq(n, 0);
-    ck_assert_int_ne(b.carry.carried, NQ_CARRIED_UNKNOWN);
-    batches_carried(&b);
-    batches_carry_free(&b);
+    ck_assert_int_ne(b.piggyback.piggybacked, NQ_PIGGYBACKED_UNKNOWN);
+    batches_piggybacked(&b);
+    batches_piggyback_free(&b);
 }
 END_TEST
 
@@ -247,7 +248,7 @@ Suite *suite_batches(void)
     tcase_add_test(c, mixed_batches_answer_each_by_itself);
     tcase_add_test(c, a_big_batch_of_done_goes_in_one_call);
     tcase_add_test(c, defaults_are_the_same_alone_and_beside_others);
-    tcase_add_test(c, a_claim_takes_completions_along);
+    tcase_add_test(c, completions_piggyback_on_a_claim);
     tcase_add_test(c, completions_are_not_lost_when_nothing_is_due);
     tcase_add_test(c, purge_takes_what_is_past_its_retention_only);
     return s;

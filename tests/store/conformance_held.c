@@ -76,17 +76,17 @@ START_TEST(completions_that_a_claim_takes_along_do_not_wait_either)
     nq_claimed *c = held_running(q), *got = NULL;
     t_conn *other = held_open(HELD_OLDEST);
     nq_outcome outcomes[HELD_TASKS], *list[HELD_TASKS];
-    nq_carry carry = {.outcomes = list, .n = held_outcomes(c, outcomes, list)};
+    nq_piggyback piggyback = {.outcomes = list, .n = held_outcomes(c, outcomes, list)};
     nq_claimer *claimer;
     size_t n = 0;
     int64_t wait_us;
     T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
     T_OK(nq_claimer_new(&claimer, nq_store_of(q), "default", NULL, 0, &t_last));
-    T_OK(nq_claimer_claim(claimer, NQ_LEASE(1, 2), 1, &carry, &got, &n, &wait_us, &t_last));
+    T_OK(nq_claimer_claim(claimer, NQ_LEASE(1, 2), 1, &piggyback, &got, &n, &wait_us, &t_last));
     ck_assert_uint_eq(n, 1);
-    if (nq_store_carries(nq_store_of(q), 1)) {
-        ck_assert_int_eq(carry.carried, NQ_CARRIED);
-        for (size_t i = 0; i < carry.n; i++)
+    if (nq_store_piggybacks(nq_store_of(q), 1)) {
+        ck_assert_int_eq(piggyback.piggybacked, NQ_PIGGYBACKED);
+        for (size_t i = 0; i < piggyback.n; i++)
             ck_assert_int_eq(outcomes[i].result, NQ_OK);
     }
     nq_claimer_free(claimer);

@@ -43,7 +43,7 @@ static void wake_enqueue(int fd, void *arg)
 static bool wake_asleep(nq_worker *p)
 {
     pthread_mutex_lock(&p->lock);
-    const bool asleep = p->asleep;
+    const bool asleep = p->fetcher == NQ_FETCHER_IDLE;
     pthread_mutex_unlock(&p->lock);
     return asleep;
 }

@@ -131,11 +131,11 @@ static void mysql_claim_where_due(nq_buf *b, const nq_claim_args *a)
     nq_buf_fmt(b, " OR (run_at=" MYSQL_CLAIM_AT " AND id>%" PRId64 "))", a->from_run_at, a->from_id);
 }
 
-/* What is taken along shares the claim's COMMIT. */
-static void mysql_claim_carried(const nq_claim_args *a, enum nq_carried carried)
+/* What piggybacks shares the claim's COMMIT. */
+static void mysql_claim_piggybacked(const nq_claim_args *a, enum nq_piggybacked piggybacked)
 {
-    if (a->carry)
-        a->carry->carried = carried;
+    if (a->piggyback)
+        a->piggyback->piggybacked = piggybacked;
 }
 
 /* After a COMMIT without an answer: what of the batch is ours says whether it took effect. */
@@ -144,7 +144,8 @@ static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, struct my
 {
     c->base.broken = true;
     const int rc = mysql_claim_verify(c, a->lease, batch, err);
-    mysql_claim_carried(a, rc != NQ_OK ? NQ_CARRIED_UNKNOWN : batch->list.n ? NQ_CARRIED : NQ_CARRIED_NO);
+    const enum nq_piggybacked taken = batch->list.n ? NQ_PIGGYBACKED : NQ_PIGGYBACKED_NO;
+    mysql_claim_piggybacked(a, rc == NQ_OK ? taken : NQ_PIGGYBACKED_UNKNOWN);
     return rc;
 }
 
@@ -183,7 +184,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     if (mysql_real_query(c->my, b.p, (unsigned long)b.n) == 0) {
         const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
         if (mysql_next_result(c->my) == 0) {
-            mysql_claim_carried(a, NQ_CARRIED);
+            mysql_claim_piggybacked(a, NQ_PIGGYBACKED);
             /* A Galera node has been seen to answer OK here although a write of another node had ended the
              * transaction: the claim was not there. */
             rc = matched == batch->list.n && !c->galera ? NQ_OK : mysql_claim_verify(c, a->lease, batch, err);
@@ -218,7 +219,7 @@ static bool mysql_claim_first(const nq_claim_args *a, const nq_look *look)
     return true;
 }
 
-/* Nothing to take: commit what was taken along, or end the transaction. */
+/* Nothing to take: commit what piggybacks, or end the transaction. */
 static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done, int rc,
                                nq_err *err)
 {
@@ -227,7 +228,7 @@ static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const n
         return rc;
     }
     rc = c->base.store->driver->commit(&c->base, err);
-    mysql_claim_carried(a, nq_carried_of(rc));
+    mysql_claim_piggybacked(a, nq_piggybacked_of(rc));
     return rc;
 }
 
@@ -443,7 +444,7 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     int rc = nq_mysql_settle(c, err);
     if (rc == NQ_OK)
         rc = nq_mysql_guard(c, err);
-    if (rc == NQ_OK && a->carry && !nq_mysql_done_new(&done, a->carry->outcomes, a->carry->n))
+    if (rc == NQ_OK && a->piggyback && !nq_mysql_done_new(&done, a->piggyback->outcomes, a->piggyback->n))
         rc = nq_err_nomem(err);
     if (rc == NQ_OK && a->limit && (!a->types || a->ntypes))
         rc = a->types ? mysql_claim_claim_typed(c, a, &done, &batch, err)

@@ -5,7 +5,7 @@
 #include "mysql_driver.h"
 
 /* With more tasks two transactions side by side, on two connections, are faster than one. */
-#define MYSQL_COMPLETE_CARRY 32
+#define MYSQL_COMPLETE_PIGGYBACK 32
 
 static int mysql_complete_cmp_outcome(const void *a, const void *b)
 {
@@ -166,9 +166,9 @@ static int mysql_complete_counted(const nq_mysql_done *d, nq_mysql_conn *c, cons
 
 /* ---- The driver's calls --------------------------------------------------------------------- */
 
-size_t nq_mysql_carry_limit(const nq_store *s)
+size_t nq_mysql_piggyback_limit(const nq_store *s)
 {
-    return nq_mysql_data_of(s)->returns ? MYSQL_COMPLETE_CARRY : 0;
+    return nq_mysql_data_of(s)->returns ? MYSQL_COMPLETE_PIGGYBACK : 0;
 }
 
 /* With RETURNING, in the transaction that is open or due. */

@@ -265,7 +265,7 @@ static int sqlite_claim_mark(nq_sqlite_conn *c, nq_claimed *list, uint64_t lease
     return code;
 }
 
-/* Begin, complete what is taken along, read, mark, commit. `due` is bound. */
+/* Begin, complete what piggybacks, read, mark, commit. `due` is bound. */
 static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_args *a, int64_t now,
                            nq_claimed_list *list, nq_err *err)
 {
@@ -273,8 +273,8 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
     int code = nq_sqlite_begin(&c->base, err);
     if (code)
         return code;
-    if (a->carry)
-        code = sqlite_delete_done(&c->base, a->carry->outcomes, a->carry->n, err);
+    if (a->piggyback)
+        code = sqlite_delete_done(&c->base, a->piggyback->outcomes, a->piggyback->n, err);
     if (!code)
         code = sqlite_claim_collect(c, due, list, &cut, err);
     sqlite3_reset(due);
@@ -287,8 +287,8 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
         return code;
     }
     code = nq_sqlite_commit(&c->base, err);
-    if (a->carry)
-        a->carry->carried = nq_carried_of(code);
+    if (a->piggyback)
+        a->piggyback->piggybacked = nq_piggybacked_of(code);
     return code;
 }
 
@@ -358,7 +358,7 @@ static int sqlite_migrate_lock(nq_conn *conn, nq_err *err)
 }
 
 /* One commit in the place of two: at any size. */
-static size_t sqlite_carry_limit(const nq_store *s)
+static size_t sqlite_piggyback_limit(const nq_store *s)
 {
     (void)s;
     return SIZE_MAX;
@@ -428,7 +428,7 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .enqueue = nq_sqlite_enqueue,
     .levels = sqlite_levels,
     .claim = sqlite_claim,
-    .carry_limit = sqlite_carry_limit,
+    .piggyback_limit = sqlite_piggyback_limit,
     .delete_done = sqlite_delete_done,
     .lock_hold = nq_sqlite_lock_hold,
     .lock_drop = nq_sqlite_lock_drop,

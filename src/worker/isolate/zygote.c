@@ -182,7 +182,10 @@ _Noreturn static void zygote_become_child(struct zygote *z, const nq_spawn *spaw
 static void zygote_spawn(struct zygote *z, const nq_spawn *spawn, const int fds[])
 {
     struct zygote_child *c = spawn->index < z->n ? &z->children[spawn->index] : NULL;
-    const pid_t pid = c && c->pid == 0 && spawn->kind < z->worker->nhandlers ? fork() : (errno = EINVAL, -1);
+    pid_t pid = -1;
+    errno = EINVAL;
+    if (c && c->pid == 0 && spawn->kind < z->worker->nhandlers)
+        pid = fork();
     const int failure = errno;
     if (pid == 0)
         zygote_become_child(z, spawn, fds);

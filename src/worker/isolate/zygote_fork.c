@@ -103,7 +103,9 @@ static int fork_zygote(nq_worker *w, nq_err *err)
     fflush(NULL); /* or both would print what is in the buffers */
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &old); /* none is ever delivered to the zygote */
-    z->pid = high[0] >= 0 && high[1] >= 0 ? fork() : -1;
+    z->pid = -1;
+    if (high[0] >= 0 && high[1] >= 0)
+        z->pid = fork();
     const int failure = errno;
     if (z->pid == 0)
         nq_zygote_main(w, high[1], self);
