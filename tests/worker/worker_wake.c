@@ -320,14 +320,19 @@ START_TEST(garbage_does_no_harm)
     nq *q = wake_open("hints=local"), *other = wake_open("hints=local");
     nq_worker *p = wake_start(&t, q, &n);
     T_WAIT(wake_addresses(at, size, 2) == 1, 10);
-    const int64_t look = wake_settle(p, false);
     const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    for (int i = 0; i < 700; i++)
-        sendto(fd, junk, sizes[i % 7], MSG_DONTWAIT, (struct sockaddr *)&at[0], size[0]);
-    t_pause_ms(20);
-    pthread_mutex_lock(&p->lock);
-    ck_assert_int_eq(p->queues[0].next_us, look); /* it has not looked */
-    pthread_mutex_unlock(&p->lock);
+    /* A write of the duties' may have it poll just then: not each time. */
+    bool polled = true;
+    for (int tries = 0; polled && tries < 5; tries++) {
+        const int64_t look = wake_settle(p, false);
+        for (int i = 0; i < 700; i++)
+            sendto(fd, junk, sizes[i % 7], MSG_DONTWAIT, (struct sockaddr *)&at[0], size[0]);
+        t_pause_ms(20);
+        pthread_mutex_lock(&p->lock);
+        polled = p->queues[0].next_us != look;
+        pthread_mutex_unlock(&p->lock);
+    }
+    ck_assert(!polled);
     /* Rightly made, in masses: every look finds nothing, and they become rare. */
     const uint64_t hint = nq_hint_queue("default");
     const int64_t until = t_mono() + NQ_MS(300);
