@@ -54,7 +54,7 @@ typedef struct nq_sha256 {
 } nq_sha256;
 /* Takes n blocks of 64 bytes into the state. */
 typedef void nq_sha256_blocks(uint32_t state[8], const uint8_t *p, size_t n);
-NQ_PRIVATE extern const uint32_t nq_sha256_k[64];
+extern NQ_PRIVATE const uint32_t nq_sha256_k[64];
 NQ_PRIVATE void nq_sha256_portable(uint32_t state[8], const uint8_t *p, size_t n);
 NQ_PRIVATE void nq_sha256_init(nq_sha256 *s);
 NQ_PRIVATE void nq_sha256_add(nq_sha256 *s, const void *p, size_t n);
