@@ -194,25 +194,6 @@ static const char *const mysql_db_ids_behind[] = {
     MYSQL_DB_LAST, "START TRANSACTION", "INSERT INTO {tasks} (id, type, payload, unique_key) " MYSQL_DB_LAST,
     "ROLLBACK", NULL};
 
-static int mysql_db_last_id(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)ncols;
-    *(bool *)arg = cols[0].i != 0;
-    return 0;
-}
-
-bool nq_mysql_ids_used_up(nq_conn *c)
-{
-    bool yes = false;
-    nq_sql(c,
-           "SELECT GREATEST(COALESCE(MAX(AUTO_INCREMENT), 0), (SELECT COALESCE(MAX(id), 0) FROM {tasks}), "
-           "(SELECT COALESCE(MAX(id), 0) FROM {followups})) > 9223372036854775807 FROM "
-           "information_schema.TABLES /* whose figures MySQL keeps for a while */ "
-           "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ('{prefix}tasks', '{prefix}followups')",
-           NULL, 0, mysql_db_last_id, &yes, NULL, NULL);
-    return yes;
-}
-
 static const nq_fragment mysql_db_fragments[] = {
     {"now", "UTC_TIMESTAMP(6)"},
     {"after", "(UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)"},

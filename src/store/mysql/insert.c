@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* MySQL and MariaDB: the text of an INSERT. */
+/* MySQL and MariaDB: the text of an INSERT, and whether there are ids for it. */
 #include "mysql_driver.h"
 
 #define MYSQL_INSERT_MOST (NQ_SAID_COUNT + 5) /* values of one row */
@@ -98,4 +98,23 @@ nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool follow, nq_mysql_ro
     }
     *n = k;
     return v;
+}
+
+static int mysql_insert_last_id(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(bool *)arg = cols[0].i != 0;
+    return 0;
+}
+
+bool nq_mysql_ids_used_up(nq_conn *c)
+{
+    bool yes = false;
+    nq_sql(c,
+           "SELECT GREATEST(COALESCE(MAX(AUTO_INCREMENT), 0), (SELECT COALESCE(MAX(id), 0) FROM {tasks}), "
+           "(SELECT COALESCE(MAX(id), 0) FROM {followups})) > 9223372036854775807 FROM "
+           "information_schema.TABLES /* whose figures MySQL keeps for a while */ "
+           "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ('{prefix}tasks', '{prefix}followups')",
+           NULL, 0, mysql_insert_last_id, &yes, NULL, NULL);
+    return yes;
 }

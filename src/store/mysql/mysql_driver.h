@@ -129,7 +129,7 @@ NQ_PRIVATE int nq_mysql_login(const nq_store *s, MYSQL **out, nq_err *err);
 /* ---- mysql_sql.c */
 /* nq_code of a database's error number. */
 NQ_PRIVATE int nq_mysql_code(unsigned number);
-/* driver.c: is it for want of ids that there was none (1467)? Deadlocks over them have the same number. */
+/* insert.c: is it for want of ids that there was none (1467)? Deadlocks over them have the same number. */
 NQ_PRIVATE bool nq_mysql_ids_used_up(nq_conn *c);
 /* Fill err from a failed exec on any connection; the nq_code. */
 NQ_PRIVATE int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err);
