@@ -51,7 +51,8 @@ static bool mysql_bell_has(const struct mysql_bell_set *set, uint64_t queue)
 /* Errors that end the statement and leave the connection: killed, or over a limit of its time. */
 static bool mysql_bell_ended(unsigned number)
 {
-    return number == 1317 || number == 1969 || number == 3024;
+    return number == NQ_MYSQL_ER_QUERY_INTERRUPTED || number == NQ_MYSQL_ER_STATEMENT_TIMEOUT ||
+           number == NQ_MYSQL_ER_QUERY_TIMEOUT;
 }
 
 /* 16 hex digits. */
@@ -102,13 +103,13 @@ int nq_mysql_bell_wait(nq_conn *conn, bool *rung, nq_err *err)
     bool killed = false;
     int rc = NQ_OK;
     if (mysql_read_query_result(c->my) || !(r = mysql_store_result(c->my))) {
-        killed = mysql_errno(c->my) == 1317;
+        killed = mysql_errno(c->my) == NQ_MYSQL_ER_QUERY_INTERRUPTED;
         if (!mysql_bell_ended(mysql_errno(c->my)))
             rc = mysql_bell_failed(c, err);
     } else if ((row = mysql_fetch_row(r)) != NULL) {
         killed = row[0] && row[0][0] == '1'; /* MySQL: SLEEP answers 1 when it is killed */
     } else if (mysql_errno(c->my)) {
-        killed = mysql_errno(c->my) == 1317;
+        killed = mysql_errno(c->my) == NQ_MYSQL_ER_QUERY_INTERRUPTED;
     }
     if (r)
         mysql_free_result(r);

@@ -194,7 +194,8 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     }
     const unsigned number = mysql_errno(c->my);
     if (nq_mysql_unanswered(number) || (doubt && nq_mysql_client_error(number)) ||
-        (doubt && nq_mysql_lost_(number) && number != 1213 && number != 1020)) {
+        (doubt && nq_mysql_lost_(number) && number != NQ_MYSQL_ER_LOCK_DEADLOCK &&
+         number != NQ_MYSQL_ER_CHECKREAD)) {
         rc = mysql_claim_doubt(c, a, batch, err);
         goto out;
     }
@@ -241,10 +242,8 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
     int rc = nq_mysql_query_buf(c, b, err);
     if (rc == NQ_OK)
         rc = nq_mysql_done_read(done, c, false, err);
-    if (rc == NQ_OK) {
+    if (rc == NQ_OK)
         rc = nq_mysql_next(c, err);
-        rc = rc > 0 ? NQ_OK : rc;
-    }
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, err);
     if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, false, r) != NQ_OK)
@@ -253,7 +252,7 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
         mysql_free_result(r);
     if (rc == NQ_OK && a->look) {
         rc = nq_mysql_next(c, err);
-        rc = rc > 0 ? nq_mysql_levels_read(c, a->look, err) : rc;
+        rc = rc == NQ_OK ? nq_mysql_levels_read(c, a->look, err) : rc;
         if (rc == NQ_OK && !mysql_claim_first(a, a->look))
             mysql_claim_batch_free(batch);
     }
@@ -404,7 +403,7 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
         return NQ_OK; /* it is somebody else's */
     if (rc == NQ_OK)
         rc = nq_mysql_next(c, &why);
-    if (rc > 0)
+    if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, &why);
     if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, true, r) != NQ_OK)
         rc = nq_err_nomem(&why);

@@ -45,16 +45,23 @@ static size_t mysql_complete_run(const nq_mysql_done *d, size_t i)
     return end;
 }
 
-void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
+/* The DELETE of the run i..end. */
+static void mysql_complete_one(const nq_mysql_done *d, size_t i, size_t end, const nq_store *s, nq_buf *b)
 {
     const nq_mysql_data *data = nq_mysql_data_of(s);
+    nq_buf_fmt(b, "DELETE FROM %s WHERE (", data->tasks);
+    nq_mysql_where_ids(b, d->ids + i, end - i);
+    /* The LIMIT: see {at_most:N} in driver.c. */
+    nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1 LIMIT %zu%s", d->list[i]->lease, end - i,
+               data->returns ? " RETURNING id" : "");
+}
+
+void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
+{
     for (size_t i = 0, end; i < d->n; i = end) {
         end = mysql_complete_run(d, i);
-        nq_buf_fmt(b, ";DELETE FROM %s WHERE (", data->tasks);
-        nq_mysql_where_ids(b, d->ids + i, end - i);
-        /* The LIMIT: as {at_most:N}, see driver.c. */
-        nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1 LIMIT %zu%s", d->list[i]->lease, end - i,
-                   data->returns ? " RETURNING id" : "");
+        nq_buf_str(b, ";");
+        mysql_complete_one(d, i, end, s, b);
     }
 }
 
@@ -78,8 +85,8 @@ int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_
     for (size_t i = 0, end; rc == NQ_OK && i < d->n; i = end) {
         MYSQL_RES *r = NULL;
         end = mysql_complete_run(d, i);
-        rc = first && i == 0 ? 1 : nq_mysql_next(c, err);
-        rc = rc > 0 ? nq_mysql_result(c, &r, err) : rc;
+        rc = first && i == 0 ? NQ_OK : nq_mysql_next(c, err);
+        rc = rc == NQ_OK ? nq_mysql_result(c, &r, err) : rc;
         if (rc == NQ_OK && r)
             mysql_complete_mark(d, i, end, r);
         if (r)
@@ -91,37 +98,49 @@ int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_
 /* ---- Without RETURNING ---------------------------------------------------------------------- */
 
 /* Each by itself: on Galera another node's write may end the transaction between two statements, and only the
- * next command is sure to hear of it. There is no ; but between them. */
-static int mysql_complete_apart(nq_mysql_conn *c, const nq_buf *b, uint64_t *deleted, nq_err *err)
+ * next command is sure to hear of it. */
+static int mysql_complete_apart(const nq_mysql_done *d, nq_mysql_conn *c, uint64_t *deleted, nq_err *err)
 {
-    int rc = b->failed ? nq_err_nomem(err) : NQ_OK;
-    for (size_t at = 0; rc == NQ_OK && at < b->n;) {
-        const char *end = memchr(b->p + at, ';', b->n - at);
-        const size_t n = end ? (size_t)(end - b->p) - at : b->n - at;
-        rc = nq_mysql_query(c, b->p + at, n, err);
-        if (rc == NQ_OK && memcmp(b->p + at, "DELETE", 6) == 0)
+    nq_buf b = {0};
+    int rc = nq_mysql_query(c, "SAVEPOINT nanoq", 15, err);
+    for (size_t i = 0, end; rc == NQ_OK && i < d->n; i = end) {
+        end = mysql_complete_run(d, i);
+        nq_buf_clear(&b);
+        mysql_complete_one(d, i, end, c->base.store, &b);
+        rc = nq_mysql_query_buf(c, &b, err);
+        if (rc == NQ_OK)
             *deleted += (uint64_t)mysql_affected_rows(c->my);
-        at += n + 1;
+    }
+    nq_buf_free(&b);
+    return rc;
+}
+
+/* All the DELETEs in one round trip. */
+static int mysql_complete_together(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, uint64_t *deleted,
+                                   nq_err *err)
+{
+    nq_buf b = {0};
+    nq_buf_str(&b, begin ? "START TRANSACTION;SAVEPOINT nanoq" : "SAVEPOINT nanoq");
+    nq_mysql_done_text(d, c->base.store, &b);
+    int rc = nq_mysql_query_buf(c, &b, err);
+    nq_buf_free(&b);
+    while (rc == NQ_OK && nq_mysql_more(c)) {
+        rc = nq_mysql_next(c, err);
+        if (rc == NQ_OK)
+            *deleted += (uint64_t)mysql_affected_rows(c->my); /* none but of a DELETE */
     }
     return rc;
 }
 
-/* All the DELETEs in one round trip; *deleted counts what went. */
-static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, const char *before,
-                                 uint64_t *deleted, nq_err *err)
+/* *deleted counts what went. */
+static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, uint64_t *deleted,
+                                 nq_err *err)
 {
-    nq_buf b = {0};
-    nq_buf_str(&b, before);
-    nq_buf_str(&b, "SAVEPOINT nanoq");
-    nq_mysql_done_text(d, c->base.store, &b);
     *deleted = 0;
-    int rc = c->galera ? mysql_complete_apart(c, &b, deleted, err) : nq_mysql_query_buf(c, &b, err);
-    nq_buf_free(&b);
-    while (rc == NQ_OK && !c->galera && (rc = nq_mysql_next(c, err)) == 1) {
-        *deleted += (uint64_t)mysql_affected_rows(c->my);
-        rc = NQ_OK;
-    }
-    return rc;
+    if (!c->galera)
+        return mysql_complete_together(d, c, begin, deleted, err);
+    const int rc = begin ? nq_mysql_query(c, "START TRANSACTION", 17, err) : NQ_OK;
+    return rc == NQ_OK ? mysql_complete_apart(d, c, deleted, err) : rc;
 }
 
 /* Some were not ours any more: lock what still is, and mark the others. */
@@ -150,10 +169,10 @@ static int mysql_complete_lock(const nq_mysql_done *d, nq_mysql_conn *c, nq_err 
 
 /* How many rows went is compared with how many should; when it is less, nothing went yet and each is asked
  * for. */
-static int mysql_complete_counted(const nq_mysql_done *d, nq_mysql_conn *c, const char *before, nq_err *err)
+static int mysql_complete_counted(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, nq_err *err)
 {
     uint64_t deleted = 0;
-    int rc = mysql_complete_delete(d, c, before, &deleted, err);
+    int rc = mysql_complete_delete(d, c, begin, &deleted, err);
     for (size_t i = 0; rc == NQ_OK && i < d->n; i++)
         d->list[i]->result = NQ_OK;
     if (rc != NQ_OK || deleted == d->n)
@@ -161,7 +180,7 @@ static int mysql_complete_counted(const nq_mysql_done *d, nq_mysql_conn *c, cons
     rc = nq_mysql_query(c, "ROLLBACK TO SAVEPOINT nanoq", 27, err);
     if (rc == NQ_OK)
         rc = mysql_complete_lock(d, c, err);
-    return rc == NQ_OK ? mysql_complete_delete(d, c, "", &deleted, err) : rc;
+    return rc == NQ_OK ? mysql_complete_delete(d, c, false, &deleted, err) : rc;
 }
 
 /* ---- The driver's calls --------------------------------------------------------------------- */
@@ -193,9 +212,8 @@ int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, 
     if (!nq_mysql_done_new(&d, outcomes, n))
         return nq_err_nomem(err);
     c->begin_due = false;
-    const int rc = nq_mysql_data_of(conn->store)->returns
-                       ? mysql_complete_returned(&d, c, begin, err)
-                       : mysql_complete_counted(&d, c, begin ? "START TRANSACTION;" : "", err);
+    const int rc = nq_mysql_data_of(conn->store)->returns ? mysql_complete_returned(&d, c, begin, err)
+                                                          : mysql_complete_counted(&d, c, begin, err);
     nq_mysql_done_free(&d);
     return rc;
 }
@@ -214,7 +232,7 @@ static int mysql_complete_at_once(const nq_mysql_done *d, nq_mysql_conn *c, nq_e
     if (rc == NQ_OK)
         rc = nq_mysql_done_read(d, c, false, &why);
     if (rc == NQ_OK)
-        rc = nq_mysql_next(c, &why) < 0 ? why.code : NQ_OK;
+        rc = nq_mysql_next(c, &why);
     /* Not the server's error but one on our side, of the connection or for want of memory: it says nothing of
      * what the server did. */
     if (rc != NQ_OK && sent && (why.db_code == 0 || nq_mysql_client_error((unsigned)why.db_code))) {

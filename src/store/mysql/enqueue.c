@@ -12,7 +12,7 @@
  *
  * Caller's transaction: a refused INSERT would keep a lock on the live task, and on the gap beside it, until
  * the caller commits. So look before, on a connection of ours, where a look leaves nothing behind
- * (mysql_enqueue_precheck). What remains: two producers that insert the same new key in the same instant. The
+ * (nq_mysql_precheck). What remains: two producers that insert the same new key in the same instant. The
  * second one's INSERT then waits for the first one's commit, is refused, and does hold that lock.
  *
  * A duplicate whose live task may have begun before the duplicate's commit leaves a follow-up, in the same
@@ -26,221 +26,12 @@
                                */
 #define MYSQL_ENQUEUE_TRIES 8 /* duplicates that are gone when looked up */
 
-struct mysql_enqueue_job {
-    nq_store *store;
-    nq_tx tx;
-    nq_mysql_row *rows;
-    size_t n;
-    int64_t increment;  /* auto_increment_increment of the connection that inserts */
-    bool caller_failed; /* the error is of the caller's connection */
-    bool unanswered;    /* an INSERT was sent and the connection lost before its answer */
-    unsigned conflicts; /* so often begun anew because of others */
-    bool own_tx;        /* in a transaction of ours that has other statements too */
-    bool look_first;    /* there are duplicates: look before inserting */
-    /* what is being done now */
-    nq_mysql_row **part;
-    size_t npart;
-    const char *isolation, *lock; /* of mysql_enqueue_look */
-};
-
-/* ---- Looking up live tasks by key ----------------------------------------------------------- */
-
-static void mysql_enqueue_found(const struct mysql_enqueue_job *j, const char *key, nq_id id, bool committed,
-                                bool follow)
-{
-    for (size_t i = 0; i < j->npart; i++) {
-        nq_mysql_row *r = j->part[i];
-        if (r->task->unique == NQ_UNIQUE_NONE || memcmp(r->key, key, sizeof r->key) != 0)
-            continue;
-        r->id = id;
-        r->result = NQ_DUPLICATE;
-        r->uncommitted = !committed;
-        r->follow = committed && follow;
-        return;
-    }
-}
-
-static bool mysql_enqueue_pending(const nq_mysql_row *r)
-{
-    return r->uncommitted || (r->result == NQ_OK && r->id == 0);
-}
-
-/* One look at the keys of the part that have no answer yet; nq_tx_fn, and repeatable. */
-static int mysql_enqueue_look(nq_conn *conn, void *arg, nq_err *err)
-{
-    struct mysql_enqueue_job *j = arg;
-    nq_mysql_conn *c = nq_mysql_of(conn);
-    const bool committed = *j->isolation == '\0';
-    nq_buf b = {0};
-    MYSQL_RES *r = NULL;
-    MYSQL_ROW row;
-    size_t asked = 0;
-    int rc = NQ_OK;
-    nq_buf_fmt(&b, "%sSELECT id,unique_key,", j->isolation);
-    /* Our own call begins and commits now: a task that still waits, or a follow-up that does, begins later.
-     */
-    if (j->tx.ops)
-        nq_buf_str(&b, "1");
-    else
-        nq_buf_fmt(&b, "state=1 AND NOT EXISTS (SELECT 1 FROM %s f WHERE f.unique_key=t.unique_key)",
-                   nq_mysql_data_of(j->store)->followups);
-    nq_buf_fmt(&b, " FROM %s t WHERE unique_key IN (", nq_mysql_data_of(j->store)->tasks);
-    for (size_t i = 0; i < j->npart; i++) {
-        if (j->part[i]->task->unique == NQ_UNIQUE_NONE || !mysql_enqueue_pending(j->part[i]))
-            continue;
-        nq_buf_str(&b, asked++ ? "," : "");
-        nq_mysql_hex(&b, "", j->part[i]->key, sizeof j->part[i]->key);
-        j->part[i]->uncommitted = false;
-        j->part[i]->follow = false;
-        j->part[i]->result = NQ_OK;
-        j->part[i]->id = 0;
-    }
-    nq_buf_fmt(&b, ")%s", j->lock);
-    if (asked)
-        rc = nq_mysql_query_buf(c, &b, err);
-    if (asked && rc == NQ_OK && !committed) {
-        rc = nq_mysql_next(c, err);
-        rc = rc > 0 ? NQ_OK : rc;
-    }
-    if (asked && rc == NQ_OK)
-        rc = nq_mysql_result(c, &r, err);
-    while (r && (row = mysql_fetch_row(r)) != NULL)
-        if (mysql_fetch_lengths(r)[1] == 32)
-            mysql_enqueue_found(j, row[1], (nq_id)strtoll(row[0], NULL, 10), committed,
-                                row[2] && row[2][0] == '1');
-    if (r)
-        mysql_free_result(r);
-    nq_buf_free(&b);
-    return rc;
-}
-
-static int mysql_enqueue_look_at(struct mysql_enqueue_job *j, nq_conn *c, const char *isolation,
-                                 const char *lock, nq_err *err)
-{
-    j->isolation = isolation;
-    j->lock = lock;
-    return c ? mysql_enqueue_look(c, j, err) : nq_store_do(j->store, mysql_enqueue_look, j, err);
-}
-
-static int mysql_enqueue_id(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)ncols;
-    *(int64_t *)arg = cols[0].i;
-    return 0;
-}
-
-static int mysql_enqueue_caller_failed(struct mysql_enqueue_job *j, nq_exec_result *res, nq_err *err)
-{
-    j->caller_failed = true;
-    return nq_mysql_caller_failed(j->store, res, err);
-}
-
-static int mysql_enqueue_held(nq_err *err)
-{
-    return nq_err_set(err, NQ_ECONFLICT,
-                      "another open transaction has added a task with the same unique key");
-}
-
-/* Does a plain reading on the caller's connection see the task? */
-static int mysql_enqueue_sees(struct mysql_enqueue_job *j, const nq_mysql_row *r, nq_id *seen, nq_err *err)
-{
-    nq_buf b = {0};
-    nq_exec_result res;
-    const nq_val key = nq_blob(r->key, sizeof r->key);
-    *seen = 0;
-    nq_buf_fmt(&b, "SELECT id FROM %s WHERE unique_key=?", nq_mysql_data_of(j->store)->full_tasks);
-    if (b.failed) {
-        nq_buf_free(&b);
-        return nq_err_nomem(err);
-    }
-    const int rc = j->tx.ops->exec(j->tx.conn, b.p, &key, 1, mysql_enqueue_id, seen, &res);
-    nq_buf_free(&b);
-    return rc ? mysql_enqueue_caller_failed(j, &res, err) : NQ_OK;
-}
-
-/*
- * Is the part's only task, which was seen uncommitted, the caller's own? Then a plain reading on the caller's
- * connection sees it, and one on ours still does not: a rival's could have been committed in between.
- */
-static int mysql_enqueue_own(struct mysql_enqueue_job *j, nq_mysql_row *r, nq_err *err)
-{
-    const nq_id id = r->id;
-    nq_id seen = 0;
-    int rc = mysql_enqueue_sees(j, r, &seen, err);
-    if (rc != NQ_OK || seen != id)
-        return rc;
-    rc = mysql_enqueue_look_at(j, NULL, "", "", err);
-    if (rc != NQ_OK || r->result != NQ_OK)
-        return rc;
-    r->id = id;
-    r->result = NQ_DUPLICATE;
-    return NQ_OK;
-}
-
-/* Wait, on our connection, until the transaction that added the part's only task has ended; then look. */
-static int mysql_enqueue_wait(struct mysql_enqueue_job *j, nq_err *err)
-{
-    const int rc = mysql_enqueue_look_at(j, NULL, "", " LOCK IN SHARE MODE", err);
-    return rc == NQ_ECONFLICT ? mysql_enqueue_held(err) : rc;
-}
-
-/* The part is one row, seen only uncommitted: whose is it? Afterwards it has its answer or is pending. */
-static int mysql_enqueue_doubtful(struct mysql_enqueue_job *j, nq_mysql_row *r, bool wait, nq_err *err)
-{
-    const nq_id id = r->id;
-    int rc = mysql_enqueue_look_at(j, NULL, "", "", err);
-    if (rc != NQ_OK || r->result != NQ_OK)
-        return rc;
-    r->id = id;
-    r->result = NQ_DUPLICATE;
-    r->uncommitted = true;
-    rc = mysql_enqueue_own(j, r, err);
-    return rc == NQ_OK && r->uncommitted && wait ? mysql_enqueue_wait(j, err) : rc;
-}
-
-/*
- * Before an INSERT on the caller's connection: answer the rows whose key is live already. READ UNCOMMITTED
- * sees what an INSERT would meet, and locks nothing. Common case: nothing there, one round trip.
- */
-static int mysql_enqueue_precheck(struct mysql_enqueue_job *j, nq_err *err)
-{
-    static const char dirty[] = "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;";
-    nq_mysql_row **const all = j->part;
-    const size_t nall = j->npart;
-    bool waiting = false;
-    for (size_t i = 0; i < nall; i++)
-        waiting = waiting || all[i]->task->unique != NQ_UNIQUE_NONE;
-    for (int tries = 0; waiting; tries++) {
-        int rc = mysql_enqueue_look_at(j, NULL, dirty, "", err);
-        waiting = false;
-        for (size_t i = 0; rc == NQ_OK && i < nall; i++) {
-            nq_mysql_row *one = all[i];
-            if (!one->uncommitted)
-                continue;
-            j->part = &one;
-            j->npart = 1;
-            rc = mysql_enqueue_doubtful(j, one, tries < 2, err);
-            waiting = waiting || mysql_enqueue_pending(one);
-        }
-        j->part = all;
-        j->npart = nall;
-        if (rc != NQ_OK) {
-            if (err && !j->caller_failed)
-                err->transaction_lost = false; /* that was a transaction of ours */
-            return rc;
-        }
-        if (waiting && tries == 2)
-            return mysql_enqueue_held(err);
-    }
-    return NQ_OK;
-}
-
 /* ---- INSERT --------------------------------------------------------------------------------- */
 
 /* Insert rows, as tasks or follow-ups, with one statement: all or none. c NULL: on the caller's connection.
  */
-static int mysql_enqueue_insert(struct mysql_enqueue_job *j, nq_conn *c, bool follow, nq_mysql_row **rows,
-                                size_t n, nq_err *err)
+static int mysql_enqueue_insert(nq_mysql_call *j, nq_conn *c, bool follow, nq_mysql_row **rows, size_t n,
+                                nq_err *err)
 {
     const nq_mysql_data *d = nq_mysql_data_of(j->store);
     nq_exec_result res = {0};
@@ -259,7 +50,7 @@ static int mysql_enqueue_insert(struct mysql_enqueue_job *j, nq_conn *c, bool fo
     if (c)
         rc = nq_mysql_exec(c, b.p, v, nv, NULL, NULL, &res, err);
     else if (j->tx.ops->exec(j->tx.conn, b.p, v, nv, NULL, NULL, &res))
-        rc = mysql_enqueue_caller_failed(j, &res, err);
+        rc = nq_mysql_call_failed(j, &res, err);
     else
         rc = NQ_OK;
     if ((rc == NQ_OK && (res.insert_id <= 0 || res.insert_id > INT64_MAX - (int64_t)n * j->increment)) ||
@@ -283,7 +74,7 @@ out:
 
 /* How many of the next rows go into one statement. A size not met before costs one round trip to prepare it,
  * fewer than the pieces of a few fixed sizes would. */
-static size_t mysql_enqueue_piece(const struct mysql_enqueue_job *j, nq_mysql_row **rows, size_t n)
+static size_t mysql_enqueue_piece(const nq_mysql_call *j, nq_mysql_row **rows, size_t n)
 {
     /* The step between ids changes on Galera with the number of nodes, in open sessions too. */
     if (nq_mysql_data_of(j->store)->galera)
@@ -307,73 +98,80 @@ static int mysql_enqueue_by_key(const void *a, const void *b)
 
 /* After a second conflict in the order of the keys, as everybody else who had them: so the keys that all want
  * are taken in one order, and who is first goes on. Till then in the order of the call, which ids follow. */
-static void mysql_enqueue_order(const struct mysql_enqueue_job *j, nq_mysql_row **rows, size_t n)
+static void mysql_enqueue_order(const nq_mysql_call *j, nq_mysql_row **rows, size_t n)
 {
     if (j->conflicts > 1)
         qsort(rows, n, sizeof(nq_mysql_row *), mysql_enqueue_by_key);
 }
 
-/* Insert the pending rows of the part; duplicates are answered. c NULL: on the caller's connection. */
-static int mysql_enqueue_part(struct mysql_enqueue_job *j, nq_conn *c, nq_err *err)
+/* The next of the part's pending rows, for one statement; how many. */
+static size_t mysql_enqueue_next(const nq_mysql_call *j, nq_mysql_part part,
+                                 nq_mysql_row *todo[MYSQL_ENQUEUE_CHUNK])
 {
-    nq_mysql_row **part = j->part, *todo[MYSQL_ENQUEUE_CHUNK];
-    const size_t npart = j->npart;
-    int rc = NQ_OK;
-    unsigned gone = 0;
-    for (;;) {
-        size_t n = 0;
-        nq_err why = {0};
-        for (size_t i = 0; i < npart && n < MYSQL_ENQUEUE_CHUNK; i++)
-            if (mysql_enqueue_pending(part[i]))
-                todo[n++] = part[i];
-        if (n == 0)
-            break;
-        mysql_enqueue_order(j, todo, n);
-        n = mysql_enqueue_piece(j, todo, n);
-        rc = mysql_enqueue_insert(j, c, false, todo, n, &why);
-        if (rc == NQ_OK)
-            continue;
-        if (rc == NQ_EDUPLICATE && j->own_tx) {
-            j->conflicts += j->look_first;
-            j->look_first = true;
-            rc = nq_err_set(err, NQ_ECONFLICT, "a task with the same unique key comes and goes");
-            break;
-        }
-        if (rc != NQ_EDUPLICATE) {
-            if (err)
-                *err = why;
-            break;
-        }
-        j->part = todo;
-        j->npart = n;
-        rc = mysql_enqueue_look_at(j, c, "", "", err);
-        bool answered = false;
-        for (size_t i = 0; i < n; i++)
-            answered = answered || !mysql_enqueue_pending(todo[i]);
-        if (rc != NQ_OK) {
-            if (err && !c)
-                err->transaction_lost = false;
-            break;
-        }
-        if (!answered && ++gone == MYSQL_ENQUEUE_TRIES) {
-            rc = nq_err_set(err, NQ_ECONFLICT, "a task with the same unique key comes and goes");
-            break;
-        }
+    size_t n = 0;
+    for (size_t i = 0; i < part.n && n < MYSQL_ENQUEUE_CHUNK; i++)
+        if (nq_mysql_pending(part.rows[i]))
+            todo[n++] = part.rows[i];
+    mysql_enqueue_order(j, todo, n);
+    return mysql_enqueue_piece(j, todo, n);
+}
+
+static int mysql_enqueue_comes_and_goes(nq_err *err)
+{
+    return nq_err_set(err, NQ_ECONFLICT, "a task with the same unique key comes and goes");
+}
+
+/* Rows of which some were refused as duplicates: which are live? *answered: some are. */
+static int mysql_enqueue_refused(nq_mysql_call *j, nq_conn *c, nq_mysql_part part, bool *answered,
+                                 nq_err *err)
+{
+    if (j->own_tx) {
+        j->conflicts += j->look_first;
+        j->look_first = true;
+        return mysql_enqueue_comes_and_goes(err);
     }
-    j->part = part;
-    j->npart = npart;
+    const int rc = nq_mysql_lookup(j, part, c, err);
+    for (size_t i = 0; i < part.n; i++)
+        *answered = *answered || !nq_mysql_pending(part.rows[i]);
+    if (rc != NQ_OK && err && !c)
+        err->transaction_lost = false;
     return rc;
 }
 
+/* Insert the pending rows of the part; duplicates are answered. c NULL: on the caller's connection. */
+static int mysql_enqueue_part(nq_mysql_call *j, nq_conn *c, nq_mysql_part part, nq_err *err)
+{
+    nq_mysql_row *todo[MYSQL_ENQUEUE_CHUNK];
+    unsigned gone = 0;
+    for (size_t n; (n = mysql_enqueue_next(j, part, todo)) > 0;) {
+        nq_err why = {0};
+        bool answered = false;
+        int rc = mysql_enqueue_insert(j, c, false, todo, n, &why);
+        if (rc == NQ_OK)
+            continue;
+        if (rc != NQ_EDUPLICATE) {
+            if (err)
+                *err = why;
+            return rc;
+        }
+        rc = mysql_enqueue_refused(j, c, (nq_mysql_part){todo, n}, &answered, err);
+        if (rc != NQ_OK)
+            return rc;
+        if (!answered && ++gone == MYSQL_ENQUEUE_TRIES)
+            return mysql_enqueue_comes_and_goes(err);
+    }
+    return NQ_OK;
+}
+
 /* The part has its answers: add the follow-ups of the duplicates that need one. */
-static int mysql_enqueue_followups(struct mysql_enqueue_job *j, nq_conn *c, nq_err *err)
+static int mysql_enqueue_followups(nq_mysql_call *j, nq_conn *c, nq_mysql_part part, nq_err *err)
 {
     nq_mysql_row *todo[MYSQL_ENQUEUE_CHUNK];
     size_t n = 0;
     int rc = NQ_OK;
-    for (size_t i = 0; i < j->npart; i++)
-        if (j->part[i]->follow)
-            todo[n++] = j->part[i];
+    for (size_t i = 0; i < part.n; i++)
+        if (part.rows[i]->follow)
+            todo[n++] = part.rows[i];
     for (size_t at = 0, piece; rc == NQ_OK && at < n; at += piece) {
         piece = mysql_enqueue_piece(j, todo + at, n - at);
         rc = mysql_enqueue_insert(j, c, true, todo + at, piece, err);
@@ -384,30 +182,28 @@ static int mysql_enqueue_followups(struct mysql_enqueue_job *j, nq_conn *c, nq_e
 /* ---- The whole call ------------------------------------------------------------------------- */
 
 /* c NULL: in the caller's transaction. */
-static int mysql_enqueue_all(struct mysql_enqueue_job *j, nq_conn *c, nq_err *err)
+static int mysql_enqueue_all(nq_mysql_call *j, nq_conn *c, nq_err *err)
 {
-    nq_mysql_row *part[MYSQL_ENQUEUE_CHUNK];
+    nq_mysql_row *rows[MYSQL_ENQUEUE_CHUNK];
     int rc = NQ_OK;
     for (size_t at = 0; rc == NQ_OK && at < j->n;) {
-        j->npart = 0;
-        for (; at < j->n && j->npart < MYSQL_ENQUEUE_CHUNK; at++)
+        nq_mysql_part part = {rows, 0};
+        for (; at < j->n && part.n < MYSQL_ENQUEUE_CHUNK; at++)
             if (j->rows[at].first == at)
-                part[j->npart++] = &j->rows[at];
-        j->part = part;
+                rows[part.n++] = &j->rows[at];
         if (!c)
-            rc = mysql_enqueue_precheck(j, err);
+            rc = nq_mysql_precheck(j, part, err);
         else if (j->look_first)
-            rc = mysql_enqueue_look_at(j, c, "", "", err);
+            rc = nq_mysql_lookup(j, part, c, err);
         if (rc == NQ_OK)
-            rc = mysql_enqueue_part(j, c, err);
+            rc = mysql_enqueue_part(j, c, part, err);
         if (rc == NQ_OK)
-            rc = mysql_enqueue_followups(j, c, err);
+            rc = mysql_enqueue_followups(j, c, part, err);
     }
-    j->part = NULL;
     return rc;
 }
 
-static void mysql_enqueue_restart(struct mysql_enqueue_job *j, nq_conn *c)
+static void mysql_enqueue_restart(nq_mysql_call *j, nq_conn *c)
 {
     j->increment = nq_mysql_of(c)->increment;
     j->unanswered = false;
@@ -421,7 +217,7 @@ static void mysql_enqueue_restart(struct mysql_enqueue_job *j, nq_conn *c)
 
 static int mysql_enqueue_own_many(nq_conn *c, void *arg, nq_err *err)
 {
-    struct mysql_enqueue_job *j = arg;
+    nq_mysql_call *j = arg;
     mysql_enqueue_restart(j, c);
     j->own_tx = true;
     return mysql_enqueue_all(j, c, err);
@@ -431,7 +227,7 @@ static int mysql_enqueue_own_many(nq_conn *c, void *arg, nq_err *err)
  * finding out which ones are live takes a transaction. */
 static int mysql_enqueue_own_at_once(nq_conn *conn, void *arg, nq_err *err)
 {
-    struct mysql_enqueue_job *j = arg;
+    nq_mysql_call *j = arg;
     nq_mysql_row *todo[MYSQL_ENQUEUE_CHUNK];
     nq_err why = {0};
     size_t n = 0;
@@ -456,7 +252,7 @@ static int mysql_enqueue_own_at_once(nq_conn *conn, void *arg, nq_err *err)
 /* A single task is its own transaction: one INSERT that commits itself. */
 static int mysql_enqueue_own_one(nq_conn *conn, void *arg, nq_err *err)
 {
-    struct mysql_enqueue_job *j = arg;
+    nq_mysql_call *j = arg;
     nq_err why = {0};
     mysql_enqueue_restart(j, conn);
     int rc = mysql_enqueue_all(j, conn, &why);
@@ -467,18 +263,25 @@ static int mysql_enqueue_own_one(nq_conn *conn, void *arg, nq_err *err)
     return rc;
 }
 
-static int mysql_enqueue_caller(struct mysql_enqueue_job *j, nq_err *err)
+static int mysql_enqueue_increment(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(int64_t *)arg = cols[0].i;
+    return 0;
+}
+
+static int mysql_enqueue_caller(nq_mysql_call *j, nq_err *err)
 {
     nq_exec_result res;
     j->increment = 1;
     if (j->n > 1 && j->tx.ops->exec(j->tx.conn, "SELECT @@auto_increment_increment", NULL, 0,
-                                    mysql_enqueue_id, &j->increment, &res))
-        return mysql_enqueue_caller_failed(j, &res, err);
+                                    mysql_enqueue_increment, &j->increment, &res))
+        return nq_mysql_call_failed(j, &res, err);
     return mysql_enqueue_all(j, NULL, err);
 }
 
 /* Find repetitions within the call, by an open hash of the keys. */
-static int mysql_enqueue_repeats(struct mysql_enqueue_job *j)
+static int mysql_enqueue_repeats(nq_mysql_call *j)
 {
     size_t size = 4;
     while (size < j->n * 2)
@@ -506,7 +309,7 @@ static int mysql_enqueue_repeats(struct mysql_enqueue_job *j)
     return NQ_OK;
 }
 
-static void mysql_enqueue_answer(const struct mysql_enqueue_job *j, nq_id ids[], int results[])
+static void mysql_enqueue_answer(const nq_mysql_call *j, nq_id ids[], int results[])
 {
     for (size_t i = 0; i < j->n; i++) {
         const nq_mysql_row *first = &j->rows[j->rows[i].first];
@@ -520,7 +323,7 @@ static void mysql_enqueue_answer(const struct mysql_enqueue_job *j, nq_id ids[],
 int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[], int results[],
                      nq_err *err)
 {
-    struct mysql_enqueue_job j = {.store = s, .tx = tx, .n = n};
+    nq_mysql_call j = {.store = s, .tx = tx, .n = n};
     int rc = NQ_OK;
     if (n == 0)
         return NQ_OK;

@@ -37,16 +37,17 @@ int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err)
     look->strange = false;
     for (bool first = true;; first = false) {
         MYSQL_RES *r = NULL;
-        const int rc = nq_mysql_result(c, &r, err);
+        int rc = nq_mysql_result(c, &r, err);
         if (rc != NQ_OK)
             return rc;
         if (r) {
             mysql_levels_rows(r, first, look);
             mysql_free_result(r);
         }
-        const int more = nq_mysql_next(c, err);
-        if (more != 1)
-            return more;
+        if (!nq_mysql_more(c))
+            return NQ_OK;
+        if ((rc = nq_mysql_next(c, err)))
+            return rc;
     }
 }
 

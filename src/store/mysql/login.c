@@ -168,7 +168,7 @@ static MYSQL *mysql_login_dial(const nq_store *s, nq_mysql_login_try *l)
     }
     nq_mysql_auth_end();
 #ifndef MARIADB_BASE_VERSION
-    l->wants_tls = !my && !l->tls && l->res.db_code == 2061;
+    l->wants_tls = !my && !l->tls && l->res.db_code == NQ_MYSQL_CR_AUTH_PLUGIN;
 #endif
     return my;
 }
@@ -197,7 +197,8 @@ int nq_mysql_login(const nq_store *s, MYSQL **out, nq_err *err)
         return rc;
     l.password = password;
     MYSQL *my = mysql_login_dial(s, &l);
-    if (!my && d->tls == NQ_MYSQL_TLS_PREFERRED && l.code == NQ_OK && l.res.db_code == 2026) {
+    if (!my && d->tls == NQ_MYSQL_TLS_PREFERRED && l.code == NQ_OK &&
+        l.res.db_code == NQ_MYSQL_CR_SSL_CONNECTION) {
         l.tls = false;
         my = mysql_login_dial(s, &l);
     }

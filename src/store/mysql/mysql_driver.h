@@ -4,6 +4,7 @@
 #define NQ_STORE_MYSQL_DRIVER_H
 
 #include "../store.h"
+#include "errors.h"
 #include "nanoq_mysql.h"
 
 /* The ids of a claim whose COMMIT was not answered and could not be looked up yet. */
@@ -48,6 +49,26 @@ typedef struct nq_mysql_row {
     bool uncommitted; /* the live task was seen, but no commit of it */
     bool follow;      /* a task of this spec has to follow the live one, id */
 } nq_mysql_row;
+
+/* One call of nq_enqueue_many under way. */
+typedef struct nq_mysql_call {
+    nq_store *store;
+    nq_tx tx;
+    nq_mysql_row *rows;
+    size_t n;
+    int64_t increment;  /* auto_increment_increment of the connection that inserts */
+    bool caller_failed; /* the error is of the caller's connection */
+    bool unanswered;    /* an INSERT was sent and the connection lost before its answer */
+    unsigned conflicts; /* so often begun anew because of others */
+    bool own_tx;        /* in a transaction of ours that has other statements too */
+    bool look_first;    /* there are duplicates: look before inserting */
+} nq_mysql_call;
+
+/* Some of its rows. */
+typedef struct nq_mysql_part {
+    nq_mysql_row **rows;
+    size_t n;
+} nq_mysql_part;
 
 #define NQ_MYSQL_STMTS 32
 
@@ -154,8 +175,9 @@ NQ_PRIVATE int nq_mysql_exec(nq_conn *c, const char *sql, const nq_val args[], s
 /* Empty one place of a connection's statement cache. */
 NQ_PRIVATE void nq_mysql_forget(nq_mysql_stmt *e);
 /* Send text of one or more statements and wait for the first one's answer. After it, for each result,
- * nq_mysql_result; then nq_mysql_next: 1 another one came, 0 that was all, or an error. */
+ * nq_mysql_result; then, while there are more, nq_mysql_next to go to the next statement's. */
 NQ_PRIVATE int nq_mysql_query(nq_mysql_conn *c, const char *sql, size_t n, nq_err *err);
+NQ_PRIVATE bool nq_mysql_more(const nq_mysql_conn *c);
 NQ_PRIVATE int nq_mysql_next(nq_mysql_conn *c, nq_err *err);
 /* NULL where the statement has no rows; an error only when there should be some. */
 NQ_PRIVATE int nq_mysql_result(nq_mysql_conn *c, MYSQL_RES **out, nq_err *err);
@@ -205,6 +227,16 @@ NQ_PRIVATE void nq_mysql_where_ids(nq_buf *b, const uint64_t *ids, size_t n);
 /* ---- mysql_enqueue.c */
 NQ_PRIVATE int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                 int results[], nq_err *err);
+
+/* ---- lookup.c -- Live tasks by key. */
+/* Is it still to be answered? */
+NQ_PRIVATE bool nq_mysql_pending(const nq_mysql_row *r);
+/* Answer the pending rows whose key a committed task has; on c, or on a connection of the pool (NULL). */
+NQ_PRIVATE int nq_mysql_lookup(const nq_mysql_call *call, nq_mysql_part part, nq_conn *c, nq_err *err);
+/* Before an INSERT on the caller's connection: answer the rows whose key is live already. */
+NQ_PRIVATE int nq_mysql_precheck(nq_mysql_call *call, nq_mysql_part part, nq_err *err);
+/* A statement on the caller's connection failed. */
+NQ_PRIVATE int nq_mysql_call_failed(nq_mysql_call *call, nq_exec_result *res, nq_err *err);
 
 /* ---- mysql_insert.c -- The text of one INSERT of these rows, as tasks or follow-ups, and *n values to bind,
  * which point into the rows and are the caller's to free. NULL: out of memory. */

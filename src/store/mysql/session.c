@@ -170,10 +170,9 @@ static int mysql_session_read(nq_mysql_conn *c, struct mysql_session_vars *v, nq
                 mysql_session_var(c, v, row[0], row[1]);
         if (r)
             mysql_free_result(r);
+        if (!nq_mysql_more(c))
+            break;
         rc = nq_mysql_next(c, err);
-        if (rc != 1)
-            return rc;
-        rc = NQ_OK;
     }
     return rc;
 }

@@ -7,35 +7,17 @@
 
 /* ---- Errors --------------------------------------------------------------------------------- */
 
-/* Numbers of the servers and, from 2000 and 5000, of the client libraries. What is not here is NQ_EDB. */
-static const struct {
-    int code;
-    uint16_t numbers[40]; /* ends at 0 */
-} mysql_sql_codes[] = {
-
-    {NQ_EDUPLICATE, {1062, 1586}},
-    /* A value that its column or a CHECK refuses. */
-    {NQ_EINVAL, {1048, 1264, 1265, 1292, 1365, 1366, 1367, 1406, 1411, 1441, 1690, 3819, 4025}},
-    {NQ_ECONFLICT, {1020, 1205, 1213, 1317, 1467}}, /* 1467: a deadlock over AUTO_INCREMENT */
-    {NQ_ENODB, {1049}},
-    {NQ_EDENIED, {1044, 1045, 1130, 1142, 1143, 1227, 1251, 1370, 1396, 1410, 1698, 1820, 3118, 3159, 4151}},
-    {NQ_ENOTMIGRATED, {1146}},
-    {NQ_EFULL, {1021, 1114}},
-    {NQ_EREADONLY, {1290, 1792, 1836}},
-    {NQ_ECORRUPT, {1034, 1035, 1194, 1195, 1712, 1877, 3166}},
-    {NQ_ETOOBIG, {1153, 2020}},
-    {NQ_ENOMEM, {1037, 1038, 2008}},
-    {NQ_EUNAVAILABLE, {1040, 1043, 1047, 1053, 1077, 1079, 1129, 1158, 1159, 1160, 1161, 1184, 1203,
-                       1226, 1927, 3169, 4031, 2000, 2001, 2002, 2003, 2004, 2005, 2006, 2009, 2011,
-                       2012, 2013, 2026, 2027, 2048, 2055, 2059, 2061, 5012, 5013, 5014}},
-};
+#define MYSQL_SQL_CODE(name, number, code) {number, code},
 
 int nq_mysql_code(unsigned number)
 {
-    for (size_t i = 0; i < sizeof mysql_sql_codes / sizeof *mysql_sql_codes; i++)
-        for (const uint16_t *n = mysql_sql_codes[i].numbers; *n; n++)
-            if (*n == number)
-                return mysql_sql_codes[i].code;
+    static const struct {
+        unsigned number;
+        int code;
+    } codes[] = {NQ_MYSQL_ERRORS(MYSQL_SQL_CODE)};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (codes[i].number == number)
+            return codes[i].code;
     return NQ_EDB;
 }
 
@@ -46,10 +28,16 @@ bool nq_mysql_client_error(unsigned code)
 
 bool nq_mysql_unanswered(unsigned code)
 {
-    /* 2006: could not be sent whole. 2008, 2030, 2031: refused by the client before sending. A server's own
-     * error is an answer. */
-    return nq_mysql_client_error(code) && code != 2006 && code != 2008 && code != 2014 && code != 2030 &&
-           code != 2031;
+    switch (code) {
+    case NQ_MYSQL_CR_SERVER_GONE: /* could not be sent whole; the others are the client's, before it sends */
+    case NQ_MYSQL_CR_OUT_OF_MEMORY:
+    case NQ_MYSQL_CR_COMMANDS_OUT_OF_SYNC:
+    case NQ_MYSQL_CR_NO_PREPARE_STMT:
+    case NQ_MYSQL_CR_PARAMS_NOT_BOUND:
+        return false;
+    default:
+        return nq_mysql_client_error(code); /* a server's own error is an answer */
+    }
 }
 
 void nq_mysql_scrub(char *text, const char *secret)
@@ -88,8 +76,8 @@ int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err)
 
 int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err)
 {
-    /* 1205 ends the statement only, unless the server was told to end the transaction. */
-    if (res->db_code == 1205 && nq_mysql_data_of(s)->rollback_on_timeout)
+    /* It ends the statement only, unless the server was told to end the transaction. */
+    if (res->db_code == NQ_MYSQL_ER_LOCK_WAIT_TIMEOUT && nq_mysql_data_of(s)->rollback_on_timeout)
         res->lost = true;
     return nq_mysql_fail(s, res, err);
 }
@@ -127,7 +115,8 @@ int nq_mysql_unknown(nq_err *err)
 int nq_mysql_commit_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
 {
     const unsigned number = (unsigned)res->db_code;
-    if (!nq_mysql_unanswered(number) && number != 1053 && number != 1927)
+    if (!nq_mysql_unanswered(number) && number != NQ_MYSQL_ER_SERVER_SHUTDOWN &&
+        number != NQ_MYSQL_ER_CONNECTION_KILLED)
         return nq_mysql_own_failed(c, res, err);
     c->base.broken = true;
     nq_mysql_fail(c->base.store, res, err);
@@ -149,10 +138,19 @@ int nq_mysql_query(nq_mysql_conn *c, const char *sql, size_t n, nq_err *err)
     return mysql_real_query(c->my, sql, (unsigned long)n) ? mysql_sql_failed_here(c, err) : NQ_OK;
 }
 
+bool nq_mysql_more(const nq_mysql_conn *c)
+{
+    return mysql_more_results(c->my);
+}
+
 int nq_mysql_next(nq_mysql_conn *c, nq_err *err)
 {
     const int rc = mysql_next_result(c->my);
-    return rc < 0 ? 0 : rc == 0 ? 1 : mysql_sql_failed_here(c, err);
+    if (rc < 0) {
+        c->base.broken = true;
+        return nq_err_set(err, NQ_EDB, "the server answered fewer statements than it was sent");
+    }
+    return rc == 0 ? NQ_OK : mysql_sql_failed_here(c, err);
 }
 
 int nq_mysql_result(nq_mysql_conn *c, MYSQL_RES **out, nq_err *err)
@@ -186,12 +184,9 @@ int nq_mysql_run(nq_mysql_conn *c, const nq_buf *b, nq_err *err)
         rc = nq_mysql_result(c, &r, err);
         if (r)
             mysql_free_result(r);
-        if (rc != NQ_OK)
+        if (rc != NQ_OK || !nq_mysql_more(c))
             break;
         rc = nq_mysql_next(c, err);
-        if (rc != 1)
-            return rc;
-        rc = NQ_OK;
     }
     return rc;
 }
@@ -288,8 +283,7 @@ int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t na
     if (!row && nargs == 0) {
         rc = mysql_sql_exec_text(c, sql, &res);
     } else {
-        /* A statement that the server forgot (1243) or that a change of the table outdated (1615): once more.
-         */
+        /* A statement that the server forgot, or that a change of the table outdated: once more. */
         for (int tries = 0; tries < 2; tries++) {
             memset(&res, 0, sizeof res);
             c->sent = false;
@@ -299,7 +293,7 @@ int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t na
             c->sent = true;
             rc = nq_mysql_run_(e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, &res);
             mysql_stmt_free_result(e->stmt);
-            if (res.db_code != 1243 && res.db_code != 1615)
+            if (res.db_code != NQ_MYSQL_ER_UNKNOWN_STMT_HANDLER && res.db_code != NQ_MYSQL_ER_NEED_REPREPARE)
                 break;
             nq_mysql_forget(e);
         }
