@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A growing byte string. */
+/* A growing byte string, a growing array. */
 #include "core.h"
 
 #include <stdio.h>
@@ -90,4 +90,15 @@ void nq_buf_free(nq_buf *b)
         return;
     free(b->p);
     memset(b, 0, sizeof(*b));
+}
+
+NQ_PRIVATE void *nq_grow(void *array, size_t n, size_t *cap, size_t size)
+{
+    if (n < *cap)
+        return array;
+    const size_t more = *cap ? 2 * *cap : 16;
+    void *grown = realloc(array, more * size);
+    if (grown)
+        *cap = more;
+    return grown;
 }

@@ -46,6 +46,10 @@ NQ_PRIVATE void nq_buf_u64(nq_buf *b, uint64_t v); /* decimal; for long id lists
 NQ_PRIVATE void nq_buf_clear(nq_buf *b);           /* empty, memory kept */
 NQ_PRIVATE void nq_buf_free(nq_buf *b);
 
+/* An array of n elements with room for one more: itself, or moved, *cap grown. NULL: out of memory, it stays.
+ */
+NQ_PRIVATE void *nq_grow(void *array, size_t n, size_t *cap, size_t size);
+
 /* ---- sha256.c -- FIPS 180-4 */
 typedef struct nq_sha256 {
     uint32_t h[8];
@@ -129,6 +133,7 @@ NQ_PRIVATE int nq_options_copy(void *out, size_t ours, const void *theirs, const
 #define NQ_HINT_ANY    ((uint64_t)0)
 #define NQ_HINT_CANCEL UINT64_MAX /* no queue: somebody asked to cancel a running task */
 #define NQ_HINT_QUEUES 8          /* of one hint; more of them are NQ_HINT_ANY */
+NQ_PRIVATE uint64_t nq_fnv1a(const char *text);
 NQ_PRIVATE uint64_t nq_hint_queue(const char *name);
 /* This host, as datagrams see it; 0: cannot tell. */
 NQ_PRIVATE uint64_t nq_hint_host(void);

@@ -5,11 +5,17 @@
 
 #include "core.h"
 
+NQ_PRIVATE uint64_t nq_fnv1a(const char *text)
+{
+    uint64_t h = 14695981039346656037u;
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 1099511628211u;
+    return h;
+}
+
 NQ_PRIVATE uint64_t nq_hint_queue(const char *name)
 {
-    uint64_t h = 14695981039346656037u; /* FNV-1a */
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 1099511628211u;
+    const uint64_t h = nq_fnv1a(name);
     return h != NQ_HINT_ANY ? h : 1;
 }
 
