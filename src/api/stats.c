@@ -15,14 +15,10 @@ struct stats_all {
 
 static int stats_all_add(struct stats_all *t, const nq_val *queue, const nq_queue_stats *s)
 {
-    if (t->n == t->cap) {
-        const size_t cap = t->cap ? 2 * t->cap : 16;
-        struct stats_one *more = realloc(t->all, cap * sizeof(*more));
-        if (!more)
-            return NQ_ENOMEM;
-        t->all = more;
-        t->cap = cap;
-    }
+    struct stats_one *more = nq_grow(t->all, t->n, &t->cap, sizeof(*more));
+    if (!more)
+        return NQ_ENOMEM;
+    t->all = more;
     struct stats_one *at = &t->all[t->n++];
     const size_t n = queue->n > NQ_MAX_QUEUE ? NQ_MAX_QUEUE : queue->n;
     at->s = *s;
@@ -68,7 +64,7 @@ static int stats_all_run(nq_conn *c, void *arg, nq_err *err)
                       "COUNT(CASE WHEN state = 3 THEN 1 END), COUNT(CASE WHEN state = 4 THEN 1 END) "
                       "FROM {finished} GROUP BY queue ORDER BY queue",
                       NULL, 0, stats_ended_row, t, NULL, err);
-    return code == NQ_ENOMEM ? nq_err_nomem(err) : code;
+    return code;
 }
 
 NQ_API int nq_stats(nq *q, int (*fn)(const nq_queue_stats *stats, void *udata), void *udata, nq_err *err)

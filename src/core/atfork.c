@@ -67,15 +67,9 @@ NQ_PRIVATE uint64_t nq_fork_leaves(int fd)
         return 0;
     pthread_once(&atfork_once, atfork_register);
     atfork_lock();
-    if (atfork_n == atfork_cap) {
-        const size_t cap = atfork_cap ? 2 * atfork_cap : 16;
-        struct atfork_place *more = realloc(atfork_places, cap * sizeof *more);
-        if (more) {
-            atfork_places = more;
-            atfork_cap = cap;
-        }
-    }
-    if (atfork_n < atfork_cap) {
+    struct atfork_place *more = nq_grow(atfork_places, atfork_n, &atfork_cap, sizeof *more);
+    if (more) {
+        atfork_places = more;
         ticket = ++atfork_tickets;
         atfork_places[atfork_n++] = (struct atfork_place){ticket, fd, st.st_dev, st.st_ino};
     }

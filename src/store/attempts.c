@@ -17,14 +17,10 @@ struct attempts_list {
 
 static int attempts_add(struct attempts_list *l, const nq_val cols[])
 {
-    if (l->n == l->cap) {
-        const size_t cap = l->cap ? 2 * l->cap : 16;
-        nq_attempt *more = realloc(l->all, cap * sizeof(*more));
-        if (!more)
-            return NQ_ENOMEM;
-        l->all = more;
-        l->cap = cap;
-    }
+    nq_attempt *more = nq_grow(l->all, l->n, &l->cap, sizeof(*more));
+    if (!more)
+        return NQ_ENOMEM;
+    l->all = more;
     l->all[l->n++] = (nq_attempt){cols[0].i, (uint64_t)cols[1].i};
     return 0;
 }
@@ -84,8 +80,6 @@ static int attempts_cancels(nq_conn *c, void *arg, nq_err *err)
                       "ON t.id = x.task_id AND t.lease = x.lease AND t.state = 1 "
                       "WHERE t.id IS NULL OR x.lease BETWEEN ? AND ?",
                       args, 2, attempts_cancel_row, a, NULL, err);
-    if (code == NQ_ENOMEM)
-        return nq_err_nomem(err);
     return code ? code : attempts_delete(c, "DELETE FROM {cancels}", a->over.all, a->over.n, err);
 }
 
@@ -164,8 +158,6 @@ static int attempts_sweep(nq_conn *c, void *arg, nq_err *err)
                       "SELECT g.task_id, g.lease FROM {progress} g LEFT JOIN {tasks} t "
                       "ON t.id = g.task_id AND t.lease = g.lease AND t.state = 1 WHERE t.id IS NULL LIMIT ?",
                       &limit, 1, attempts_row, &a->over, NULL, err);
-    if (code == NQ_ENOMEM)
-        return nq_err_nomem(err);
     return code ? code : attempts_delete(c, "DELETE FROM {progress}", a->over.all, a->over.n, err);
 }
 

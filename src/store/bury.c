@@ -28,6 +28,13 @@ NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id)
         nq_buf_fmt(sql, "%lld", (long long)id);
 }
 
+NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id)
+{
+    if (sql->n && sql->p[sql->n - 1] != '(')
+        nq_buf_str(sql, ",");
+    nq_sql_id(s, sql, id);
+}
+
 /* What was read of the row, within bounds. */
 struct bury_row {
     bool found;

@@ -247,6 +247,23 @@ static int claimer_levels_claim(nq_claimer *c, size_t limit, struct claimer_batc
     return code;
 }
 
+/* The first round may go by what is known; an empty one by a fresh look, so that "nothing" is true. fresh:
+ * the look was just taken. */
+static int claimer_rounds(nq_claimer *c, size_t limit, bool fresh, struct claimer_batch *b, nq_err *err)
+{
+    bool last;
+    do {
+        last = fresh || c->stale || nq_mono_us() - c->looked_us >= CLAIMER_FRESH_US;
+        int code = last && !fresh ? claimer_look(c, err) : NQ_OK;
+        if (!code)
+            code = claimer_levels_claim(c, limit, b, err);
+        if (code)
+            return code;
+        c->stale = c->stale || b->n == 0;
+    } while (!last && b->n == 0);
+    return NQ_OK;
+}
+
 NQ_PRIVATE bool nq_store_piggybacks(const nq_store *s, size_t limit)
 {
     return limit <= s->driver->piggyback_limit(s);
@@ -396,14 +413,8 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
     if (c->hinted && !code && b.n == 0 && !c->most)
         code = claimer_guess(c, limit, &b, &guessed, err);
     c->hinted = false;
-    /* The first round may go by what is known; an empty one by a fresh look, so that "nothing" is true. */
-    for (bool looked = false, fresh = guessed; !code && !looked && b.n == 0;
-         c->stale = c->stale || b.n == 0) {
-        looked = fresh || c->stale || nq_mono_us() - c->looked_us >= CLAIMER_FRESH_US;
-        if ((looked && !fresh && (code = claimer_look(c, err))) ||
-            (code = claimer_levels_claim(c, limit, &b, err)))
-            break;
-    }
+    if (!code && b.n == 0)
+        code = claimer_rounds(c, limit, guessed, &b, err);
     if (code)
         c->stale = true;
     if (code && b.n == 0)

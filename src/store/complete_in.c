@@ -83,8 +83,8 @@ static int complete_read(nq_conn *c, struct complete_confirm *k, int of, const c
     for (size_t i = 0; i < k->n; i++) {
         if (k->all[i]->result != of)
             continue;
-        nq_buf_str(&k->sql, asked++ ? "," : "");
-        nq_sql_id(c->store, &k->sql, k->all[i]->id);
+        nq_sql_list_id(c->store, &k->sql, k->all[i]->id);
+        asked++;
     }
     nq_buf_fmt(&k->sql, ")%s", tail);
     if (k->sql.failed)

@@ -99,10 +99,9 @@ static int followups_in(nq_conn *c, struct followups *f, const char *head, const
 {
     nq_buf_clear(&f->sql);
     nq_buf_str(&f->sql, head);
-    for (size_t i = 0; i < f->n; i++) {
-        nq_buf_str(&f->sql, i ? "," : "(");
-        nq_sql_id(c->store, &f->sql, f->all[i].id);
-    }
+    nq_buf_str(&f->sql, "(");
+    for (size_t i = 0; i < f->n; i++)
+        nq_sql_list_id(c->store, &f->sql, f->all[i].id);
     nq_buf_str(&f->sql, ")");
     nq_buf_str(&f->sql, tail);
     return f->sql.failed ? nq_err_nomem(err) : nq_sql(c, f->sql.p, NULL, 0, row, f, NULL, err);
@@ -218,8 +217,8 @@ static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
         f->made += made;
         if (!made && !one->buried && one->state != 0)
             continue;
-        nq_buf_str(&f->gone, ngone++ ? "," : "DELETE FROM {followups} WHERE id IN (");
-        nq_sql_id(c->store, &f->gone, one->id);
+        nq_buf_str(&f->gone, ngone++ ? "" : "DELETE FROM {followups} WHERE id IN (");
+        nq_sql_list_id(c->store, &f->gone, one->id);
     }
     if (code || ngone == 0)
         return code;

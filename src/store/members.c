@@ -252,14 +252,10 @@ static int members_row(const nq_val cols[], size_t ncols, void *arg)
     (void)ncols;
     if ((uint64_t)cols[0].i == l->self)
         return 0;
-    if (l->n == l->cap) {
-        const size_t cap = l->cap ? 2 * l->cap : 16;
-        struct members_other *more = realloc(l->seen, cap * sizeof(*more));
-        if (!more)
-            return NQ_ENOMEM;
-        l->seen = more;
-        l->cap = cap;
-    }
+    struct members_other *more = nq_grow(l->seen, l->n, &l->cap, sizeof(*more));
+    if (!more)
+        return NQ_ENOMEM;
+    l->seen = more;
     l->seen[l->n++] =
         (struct members_other){.id = (uint64_t)cols[0].i, .beat = cols[1].i, .quiet_us = cols[2].i};
     return 0;
@@ -339,8 +335,6 @@ static int members_look(nq_member *m, struct members_look *l, int8_t **free_now,
         return code;
     code = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at} FROM {workers} ORDER BY id", NULL, 0,
                   members_row, l, NULL, err);
-    if (code == NQ_ENOMEM)
-        return nq_err_nomem(err);
     return code || l->n == 0 ? code : members_probe(m, l, free_now, err);
 }
 

@@ -22,10 +22,8 @@ static int tasks_by_id(const void *a, const void *b)
 static void tasks_ids(const nq_store *s, nq_buf *sql, nq_outcome *const outcomes[], size_t n)
 {
     nq_buf_str(sql, "(");
-    for (size_t i = 0; i < n; i++) {
-        nq_buf_str(sql, i ? "," : "");
-        nq_sql_id(s, sql, outcomes[i]->id);
-    }
+    for (size_t i = 0; i < n; i++)
+        nq_sql_list_id(s, sql, outcomes[i]->id);
     nq_buf_str(sql, ")");
 }
 
@@ -146,9 +144,19 @@ static int tasks_asked(nq_conn *c, struct tasks_batch *b, nq_err *err)
                     tasks_asked_row, b, err);
 }
 
+/* Where an outcome leads. */
+static int tasks_state(enum nq_outcome_kind kind)
+{
+    static const enum nq_move moves[] = {
+        [NQ_OUT_DONE] = NQ_MOVE_COMPLETE, [NQ_OUT_RETRY] = NQ_MOVE_FAIL,
+        [NQ_OUT_SNOOZE] = NQ_MOVE_SNOOZE, [NQ_OUT_RELEASE] = NQ_MOVE_RELEASE,
+        [NQ_OUT_DEAD] = NQ_MOVE_BURY,     [NQ_OUT_CANCELLED] = NQ_MOVE_CANCEL};
+    return nq_state_move(NQ_STATE_RUNNING, moves[kind]);
+}
+
 static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
-    const nq_val state = nq_int(nq_state_move(NQ_STATE_RUNNING, NQ_MOVE_COMPLETE));
+    const nq_val state = nq_int(tasks_state(NQ_OUT_DONE));
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++)
         if (b->all[i]->kind == NQ_OUT_DONE && b->all[i]->keep && b->all[i]->result == NQ_OK)
@@ -187,12 +195,13 @@ static int tasks_delete_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
 
 static int tasks_release(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
+    const nq_val state = nq_int(tasks_state(NQ_OUT_RELEASE));
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++)
         if (b->all[i]->kind == NQ_OUT_RELEASE && b->all[i]->result == NQ_OK)
             b->some[n++] = b->all[i];
-    return tasks_in(c, "UPDATE {tasks} {by_id} SET state = 0, lease = 0 WHERE id IN ", " AND state = 1",
-                    b->some, n, NULL, 0, NULL, NULL, err);
+    return tasks_in(c, "UPDATE {tasks} {by_id} SET state = ?, lease = 0 WHERE id IN ", " AND state = 1",
+                    b->some, n, &state, 1, NULL, NULL, err);
 }
 
 /* The end of a long error says most; NULL keeps the one before. */
@@ -207,8 +216,8 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
 {
     const bool dead = o->kind == NQ_OUT_DEAD;
     const nq_val id = nq_int(o->id);
-    const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_RUNNING, dead ? NQ_MOVE_BURY : NQ_MOVE_CANCEL)),
-                           nq_int(dead), nq_int(dead && o->crashed), tasks_error(o), id};
+    const nq_val args[] = {nq_int(tasks_state(o->kind)), nq_int(dead), nq_int(dead && o->crashed),
+                           tasks_error(o), id};
     static const char insert[] =
         "INSERT INTO {finished} (" NQ_MOVED_COLUMNS "run_at, state, attempts, crashes, error, finished_at) "
         "SELECT " NQ_MOVED_COLUMNS "run_at, ?, {least}(attempts + ?, " NQ_MAX_ATTEMPTS
@@ -228,13 +237,13 @@ static int tasks_again(nq_conn *c, nq_outcome *o, nq_err *err)
 {
     const bool failed = o->kind == NQ_OUT_RETRY;
     const int64_t delay = o->delay_us < 0 ? 0 : o->delay_us > NQ_MAX_DURATION ? NQ_MAX_DURATION : o->delay_us;
-    const nq_val args[] = {nq_int(failed), nq_int(failed && o->crashed), failed ? tasks_error(o) : nq_null(),
-                           nq_int(delay), nq_int(o->id)};
+    const nq_val args[] = {nq_int(tasks_state(o->kind)),        nq_int(failed), nq_int(failed && o->crashed),
+                           failed ? tasks_error(o) : nq_null(), nq_int(delay),  nq_int(o->id)};
     return nq_sql(c,
-                  "UPDATE {tasks} SET state = 0, lease = 0, attempts = {least}(attempts + ?, " NQ_MAX_ATTEMPTS
+                  "UPDATE {tasks} SET state = ?, lease = 0, attempts = {least}(attempts + ?, " NQ_MAX_ATTEMPTS
                   "), crashes = {least}(crashes + ?, " NQ_MAX_ATTEMPTS
                   "), error = COALESCE(?, error), run_at = {after} WHERE id = ?",
-                  args, 5, NULL, NULL, NULL, err);
+                  args, 6, NULL, NULL, NULL, err);
 }
 
 static int tasks_one(nq_conn *c, nq_outcome *o, nq_err *err)
@@ -311,9 +320,7 @@ static int tasks_refused(nq_store *s, nq_outcome *o, const nq_err *why, nq_err *
     nq_grave g = {.id = o->id,
                   .lease = o->lease,
                   .from = NQ_STATE_RUNNING,
-                  .state = o->kind == NQ_OUT_DONE        ? NQ_STATE_DONE
-                           : o->kind == NQ_OUT_CANCELLED ? NQ_STATE_CANCELLED
-                                                         : NQ_STATE_DEAD,
+                  .state = tasks_state(again ? NQ_OUT_DEAD : o->kind),
                   .failed = failed,
                   .crashed = failed && o->crashed,
                   .error = text.p,

@@ -206,27 +206,6 @@ NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], siz
 
 /* ---- The clock ---- */
 
-static int store_now_row(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)ncols;
-    *(int64_t *)arg = cols[0].i;
-    return 0;
-}
-
-static int store_now(nq_conn *c, void *arg, nq_err *err)
-{
-    return nq_sql(c, "SELECT {us:now}", NULL, 0, store_now_row, arg, NULL, err);
-}
-
-NQ_PRIVATE int nq_store_now(nq_store *s, int64_t *us, nq_err *err)
-{
-    int64_t now = 0;
-    int code = nq_store_do(s, store_now, &now, err);
-    if (!code)
-        *us = now;
-    return code;
-}
-
 NQ_PRIVATE char *nq_store_watched(const nq_store *s)
 {
     return (s->hints & NQ_HINTS_LOCAL) && s->driver->watched ? s->driver->watched(s) : NULL;

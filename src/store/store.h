@@ -110,8 +110,6 @@ NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], siz
                                 int results[], nq_err *err);
 /* How much a payload may have so that one statement fits the server's packet. */
 NQ_PRIVATE size_t nq_store_max_payload(const nq_store *s);
-/* The database's clock. */
-NQ_PRIVATE int nq_store_now(nq_store *s, int64_t *us, nq_err *err);
 
 /* -- Claiming. A claimer is one thread's view of one queue: priorities in use and the scan cursor. -- */
 
@@ -262,8 +260,10 @@ NQ_PRIVATE int nq_bury_waiting(nq_store *s, nq_id id, const char *what, const ch
 NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err *err);
 /* Ids may have begun again: delete the record of an earlier task with this id. */
 NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err);
-/* Append an id: plain SQL may have given one that only an unsigned or only a signed number holds. */
+/* Append an id: plain SQL may have given one that only an unsigned or only a signed number holds. As one of a
+ * list: with a comma, but behind the ( that opens it. */
 NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id);
+NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id);
 
 /*
  * How far a pass over the queues has come, so that many of them keep nobody from other work for long: a call
@@ -382,7 +382,8 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {same_key}   a task t and a follow-up f have the same unique key
  */
 NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);
-/* Expand and run one statement on c. NQ_EDUPLICATE for a unique violation; see nq_driver.exec. */
+/* Expand and run one statement on c. NQ_EDUPLICATE for a unique violation; see nq_driver.exec. A row function
+ * may answer NQ_ENOMEM and leave err alone. */
 NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
                       void *arg, nq_exec_result *res, nq_err *err);
 /*

@@ -113,12 +113,16 @@ NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[],
     nq_buf sql = {0};
     nq_exec_result own;
     int code = nq_sql_expand(c->store, template_sql, &sql);
+    res = res ? res : &own;
+    memset(res, 0, sizeof *res);
     if (code == NQ_ENOMEM)
         code = nq_err_nomem(err);
     else if (code)
         code = nq_err_set(err, code, "bad SQL template: %.100s", template_sql);
     else
-        code = c->store->driver->exec(c, sql.p, args, nargs, row, arg, res ? res : &own, err);
+        code = c->store->driver->exec(c, sql.p, args, nargs, row, arg, res, err);
+    if (code == NQ_ENOMEM && !res->db_code) /* row's answer, perhaps: it says no more than that */
+        nq_err_nomem(err);
     nq_buf_free(&sql);
     return code;
 }

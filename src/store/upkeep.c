@@ -78,7 +78,7 @@ static int upkeep_find_orphans(nq_conn *c, void *arg, nq_err *err)
         code = upkeep_next_queue(c, o, err);
     while (!code && o->more && o->list.n < o->limit && nq_mono_us() < until);
     o->scan->more = !code && o->more;
-    return code == NQ_ENOMEM ? nq_err_nomem(err) : code;
+    return code;
 }
 
 /* On a server an id may be above what nq_id holds: such a task cannot run again. */
@@ -142,8 +142,8 @@ static int upkeep_purge_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct upkeep_purge *p = arg;
     (void)ncols;
-    nq_buf_str(&p->ids, p->nids++ ? "," : "");
-    nq_sql_id(p->store, &p->ids, cols[0].i);
+    nq_sql_list_id(p->store, &p->ids, cols[0].i);
+    p->nids++;
     return 0;
 }
 

@@ -41,8 +41,8 @@ static const int64_t clock_offsets[] = {86400, -86400};
 static nq_verdict clock_not_early(nq_ctx *ctx, const nq_task *task, void *udata)
 {
     nq *q = ((void **)udata)[0];
-    int64_t now = 0;
-    if (nq_store_now(nq_store_of(q), &now, NULL) != NQ_OK || now < task->run_at_us)
+    const int64_t now = t_now(q);
+    if (now < task->run_at_us)
         return nq_fail(ctx, NQ_DISCARD, "early by %lld us", (long long)(task->run_at_us - now));
     nq_ctx_set_delay(ctx, NQ_MS(200));
     return task->attempt == 1 ? NQ_RETRY : NQ_DONE;

@@ -157,9 +157,7 @@ struct retry_early {
 static nq_verdict retry_not_early(nq_ctx *ctx, const nq_task *task, void *udata)
 {
     struct retry_early *e = udata;
-    int64_t now = 0;
-    nq_err err;
-    ck_assert_int_eq(nq_store_now(nq_store_of(e->q), &now, &err), NQ_OK);
+    const int64_t now = t_now(e->q);
     ck_assert_msg(now >= task->run_at_us, "early by %lld us", (long long)(task->run_at_us - now));
     __atomic_add_fetch(&e->runs, 1, __ATOMIC_SEQ_CST);
     if (task->attempt == 3)
