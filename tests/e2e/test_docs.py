@@ -238,6 +238,18 @@ class Words(unittest.TestCase):
                             os.path.join(core, "state.c"), "-o", program], check=True)
             self.assertEqual(expected, subprocess.run([program], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
+    def test_the_tables_and_the_columns_of_a_task_are_described(self):
+        """docs/schema.md against src/store/columns.h."""
+        text = next(t for p, t in self.texts.items() if p.endswith("schema.md"))
+        with open(os.path.join(TOP, "src", "store", "columns.h"), encoding="utf-8") as f:
+            source = f.read()
+        tables = re.search(r"#define NQ_TABLES\(X\)(.*?)\n#define", source, re.S).group(1)
+        self.assertEqual({"nanoq_" + name for name in re.findall(r"X\((\w+)\)", tables)},
+                         set(re.findall(r"^\| `(nanoq_\w+)` \|", text, re.M)))
+        columns = re.search(r"#define NQ_COLUMNS\(X\)(.*?)\n\n", source, re.S).group(1)
+        self.assertEqual(set(re.findall(r"X\((\w+),", columns)),
+                         set(re.findall(r"^\| `(\w+)` \| [A-Z]+\b", text, re.M)))
+
     def test_every_link_leads_somewhere(self):
         for path, text in self.texts.items():
             prose = FENCE.sub("", text)

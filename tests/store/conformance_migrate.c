@@ -136,13 +136,21 @@ static void migrate_make(nq *q, int version)
 
 #define MIGRATE_LIVE  "id, queue, state, priority, run_at, lease, generation, attempts, crashes, max_retries, "
 #define MIGRATE_TASKS MIGRATE_LIVE "timeout_ms, created_at, type, payload, unique_key, error"
+#define MIGRATE_FINISHED                                                                                     \
+    "id, queue, state, priority, run_at, generation, attempts, crashes, max_retries, timeout_ms, "           \
+    "created_at, finished_at, type, payload, unique_key, error"
+#define MIGRATE_FOLLOWUPS                                                                                    \
+    "id, task_id, queue, priority, run_at, max_retries, timeout_ms, created_at, type, payload, unique_key"
 
 /* Everything in the tables of version 1 but its version, and when a claim began. */
 static char *migrate_all_rows(const char *workers)
 {
     const struct {
         const char *table, *columns;
-    } all[] = {{"tasks", MIGRATE_TASKS}, {"finished", "*"}, {"followups", "*"}, {workers, "*"}};
+    } all[] = {{"tasks", MIGRATE_TASKS},
+               {"finished", MIGRATE_FINISHED},
+               {"followups", MIGRATE_FOLLOWUPS},
+               {workers, "*"}};
     nq_buf rows = {0};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         char *of = t_text(t_side(), "SELECT %s FROM nanoq_%s ORDER BY id", all[i].columns, all[i].table);

@@ -267,10 +267,50 @@ START_TEST(the_session_time_zone_does_not_matter)
 }
 END_TEST
 
+/* ---- The list of columns ---- */
+
+static int64_t plainsql_columns(const char *table)
+{
+    return T_MYSQL ? t_sql("SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() "
+                           "AND table_name = 'nanoq_%s'",
+                           table)
+                   : t_sql("SELECT COUNT(*) FROM pragma_table_info('nanoq_%s')", table);
+}
+
+#define PLAINSQL_NAME(column, ...)              #column,
+#define PLAINSQL_MOVED(column, kind, goes, ...) NQ_IF_MOVED_##goes(+1)
+#define PLAINSQL_GIVEN(column, kind, goes, ...) NQ_IF_GIVEN_##goes(+1)
+#define PLAINSQL_ONE(table)                     +1
+
+START_TEST(the_list_of_columns_is_that_of_the_tables)
+{
+    static const char *const columns[] = {NQ_COLUMNS(PLAINSQL_NAME)};
+    nq *q = t_open();
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        ck_assert_int_eq(t_sql("SELECT COUNT(%s) FROM nanoq_tasks", columns[i]), 0);
+    ck_assert_int_eq(plainsql_columns("tasks"), (int64_t)(sizeof columns / sizeof *columns));
+    t_sql("INSERT INTO nanoq_tasks (type) VALUES ('t')");
+    t_sql("INSERT INTO nanoq_finished (" NQ_MOVED_COLUMNS "run_at, state, attempts, crashes, error, "
+          "finished_at) SELECT " NQ_MOVED_COLUMNS "run_at, 2, attempts, crashes, error, created_at "
+          "FROM nanoq_tasks");
+    ck_assert_int_eq(plainsql_columns("finished"), 6 NQ_COLUMNS(PLAINSQL_MOVED));
+    t_sql("INSERT INTO nanoq_followups (" NQ_FOLLOWUP_COLUMNS "run_at, task_id) "
+          "SELECT " NQ_FOLLOWUP_COLUMNS "run_at, id FROM nanoq_tasks");
+    ck_assert_int_eq(plainsql_columns("followups"), 3 NQ_COLUMNS(PLAINSQL_GIVEN));
+    ck_assert_int_eq(t_sql(T_MYSQL ? "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = "
+                                     "DATABASE() AND LEFT(table_name, 6) = 'nanoq_'"
+                                   : "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND "
+                                     "substr(name, 1, 6) = 'nanoq_'"),
+                     0 NQ_TABLES(PLAINSQL_ONE));
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_plainsql(void)
 {
     Suite *s = suite_create("plainsql");
     TCase *c = t_case(s, "plainsql", 30);
+    tcase_add_test(c, the_list_of_columns_is_that_of_the_tables);
     tcase_add_test(c, a_plain_insert_gets_the_same_defaults);
     tcase_add_loop_test(c, the_unique_key_is_the_same_both_ways, 0,
                         (int)(sizeof plainsql_keys / sizeof *plainsql_keys));
