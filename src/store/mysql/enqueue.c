@@ -54,7 +54,7 @@ static int mysql_enqueue_insert(nq_mysql_call *j, nq_conn *c, bool follow, nq_my
     else
         rc = NQ_OK;
     if ((rc == NQ_OK && (res.insert_id <= 0 || res.insert_id > INT64_MAX - (int64_t)n * j->increment)) ||
-        (c && res.db_code == 1467 && nq_mysql_ids_used_up(c)))
+        (c && res.db_code == NQ_MYSQL_ER_AUTOINC_READ_FAILED && nq_mysql_ids_used_up(c)))
         rc = nq_err_set(
             err, NQ_EFULL,
             "the ids of %s are used up: somebody gave one near the last there is; see docs/schema.md",

@@ -63,8 +63,8 @@ int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err)
     nq_printable(safe, sizeof safe, text, strlen(text));
     nq_err_set(err, code, "%s%s (error %u)",
                code == NQ_ENOTMIGRATED ? "the nanoq tables do not exist, run nanoq migrate: "
-               : number == 1467        ? "no id was to be had, or they are used up: "
-                                       : "",
+               : number == NQ_MYSQL_ER_AUTOINC_READ_FAILED ? "no id was to be had, or they are used up: "
+                                                           : "",
                safe, number);
     if (err) {
         err->db_code = res->db_code;
