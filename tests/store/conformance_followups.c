@@ -226,14 +226,13 @@ START_TEST(of_several_that_wait_only_the_first_stays)
     nq *q = t_open();
     nq_claimed *c = followups_running(q);
     const int64_t first = t_sql("SELECT id FROM nanoq_followups");
-    followups_double(6);
     bool more = false;
+    followups_double(6);
     for (int i = 0; i < 7; i++) {
         ck_assert_uint_eq(followups_promote(q, 10, &more), 0);
         ck_assert(more == (i < 6));
     }
-    ck_assert_int_eq(t_sql(FOLLOWUPS), 1);
-    ck_assert_int_eq(t_sql("SELECT id FROM nanoq_followups"), first);
+    ck_assert_int_eq(t_sql("SELECT SUM(id) FROM nanoq_followups"), first);
     followups_end(q, c, NQ_OUT_DONE);
     ck_assert_uint_eq(followups_promote(q, 10, NULL), 1);
     ck_assert_int_eq(t_sql(FOLLOWUPS), 0);
