@@ -45,23 +45,53 @@ typedef struct nq_info {
     const char *progress_note; /* bytes of the handler's: NOT safe for a terminal as it is */
 } nq_info;
 
-/* Called per task; the pointers are valid until it returns; non-zero stops the listing. It must not call
- * into the same nq. */
+/* Called per task, in the thread that called nq_list or nq_get; the pointers are valid until it returns;
+ * non-zero stops the listing, which is no failure. It may call into the same nq: what is shown was copied,
+ * and no connection is held. */
 typedef int (*nq_info_fn)(const nq_info *info, void *udata);
+
+enum nq_order { NQ_OLDEST_FIRST = 0, NQ_NEWEST_FIRST }; /* by id: in the order of their being added */
+
+/* nq_list_options.states: NQ_STATE_BIT(NQ_STATE_DEAD) | NQ_STATE_BIT(NQ_STATE_CANCELLED) */
+#define NQ_STATE_BIT(state) (1u << (state))
+#define NQ_MAX_LIST_NAMES   100 /* most queues, and most types, of one nq_list */
 
 typedef struct nq_list_options {
     size_t size;
-    const char *queue; /* default any */
-    const char *type;  /* default any */
-    int state;         /* enum nq_state; only looked at with state_set */
-    bool state_set;    /* list only `state`; default: every state */
-    nq_id after;       /* only ids above it: the last id of the page before */
-    unsigned limit;    /* default 100, at most 10000 */
+    const char *const *queues; /* tasks of any of these queues; default: of every queue */
+    size_t nqueues;            /* at most NQ_MAX_LIST_NAMES */
+    const char *const *types;  /* and of any of these types, compared byte for byte; default: of every type */
+    size_t ntypes;             /* at most NQ_MAX_LIST_NAMES */
+    unsigned states;           /* and in one of these states, a NQ_STATE_BIT for each; default: in any */
+    int order;                 /* enum nq_order; default NQ_OLDEST_FIRST */
+    nq_id after;               /* only what comes after this id in that order; default: from the start */
+    nq_id before;              /* only what comes before it; without `after` those nearest to it */
+    unsigned limit;            /* most tasks of the call; default 100, at most 10000 */
 } nq_list_options;
 
-/* List tasks by id. A reading outside any transaction: rows may change while it goes on. */
+/*
+ * List tasks in order of their ids. opts may be NULL: the oldest 100.
+ *
+ * Pages: the next one is what comes `after` the last id of this one, the one before is what comes `before`
+ * its first id, both in the same order. Ids never change and a task with the id need not be there any more,
+ * so tasks that are added or deleted meanwhile shift no page and no task is shown twice; one that ends keeps
+ * its id and its place.
+ *
+ * One reading outside any transaction of the caller's: all tasks of a call are as they were at one moment,
+ * but may be otherwise when fn sees them. They are copied first, so that fn may call into q; a task takes up
+ * to 6 KiB for that. Payloads are cut to 256 bytes. What stands in the database is shown as it is, and other
+ * programs wrote it: make it safe for a terminal.
+ *
+ * Cost: a page without filters, or of tasks that are not rare, reads little more than itself. Of rare ones it
+ * reads the index of their queue or state, and for a type, which has no index, up to all tasks.
+ *
+ * Thread-safe. Errors, all before fn is called: NQ_EINVAL (fn is NULL, or an option), NQ_ENOTMIGRATED,
+ * NQ_ESCHEMA, NQ_ENOMEM, NQ_EFORK, those of a connection.
+ */
 NQ_API int nq_list(nq *q, const nq_list_options *opts, nq_info_fn fn, void *udata, nq_err *err);
-/* Show one task. NQ_ENOTFOUND. */
+
+/* Show one task with its whole payload: fn is called once. Thread-safe. Errors, all before fn is called:
+ * NQ_ENOTFOUND, NQ_EINVAL (fn is NULL), and as for nq_list. */
 NQ_API int nq_get(nq *q, nq_id id, nq_info_fn fn, void *udata, nq_err *err);
 
 /* Run it now: a dead, cancelled or done task goes back to waiting, attempts and crashes from zero; one that
@@ -80,14 +110,19 @@ NQ_API int nq_cancel(nq *q, nq_id id, nq_err *err);
 /* Delete a task that does not run. NQ_ENOTFOUND; NQ_ESTATE when it runs. Follows as for nq_cancel. */
 NQ_API int nq_delete(nq *q, nq_id id, nq_err *err);
 
+/* The tasks of one queue. The library's, like nq_info: later versions append. */
 typedef struct nq_queue_stats {
     const char *queue;
     uint64_t due, delayed, running, done, dead, cancelled; /* due + delayed = waiting */
     int64_t oldest_due_us; /* how long the longest due task has been due; 0 when none is */
 } nq_queue_stats;
-/* Counts per queue, in order of name; the pointers are valid until fn returns; non-zero stops. It counts
- * rows, so its cost grows with the backlog. */
-NQ_API int nq_stats(nq *q, int (*fn)(const nq_queue_stats *stats, void *udata), void *udata, nq_err *err);
+/* Called per queue; the pointers are valid until it returns; non-zero stops, which is no failure. It may call
+ * into the same nq. */
+typedef int (*nq_stats_fn)(const nq_queue_stats *stats, void *udata);
+
+/* Counts of every queue that has a task, waiting or kept, in order of name. It counts rows, so its cost grows
+ * with the backlog and the history. Thread-safe. Errors, all before fn is called: as for nq_list. */
+NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err);
 
 /* The SQL that nq_migrate would run on tables of schema version `from`, 0: on an empty database, of this
  * URL's kind and prefix. *sql is freed with nq_free. Needs no connection. NQ_EINVAL: there is no such

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Looking at tasks: nanoq list and show. */
-#include "../cli.h"
-#include "../text/table.h"
+/* Looking at tasks: what both nanoq list and show print of one, and show. */
+#include "look.h"
 
-static const struct table_column look_columns[] = {
+const struct table_column look_columns[LOOK_COLUMNS] = {
     {.name = "id", .right = true},
     {.name = "state"},
     {.name = "queue"},
@@ -29,7 +28,6 @@ static const struct table_column look_columns[] = {
     {.name = "payload_size", .right = true, .machine = true},
     {.name = "payload", .wide = true},
 };
-#define LOOK_COLUMNS (sizeof look_columns / sizeof look_columns[0])
 
 /* A list shows the first line of an error, and not all of that. */
 static void look_error(struct table *t, const char *error)
@@ -64,7 +62,7 @@ static void look_progress(struct table *t, const nq_info *info)
     table_text(t, text);
 }
 
-static void look_task(struct table *t, const nq_info *info, size_t here)
+void look_task(struct table *t, const nq_info *info, size_t here)
 {
     const char *state = nq_state_name((int)info->state);
     const bool words = cli.format == CLI_TABLE && info->cancelling;
@@ -94,140 +92,6 @@ static void look_task(struct table *t, const nq_info *info, size_t here)
     table_payload(t, info->payload, here, info->payload_size);
     table_row(t);
 }
-
-/* ---- list */
-
-#define LOOK_HEAD 256 /* bytes of a payload that nq_list hands out */
-#define LOOK_PAGE 1000
-
-struct look_list {
-    struct table table;
-    nq_id last;
-    size_t seen;
-};
-
-static int look_list_row(const nq_info *info, void *udata)
-{
-    struct look_list *list = udata;
-    list->last = info->id;
-    list->seen++;
-    look_task(&list->table, info, info->payload_size < LOOK_HEAD ? info->payload_size : LOOK_HEAD);
-    return 0;
-}
-
-static bool look_state(const char *name, nq_list_options *options)
-{
-    int state = nq_state_from_name(name);
-    if (state < 0) {
-        cli_complain("--state: '%s' is none of waiting, running, done, dead, cancelled", name);
-        return false;
-    }
-    options->state = state;
-    options->state_set = true;
-    return true;
-}
-
-/* Show these columns in the table and no others. */
-static void look_choose(struct table_column columns[LOOK_COLUMNS], const char *const *names)
-{
-    memcpy(columns, look_columns, sizeof look_columns);
-    for (size_t i = 0; i < LOOK_COLUMNS; i++) {
-        columns[i].machine = true;
-        for (const char *const *name = names; *name && columns[i].machine; name++)
-            columns[i].machine = strcmp(*name, columns[i].name) != 0;
-    }
-}
-
-static int look_list_all(nq *q, nq_list_options *options, int64_t limit, bool running)
-{
-    static const char *const of_running[] = {"id",         "state",  "queue",    "type",    "attempts",
-                                             "claimed_at", "worker", "progress", "payload", NULL};
-    struct table_column columns[LOOK_COLUMNS];
-    struct look_list list = {0};
-    nq_err err = {0};
-    int rc = NQ_OK;
-    if (running)
-        look_choose(columns, of_running);
-    table_start(&list.table, running ? columns : look_columns, LOOK_COLUMNS, false);
-    while (rc == NQ_OK && limit > 0) {
-        options->limit = (unsigned)(limit < LOOK_PAGE ? limit : LOOK_PAGE);
-        list.seen = 0;
-        rc = nq_list(q, options, look_list_row, &list, &err);
-        if (list.seen < options->limit)
-            break;
-        options->after = list.last;
-        limit -= options->limit;
-    }
-    table_finish(&list.table, rc == NQ_OK);
-    return rc == NQ_OK ? CLI_OK : cli_fail(&err);
-}
-
-static int look_list(int argc, char **argv)
-{
-    nq_list_options options = {.size = sizeof options};
-    int64_t limit = 100;
-    bool running = false;
-    struct cli_parse parse;
-    const char *value;
-    int key;
-    cli_parse_start(&parse, &cli_list);
-    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
-        bool good = true;
-        if (key == 's') {
-            good = look_state(value, &options);
-        } else if (key == 'r') {
-            good = look_state("running", &options);
-            running = true;
-        } else if (key == 'q') {
-            options.queue = value;
-        } else if (key == 't') {
-            options.type = value;
-        } else if (key == 'n') {
-            good = cli_take_int("--limit", value, 1, 1000000000, &limit);
-        } else {
-            good = cli_take_int("--after", value, 0, INT64_MAX, &options.after);
-        }
-        if (!good)
-            return CLI_USAGE;
-    }
-    if (key != CLI_PARSE_END)
-        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
-    if (optind < argc)
-        return cli_usage("takes no argument '%s'; one task is shown by: nanoq show ID", argv[optind]);
-    nq *q = NULL;
-    int exit_code = cli_open(&q);
-    if (exit_code == CLI_OK) {
-        exit_code = look_list_all(q, &options, limit, running);
-        nq_close(q);
-    }
-    return exit_code;
-}
-
-static const struct cli_option look_list_options[] = {
-    {'s', "state", "STATE", "only waiting, running, done, dead or cancelled tasks"},
-    {'r', "running", NULL, "only running ones, with their workers and progress"},
-    {'q', "queue", "QUEUE", "only of this queue"},
-    {'t', "type", "TYPE", "only of this type"},
-    {'n', "limit", "N", "at most N tasks; default 100"},
-    {256, "after", "ID", "only ids above this: the last one of the page before"},
-    CLI_OPTION_FORMAT,
-    CLI_OPTION_DB,
-    CLI_OPTION_END,
-};
-const struct cli_command cli_list = {
-    .name = "list",
-    .args = "[OPTION...]",
-    .summary = "List tasks in order of id",
-    .options = look_list_options,
-    .notes = "Payloads are cut to 256 bytes here; `nanoq show ID` has all of one. JSON is one array; a "
-             "payload that\n"
-             "is not UTF-8 is base64, see payload_encoding. TSV has a line of names first and writes tab, "
-             "newline\n"
-             "and backslash as \\t, \\n and \\\\.\n",
-    .run = look_list,
-};
-
-/* ---- show */
 
 struct look_show {
     bool payload_only;

@@ -131,7 +131,8 @@ static bool demo_pages(struct demo *d, size_t *left)
     nq_err err = {0};
     int rc = NQ_OK;
     for (size_t i = 0; i < DEMO_QUEUES && rc == NQ_OK; i++) {
-        nq_list_options options = {.size = sizeof options, .queue = d->queues[i], .limit = 500};
+        const char *queue = d->queues[i];
+        nq_list_options options = {.size = sizeof options, .queues = &queue, .nqueues = 1, .limit = 500};
         do {
             *page = (struct demo_page){.d = d};
             rc = nq_list(d->q, &options, demo_count_row, page, &err);

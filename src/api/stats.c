@@ -67,7 +67,7 @@ static int stats_all_run(nq_conn *c, void *arg, nq_err *err)
     return code;
 }
 
-NQ_API int nq_stats(nq *q, int (*fn)(const nq_queue_stats *stats, void *udata), void *udata, nq_err *err)
+NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
 {
     struct stats_all t = {0};
     size_t i = 0, j;

@@ -316,10 +316,48 @@ class Admin(Base):
         self.assertEqual([t["id"] for t in self.json("list", "--type", "t1", "--queue", "q0")], [ids[3], ids[9]])
         self.assertEqual([t["id"] for t in self.json("list", "--limit", "2", "--after", str(ids[4]))], ids[5:7])
         self.assertEqual(self.json("list", "--state", "dead"), [])
+
+        def listed(*args):
+            return [t["id"] for t in self.json("list", *args)]
+        self.assertEqual(listed("--newest", "--limit", "3"), ids[:-4:-1])
+        self.assertEqual(listed("--newest", "--limit", "3", "--after", str(ids[-3])), ids[-4:-7:-1])
+        self.assertEqual(listed("--newest", "--limit", "3", "--before", str(ids[-4])), ids[:-4:-1])
+        self.assertEqual(listed("--limit", "3", "--before", str(ids[6])), ids[3:6])
+        self.assertEqual(listed("--queue", "q0,q1", "--queue", "q2", "--type", "t0", "--type", "t1"), ids)
+        self.assertEqual(listed("--queue", "q0,q1", "--type", "t0"), [ids[i] for i in (0, 4, 6, 10)])
+        self.run_nanoq("cancel", str(ids[3]))
+        self.assertEqual(listed("--state", "dead,cancelled", "--state", "done"), [ids[3]])
+        self.assertEqual(len(listed("--state", "cancelled,waiting")), 12)
+        self.run_nanoq("list", "--newest", "--oldest", code=2)
+        self.run_nanoq("list", "--before", "5", "--limit", "10001", code=2)
+        self.run_nanoq("list", "--queue", "a,,b", code=2)
         long = self.add("long", json.dumps("ä" * 300, ensure_ascii=False))
         t = self.json("list", "--type", "long")[0]
         self.assertEqual((t["payload_truncated"], t["payload_encoding"], t["payload_size"]), (True, "utf-8", 602))
         self.assertEqual(self.show(long)["payload_truncated"], False)
+
+    def test_list_says_when_there_are_more_than_it_shows(self):
+        def listed(*args):
+            p = subprocess.run([NANOQ, "list", "--format", "json", *args], env=self.env, capture_output=True,
+                               timeout=LIMIT, check=True)
+            return [t["id"] for t in json.loads(p.stdout)], p.stderr.decode()
+        lines = "".join('{"type": "t", "payload": %d}\n' % i for i in range(250)).encode()
+        ids = [int(i) for i in self.run_nanoq("add", "--stdin", stdin=lines).split()]
+        for args, order in ((), ids), (("--newest",), ids[::-1]):
+            seen, told = listed(*args)
+            self.assertEqual(seen, order[:100])
+            self.assertIn("more than these 100 tasks: --after %d " % order[99], told)
+            seen, told = listed(*args, "--after", str(seen[-1]))
+            self.assertEqual(seen, order[100:200])
+            seen, told = listed(*args, "--after", str(seen[-1]))
+            self.assertEqual((seen, told), (order[200:], ""))
+            seen, told = listed(*args, "--before", str(seen[0]))
+            self.assertEqual(seen, order[100:200])
+            self.assertIn("--before %d " % order[100], told)
+            seen, told = listed(*args, "--before", str(seen[0]))
+            self.assertEqual((seen, told), (order[:100], ""))
+        self.assertEqual(listed("--limit", "100")[1], "")  # who says how many is not told
+        self.assertEqual(listed("--limit", "1000"), (ids, ""))
 
     def test_steering(self):
         a, b = self.add("a"), self.add("b")

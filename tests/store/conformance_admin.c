@@ -70,6 +70,7 @@ static size_t admin_list(nq *q, struct admin_seen *seen, nq_list_options o)
 START_TEST(list_filters_by_state_queue_and_type_and_pages_by_id)
 {
     nq *q = t_open();
+    static const char *const names[] = {"q", "other"};
     struct admin_five f;
     admin_make(q, &f);
     nq_id other = T_ADD(q, .type = "other");
@@ -77,15 +78,17 @@ START_TEST(list_filters_by_state_queue_and_type_and_pages_by_id)
     ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.size = 0}), 6);
     const nq_id by_state[] = {0, f.running, f.done, f.dead, f.cancelled};
     for (int state = 1; state <= 4; state++) {
-        ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.state = state, .state_set = true}), 1);
+        ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.states = NQ_STATE_BIT(state)}), 1);
         ck_assert_int_eq(seen.ids[0], by_state[state]);
     }
-    ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.state = NQ_STATE_WAITING, .state_set = true}),
-                      2);
-    ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.queue = "q"}), 5);
-    ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.type = "other"}), 1);
+    ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.states = NQ_STATE_BIT(NQ_STATE_WAITING)}), 2);
+    ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.queues = &names[0], .nqueues = 1}), 5);
+    ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.types = &names[1], .ntypes = 1}), 1);
     ck_assert_int_eq(seen.ids[0], other);
-    ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.queue = "q", .type = "other"}), 0);
+    ck_assert_uint_eq(
+        admin_list(q, &seen,
+                   (nq_list_options){.queues = &names[0], .nqueues = 1, .types = &names[1], .ntypes = 1}),
+        0);
     ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.limit = 4}), 4);
     nq_id last = seen.ids[3];
     ck_assert_uint_eq(admin_list(q, &seen, (nq_list_options){.limit = 4, .after = last}), 2);
@@ -95,12 +98,179 @@ START_TEST(list_filters_by_state_queue_and_type_and_pages_by_id)
     memset(&seen, 0, sizeof seen);
     T_OK(nq_list(q, NULL, admin_see, &seen, &t_last));
     ck_assert_uint_eq(seen.n, 6);
-    nq_list_options bad = {.size = sizeof bad, .state = 5, .state_set = true};
+    nq_list_options bad = {.size = sizeof bad, .states = NQ_STATE_BIT(5)};
     T_FAILS(nq_list(q, &bad, admin_see, &seen, &t_last), NQ_EINVAL);
     bad = (nq_list_options){.size = sizeof bad, .limit = 10001};
     T_FAILS(nq_list(q, &bad, admin_see, &seen, &t_last), NQ_EINVAL);
     t_free_claimed(f.claim);
     nq_close(q);
+}
+END_TEST
+
+/* What is listed with these options, as text: "3 2 1". */
+static const char *admin_order(nq *q, nq_list_options o)
+{
+    static char text[400];
+    struct admin_seen seen = {0};
+    o.size = sizeof o;
+    T_OK(nq_list(q, &o, admin_see, &seen, &t_last));
+    text[0] = '\0';
+    for (size_t i = 0; i < seen.n; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), i ? " %d" : "%d", (int)seen.ids[i]);
+    return text;
+}
+
+#define ADMIN_LISTS(text, ...) ck_assert_str_eq(admin_order(q, (nq_list_options){__VA_ARGS__}), text)
+
+START_TEST(list_pages_in_both_orders_and_directions)
+{
+    nq *q = t_open();
+    for (int i = 1; i <= 9; i++)
+        ck_assert_int_eq(T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE), i);
+    for (nq_id id = 2; id <= 8; id += 3)
+        T_OK(nq_cancel(q, id, &t_last)); /* pages go through both tables */
+    ADMIN_LISTS("1 2 3 4 5 6 7 8 9", .limit = 0);
+    ADMIN_LISTS("9 8 7 6 5 4 3 2 1", .order = NQ_NEWEST_FIRST);
+    ADMIN_LISTS("1 2 3 4", .limit = 4);
+    ADMIN_LISTS("5 6 7 8", .limit = 4, .after = 4);
+    ADMIN_LISTS("9", .limit = 4, .after = 8);
+    ADMIN_LISTS("5 6 7 8", .limit = 4, .before = 9);
+    ADMIN_LISTS("1 2 3 4", .limit = 4, .before = 5);
+    ADMIN_LISTS("", .limit = 4, .before = 1);
+    ADMIN_LISTS("9 8 7 6", .order = NQ_NEWEST_FIRST, .limit = 4);
+    ADMIN_LISTS("5 4 3 2", .order = NQ_NEWEST_FIRST, .limit = 4, .after = 6);
+    ADMIN_LISTS("8 7 6", .order = NQ_NEWEST_FIRST, .limit = 3, .before = 5);
+    ADMIN_LISTS("4 5", .after = 3, .before = 6);
+    ADMIN_LISTS("4", .after = 3, .before = 6, .limit = 1);
+    ADMIN_LISTS("5 4", .order = NQ_NEWEST_FIRST, .after = 6, .before = 3);
+    /* A cursor is an id that need not be there any more, and what comes later shifts no page. */
+    T_OK(nq_delete(q, 4, &t_last));
+    ck_assert_int_eq(T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE), 10);
+    ADMIN_LISTS("5 6 7 8", .limit = 4, .after = 4);
+    ADMIN_LISTS("7 6 5", .order = NQ_NEWEST_FIRST, .limit = 3, .after = 8);
+    ADMIN_LISTS("1 2 3", .limit = 4, .before = 4);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(list_takes_several_states_queues_and_types)
+{
+    nq *q = t_open();
+    static const char *const queues[] = {"q", "r", "nowhere"}, *const types[] = {"made", "x", "y'%_"};
+    struct admin_five f;
+    admin_make(q, &f);
+    nq_id x = T_ADD(q, .type = "x", .queue = "r"), y = T_ADD(q, .type = "y'%_", .queue = "s");
+    struct admin_seen seen = {0};
+    nq_list_options o = {.states = NQ_STATE_BIT(NQ_STATE_RUNNING) | NQ_STATE_BIT(NQ_STATE_DEAD)};
+    ck_assert_uint_eq(admin_list(q, &seen, o), 2);
+    ck_assert_int_eq(seen.ids[0] + seen.ids[1], f.running + f.dead);
+    o.states = NQ_STATE_BIT(NQ_STATE_DONE) | NQ_STATE_BIT(NQ_STATE_CANCELLED);
+    ck_assert_uint_eq(admin_list(q, &seen, o), 2);
+    o = (nq_list_options){.queues = queues, .nqueues = 3};
+    ck_assert_uint_eq(admin_list(q, &seen, o), 6);
+    ck_assert_int_eq(seen.ids[5], x);
+    o = (nq_list_options){.types = types + 1, .ntypes = 2};
+    ck_assert_uint_eq(admin_list(q, &seen, o), 2);
+    ck_assert_int_eq(seen.ids[1], y);
+    o = (nq_list_options){.queues = queues,
+                          .nqueues = 3,
+                          .types = types + 1,
+                          .ntypes = 2,
+                          .states = NQ_STATE_BIT(NQ_STATE_WAITING)};
+    ck_assert_uint_eq(admin_list(q, &seen, o), 1);
+    t_free_claimed(f.claim);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(list_takes_as_many_names_as_it_says_and_refuses_what_it_cannot)
+{
+    nq *q = t_open();
+    static char names[NQ_MAX_LIST_NAMES + 1][8];
+    const char *all[NQ_MAX_LIST_NAMES + 1];
+    struct admin_seen seen = {0};
+    for (int i = 0; i <= NQ_MAX_LIST_NAMES; i++) {
+        snprintf(names[i], sizeof names[i], "n%d", i);
+        all[i] = names[i];
+    }
+    T_ADD(q, .type = "n99", .queue = "n98");
+    nq_list_options o = {.queues = all,
+                         .nqueues = NQ_MAX_LIST_NAMES,
+                         .types = all,
+                         .ntypes = NQ_MAX_LIST_NAMES,
+                         .states = 0x1d,
+                         .after = 0,
+                         .before = 1000};
+    ck_assert_uint_eq(admin_list(q, &seen, o), 1);
+    o.size = sizeof o;
+    const nq_list_options good = o;
+    o.nqueues++;
+    T_FAILS(nq_list(q, &o, admin_see, &seen, &t_last), NQ_EINVAL);
+    o = good;
+    o.types = NULL;
+    T_FAILS(nq_list(q, &o, admin_see, &seen, &t_last), NQ_EINVAL);
+    o = good;
+    all[3] = "no space";
+    T_FAILS(nq_list(q, &o, admin_see, &seen, &t_last), NQ_EINVAL);
+    all[3] = "n3";
+    o.order = 2;
+    T_FAILS(nq_list(q, &o, admin_see, &seen, &t_last), NQ_EINVAL);
+    o = good;
+    o.before = -1;
+    T_FAILS(nq_list(q, &o, admin_see, &seen, &t_last), NQ_EINVAL);
+    nq_close(q);
+}
+END_TEST
+
+struct admin_inside {
+    nq *q;
+    unsigned calls;
+};
+
+static int admin_call(const nq_info *info, void *arg)
+{
+    struct admin_inside *in = arg;
+    struct admin_seen seen = {0};
+    in->calls++;
+    T_OK(nq_get(in->q, info->id, admin_see, &seen, &t_last));
+    T_OK(nq_delete(in->q, info->id, &t_last));
+    T_ADD(in->q, .type = "next", .unique = NQ_UNIQUE_NONE);
+    T_OK(nq_list(in->q, NULL, admin_see, &seen, &t_last));
+    ck_assert_str_eq(info->type, "t");
+    return 0;
+}
+
+static int admin_call_once(const nq_info *info, void *arg)
+{
+    struct admin_inside *in = arg;
+    in->calls++;
+    T_OK(nq_delete(in->q, info->id, &t_last));
+    return 0;
+}
+
+static int admin_call_stats(const nq_queue_stats *stats, void *arg)
+{
+    struct admin_inside *in = arg;
+    in->calls++;
+    T_ADD(in->q, .type = "t", .queue = stats->queue, .unique = NQ_UNIQUE_NONE);
+    return 0;
+}
+
+/* A SQLite handle has one connection: who shows rows while it holds that would wait for itself. */
+START_TEST(callbacks_may_call_into_the_handle)
+{
+    struct admin_inside in = {.q = t_open()};
+    for (int i = 0; i < 5; i++)
+        T_ADD(in.q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    T_OK(nq_list(in.q, NULL, admin_call, &in, &t_last));
+    ck_assert_uint_eq(in.calls, 5);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE type = 'next'"), 5);
+    T_OK(nq_get(in.q, t_sql("SELECT MIN(id) FROM nanoq_tasks"), admin_call_once, &in, &t_last));
+    ck_assert_uint_eq(in.calls, 6);
+    T_OK(nq_stats(in.q, admin_call_stats, &in, &t_last));
+    ck_assert_uint_eq(in.calls, 7);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 5);
+    nq_close(in.q);
 }
 END_TEST
 
@@ -283,6 +453,10 @@ Suite *suite_admin(void)
     Suite *s = suite_create("admin");
     TCase *c = t_case(s, "admin", 30);
     tcase_add_test(c, list_filters_by_state_queue_and_type_and_pages_by_id);
+    tcase_add_test(c, list_pages_in_both_orders_and_directions);
+    tcase_add_test(c, list_takes_several_states_queues_and_types);
+    tcase_add_test(c, list_takes_as_many_names_as_it_says_and_refuses_what_it_cannot);
+    tcase_add_test(c, callbacks_may_call_into_the_handle);
     tcase_add_test(c, list_shows_the_head_of_a_payload_and_get_the_whole);
     tcase_add_test(c, unknown_ids_are_not_found);
     tcase_add_test(c, retry_brings_back_what_ended_and_hastens_what_waits);

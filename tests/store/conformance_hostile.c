@@ -202,7 +202,7 @@ START_TEST(a_space_behind_a_type_makes_it_another_one)
 {
     nq *q = t_open();
     static const char *const types[] = {"mail"};
-    nq_list_options o = {.size = sizeof o, .type = "mail"};
+    nq_list_options o = {.size = sizeof o, .types = types, .ntypes = 1};
     nq_claimer *claimer = NULL;
     nq_claimed *list = NULL;
     int64_t wait_us = 0;

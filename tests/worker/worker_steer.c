@@ -471,7 +471,7 @@ START_TEST(progress_is_seen_while_it_runs_and_gone_after)
     ck_assert_str_eq(seen.note, "a \x1b[31m note");
     ck_assert_int_ge(seen.at, before);
     T_OK(nq_list(
-        q, &(nq_list_options){.size = sizeof(nq_list_options), .state = NQ_STATE_RUNNING, .state_set = true},
+        q, &(nq_list_options){.size = sizeof(nq_list_options), .states = NQ_STATE_BIT(NQ_STATE_RUNNING)},
         steer_see, &seen, &t_last));
     ck_assert_int_eq(seen.done, 40);
     ck_assert_int_le(t_sql("SELECT COUNT(*) FROM nanoq_progress"), 1);
