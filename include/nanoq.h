@@ -206,6 +206,22 @@ static inline nq_tx nq_own_tx(void)
 }
 #define NQ_OWN_TX nq_own_tx()
 
+/*
+ * For bindings to other languages, which cannot compile those headers: *out is the transaction that is open
+ * on conn, a MYSQL * or sqlite3 *, as nq_tx_mysql and nq_tx_sqlite answer it (a zeroed nq_tx is NQ_OWN_TX).
+ * It holds no resources and is valid as long as conn. In C and C++ take those: here conn is used by the
+ * client library that this library is linked with, so it must be that very one that made it, loaded once in
+ * the process. `client` is what the copy that made conn answers to mysql_get_client_info() or
+ * sqlite3_sourceid(), and is compared: libmariadb and libmysqlclient differ in ABI, and a process with two
+ * copies of SQLite loses its locks on a file.
+ *
+ * Any thread; conn is not touched. Errors: NQ_EUNSUPPORTED (another client library, or this library was built
+ * without that database), NQ_EINVAL (NULL). What is wrong with the transaction itself says the call that it
+ * is given to.
+ */
+NQ_API int nq_tx_from_mysql(nq_tx *out, void *conn, const char *client, nq_err *err);
+NQ_API int nq_tx_from_sqlite(nq_tx *out, void *db, const char *client, nq_err *err);
+
 /* ---- Enqueue ------------------------------------------------------------------------------ */
 
 /* What nq_enqueue refuses as a duplicate; it tells there what follows a live task that may have begun. */

@@ -36,6 +36,27 @@ static int store_no_driver(const char *scheme, nq_err *err)
                       scheme, mysql ? "MYSQL" : "SQLITE");
 }
 
+int nq_store_tx_from(const char *scheme, void *conn, const char *client, nq_tx *out, nq_err *err)
+{
+    const nq_driver *driver = store_driver(scheme);
+    const char *ours;
+    if (!driver)
+        return store_no_driver(scheme, err);
+    if (!out || !conn || !client)
+        return nq_err_set(err, NQ_EINVAL, "the %s is NULL",
+                          !out    ? "place for the transaction"
+                          : !conn ? "connection"
+                                  : "text that says which client library made the connection");
+    const nq_tx tx = driver->tx_from(conn, &ours);
+    if (strcmp(ours, client) != 0)
+        return nq_err_set(
+            err, NQ_EUNSUPPORTED,
+            "the connection is of client library '%.80s', this library uses '%.80s': load that one", client,
+            ours);
+    *out = tx;
+    return NQ_OK;
+}
+
 /* Every documented option but prefix and hints: for the message that lists a driver's. */
 static const char *const store_options[] = {
     "socket",          "password_file", "password_env",  "tls",          "tls_ca",

@@ -166,6 +166,8 @@ NQ_PRIVATE int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[]
 
 /* NQ_EINVAL where this is no handle that the store can work with; NQ_OWN_TX is one. */
 NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err);
+/* store.c: the caller's transaction on conn, of this kind of URL, for bindings; see nq_tx_from_mysql. */
+NQ_PRIVATE int nq_store_tx_from(const char *scheme, void *conn, const char *client, nq_tx *out, nq_err *err);
 
 /* Complete the claim in the open transaction of the caller's. Of s only what the URL says is looked at, never
  * a connection: it works in a child of fork too. NQ_ELEASE: not the current claim; see nq_ctx_complete_in. */
@@ -506,6 +508,9 @@ struct nq_driver {
                 nq_exec_result *res, nq_err *err);
     /* Fill err from a failed statement in the caller's transaction; the nq_code. */
     int (*caller_failed)(const nq_store *s, nq_exec_result *res, nq_err *err);
+    /* The caller's transaction on conn, which our copy of the client library made; *client: what that copy
+     * says of itself. */
+    nq_tx (*tx_from)(void *conn, const char **client);
     int (*begin)(nq_conn *c, nq_err *err);  /* READ COMMITTED / BEGIN IMMEDIATE */
     int (*commit)(nq_conn *c, nq_err *err); /* NQ_EUNKNOWN when the connection broke in it */
     void (*rollback)(nq_conn *c);

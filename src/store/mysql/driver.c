@@ -218,6 +218,12 @@ static const nq_fragment mysql_db_fragments[] = {
     {"strange", "(priority < -100 OR priority > 100)"},
     {NULL, NULL}};
 
+static nq_tx mysql_db_tx_from(void *conn, const char **client)
+{
+    *client = mysql_get_client_info();
+    return nq_tx_mysql(conn);
+}
+
 NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .scheme = "mysql",
     .tx_kind = NQ_TX_MYSQL,
@@ -237,6 +243,7 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .usable = nq_mysql_usable,
     .exec = nq_mysql_exec,
     .caller_failed = nq_mysql_caller_failed,
+    .tx_from = mysql_db_tx_from,
     .begin = mysql_db_begin,
     .commit = mysql_db_commit,
     .rollback = nq_mysql_rollback,

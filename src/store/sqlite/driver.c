@@ -404,6 +404,12 @@ static const nq_fragment sqlite_fragments[] = {
                 "OR typeof(run_at) NOT IN ('integer', 'real'))"},
     {NULL, NULL}};
 
+static nq_tx sqlite_tx_from(void *conn, const char **client)
+{
+    *client = sqlite3_sourceid();
+    return nq_tx_sqlite(conn);
+}
+
 NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .scheme = "sqlite",
     .tx_kind = NQ_TX_SQLITE,
@@ -422,6 +428,7 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .usable = nq_sqlite_usable,
     .exec = nq_sqlite_exec,
     .caller_failed = nq_sqlite_caller_failed,
+    .tx_from = sqlite_tx_from,
     .begin = nq_sqlite_begin,
     .commit = nq_sqlite_commit,
     .rollback = nq_sqlite_rollback,
