@@ -117,8 +117,12 @@ static int main_dispatch(int argc, char **argv)
     if (strcmp(argv[i], "version") == 0)
         return main_version();
     bool help = strcmp(argv[i], "help") == 0;
-    if (help && (i + 1 >= argc || strcmp(argv[i + 1], "help") == 0))
+    if (help && i + 1 >= argc)
         return main_help();
+    if (help && strcmp(argv[i + 1], "help") == 0) {
+        puts("usage: nanoq help [COMMAND]\n\nShow what there is, or the options of a command.");
+        return CLI_OK;
+    }
     if (help && strcmp(argv[i + 1], "version") == 0) {
         puts("usage: nanoq version\n\nShow the version.");
         return CLI_OK;

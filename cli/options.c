@@ -175,7 +175,9 @@ bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *o
         return false;
     }
     if (v << shift < low) {
-        cli_complain("%s: '%s' is less than %lluM", what, text, (unsigned long long)(low >> 20));
+        const bool whole = low >= 1u << 20;
+        cli_complain("%s: '%s' is less than %llu%s", what, text,
+                     (unsigned long long)(whole ? low >> 20 : low), whole ? "M" : "");
         return false;
     }
     *out = v << shift;

@@ -224,20 +224,24 @@ const struct cli_command cli_add = {
     .args = "[OPTION...] TYPE [PAYLOAD|-]\n       nanoq add --stdin [OPTION...]",
     .summary = "Enqueue a task and print its id",
     .options = add_options,
-    .notes = "PAYLOAD is stored byte for byte; - reads it from stdin; without one it is empty. When a live "
-             "task has the\n"
-             "same unique key, its id is printed and the exit code is 4.\n\n"
-             "--stdin: lines like {\"type\": \"email\", \"payload\": {\"to\": 1}, \"queue\": \"mail\", "
-             "\"priority\": 0,\n"
-             "\"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\"}; only type is "
-             "required. payload is\n"
-             "any JSON value, kept as it is written; payload_text is a string whose text becomes the "
-             "payload. \"at\" for\n"
-             "a point in time, \"unique\": false for --no-unique; numbers in in, at and timeout are seconds. "
-             "Options say\n"
-             "what holds for lines that do not say. The lines are enqueued in chunks (500, or what came in "
-             "0.2 s), an id\n"
-             "is printed for each, duplicates included. A chunk with a bad line is not enqueued at all, and "
-             "ends it.\n",
+    .notes =
+        "PAYLOAD is stored byte for byte; - reads it from stdin; without one it is empty. When a live "
+        "task has the\n"
+        "same unique key, its id is printed and the exit code is 4: nothing was added.\n\n"
+        "--stdin: lines like {\"type\": \"email\", \"payload\": {\"to\": 1}, \"queue\": \"mail\", "
+        "\"priority\": 0,\n"
+        "\"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\"}; only type is "
+        "required. payload is\n"
+        "any JSON value, kept as it is written; payload_text is a string whose text becomes the "
+        "payload. \"at\" for\n"
+        "a point in time, \"unique\": false for --no-unique; numbers in in, at and timeout are seconds. "
+        "Options say\n"
+        "what holds for lines that do not say. The lines are enqueued in chunks (500, or what came in "
+        "0.2 s), an id\n"
+        "is printed for each, duplicates included. A chunk with a bad line is not enqueued at all, and "
+        "ends it.\n"
+        "Exit code 4: all lines were taken, and at least one was a duplicate; --format json says which. A "
+        "member\n"
+        "that is named twice is refused, within a payload it is not looked at.\n",
     .run = add_run,
 };

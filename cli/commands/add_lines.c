@@ -201,8 +201,10 @@ int add_lines(const nq_task_spec *defaults)
     }
     if (exit_code == CLI_OK)
         exit_code = lines_flush(s);
-    if (exit_code == CLI_OK)
+    if (exit_code == CLI_OK) {
         lines_progress(s, true);
+        exit_code = s->duplicates > 0 ? CLI_DUPLICATE : CLI_OK; /* as for a single task */
+    }
     lines_clear(s);
     nq_close(s->q);
     text_free(&s->in);

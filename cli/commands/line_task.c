@@ -170,6 +170,12 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_f
     char why[220];
     if (!json_is_object(root))
         return line_bad(f, text, NULL, "a task is a JSON object: {\"type\": \"...\", \"payload\": ...}");
+    size_t at;
+    if (json_input_repeats(text, strlen(text), root, &at)) { /* which of them is meant cannot be known */
+        line_bad(f, text, NULL, "this member was given before");
+        f->column = json_input_column(text, at);
+        return false;
+    }
     json_object_foreach(root, key, v)
     {
         if (!line_known(key)) {

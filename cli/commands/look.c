@@ -33,7 +33,7 @@ const struct table_column look_columns[LOOK_COLUMNS] = {
 static void look_error(struct table *t, const char *error)
 {
     if (cli.format != CLI_TABLE || t->single) {
-        table_text(t, error);
+        table_optional(t, error);
         return;
     }
     char head[44];
@@ -62,6 +62,15 @@ static void look_progress(struct table *t, const nq_info *info)
     table_text(t, text);
 }
 
+/* Of progress that was told. */
+static void look_count(struct table *t, bool told, int64_t count)
+{
+    if (told)
+        table_int(t, count);
+    else
+        table_none(t);
+}
+
 void look_task(struct table *t, const nq_info *info, size_t here)
 {
     const char *state = nq_state_name((int)info->state);
@@ -80,12 +89,12 @@ void look_task(struct table *t, const nq_info *info, size_t here)
     table_time(t, info->run_at_us);
     table_time(t, info->claimed_at_us);
     table_time(t, info->finished_at_us);
-    table_text(t, info->worker);
+    table_optional(t, info->worker);
     table_bool(t, info->cancelling);
     look_progress(t, info);
-    table_int(t, info->progress_done);
-    table_int(t, info->progress_total);
-    table_text(t, info->progress_note);
+    look_count(t, info->progress_at_us != 0, info->progress_done);
+    look_count(t, info->progress_at_us != 0 && info->progress_total > 0, info->progress_total);
+    table_optional(t, info->progress_note);
     table_time(t, info->progress_at_us);
     look_error(t, info->error);
     table_int(t, (int64_t)info->payload_size);

@@ -11,7 +11,10 @@ static int stats_row(const nq_queue_stats *stats, void *udata)
     table_text(t, stats->queue);
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         table_int(t, (int64_t)counts[i]);
-    table_duration(t, stats->oldest_due_us);
+    if (stats->due > 0)
+        table_duration(t, stats->oldest_due_us);
+    else
+        table_none(t);
     table_row(t);
     return 0;
 }
@@ -56,7 +59,10 @@ const struct cli_command cli_stats = {
     .args = "[OPTION...]",
     .summary = "Count the tasks of each queue by state",
     .options = stats_options,
-    .notes = "oldest_due: how long the longest due task has been due (JSON, TSV: seconds). It counts rows, "
+    .notes = "oldest_due: how long the longest due task has been due (JSON, TSV: seconds); nothing (JSON: "
+             "null) when "
+             "none is\n"
+             "due. A queue without tasks is not listed. It counts rows, "
              "so it takes\n"
              "longer as the backlog grows.\n",
     .run = stats_run,

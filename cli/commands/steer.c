@@ -38,10 +38,12 @@ static int steer_all(nq *q, const struct steer_verb *verb, const nq_id *ids, siz
         }
         if (rc != NQ_OK) {
             const char *why = err.message[0] ? err.message : nq_strerror(rc);
-            if (strncmp(why, "task ", 5) == 0) /* the library's own words say which */
+            char task[40];
+            snprintf(task, sizeof task, "task %lld", (long long)ids[i]);
+            if (strstr(why, task)) /* the library's own words say which */
                 cli_complain("%s", why);
             else
-                cli_complain("task %lld: %s", (long long)ids[i], why);
+                cli_complain("%s: %s", task, why);
         }
         worst = cli_worse(worst, cli_exit_of(rc));
         table_int(&table, ids[i]);
@@ -50,7 +52,7 @@ static int steer_all(nq *q, const struct steer_verb *verb, const nq_id *ids, siz
                            : rc == NQ_ESTATE     ? "wrong state"
                            : rc == NQ_EDUPLICATE ? "duplicate"
                                                  : "failed");
-        table_text(&table, rc == NQ_OK ? "" : err.message);
+        table_optional(&table, rc == NQ_OK ? NULL : err.message);
         table_row(&table);
     }
     table_finish(&table, worst == CLI_OK);

@@ -20,7 +20,8 @@ enum {
     WORK_KEEP_PASSWORD,
     WORK_LOG,
     WORK_STREAM,
-    WORK_MAX_TASKS
+    WORK_MAX_TASKS,
+    WORK_CLAIM_BYTES
 };
 
 static bool work_name(const char *what, const char *value, size_t n)
@@ -155,6 +156,7 @@ static bool work_option(struct work *w, int key, const char *value)
 {
     nq_worker_options *o = &w->options;
     int64_t v = 0;
+    uint64_t size = 0;
     switch (key) {
     case 'j':
         if (!cli_take_int("-j", value, 1, 1024, &v))
@@ -167,6 +169,12 @@ static bool work_option(struct work *w, int key, const char *value)
         return work_queue(w, value);
     case WORK_DRAIN:
         return work_drain(value, o);
+    case WORK_CLAIM_BYTES:
+        if (!cli_take_size("--claim-bytes", value, 1, &size)) {
+            return false;
+        }
+        o->claim_bytes = (size_t)size;
+        return true;
     case WORK_SHUTDOWN:
         if (!cli_take_duration("--shutdown-timeout", value, 0, &v))
             return false;
@@ -250,6 +258,8 @@ static const struct cli_option work_options[] = {
     {WORK_KEEP_DONE, "keep-done", "DURATION",
      "keep completed tasks this long, or forever; default: not at all"},
     {WORK_KEEP_DEAD, "keep-dead", "DURATION", "keep dead and cancelled ones this long, or forever; 7d"},
+    {WORK_CLAIM_BYTES, "claim-bytes", "SIZE",
+     "a claim ends at so many bytes of payloads, but takes one task at least; 8M"},
     {WORK_STREAM, "stream", NULL, "CMD stays and takes task after task: a line of JSON in, a line out"},
     {WORK_MAX_TASKS, "max-tasks", "N", "with --stream: a new CMD after so many tasks; default: no limit"},
     {WORK_MEMORY, "memory", "SIZE", "address space of the command, 512M or 2G; default: as ours"},

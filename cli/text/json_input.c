@@ -147,7 +147,8 @@ bool json_input_member(const char *p, size_t n, const char *name, size_t *start,
         i = json_input_space(p, n, i);
         size_t value = i;
         i = json_input_skip(p, n, i);
-        if (same) { /* a repeated member: the last one counts, as it does to jansson */
+        if (same) { /* a repeated member: the last one counts, as it does to jansson; see json_input_repeats
+                     */
             *start = value;
             *size = i - value;
             found = true;
@@ -155,6 +156,43 @@ bool json_input_member(const char *p, size_t n, const char *name, size_t *start,
         i = json_input_space(p, n, i) + 1; /* the comma, or the closing brace */
     }
     return found;
+}
+
+/* Walk the members of an object's text. Its names are decoded and collected in seen, unless that is NULL:
+ * then they are only counted. True: one came twice, at *at. */
+static bool json_input_walk(const char *p, size_t n, json_t *seen, size_t *count, size_t *at)
+{
+    size_t i = json_input_space(p, n, 0) + 1;
+    bool twice = false;
+    for (*count = 0; !twice && (i = json_input_space(p, n, i)) < n && p[i] == '"'; ++*count) {
+        const size_t key = i;
+        i = json_input_skip(p, n, i);
+        json_t *name = seen ? json_loadb(p + key, i - key, JSON_DECODE_ANY, NULL) : NULL;
+        if (name) {
+            twice = !!json_object_get(seen, json_string_value(name));
+            json_object_set_new(seen, json_string_value(name), json_true());
+            json_decref(name);
+            *at = key;
+        }
+        i = json_input_space(p, n, i) + 1; /* the colon */
+        i = json_input_skip(p, n, json_input_space(p, n, i));
+        i = json_input_space(p, n, i) + 1; /* the comma, or the closing brace */
+    }
+    return twice;
+}
+
+bool json_input_repeats(const char *p, size_t n, const json_t *object, size_t *at)
+{
+    size_t count;
+    json_input_walk(p, n, NULL, &count, at);
+    if (count == json_object_size(object)) {
+        return false;
+    }
+    json_t *seen = json_object();
+    *at = 0;
+    json_input_walk(p, n, seen, &count, at);
+    json_decref(seen);
+    return true;
 }
 
 bool json_input_duration(const json_t *v, int64_t least, int64_t *out, char *why, size_t size)

@@ -15,6 +15,8 @@ json_t *json_input(const char *p, size_t n, char message[256], int *line, int *c
 /* Where the value of a member stands in the text of an object that json_input took. The member's name must be
  * written without escapes there. */
 bool json_input_member(const char *p, size_t n, const char *name, size_t *start, size_t *size);
+/* Does the text of an object that json_input took name a member of it twice? *at: where it does so. */
+bool json_input_repeats(const char *p, size_t n, const json_t *object, size_t *at);
 /* A duration: a number of seconds or text like "5m". False: why says what it must be. */
 bool json_input_duration(const json_t *v, int64_t least, int64_t *out, char *why, size_t size);
 /* Column, in characters from 1, of a byte on its line. */

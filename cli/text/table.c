@@ -71,6 +71,25 @@ void table_text(struct table *t, const char *s)
     table_bytes(table_cell(t), s, strlen(s));
 }
 
+static void table_nothing(struct text *cell)
+{
+    if (cell)
+        text_str(cell, cli.format == CLI_JSON ? "null" : "");
+}
+
+void table_optional(struct table *t, const char *s)
+{
+    if (!s || *s == '\0')
+        table_nothing(table_cell(t));
+    else
+        table_text(t, s);
+}
+
+void table_none(struct table *t)
+{
+    table_nothing(table_cell(t));
+}
+
 void table_int(struct table *t, int64_t v)
 {
     struct text *cell = table_cell(t);
@@ -92,7 +111,7 @@ void table_time(struct table *t, int64_t us)
     if (!cell)
         return;
     if (us == 0) {
-        text_str(cell, cli.format == CLI_JSON ? "null" : "");
+        table_nothing(cell);
         return;
     }
     nq_format_time(us, when);

@@ -106,6 +106,8 @@ class Usage(Base):
         out = self.run_nanoq("help")
         for word in (b"migrate", b"add", b"work", b"69", b"77", b"NANOQ_DB"):
             self.assertIn(word, out)
+        self.assertIn(b"usage: nanoq help [COMMAND]", self.run_nanoq("help", "help"))
+        self.assertIn(b"usage: nanoq version", self.run_nanoq("help", "version"))
         for command in "migrate add work list show retry cancel delete stats bench".split():
             self.assertEqual(self.run_nanoq("help", command), self.run_nanoq(command, "--help"))
             self.assertIn(b"usage: nanoq " + command.encode(), self.run_nanoq(command, "-h"))
@@ -248,7 +250,7 @@ class Add(Base):
         lines[6] = ""
         lines[7] = lines[8]
         lines[9] = '{"type":"t","payload_text":"a\\u0000b","at":4000000000,"unique":false}'
-        out = self.run_nanoq("add", "--stdin", "--format", "json", stdin="\n".join(lines)).splitlines()
+        out = self.run_nanoq("add", "--stdin", "--format", "json", stdin="\n".join(lines), code=4).splitlines()
         answers = [json.loads(line) for line in out]
         self.assertEqual(len(answers), 1199)
         self.assertEqual([i for i, a in enumerate(answers) if a["duplicate"]], [7])
@@ -258,6 +260,46 @@ class Add(Base):
                          ('[1.0, {"x":"}\\"" } ]', "q", 3, 2.5, 0))
         self.assertEqual(self.run_nanoq("show", str(answers[8]["id"]), "--payload"), b"a\0b")
         self.assertEqual(sum(1 for _ in self.json("list", "--limit", "5000")), 1198)
+
+    def test_a_member_named_twice_is_refused(self):
+        for line, column in (('{"type":"a","payload":1,"payload":2}', 25), ('{"type":"a", "t\\u0079pe" : "b"}', 14),
+                             ('{"queue":"q","type":"a","queue":"q"}', 25)):
+            self.assertEqual(self.run_nanoq("add", "--stdin", stdin=line, code=2), b"")
+            self.assertIn("column %d: this member was given before" % column, self.err)
+        # What a payload means is not ours to know.
+        task = int(self.run_nanoq("add", "--stdin", stdin='{"type":"a","payload":{"x":1,"x":[{"a":1,"a":2}]}}'))
+        self.assertEqual(self.show(task)["payload"], '{"x":1,"x":[{"a":1,"a":2}]}')
+
+    def test_duplicates_of_lines_exit_as_one_does(self):
+        line = '{"type":"a","payload":1}\n'
+        first = self.run_nanoq("add", "--stdin", stdin=line)
+        self.assertEqual(self.run_nanoq("add", "--stdin", stdin=line, code=4), first)
+        self.assertEqual(len(self.run_nanoq("add", "--stdin", stdin=line + '{"type":"b"}\n', code=4).split()), 2)
+        self.assertEqual(self.run_nanoq("add", "a", "1", code=4), first)
+        self.assertEqual(len(self.json("list")), 2)
+
+    def test_json_has_null_for_what_is_not_there(self):
+        task = self.add("t", "--in", "1h")
+        for t in (self.show(task), self.json("list")[0]):
+            absent = [k for k, v in t.items() if v is None]
+            self.assertEqual(absent, ["claimed_at", "finished_at", "worker", "progress_done", "progress_total",
+                                      "progress_note", "progress_at", "error"])
+            self.assertEqual((t["payload"], t["attempts"], t["cancelling"]), ("", 0, False))
+        self.assertEqual([s["oldest_due"] for s in self.json("stats")], [None])
+        self.assertEqual([(r["result"], r["error"]) for r in self.json("retry", str(task))], [("waiting", None)])
+        self.assertGreaterEqual(self.json("stats")[0]["oldest_due"], 0)
+        rows = self.run_nanoq("list", "--format", "tsv").decode().splitlines()
+        self.assertEqual(dict(zip(*[row.split("\t") for row in rows]))["error"], "")
+        self.run_nanoq("delete", str(task))
+        self.assertEqual((self.json("stats"), self.run_nanoq("stats")), ([], b"no tasks\n"))
+
+    def test_a_task_is_named_once_in_a_message(self):
+        task = self.add("t")
+        self.run_nanoq("cancel", str(task))
+        self.run_nanoq("cancel", str(task), code=1)
+        self.assertEqual(self.err, "nanoq cancel: task %d is cancelled and cannot be cancelled\n" % task)
+        self.run_nanoq("delete", "99", code=3)
+        self.assertEqual(self.err.count("task"), 1, self.err)
 
     def test_a_bad_line_leaves_its_chunk_out(self):
         good = [json.dumps({"type": "t", "payload": i}) for i in range(700)]
@@ -614,7 +656,7 @@ class Mysql(MysqlBase):
     def test_many(self):
         self.run_nanoq("migrate")
         text = "".join('{"type": "t", "payload": %d}\n' % (i % 1000) for i in range(1500))
-        out = self.run_nanoq("add", "--stdin", stdin=text).split()
+        out = self.run_nanoq("add", "--stdin", stdin=text, code=4).split()
         self.assertEqual((len(out), len(set(out))), (1500, 1000))
         self.assertEqual(out[:500], out[1000:])
 

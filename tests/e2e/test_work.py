@@ -58,6 +58,15 @@ class ServiceBase(Base):
 
 
 class Limits(ServiceBase):
+    def test_a_claim_is_bounded_in_bytes(self):
+        self.run_nanoq("work", "--claim-bytes", "0", "--", "true", code=2)
+        self.assertIn("less than 1", self.err)
+        self.run_nanoq("work", "--claim-bytes", "8x", "--", "true", code=2)
+        for i in range(3):  # each is above the bound, and claimed by itself
+            self.add("t", json.dumps(str(i) * 5000))
+        self.run_nanoq("work", "--claim-bytes", "1K", "--drain", "--", "sh", "-c", "wc -c >> %s" % self.path("sizes"))
+        self.assertEqual(self.lines("sizes"), ["5002"] * 3)
+
     def test_memory(self):
         task = self.add("t")
         self.work("--memory", "256M", "--", "python3", "-c", "x = bytearray(1 << 30)")
