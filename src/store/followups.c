@@ -276,33 +276,32 @@ static int followups_later_drop(nq_conn *c, struct followups *f, nq_err *err)
 
 /* ---- The whole call ---- */
 
-static int followups_in_tx(nq_conn *c, struct followups *f,
-                           int (*fn)(nq_conn *c, struct followups *f, nq_err *err), nq_err *err)
+/* One transaction: a call that fails has changed nothing. */
+static int followups_change(nq_conn *c, struct followups *f, nq_err *err)
+{
+    int code = f->n ? followups_decide(c, f, err) : NQ_OK;
+    if (!code && f->nlater)
+        code = followups_later_drop(c, f, err);
+    return code;
+}
+
+/* nq_tx_fn for nq_store_do: the look is no part of the transaction, but has to be repeated with it. */
+static int followups_promote(nq_conn *c, void *arg, nq_err *err)
 {
     const nq_driver *d = c->store->driver;
-    int code = d->begin(c, err);
-    if (code)
+    struct followups *f = arg;
+    int code = followups_look(c, f, err);
+    if (code || f->n + f->nlater == 0)
         return code;
-    if (!(code = fn(c, f, err)))
+    f->more = f->n == f->limit;
+    nq_buf_clear(&f->gone);
+    if ((code = d->begin(c, err)))
+        return code;
+    if (!(code = followups_change(c, f, err)))
         return d->commit(c, err);
     if (!c->broken)
         d->rollback(c);
     return code;
-}
-
-/* nq_tx_fn for nq_store_do: the look is no part of the transactions, but has to be repeated with them. */
-static int followups_promote(nq_conn *c, void *arg, nq_err *err)
-{
-    struct followups *f = arg;
-    int code = followups_look(c, f, err);
-    f->more = f->n == f->limit;
-    nq_buf_clear(&f->gone);
-    if (!code && f->n)
-        code = followups_in_tx(c, f, followups_decide, err);
-    if (code || f->nlater == 0)
-        return code;
-    f->more = f->more || f->made;
-    return f->made ? code : followups_in_tx(c, f, followups_later_drop, err); /* made: others are first now */
 }
 
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err)

@@ -273,9 +273,7 @@ START_TEST(those_that_wait_do_not_hold_up_those_behind)
     followups_refused(q, NQ_OWN_TX, NQ_TASK(.type = "t", NQ_BYTES("quick")), quick->task.id);
     followups_end(q, quick, NQ_OUT_DONE);
     ck_assert_uint_eq(followups_promote(q, 2, NULL), 1);
-    ck_assert_int_eq(t_sql(FOLLOWUPS), 16);
-    ck_assert_uint_eq(followups_promote(q, 2, NULL), 0);
-    ck_assert_int_eq(t_sql(FOLLOWUPS), 14);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 14); /* and two of the sixteen are gone */
     t_free_claimed(c);
     nq_close(q);
 }
