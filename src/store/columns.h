@@ -110,11 +110,11 @@
  */
 #define NQ_INLINE_BYTES "16384"
 #define NQ_CLAIMED_COLUMNS                                                                                   \
-    "t.lease, {size:t.payload}, CASE WHEN {size:t.payload} <= " NQ_INLINE_BYTES                              \
+    "{size:t.payload}, CASE WHEN {size:t.payload} <= " NQ_INLINE_BYTES                                       \
     " THEN {bytes:t.payload} END" NQ_COLUMNS(NQ_CLAIMED_COLUMN)
 #define NQ_CLAIMED_COLUMN(column, kind, ...) NQ_IF_READ_##kind(", " NQ_SQL_##kind(column))
 #define NQ_CLAIMED_AT(column, kind, ...)     NQ_IF_READ_##kind(NQ_AT_##column, )
-enum nq_claimed_at { NQ_AT_LEASE, NQ_AT_SIZE, NQ_AT_PAYLOAD, NQ_COLUMNS(NQ_CLAIMED_AT) NQ_AT_COUNT };
+enum nq_claimed_at { NQ_AT_SIZE, NQ_AT_PAYLOAD, NQ_COLUMNS(NQ_CLAIMED_AT) NQ_AT_COUNT };
 
 /* Those that a task keeps when it moves from {tasks} to {finished}, or back; and those that a follow-up has.
  * A comma is behind each: run_at, at least, comes next. */
@@ -132,13 +132,12 @@ enum nq_claimed_at { NQ_AT_LEASE, NQ_AT_SIZE, NQ_AT_PAYLOAD, NQ_COLUMNS(NQ_CLAIM
 #define NQ_SAID_FIELD(column, kind, goes, ...) NQ_IF_SAID_##goes(NQ_FIELD_##kind column;)
 #define NQ_SAID_AT(column, kind, goes, ...)    NQ_IF_SAID_##goes(NQ_SAID_##column, )
 enum nq_said { NQ_COLUMNS(NQ_SAID_AT) NQ_SAID_COUNT };
-#define NQ_SAID_COLUMN(column, kind, goes, ...) NQ_IF_SAID_##goes(#column, )
-#define NQ_SAID_NAME(column, kind, goes, ...)   NQ_IF_SAID_##goes(#column ", ")
-#define NQ_SAID_MARK(column, kind, goes, ...)   NQ_IF_SAID_##goes("?, ")
-#define NQ_VALUE_INT(v)                         nq_int(v)
-#define NQ_VALUE_COUNT(v)                       nq_int(v)
-#define NQ_VALUE_MS(v)                          nq_int(v)
-#define NQ_VALUE_NAME(v)                        nq_text(v)
-#define NQ_VALUE_TEXT(v)                        ((v) ? nq_text(v) : nq_null())
+#define NQ_SAID_NAME(column, kind, goes, ...) NQ_IF_SAID_##goes(#column ", ")
+#define NQ_SAID_MARK(column, kind, goes, ...) NQ_IF_SAID_##goes("?, ")
+#define NQ_VALUE_INT(v)                       nq_int(v)
+#define NQ_VALUE_COUNT(v)                     nq_int(v)
+#define NQ_VALUE_MS(v)                        nq_int(v)
+#define NQ_VALUE_NAME(v)                      nq_text(v)
+#define NQ_VALUE_TEXT(v)                      ((v) ? nq_text(v) : nq_null())
 
 #endif

@@ -57,7 +57,7 @@ static int upkeep_next_queue(nq_conn *c, struct upkeep_orphans *o, nq_err *err)
         return code;
     args[0] = upkeep_queue(o->scan);
     code = nq_sql(c,
-                  "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t LEFT JOIN {workers} p "
+                  "SELECT " NQ_CLAIMED_COLUMNS ", t.lease FROM {tasks} t LEFT JOIN {workers} p "
                   "ON p.id = (t.lease >> 36) WHERE t.queue = ? AND t.state = 1 AND p.id IS NULL LIMIT ?",
                   args, 2, nq_claimed_add, &o->list, NULL, err);
     o->scan->same = o->list.n >= o->limit; /* it may have others */

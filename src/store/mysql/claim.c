@@ -2,6 +2,7 @@
 /* MySQL and MariaDB: claiming tasks, and settling claims whose COMMIT was not answered. */
 #include <inttypes.h>
 
+#include "../claimed.h"
 #include "mysql_driver.h"
 
 /* ---- Claim: what was selected --------------------------------------------------------------- */
@@ -19,20 +20,33 @@ static void mysql_claim_batch_free(struct mysql_claim_batch *batch)
     *batch = (struct mysql_claim_batch){0};
 }
 
-#define MYSQL_CLAIM_BYTES(column, kind, ...) NQ_IF_BYTES_##kind([NQ_AT_##column] = true, )
+static nq_val mysql_claim_bytes(const char *p, unsigned long n)
+{
+    return p ? nq_blob(p, n) : nq_null();
+}
 
-/* A row of text as values; what is not bytes is a number. */
+static nq_val mysql_claim_number(const char *text)
+{
+    return nq_int(text ? (int64_t)strtoull(text, NULL, 10) : 0); /* a sign is minded here too */
+}
+
+#define MYSQL_CLAIM_ID(i)       mysql_claim_number(row[i])
+#define MYSQL_CLAIM_INT(i)      mysql_claim_number(row[i])
+#define MYSQL_CLAIM_COUNT(i)    mysql_claim_number(row[i])
+#define MYSQL_CLAIM_ATTEMPTS(i) mysql_claim_number(row[i])
+#define MYSQL_CLAIM_MS(i)       mysql_claim_number(row[i])
+#define MYSQL_CLAIM_TIME(i)     mysql_claim_number(row[i])
+#define MYSQL_CLAIM_NAME(i)     nq_blob(row[i], len[i])
+#define MYSQL_CLAIM_TEXT(i)     mysql_claim_bytes(row[i], len[i])
+#define MYSQL_CLAIM_VALUE(column, kind, ...)                                                                 \
+    NQ_IF_READ_##kind(cols[NQ_AT_##column] = MYSQL_CLAIM_##kind(NQ_AT_##column);)
+
+/* A row of text as values. */
 static void mysql_claim_values(MYSQL_ROW row, const unsigned long *len, nq_val cols[NQ_AT_COUNT])
 {
-    static const bool bytes[NQ_AT_COUNT] = {[NQ_AT_PAYLOAD] = true, NQ_COLUMNS(MYSQL_CLAIM_BYTES)};
-    for (size_t i = 0; i < NQ_AT_COUNT; i++) {
-        if (!row[i])
-            cols[i] = nq_null();
-        else if (bytes[i])
-            cols[i] = nq_blob(row[i], len[i]);
-        else /* a sign is minded here too */
-            cols[i] = nq_int((int64_t)strtoull(row[i], NULL, 10));
-    }
+    cols[NQ_AT_SIZE] = mysql_claim_number(row[NQ_AT_SIZE]);
+    cols[NQ_AT_PAYLOAD] = mysql_claim_bytes(row[NQ_AT_PAYLOAD], len[NQ_AT_PAYLOAD]);
+    NQ_COLUMNS(MYSQL_CLAIM_VALUE)
 }
 
 /* changed: the rows were read after the claim had changed them. */
@@ -48,12 +62,11 @@ static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_clai
     while ((row = mysql_fetch_row(r)) != NULL && batch->list.n < cap) {
         nq_val cols[NQ_AT_COUNT];
         mysql_claim_values(row, mysql_fetch_lengths(r), cols);
-        const int rc = nq_claimed_add(cols, NQ_AT_COUNT, &batch->list);
+        const int rc = nq_claimed_read(&batch->list, cols, a->lease);
         if ((batch->cut = rc == NQ_ETOOBIG))
             break;
         if (rc != NQ_OK)
             return rc;
-        batch->list.tail->lease = a->lease;
         batch->list.tail->task.generation += !changed;
         batch->ids[batch->list.n - 1] = (uint64_t)batch->list.tail->task.id;
     }

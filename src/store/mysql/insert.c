@@ -14,7 +14,8 @@ struct mysql_insert_shape {
     bool follow;
 };
 
-static const char *const mysql_insert_names[] = {NQ_COLUMNS(NQ_SAID_COLUMN)};
+#define MYSQL_INSERT_NAMED(column, kind, goes, ...) NQ_IF_SAID_##goes("," #column, )
+static const char *const mysql_insert_names[] = {NQ_COLUMNS(MYSQL_INSERT_NAMED)};
 
 static bool mysql_insert_differs(const char *v, const char *unsaid)
 {
@@ -50,7 +51,8 @@ static void mysql_insert_row(nq_buf *b, const struct mysql_insert_shape *s)
 {
     nq_buf_str(b, "(?,?");
     for (size_t i = 0; i < NQ_SAID_COUNT; i++)
-        nq_buf_str(b, s->said[i] ? ",?" : "");
+        if (s->said[i])
+            nq_buf_add(b, ",?", 2);
     if (s->at)
         nq_buf_str(b, ",COALESCE(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND,"
                       "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)");
@@ -82,10 +84,9 @@ nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool follow, nq_mysql_ro
     nq_val *v = malloc(nrows * MYSQL_INSERT_MOST * sizeof *v);
     size_t k = 0;
     nq_buf_fmt(sql, "INSERT INTO %s (payload,unique_key", table);
-    for (size_t i = 0; i < NQ_SAID_COUNT; i++) {
-        nq_buf_str(sql, s.said[i] ? "," : "");
-        nq_buf_str(sql, s.said[i] ? mysql_insert_names[i] : "");
-    }
+    for (size_t i = 0; i < NQ_SAID_COUNT; i++)
+        if (s.said[i])
+            nq_buf_str(sql, mysql_insert_names[i]);
     nq_buf_fmt(sql, "%s%s) VALUES ", s.at || s.delay ? ",run_at" : "", s.follow ? ",task_id" : "");
     for (size_t i = 0; v && i < nrows; i++) {
         nq_buf_str(sql, i ? "," : "");
