@@ -70,6 +70,11 @@ counts: test-deps
 bench-peers: test-deps
 	@bench/peers/run
 
+# The binary interface beside that of the last tag: docs/abi.md.
+check-abi: build-deps
+	@tools/deps abi
+	@tools/check-abi
+
 build-deps:
 	@tools/deps build
 
@@ -91,4 +96,4 @@ test-install:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test check fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all demo test check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench counts bench-peers build-deps test-deps install uninstall test-install clean

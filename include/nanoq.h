@@ -13,20 +13,23 @@
  *             middleware and their udata, which must live until nq_worker_free. What it hands out through
  *             a `**out` is released by the function of the same family (nq_close, nq_worker_free, ...);
  *             these accept NULL.
- * Structs     That the library writes: nq_worker_totals is given with its size; nq_event begins with it;
- * nq_task and nq_info are the library's, are read through a pointer and only ever append (never copy one with
- * a sizeof of your own across libraries); nq_err keeps its size, its message has room to spare. Strings
- * NUL-terminated UTF-8. Payloads and unique data are bytes with a size, and may hold NULs. Times int64_t
- * microseconds. Points in time are UTC since 1970 by the clock of the database. Defaults    In every options
- * struct zero means the documented default, and `size` comes first and is sizeof the struct, so that a
- * program built against an older header keeps working. NQ_ZERO says a real zero: no retry, no crash, no time.
- * Any number, delay or time of an option may be NQ_ZERO where 0 is among the values that it allows. Callbacks
- * Types end in _fn; their last argument is the udata that was given with them. Threads     An `nq` may be
- * used by any number of threads at once. An `nq_err` or an `nq_tx` belongs to one thread at a time. fork
- * Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees nothing, and the
- * parent goes on unharmed. Open a new handle in the child. Manners     The library never prints, never exits,
- * installs no signal handler unless asked (nq_worker_options.handle_signals), and every network call has a
- * time limit.
+ * Structs     What the library writes says its size: nq_worker_totals is given with it, nq_event
+ *             begins with it. nq_task and nq_info are the library's, are read through a pointer and
+ *             only ever append: never copy one with a sizeof of your own. nq_err keeps its size; its
+ *             message has room to spare.
+ * Strings     NUL-terminated UTF-8. Payloads and unique data are bytes with a size, and may hold NULs.
+ * Times       int64_t microseconds. Points in time are UTC since 1970 by the clock of the database.
+ * Defaults    In every options struct zero means the documented default, and `size` comes first and is
+ *             sizeof the struct, so that a program built against an older header keeps working.
+ *             NQ_ZERO says a real zero: no retry, no crash, no time. Any number, delay or time of an
+ *             option may be NQ_ZERO where 0 is among the values that it allows.
+ * Callbacks   Types end in _fn; their last argument is the udata that was given with them.
+ * Threads     An `nq` may be used by any number of threads at once. An `nq_err` or an `nq_tx` belongs
+ *             to one thread at a time.
+ * fork        Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees
+ *             nothing, and the parent goes on unharmed. Open a new handle in the child.
+ * Manners     The library never prints, never exits, installs no signal handler unless asked
+ *             (nq_worker_options.handle_signals), and every network call has a time limit.
  */
 
 #include <stdbool.h>
