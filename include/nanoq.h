@@ -422,7 +422,8 @@ typedef struct nq_event {
 
 /* All but STARTED are told once they are recorded in the database. Called from any of the library's threads,
  * several at once; be brief: STARTED holds up its handler, the others what is recorded next. For a task in a
- * child process STARTED may come late, but before its end. */
+ * child process STARTED may come late, but before its end. Where it runs again at once, the next STARTED may
+ * come before the end of the run before is told: `generation` tells them apart. */
 typedef void (*nq_event_fn)(const nq_event *event, void *udata);
 
 enum nq_drain {
