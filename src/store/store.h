@@ -351,7 +351,8 @@ struct nq_conn {
 /* store.c */
 NQ_PRIVATE void nq_store_log(const nq_store *s, enum nq_log_level level, const char *fmt, ...)
     NQ_PRINTF(3, 4);
-NQ_PRIVATE void nq_store_vlog(const nq_store *s, enum nq_log_level level, const char *fmt, va_list ap);
+NQ_PRIVATE void nq_store_vlog(const nq_store *s, enum nq_log_level level, const char *fmt, va_list ap)
+    NQ_PRINTF(3, 0);
 /* Read the URL into s->url, s->driver and s->prefix; nothing is connected. */
 NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err);
 
