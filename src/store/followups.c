@@ -198,6 +198,21 @@ static int followups_make(nq_conn *c, struct followups *f, struct followups_one 
     return code;
 }
 
+/* The *n-th of those that followups_delete is to delete. */
+static void followups_goes(const nq_conn *c, struct followups *f, size_t *n, nq_id id)
+{
+    nq_buf_str(&f->gone, (*n)++ ? "" : "DELETE FROM {followups} WHERE id IN (");
+    nq_sql_list_id(c->store, &f->gone, id);
+}
+
+static int followups_delete(nq_conn *c, struct followups *f, size_t n, nq_err *err)
+{
+    if (n == 0)
+        return NQ_OK;
+    nq_buf_fmt(&f->gone, ") {at_most:%zu}", n);
+    return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
+}
+
 static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
 {
     size_t ngone = 0;
@@ -217,13 +232,9 @@ static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
         f->made += made;
         if (!made && !one->buried && one->state != 0)
             continue;
-        nq_buf_str(&f->gone, ngone++ ? "" : "DELETE FROM {followups} WHERE id IN (");
-        nq_sql_list_id(c->store, &f->gone, one->id);
+        followups_goes(c, f, &ngone, one->id);
     }
-    if (code || ngone == 0)
-        return code;
-    nq_buf_fmt(&f->gone, ") {at_most:%zu}", ngone);
-    return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
+    return code ? code : followups_delete(c, f, ngone, err);
 }
 
 /* ---- Those that an earlier one stands for ---- */
@@ -243,13 +254,11 @@ static int followups_later_locked(const nq_val cols[], size_t ncols, void *arg)
 static int followups_later_lock(nq_conn *c, struct followups *f, nq_err *err)
 {
     nq_buf_clear(&f->sql);
+    nq_buf_str(&f->sql, "SELECT f.id FROM {followups} f WHERE f.id IN (");
     for (size_t i = 0; i < f->nlater; i++) {
-        const bool again = i && f->later[i].first == f->later[i - 1].first;
-        nq_buf_str(&f->sql, i ? "," : "SELECT f.id FROM {followups} f WHERE f.id IN (");
-        nq_sql_id(c->store, &f->sql, f->later[i].id);
-        nq_buf_str(&f->sql, again ? "" : ",");
-        if (!again)
-            nq_sql_id(c->store, &f->sql, f->later[i].first);
+        nq_sql_list_id(c->store, &f->sql, f->later[i].id);
+        if (i == 0 || f->later[i].first != f->later[i - 1].first)
+            nq_sql_list_id(c->store, &f->sql, f->later[i].first);
     }
     nq_buf_str(&f->sql, ") {lock_free}");
     return f->sql.failed ? nq_err_nomem(err)
@@ -261,17 +270,11 @@ static int followups_later_drop(nq_conn *c, struct followups *f, nq_err *err)
     size_t n = 0;
     int code = followups_later_lock(c, f, err);
     nq_buf_clear(&f->gone);
-    for (size_t i = 0; i < f->nlater && !code; i++) {
-        if (!f->later[i].locked || !f->later[i].first_locked)
-            continue;
-        nq_buf_str(&f->gone, n++ ? "," : "DELETE FROM {followups} WHERE id IN (");
-        nq_sql_id(c->store, &f->gone, f->later[i].id);
-    }
-    if (code || n == 0)
-        return code;
-    nq_buf_fmt(&f->gone, ") {at_most:%zu}", n);
-    f->more = f->more || f->nlater == f->limit;
-    return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
+    for (size_t i = 0; i < f->nlater && !code; i++)
+        if (f->later[i].locked && f->later[i].first_locked)
+            followups_goes(c, f, &n, f->later[i].id);
+    f->more = f->more || (!code && n > 0 && f->nlater == f->limit);
+    return code ? code : followups_delete(c, f, n, err);
 }
 
 /* ---- The whole call ---- */

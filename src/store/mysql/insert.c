@@ -101,7 +101,7 @@ nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool follow, nq_mysql_ro
     return v;
 }
 
-static int mysql_insert_last_id(const nq_val cols[], size_t ncols, void *arg)
+static int mysql_insert_yes(const nq_val cols[], size_t ncols, void *arg)
 {
     (void)ncols;
     *(bool *)arg = cols[0].i != 0;
@@ -116,6 +116,6 @@ bool nq_mysql_ids_used_up(nq_conn *c)
            "(SELECT COALESCE(MAX(id), 0) FROM {followups})) > 9223372036854775807 FROM "
            "information_schema.TABLES /* whose figures MySQL keeps for a while */ "
            "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME IN ('{prefix}tasks', '{prefix}followups')",
-           NULL, 0, mysql_insert_last_id, &yes, NULL, NULL);
+           NULL, 0, mysql_insert_yes, &yes, NULL, NULL);
     return yes;
 }
