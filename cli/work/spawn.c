@@ -38,31 +38,22 @@ void spawn_close(int *fd)
 /* Between fork and exec: async-signal-safe calls only. */
 static bool spawn_limit(const struct spawn_command *c)
 {
-    /* A core holds the task's data. The hard limit stays: who wants one raises the other (ulimit -c). */
-    struct rlimit core;
-    if (getrlimit(RLIMIT_CORE, &core) == 0) {
-        core.rlim_cur = 0;
-        setrlimit(RLIMIT_CORE, &core);
-    }
+    nq_rlimit_no_core();
     if (c->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return false;
     if (c->cpu_us > 0) {
+        struct rlimit cpu;
+        if (nq_rlimit_cpu(0, c->cpu_us) != 0 || getrlimit(RLIMIT_CPU, &cpu) != 0)
+            return false;
         /* A second more for who catches SIGXCPU. One that is renewed can only be raised below the hard limit.
          */
-        struct rlimit cpu;
-        if (getrlimit(RLIMIT_CPU, &cpu) != 0)
-            return false;
-        rlim_t most = keeper_seconds(c->cpu_us);
-        cpu.rlim_cur = most < cpu.rlim_max ? most : cpu.rlim_max;
-        cpu.rlim_max = !c->cpu_renewed && most + 1 < cpu.rlim_max ? most + 1 : cpu.rlim_max;
-        if (setrlimit(RLIMIT_CPU, &cpu) != 0)
-            return false;
+        if (!c->cpu_renewed && cpu.rlim_cur < cpu.rlim_max) {
+            cpu.rlim_max = cpu.rlim_cur + 1;
+            if (setrlimit(RLIMIT_CPU, &cpu) != 0)
+                return false;
+        }
     }
-    if (c->memory > 0) {
-        struct rlimit memory = {.rlim_cur = (rlim_t)c->memory, .rlim_max = (rlim_t)c->memory};
-        return setrlimit(RLIMIT_AS, &memory) == 0;
-    }
-    return true;
+    return c->memory == 0 || nq_rlimit_lower(RLIMIT_AS, (rlim_t)c->memory, true) == 0;
 }
 
 /* As above. */
@@ -171,7 +162,7 @@ static int spawn_started(struct spawn_process *p, int status, int control)
     }
     const struct keeper_report born = spawn_hear(control);
     if (n == 0 && born.kind == KEEPER_BORN) {
-        p->pid = (pid_t)born.value;
+        p->pid = born.pid;
         return 0;
     }
     return why != 0 ? why : EIO;
@@ -256,37 +247,36 @@ bool spawn_read_nothing(const struct spawn_process *p, size_t sent)
 
 void spawn_stop(const struct spawn_command *c, struct spawn_process *p)
 {
-    int64_t now = cli_now_us(CLOCK_MONOTONIC);
-    if (p->stop_at == 0) {
-        spawn_ask(p, SIGTERM);
-        p->stop_at = now + c->grace_us;
-    }
-    if (p->stop_at == INT64_MAX || now < p->stop_at)
-        return;
-    if (!p->killed) {
-        p->killed = true;
-        spawn_kill(p);
-    } else { /* the command goes with it: PR_SET_PDEATHSIG */
+    const int64_t now = cli_now_us(CLOCK_MONOTONIC);
+    nq_ladder_begin(&p->ladder, now, now + c->grace_us, SPAWN_FROZEN_US);
+    const int number = nq_ladder_step(&p->ladder, now);
+    if (number == SIGKILL && p->ladder.kills > 1) { /* the command goes with it: PR_SET_PDEATHSIG */
         kill(p->keeper, SIGKILL);
-        p->stop_at = INT64_MAX;
+        p->ladder.kill_us = INT64_MAX;
+        return;
     }
+    p->killed = p->killed || number == SIGKILL;
+    if (number != 0)
+        spawn_ask(p, (unsigned char)number);
 }
 
 void spawn_kill(struct spawn_process *p)
 {
     spawn_ask(p, SIGKILL);
-    p->stop_at = cli_now_us(CLOCK_MONOTONIC) + SPAWN_FROZEN_US;
+    nq_ladder_begin(&p->ladder, INT64_MAX, cli_now_us(CLOCK_MONOTONIC) + SPAWN_FROZEN_US, SPAWN_FROZEN_US);
+    p->ladder.kills = 1;
 }
 
 int spawn_stop_wait(const struct spawn_process *p)
 {
-    if (p->stop_at == 0 || p->stop_at == INT64_MAX)
+    const int64_t next = nq_ladder_next(&p->ladder);
+    if (next == INT64_MAX)
         return -1;
-    int64_t left = p->stop_at - cli_now_us(CLOCK_MONOTONIC);
+    const int64_t left = next - cli_now_us(CLOCK_MONOTONIC);
     return left <= 0 ? 0 : (int)(left / 1000 > 60000 ? 60000 : left / 1000 + 1);
 }
 
-struct spawn_end spawn_reap(struct spawn_process *p)
+nq_ending spawn_reap(struct spawn_process *p)
 {
     struct pollfd fd = {.fd = p->control, .events = POLLIN};
     if (poll(&fd, 1, (int)(SPAWN_FROZEN_US / 1000)) == 0)
@@ -298,8 +288,6 @@ struct spawn_end spawn_reap(struct spawn_process *p)
     spawn_close(&p->err);
     spawn_close(&p->unread);
     spawn_close(&p->control);
-    if (end.kind != KEEPER_ENDED) /* somebody killed the keeper, and so the command */
-        return (struct spawn_end){.status = SIGKILL};
-    return (struct spawn_end){
-        .exited = end.exited, .status = end.value, .cpu_us = end.cpu_us, .peak_bytes = end.peak_bytes};
+    /* Else somebody killed the keeper, and so the command. */
+    return end.kind == KEEPER_ENDED ? end.ending : (nq_ending){.status = SIGKILL};
 }

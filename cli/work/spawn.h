@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "../../src/process/process.h"
 #include "nanoq.h"
 
 /* What is the same for every process; made once, before there are threads. */
@@ -45,7 +46,7 @@ struct spawn_process {
     int control;      /* to the keeper; readable when the command has ended and nothing of it is left */
     int in, out, err; /* our ends of its stdin, stdout, stderr, non-blocking; -1: closed */
     int unread;       /* the other end of its stdin, to see how much of it was read; -1: not kept */
-    int64_t stop_at;  /* 0: not told to stop; INT64_MAX: nothing more to be done; else when to be firmer */
+    nq_ladder ladder; /* of being told to stop */
     bool killed;      /* it did not stop by itself within the grace */
 };
 
@@ -68,26 +69,17 @@ int spawn_stop_wait(const struct spawn_process *p);
 void spawn_kill(struct spawn_process *p);
 void spawn_close(int *fd);
 
-/* How a process ended. */
-struct spawn_end {
-    bool exited; /* else killed by signal `status` */
-    int status;
-    int64_t cpu_us; /* what it used, with those of its children that it waited for */
-    int64_t peak_bytes;
-};
 /* Wait for its end and for that of all that it has started, and close what is open. */
-struct spawn_end spawn_reap(struct spawn_process *p);
+nq_ending spawn_reap(struct spawn_process *p);
 
 /* ---- keeper.c: the process between us and a command */
 enum { KEEPER_BORN = 1, KEEPER_ENDED };
 enum { KEEPER_RENEW = 0 }; /* what the keeper is asked for, a byte each; the others are signals */
 struct keeper_report {     /* what it says, a packet each */
     int32_t kind;
-    int32_t value; /* pid, exit status or signal */
-    bool exited;
-    int64_t cpu_us, peak_bytes;
+    pid_t pid;        /* KEEPER_BORN */
+    nq_ending ending; /* KEEPER_ENDED */
 };
-rlim_t keeper_seconds(int64_t us); /* of a limit; rounded up */
 /* All signals are blocked; system calls only. */
 _Noreturn void keeper_main(int control, pid_t command, int64_t cpu_us);
 
@@ -107,17 +99,5 @@ bool gate_wait(struct gate *g, nq_ctx *ctx);
 int64_t gate_failed(struct gate *g, unsigned *failures);
 /* One worked. Answers how many had failed before it. */
 unsigned gate_passed(struct gate *g);
-
-/* ---- ending.c -- Ends in words. */
-#define TAIL_SIZE NQ_MAX_ERROR
-struct tail { /* of a stream of bytes: the last TAIL_SIZE, as a ring */
-    char bytes[TAIL_SIZE];
-    size_t n; /* bytes altogether */
-};
-void tail_add(struct tail *t, const char *p, size_t n);
-/* "exit status 3", "killed by signal 11 (Segmentation fault) after 0.2 s of CPU, 12 MB". */
-void ending_status(const struct spawn_end *end, char *out, size_t size);
-/* what: ": ": the tail as valid UTF-8; what is cut off is cut from the tail's start. */
-void ending_describe(const char *what, const struct tail *t, char out[NQ_MAX_ERROR + 1]);
 
 #endif

@@ -40,7 +40,8 @@ struct stream_child {
     size_t sent;      /* of that */
     struct text from; /* of its stdout, not looked at yet */
     size_t seen;      /* of that, known to hold no end of line */
-    struct tail tail; /* of its stderr since the task began */
+    nq_tail tail;     /* of its stderr since the task began */
+    char last[NQ_MAX_ERROR];
     struct log_output log;
     int64_t until_us; /* of stream_retire_all */
 };
@@ -56,7 +57,7 @@ void stream_hear(struct stream_child *c, const nq_task *task);
 bool stream_await(struct stream_child *c, int64_t until_us);
 /* Close its stdin, so that it may end by itself; where it does not, SIGTERM, then SIGKILL. Then reap it, with
  * all that it left in its process group. stopped: it was told to stop already. */
-struct spawn_end stream_retire(const struct spawn_command *command, struct stream_child *c, bool stopped);
+nq_ending stream_retire(const struct spawn_command *command, struct stream_child *c, bool stopped);
 /* The same with a list of them, all at a time; and free them. */
 void stream_retire_all(const struct spawn_command *command, struct stream_child *list);
 void stream_child_free(struct stream_child *c);
@@ -73,7 +74,7 @@ struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_
 /* Give it back after a task that it finished. */
 void stream_give(struct stream *s, struct stream_child *c);
 /* Give up one that ended, or must. stopped: it was told to stop already. */
-struct spawn_end stream_lose(struct stream *s, struct stream_child *c, bool blame, bool stopped);
+nq_ending stream_lose(struct stream *s, struct stream_child *c, bool blame, bool stopped);
 const struct spawn_command *stream_command(const struct stream *s);
 /* End all of them. Nothing else may be running. Accepts NULL. */
 void stream_free(struct stream *s);

@@ -80,7 +80,7 @@ void stream_hear(struct stream_child *c, const nq_task *task)
         ssize_t n = read(c->process.err, chunk, sizeof chunk);
         if (n > 0) {
             log_output(&c->log, task, chunk, (size_t)n);
-            tail_add(&c->tail, chunk, (size_t)n);
+            nq_tail_add(&c->tail, chunk, (size_t)n);
             heard += (size_t)n;
         } else if (n == 0) {
             spawn_close(&c->process.err);
@@ -130,17 +130,17 @@ static int64_t child_asked(const struct spawn_command *command, struct stream_ch
     }
     spawn_close(&c->process.in);
     spawn_stop(command, &c->process);
-    return c->process.stop_at;
+    return nq_ladder_next(&c->process.ladder);
 }
 
-static struct spawn_end child_reap(struct stream_child *c)
+static nq_ending child_reap(struct stream_child *c)
 {
     stream_hear(c, NULL);
     log_output_end(&c->log, NULL);
     return spawn_reap(&c->process);
 }
 
-struct spawn_end stream_retire(const struct spawn_command *command, struct stream_child *c, bool stopped)
+nq_ending stream_retire(const struct spawn_command *command, struct stream_child *c, bool stopped)
 {
     int64_t until = child_asked(command, c, stopped);
     while (until != INT64_MAX && !stream_await(c, until))

@@ -260,11 +260,11 @@ void stream_give(struct stream *s, struct stream_child *c)
         stream_lose(s, c, false, false);
 }
 
-struct spawn_end stream_lose(struct stream *s, struct stream_child *c, bool blame, bool stopped)
+nq_ending stream_lose(struct stream *s, struct stream_child *c, bool blame, bool stopped)
 {
-    char how[128];
-    const struct spawn_end end = stream_retire(s->command, c, stopped);
-    ending_status(&end, how, sizeof how);
+    char how[NQ_ENDING_WORDS];
+    const nq_ending end = stream_retire(s->command, c, stopped);
+    nq_ending_words(&end, false, how);
     log_line(LOG_DEBUG, "child %d ended after %u tasks: %s", (int)c->process.pid, c->tasks, how);
     if (blame)
         pool_failed(s, how);

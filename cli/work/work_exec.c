@@ -22,7 +22,8 @@ struct exec {
     const char *payload;
     size_t left;
     enum nq_cause cause; /* why it was told to stop, if it was */
-    struct tail tail;
+    nq_tail tail;
+    char last[NQ_MAX_ERROR]; /* of its stderr */
     struct log_output log;
 };
 
@@ -71,7 +72,7 @@ static size_t exec_listen(struct exec *x)
         return 0;
     }
     log_output(&x->log, x->task, chunk, (size_t)n);
-    tail_add(&x->tail, chunk, (size_t)n);
+    nq_tail_add(&x->tail, chunk, (size_t)n);
     return (size_t)n;
 }
 
@@ -101,9 +102,9 @@ static void exec_watch(struct exec *x, nq_ctx *ctx)
     }
 }
 
-static nq_verdict exec_verdict(struct exec *x, const struct spawn_end *end, nq_ctx *ctx, int64_t start)
+static nq_verdict exec_verdict(struct exec *x, const nq_ending *end, nq_ctx *ctx, int64_t start)
 {
-    char what[256], message[NQ_MAX_ERROR + 1];
+    char what[NQ_ENDING_WORDS], message[NQ_MAX_ERROR + 1];
     if (x->cause == NQ_CAUSE_NONE && end->exited && end->status == 0)
         return work_ended(ctx, x->task, NQ_DONE, start, NULL);
     bool discard = x->cause == NQ_CAUSE_NONE && end->exited && end->status == EXEC_DISCARD_STATUS;
@@ -112,14 +113,14 @@ static nq_verdict exec_verdict(struct exec *x, const struct spawn_end *end, nq_c
         nq_ctx_set_delay(ctx, NQ_SECONDS(1));
         return work_ended(ctx, x->task, NQ_SNOOZE, start, NULL);
     }
-    ending_status(end, what, sizeof what);
+    nq_ending_words(end, !end->exited, what);
     if (x->cause == NQ_CAUSE_TIMEOUT) {
         snprintf(what, sizeof what, "timed out after %g s%s", (double)x->task->timeout_us / 1e6,
                  x->process.killed ? " and had to be killed" : "");
     } else if (x->cause != NQ_CAUSE_NONE) {
         snprintf(what, sizeof what, "%s", x->cause == NQ_CAUSE_CANCEL ? "cancelled while it ran" : "stopped");
     }
-    ending_describe(what, &x->tail, message);
+    nq_tail_text(&x->tail, what, message, sizeof message);
     return work_ended(ctx, x->task, discard ? NQ_DISCARD : NQ_RETRY, start, message);
 }
 
@@ -145,6 +146,7 @@ nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
                      .payload = task->payload,
                      .left = task->payload_size,
                      .cause = NQ_CAUSE_NONE};
+    x.tail = (nq_tail){.bytes = x.last, .size = sizeof x.last};
     int64_t start = cli_now_us(CLOCK_MONOTONIC);
     if (!gate_wait(&exec_gate, ctx)) {
         nq_ctx_set_delay(ctx, 0);
@@ -160,6 +162,6 @@ nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
     for (size_t drained = 0, n; drained < EXEC_DRAIN && (n = exec_listen(&x)) > 0;)
         drained += n;
     log_output_end(&x.log, task);
-    const struct spawn_end end = spawn_reap(&x.process);
+    const nq_ending end = spawn_reap(&x.process);
     return exec_verdict(&x, &end, ctx, start);
 }

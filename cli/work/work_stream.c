@@ -160,15 +160,11 @@ static nq_verdict exchange_answer(struct exchange *x, int64_t start)
 }
 
 /* What there is to say of an attempt that got no answer; end: of its child. */
-static void exchange_failure(const struct exchange *x, const struct spawn_end *end, bool killed, char *what,
+static void exchange_failure(const struct exchange *x, const nq_ending *end, bool killed, char *what,
                              size_t size)
 {
-    char how[160];
-    ending_status(end, how, sizeof how);
-    if (end->exited) {
-        snprintf(how, sizeof how, "exit status %d after %.2g s of CPU, %lld MB", end->status,
-                 (double)end->cpu_us / 1e6, (long long)(end->peak_bytes >> 20));
-    }
+    char how[NQ_ENDING_WORDS];
+    nq_ending_words(end, true, how);
     if (x->cause == NQ_CAUSE_TIMEOUT) {
         snprintf(what, size, "timed out after %g s%s", (double)x->task->timeout_us / 1e6,
                  killed ? " and had to be killed" : "");
@@ -186,7 +182,7 @@ static void exchange_failure(const struct exchange *x, const struct spawn_end *e
 static void exchange_begin(struct exchange *x)
 {
     struct stream_child *c = x->child;
-    c->tail.n = 0;
+    c->tail = (nq_tail){.bytes = c->last, .size = sizeof c->last};
     c->to.n = c->sent = 0;
     spawn_renew_cpu(x->command, &c->process);
     stream_task(&c->to, x->task, cli_now_us(CLOCK_REALTIME) + nq_ctx_remaining_us(x->ctx));
@@ -227,17 +223,19 @@ nq_verdict work_stream(nq_ctx *ctx, const nq_task *task, void *udata)
         stream_give(s, c);
         return exchange_answer(&x, start);
     }
-    struct tail tail = c->tail;
+    char last[NQ_MAX_ERROR];
+    nq_tail tail = c->tail; /* not what it says from now on */
+    tail.bytes = memcpy(last, c->last, sizeof last);
     bool killed = c->process.killed;
     if (x.state == EXCHANGE_BROKE) {
         log_task(&(struct log_event){.level = LOG_ERROR, .task = task, .took_us = -1},
                  "child %d broke the protocol: %s; it is replaced", (int)c->process.pid, x.why);
     }
     bool blame = x.cause == NQ_CAUSE_NONE && c->tasks == 0;
-    const struct spawn_end end = stream_lose(s, c, blame, x.state != EXCHANGE_ENDED);
+    const nq_ending end = stream_lose(s, c, blame, x.state != EXCHANGE_ENDED);
     if (x.state == EXCHANGE_ANSWERED)
         return exchange_answer(&x, start);
     exchange_failure(&x, &end, killed, what, sizeof what);
-    ending_describe(what, &tail, message);
+    nq_tail_text(&tail, what, message, sizeof message);
     return work_ended(ctx, task, NQ_RETRY, start, message);
 }

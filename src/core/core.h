@@ -10,13 +10,7 @@
 
 #include "nanoq.h"
 #include "nanoq_admin.h"
-
-/* Internal names that are not file-static: hidden in the library, static in the amalgamation. */
-#ifdef NQ_AMALGAMATION
-#define NQ_PRIVATE static
-#else
-#define NQ_PRIVATE __attribute__((visibility("hidden")))
-#endif
+#include "visibility.h"
 
 /* ---- err.c -- Fill err (which may be NULL) and return code: `return nq_err_set(err, NQ_EURL, ...)`. */
 NQ_PRIVATE int nq_err_set(nq_err *err, int code, const char *fmt, ...) NQ_PRINTF(3, 4);

@@ -492,7 +492,7 @@ class WorkTests:
         self.assertIn("oops", self.err)
         for name, state, error in (("retry", "waiting", "exit status 75"), ("discard", "dead", "exit status 65: bad"),
                                    ("other", "waiting", "exit status 3: oops"),
-                                   ("signal", "waiting", "killed by signal 11 (Segmentation fault)")):
+                                   ("signal", "waiting", "killed by signal 11 (SIGSEGV)")):
             t = self.show(ids[name])
             self.assertEqual((t["state"], re.sub(" after .* MB$", "", t["error"]), t["attempts"]), (state, error, 1))
 

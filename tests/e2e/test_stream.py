@@ -110,8 +110,8 @@ while True:
 """
 
 ERRORS = {
-    "null": r"ended while it held the task: killed by signal 11 \(Segmentation fault\) after .* MB$",
-    "abort": r"killed by signal 6 \(Aborted\)",
+    "null": r"ended while it held the task: killed by signal 11 \(SIGSEGV\) after .* MB$",
+    "abort": r"killed by signal 6 \(SIGABRT\)",
     "zero": r"ended while it held the task: exit status 0 after",
     "three": r"exit status 3 after .* of CPU, \d+ MB: the last words$",
     "silent": r"closed its stdout while it held the task$",
@@ -137,7 +137,7 @@ ERRORS = {
     "deaf": r"^timed out after 1 s and had to be killed$",
     "stopped": r"^timed out after 1 s$",
     "memory": r"(?s)exit status 1 after .*MemoryError",
-    "cpu": r"killed by signal 24 \(CPU time limit exceeded\)",
+    "cpu": r"killed by signal 24 \(SIGXCPU: CPU time limit\)",
 }
 
 

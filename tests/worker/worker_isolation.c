@@ -367,10 +367,10 @@ static const struct {
                 {"wander", "timed out after 1000 ms: child killed by signal"},
                 {"memory", "no memory"},
                 {"cpu", "SIGXCPU"},
-                {"close", "exited with status 70"},
+                {"close", "exit status 70"},
                 {"garbage", "its channel"},
                 {"daemon", "signal 6 (SIGABRT)"},
-                {"exit", "exited with status 0 and without an answer"}};
+                {"exit", "child gave no answer: exit status 0"}};
 
 static bool misdeed_times_out(const char *how)
 {
@@ -464,7 +464,7 @@ START_TEST(crashes_are_counted_apart_and_more_than_allowed_are_final)
     ck_assert_int_eq(t_sql("SELECT crashes FROM nanoq_finished WHERE type = 'one'"), 2);
     ck_assert_int_eq(t_sql("SELECT crashes FROM nanoq_finished WHERE type = 'none'"), 1);
     char *error = error_of("none");
-    says(error, "exited with status 3");
+    says(error, "exit status 3");
     free(error);
     nq_close(q);
 }

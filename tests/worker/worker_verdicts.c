@@ -229,7 +229,7 @@ START_TEST(events_tell_of_a_crash)
     p_run(p);
     ck_assert_str_eq(v.kinds[0], "SX");
     ck_assert(v.crashed);
-    ck_assert_ptr_nonnull(strstr(v.error, "exited with status 3"));
+    ck_assert_ptr_nonnull(strstr(v.error, "exit status 3"));
     nq_close(q);
 }
 END_TEST

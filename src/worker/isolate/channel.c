@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "isolate.h"
@@ -53,21 +53,6 @@ NQ_PRIVATE bool nq_child_receive(nq_child *c)
 
 /* ---- Its standard error, and the reports of the zygote ---- */
 
-/* Keep the last of what it wrote. */
-static void channel_tail(nq_child *c, const char *bytes, size_t n)
-{
-    const size_t size = c->limits->stderr_bytes;
-    if (n >= size) {
-        memcpy(c->tail, bytes + n - size, size);
-        c->ntail = size;
-        return;
-    }
-    const size_t keep = c->ntail + n > size ? size - n : c->ntail;
-    memmove(c->tail, c->tail + c->ntail - keep, keep);
-    memcpy(c->tail + keep, bytes, n);
-    c->ntail = keep + n;
-}
-
 /* On its way to where it would have gone. Whoever does not read there must not hold us up: the thread that is
  * here also ends what has timed out. To make the descriptor non-blocking would be to do so for every process
  * that shares it. Answers how much was written. */
@@ -95,7 +80,7 @@ NQ_PRIVATE void nq_child_listen(nq_worker *w, nq_child *c)
             c->errors = -1;
             break;
         }
-        channel_tail(c, bytes, (size_t)n);
+        nq_tail_add(&c->tail, bytes, (size_t)n);
         c->dropped += (size_t)n - channel_pass_on(bytes, (size_t)n);
     }
     if (c->ended)
@@ -124,43 +109,18 @@ NQ_PRIVATE void nq_child_signal(const nq_child *c, int number)
 
 /* ---- Its end, in words ---- */
 
-static const char *channel_signal_name(int number)
+NQ_PRIVATE void nq_child_describe(const nq_child *c, nq_ctx *ctx)
 {
-    static const struct {
-        int number;
-        const char *name;
-    } names[] = {{SIGSEGV, "SIGSEGV"}, {SIGABRT, "SIGABRT"}, {SIGBUS, "SIGBUS"},
-                 {SIGFPE, "SIGFPE"},   {SIGILL, "SIGILL"},   {SIGKILL, "SIGKILL"},
-                 {SIGTERM, "SIGTERM"}, {SIGPIPE, "SIGPIPE"}, {SIGXCPU, "SIGXCPU: CPU time limit"},
-                 {SIGXFSZ, "SIGXFSZ"}, {SIGSYS, "SIGSYS"},   {SIGTRAP, "SIGTRAP"}};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (names[i].number == number)
-            return names[i].name;
-    return "no name";
-}
-
-NQ_PRIVATE void nq_child_describe(const nq_child *c, nq_ctx *ctx, int64_t took_us)
-{
-    const int status = c->end.value;
-    nq_buf b = {0};
+    const nq_ending *end = &c->end.ending;
+    char how[NQ_ENDING_WORDS], what[NQ_ENDING_WORDS + 128], late[64] = "", message[NQ_MAX_ERROR + 1];
+    nq_ending_words(end, true, how);
     if (nq_ctx_cause(ctx) == NQ_CAUSE_TIMEOUT)
-        nq_buf_fmt(&b, "timed out after %lld ms: ", (long long)(ctx->claim->task.timeout_us / NQ_MS(1)));
-    if (c->fault && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-        nq_buf_fmt(&b, "child killed: it %s", c->fault);
-    else if (WIFSIGNALED(status))
-        nq_buf_fmt(&b, "child killed by signal %d (%s)", WTERMSIG(status),
-                   channel_signal_name(WTERMSIG(status)));
+        snprintf(late, sizeof late,
+                 "timed out after %lld ms: ", (long long)(ctx->claim->task.timeout_us / NQ_MS(1)));
+    if (c->fault && !end->exited && end->status == SIGKILL)
+        snprintf(what, sizeof what, "%schild killed: it %s", late, c->fault);
     else
-        nq_buf_fmt(&b, "child exited with status %d and without an answer", WEXITSTATUS(status));
-    nq_buf_fmt(&b, " after %.3f s; the child used %.3f s user, %.3f s system, %.1f MiB",
-               (double)took_us / 1e6, (double)c->end.user_us / 1e6, (double)c->end.system_us / 1e6,
-               (double)c->end.rss_kb / 1024);
-    if (c->ntail > 0)
-        nq_buf_str(&b, "; last on standard error:\n");
-    for (size_t i = 0; i < c->ntail; i++) {
-        const char byte = c->tail[i] ? c->tail[i] : ' ';
-        nq_buf_add(&b, &byte, 1);
-    }
-    nq_fail(ctx, NQ_RETRY, "%s", b.failed ? "child died" : b.p);
-    nq_buf_free(&b);
+        snprintf(what, sizeof what, "%schild %s%s", late, end->exited ? "gave no answer: " : "", how);
+    nq_tail_text(&c->tail, what, message, sizeof message);
+    nq_fail(ctx, NQ_RETRY, "%s", message);
 }

@@ -29,8 +29,8 @@ static void children_release(nq_child *c)
     children_close(&c->report);
     nq_buf_free(&c->out);
     free(c->in);
-    free(c->tail);
-    c->in = c->tail = NULL;
+    free(c->tail.bytes);
+    c->in = c->tail.bytes = NULL;
 }
 
 /* ---- Making ---- */
@@ -86,9 +86,10 @@ static int children_make(nq_worker *w, nq_child *c, const struct nq_handler_entr
     c->channel = c->cancel = c->errors = c->report = -1;
     c->page = (nq_page *)(void *)(z->pages + (size_t)index * NQ_PAGE_SIZE);
     memset((void *)c->page, 0, sizeof *c->page);
-    c->tail = malloc((size_t)c->limits->stderr_bytes + 1);
+    c->tail =
+        (nq_tail){.bytes = malloc((size_t)c->limits->stderr_bytes + 1), .size = c->limits->stderr_bytes};
     c->in = malloc(NQ_HEAR_SIZE); /* all of it now: later there is an answer to lose */
-    int rc = c->tail && c->in ? children_descriptors(c, theirs, err) : nq_err_nomem(err);
+    int rc = c->tail.bytes && c->in ? children_descriptors(c, theirs, err) : nq_err_nomem(err);
     if (rc == NQ_OK)
         rc = nq_zygote_spawn(z, &spawn, theirs, err);
     for (int i = 0; i < NQ_SPAWN_FDS; i++)

@@ -3,6 +3,7 @@
 #ifndef NQ_ISOLATE_H
 #define NQ_ISOLATE_H
 
+#include "../../process/process.h"
 #include "../worker.h"
 
 /*
@@ -98,8 +99,8 @@ enum nq_report_kind { NQ_REPORT_BORN = 1, NQ_REPORT_UNBORN, NQ_REPORT_ENDED };
 
 typedef struct nq_report {
     int32_t kind;
-    int32_t value; /* pid, errno, status of wait */
-    int64_t user_us, system_us, rss_kb;
+    int32_t value;    /* pid, errno */
+    nq_ending ending; /* NQ_REPORT_ENDED */
 } nq_report;
 
 typedef struct nq_child nq_child;
@@ -135,8 +136,7 @@ NQ_PRIVATE bool nq_limits_same(const nq_limits *a, const nq_limits *b);
 /* In the child, before its first task; then before each. -1: errno. */
 NQ_PRIVATE int nq_limits_apply(const nq_limits *l);
 NQ_PRIVATE void nq_limits_task(const nq_limits *l);
-/* In the parent of the children: no core, which would hold the worker's memory too, and no password of the
- * database's in the environment. */
+/* In the parent of the children: no core, and no password of the database's in the environment. */
 NQ_PRIVATE void nq_limits_private(const nq_store *s);
 
 /* ---- child.c: the child's process */
@@ -165,9 +165,8 @@ struct nq_child {
     size_t out_at;     /* sent */
     char *in;          /* NQ_HEAR_SIZE; what it said */
     size_t nin, in_at; /* how much, and how much of it was read */
-    char *tail;        /* the last it wrote to its standard error */
-    size_t ntail;
-    size_t dropped; /* bytes of it that our own standard error did not take */
+    nq_tail tail;      /* of its standard error */
+    size_t dropped;    /* bytes of it that our own standard error did not take */
 };
 
 /* Send descriptors that the zygote takes over; the caller closes its own. */
@@ -190,8 +189,8 @@ NQ_PRIVATE bool nq_child_receive(nq_child *c);
 /* Read its standard error and reports. */
 NQ_PRIVATE void nq_child_listen(nq_worker *w, nq_child *c);
 NQ_PRIVATE void nq_child_signal(const nq_child *c, int number);
-/* How it ended, as the message of an attempt that `took` so long. */
-NQ_PRIVATE void nq_child_describe(const nq_child *c, nq_ctx *ctx, int64_t took_us);
+/* How it ended, as the message of the attempt. */
+NQ_PRIVATE void nq_child_describe(const nq_child *c, nq_ctx *ctx);
 
 /* ---- supervise.c: run thread->ctx, and more like it, in a child. Without the lock. */
 NQ_PRIVATE void nq_supervise(struct nq_handler_thread *thread);

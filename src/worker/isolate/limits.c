@@ -88,21 +88,6 @@ NQ_PRIVATE bool nq_limits_same(const nq_limits *a, const nq_limits *b)
 
 /* ---- In the child ---- */
 
-/* Lower both limits, or the soft one alone; what the process is allowed already is never raised. (glibc has
- * an enum of its own for `what`, musl an int.) */
-static int limits_set(unsigned what, rlim_t value, bool hard)
-{
-    struct rlimit r;
-    if (getrlimit(what, &r) != 0)
-        return -1;
-    if (r.rlim_max != RLIM_INFINITY && value > r.rlim_max)
-        value = r.rlim_max;
-    r.rlim_cur = value;
-    if (hard)
-        r.rlim_max = value;
-    return setrlimit(what, &r);
-}
-
 /* Bytes of address space now. */
 static rlim_t limits_mapped(void)
 {
@@ -119,15 +104,10 @@ static rlim_t limits_mapped(void)
 NQ_PRIVATE void nq_limits_private(const nq_store *s)
 {
     const char *named = nq_url_option_get(&s->url, "password_env", NULL);
-    struct rlimit core;
     unsetenv("NANOQ_PASSWORD");
     if (named)
         unsetenv(named);
-    /* Soft, so that a handler may have one after all. */
-    if (getrlimit(RLIMIT_CORE, &core) == 0) {
-        core.rlim_cur = 0;
-        setrlimit(RLIMIT_CORE, &core);
-    }
+    nq_rlimit_no_core();
 }
 
 NQ_PRIVATE int nq_limits_apply(const nq_limits *l)
@@ -140,14 +120,14 @@ NQ_PRIVATE int nq_limits_apply(const nq_limits *l)
         if (nice(l->nice) == -1 && errno != 0)
             return -1;
     }
-    if (l->processes && limits_set(RLIMIT_NPROC, l->processes, true) != 0)
+    if (l->processes && nq_rlimit_lower(RLIMIT_NPROC, l->processes, true) != 0)
         return -1;
     if (l->files) {
         const int next = dup(0); /* the first free one */
         if (next < 0)
             return -1;
         close(next);
-        if (limits_set(RLIMIT_NOFILE, (rlim_t)next + l->files, true) != 0)
+        if (nq_rlimit_lower(RLIMIT_NOFILE, (rlim_t)next + l->files, true) != 0)
             return -1;
     }
     if (l->memory) {
@@ -156,17 +136,13 @@ NQ_PRIVATE int nq_limits_apply(const nq_limits *l)
             errno = ENOSYS;
             return -1;
         }
-        return limits_set(RLIMIT_AS, mapped + l->memory, true);
+        return nq_rlimit_lower(RLIMIT_AS, mapped + l->memory, true);
     }
     return 0;
 }
 
 NQ_PRIVATE void nq_limits_task(const nq_limits *l)
 {
-    struct rusage used;
-    if (l->cpu_seconds == 0 || getrusage(RUSAGE_SELF, &used) != 0)
-        return;
-    const long us = used.ru_utime.tv_usec + used.ru_stime.tv_usec;
-    const long s = used.ru_utime.tv_sec + used.ru_stime.tv_sec + (us + 999999) / 1000000;
-    (void)limits_set(RLIMIT_CPU, (rlim_t)s + l->cpu_seconds, false);
+    if (l->cpu_seconds > 0)
+        (void)nq_rlimit_cpu(0, NQ_SECONDS(l->cpu_seconds));
 }

@@ -199,25 +199,16 @@ static void supervise_cancel(struct nq_supervisor *d, int64_t now)
         d->cause_sent = word;
         d->child->retire = true;
         atomic_store(&d->child->page->cause, word);
-        if (write(d->child->cancel, &one, sizeof one) < 0)
-            d->term_us = now; /* cannot be */
-        if (d->kill_us == INT64_MAX) {
-            d->term_us = now + grace / 4;
-            d->kill_us = now + grace;
-        }
-    }
-    if (d->term_us <= now) {
-        nq_child_signal(d->child, SIGTERM);
-        d->term_us = INT64_MAX;
+        const bool told = write(d->child->cancel, &one, sizeof one) >= 0; /* it cannot fail */
+        nq_ladder_begin(&d->ladder, told ? now + grace / 4 : now, now + grace, NQ_SECONDS(1));
     }
     if (d->closed_us <= now) {
         supervise_fault(d, "closed its channel");
         d->closed_us = INT64_MAX;
     }
-    if (d->kill_us <= now) {
-        nq_child_signal(d->child, SIGKILL);
-        d->kill_us = now + NQ_SECONDS(1);
-    }
+    const int number = nq_ladder_step(&d->ladder, now);
+    if (number != 0)
+        nq_child_signal(d->child, number);
 }
 
 /* With the lock held: is it time to take back what is behind the running task? */
@@ -231,7 +222,7 @@ static bool supervise_is_slow(const struct nq_supervisor *d, int64_t now)
 
 static int supervise_timeout(const struct nq_supervisor *d, int64_t now)
 {
-    int64_t until = d->term_us < d->kill_us ? d->term_us : d->kill_us;
+    int64_t until = nq_ladder_next(&d->ladder);
     until = d->closed_us < until ? d->closed_us : until;
     if (d->thread->pipelined.n > 0 && !d->recalled && d->since_us + SUPERVISE_SLOW_US < until)
         until = d->since_us + SUPERVISE_SLOW_US;
@@ -274,7 +265,7 @@ static void supervise_victim(struct nq_supervisor *d, nq_outcome *out)
         return;
     }
     if (cause == NQ_CAUSE_NONE || cause == NQ_CAUSE_TIMEOUT)
-        nq_child_describe(d->child, ctx, nq_mono_us() - d->since_us);
+        nq_child_describe(d->child, ctx);
     if (cause == NQ_CAUSE_NONE)
         nq_dispatch_died(ctx, out);
     else

@@ -14,11 +14,12 @@ struct nq_supervisor {
     struct nq_handler_thread *thread;
     nq_worker *worker;
     nq_child *child;
-    int64_t since_us;                    /* the running task runs since then, as far as is known */
-    bool recalled;                       /* what was behind it was taken back */
-    uint64_t cause_sent;                 /* what the child was sent of its cause */
-    int64_t term_us, kill_us, closed_us; /* INT64_MAX: not to be done */
-    size_t nends;                        /* answered, not settled */
+    int64_t since_us;    /* the running task runs since then, as far as is known */
+    bool recalled;       /* what was behind it was taken back */
+    uint64_t cause_sent; /* what the child was sent of its cause */
+    nq_ladder ladder;    /* of the running task's cancellation */
+    int64_t closed_us;   /* INT64_MAX: it has not closed its channel */
+    size_t nends;        /* answered, not settled */
     struct nq_supervised ends[NQ_PIPELINE_MAX];
 };
 

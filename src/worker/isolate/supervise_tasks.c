@@ -24,7 +24,7 @@ NQ_PRIVATE void nq_supervise_begin(struct nq_supervisor *d, nq_ctx *ctx)
     atomic_store(&ctx->fd, d->thread->wake_fd);
     d->since_us = nq_mono_us();
     d->recalled = false;
-    d->term_us = d->kill_us = INT64_MAX;
+    d->ladder = (nq_ladder){0};
 }
 
 NQ_PRIVATE void nq_supervise_number(const struct nq_supervisor *d, nq_ctx *ctx)

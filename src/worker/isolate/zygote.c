@@ -19,6 +19,7 @@
 #include "isolate.h"
 
 #define ZYGOTE_CLEAR_MS 200  /* for what a child leaves to be gone */
+#define ZYGOTE_LOOKED   4096 /* children at most, in one look */
 #define ZYGOTE_LOOK_MS  1000 /* how often it looks for its parent by itself */
 
 struct zygote_child {
@@ -64,20 +65,10 @@ static int zygote_neutralize(int control)
     return 0;
 }
 
-static void zygote_report(const struct zygote_child *c, enum nq_report_kind kind, int value,
-                          const struct rusage *used)
+static void zygote_report(const struct zygote_child *c, const nq_report *r)
 {
-    nq_report r;
-    memset(&r, 0, sizeof r);
-    r.kind = (int32_t)kind;
-    r.value = value;
-    if (used) {
-        r.user_us = (int64_t)used->ru_utime.tv_sec * 1000000 + used->ru_utime.tv_usec;
-        r.system_us = (int64_t)used->ru_stime.tv_sec * 1000000 + used->ru_stime.tv_usec;
-        r.rss_kb = used->ru_maxrss;
-    }
     if (c->report >= 0)
-        (void)send(c->report, &r, sizeof r, MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)send(c->report, r, sizeof *r, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static void zygote_forget(struct zygote_child *c)
@@ -101,18 +92,16 @@ static struct zygote_child *zygote_find(struct zygote *z, pid_t pid)
  */
 static size_t zygote_leftovers(struct zygote *z)
 {
-    FILE *f = fopen("/proc/thread-self/children", "re");
+    pid_t pids[ZYGOTE_LOOKED];
+    const size_t n = nq_tree_children(pids, ZYGOTE_LOOKED);
     size_t found = 0;
-    long pid;
-    while (f && fscanf(f, "%ld", &pid) == 1) {
-        if (zygote_find(z, (pid_t)pid))
+    for (size_t i = 0; i < n; i++) {
+        if (zygote_find(z, pids[i]))
             continue;
         found++;
-        kill((pid_t)pid, SIGKILL);
-        waitpid((pid_t)pid, NULL, WNOHANG);
+        kill(pids[i], SIGKILL);
+        waitpid(pids[i], NULL, WNOHANG);
     }
-    if (f)
-        fclose(f);
     return found;
 }
 
@@ -140,7 +129,7 @@ static void zygote_reap(struct zygote *z)
         }
         memset(&used, 0, sizeof used);
         if (wait4(info.si_pid, &status, 0, &used) == info.si_pid && c) {
-            zygote_report(c, NQ_REPORT_ENDED, status, &used);
+            zygote_report(c, &(nq_report){.kind = NQ_REPORT_ENDED, .ending = nq_ending_of(status, &used)});
             zygote_forget(c);
         }
         memset(&info, 0, sizeof info);
@@ -193,13 +182,13 @@ static void zygote_spawn(struct zygote *z, const nq_spawn *spawn, const int fds[
         close(fds[i]);
     if (pid < 0) {
         const struct zygote_child none = {0, fds[3]};
-        zygote_report(&none, NQ_REPORT_UNBORN, failure, NULL);
+        zygote_report(&none, &(nq_report){.kind = NQ_REPORT_UNBORN, .value = failure});
         close(fds[3]);
         return;
     }
     setpgid(pid, pid); /* here too, so that it is done before any signal is sent */
     *c = (struct zygote_child){pid, fds[3]};
-    zygote_report(c, NQ_REPORT_BORN, (int)pid, NULL);
+    zygote_report(c, &(nq_report){.kind = NQ_REPORT_BORN, .value = (int32_t)pid});
 }
 
 /* A request of the worker's; false: it is over. */
@@ -230,11 +219,13 @@ static bool zygote_request(struct zygote *z)
     return true;
 }
 
-/* Its group, and itself: it may have gone to another group. Not reaped yet, its number is no other's. */
+/* What it has started, in whatever group, and itself. Not reaped yet, its number is no other's. */
 static void zygote_kill(const struct zygote_child *c, int number)
 {
-    if (kill(-c->pid, number) != 0 || number == SIGKILL)
-        kill(c->pid, number);
+    if (number == SIGKILL)
+        kill(-c->pid, number); /* at once; those that fork on are found when it is reaped */
+    nq_tree_signal(c->pid, number);
+    kill(c->pid, number);
 }
 
 /* The worker wants a signal sent, or (its end is closed) the child gone. */
@@ -277,17 +268,6 @@ static bool zygote_turn(struct zygote *z)
     return !z->fds[0].revents || zygote_request(z);
 }
 
-/* Kill whatever is a child of ours, those too that left their group and lost their parent. */
-static void zygote_kill_children(void)
-{
-    FILE *f = fopen("/proc/thread-self/children", "re");
-    long pid;
-    while (f && fscanf(f, "%ld", &pid) == 1)
-        kill((pid_t)pid, SIGKILL);
-    if (f)
-        fclose(f);
-}
-
 static void zygote_end(struct zygote *z)
 {
     const int64_t until = nq_mono_us() + NQ_ZYGOTE_END_US;
@@ -295,7 +275,7 @@ static void zygote_end(struct zygote *z)
         if (z->children[i].pid)
             kill(-z->children[i].pid, SIGKILL);
     while (nq_mono_us() < until) {
-        zygote_kill_children();
+        (void)nq_tree_signal(z->self, SIGKILL);
         zygote_reap(z);
         if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
             break;
