@@ -148,6 +148,8 @@ START_TEST(a_followup_that_cannot_become_a_task_stops_neither_the_others_nor_a_d
     nq *q = t_open();
     int ran = 0;
     hostile_unchecked();
+    if (T_MYSQL && !t_is_mariadb) /* where no session can do without checks */
+        t_sql("ALTER TABLE nanoq_followups DROP CHECK nanoq_followups_ranges");
     for (int i = 0; i < 3; i++)
         t_sql("INSERT INTO nanoq_followups (task_id, queue, priority, run_at, max_retries, timeout_ms, "
               "created_at, type, payload, unique_key) VALUES (7, 'default', 0, %s, %d, 60000, %s, '%s', "
