@@ -44,6 +44,8 @@ static const struct hostile_row {
     {NQ_TX_SQLITE, false, "run_at, priority", "x'00', 7", HOSTILE_DEAD},
     {NQ_TX_SQLITE, false, "run_at", "-1.5", HOSTILE_DONE},
     {NQ_TX_SQLITE, false, "run_at", "-9223372036854775808", HOSTILE_DONE},
+    {NQ_TX_SQLITE, false, "run_at", "-1e300", HOSTILE_DEAD},
+    {NQ_TX_SQLITE, false, "run_at, priority", "-9e999, -7", HOSTILE_DEAD},
     {NQ_TX_SQLITE, false, "run_at", "9223372036854775807", HOSTILE_STAYS},
     {NQ_TX_SQLITE, false, "created_at", "'yesterday'", HOSTILE_DONE},
     /* tasks of a worker that never was */

@@ -104,6 +104,9 @@ static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
     return code;
 }
 
+/* No cursor gets as far back as a time may be that is no integer. */
+#define SQLITE_FIRST_TIME (-9223372036854775808.0)
+
 /* The level that stmt stands at; false: no task may have such a priority or such a time, and nothing behind
  * it in the index is one of ours. */
 static bool sqlite_level_read(sqlite3_stmt *stmt, sqlite3_int64 *last, nq_look *look)
@@ -112,7 +115,8 @@ static bool sqlite_level_read(sqlite3_stmt *stmt, sqlite3_int64 *last, nq_look *
     *last = sqlite3_column_int64(stmt, 0);
     if (type != SQLITE_INTEGER || *last > NQ_MAX_PRIORITY)
         return false;
-    if (*last < NQ_MIN_PRIORITY || (time != SQLITE_INTEGER && time != SQLITE_FLOAT)) {
+    if (*last < NQ_MIN_PRIORITY || (time != SQLITE_INTEGER && time != SQLITE_FLOAT) ||
+        (time == SQLITE_FLOAT && sqlite3_column_double(stmt, 1) < SQLITE_FIRST_TIME)) {
         look->strange = true;
         *last = *last < NQ_MIN_PRIORITY ? NQ_MIN_PRIORITY - 1 : *last;
         return true;
@@ -401,7 +405,7 @@ static const nq_fragment sqlite_fragments[] = {
     {"at_most", ""},
     {"same_key", "t.unique_key IS NOT NULL AND t.type = f.type AND " SQLITE_KEY("t") " = " SQLITE_KEY("f")},
     {"strange", "(typeof(priority) <> 'integer' OR priority NOT BETWEEN -100 AND 100 "
-                "OR typeof(run_at) NOT IN ('integer', 'real'))"},
+                "OR typeof(run_at) NOT IN ('integer', 'real') OR run_at < -9223372036854775808)"},
     {NULL, NULL}};
 
 static nq_tx sqlite_tx_from(void *conn, const char **client)
