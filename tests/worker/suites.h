@@ -21,6 +21,7 @@ Suite *suite_isolation_tx(void);
 Suite *suite_steer(void);
 Suite *suite_complete(void);
 Suite *suite_hostile(void);
+Suite *suite_hostile_random(void);
 Suite *suite_queues(void);
 
 #define P_OPTIONS(...) (&(nq_worker_options){.size = sizeof(nq_worker_options), __VA_ARGS__})
