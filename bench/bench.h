@@ -88,6 +88,7 @@ typedef struct bench_drain {
     unsigned concurrency, batch;
     unsigned claimers; /* bare SQL on MariaDB */
     bool merged;       /* bare SQL on MariaDB: completion and next claim in one transaction */
+    bool narrow;       /* bare SQL: on a table with no column but those that the loop needs */
     size_t limit;      /* stop after so many; 0: drain all, and take the time of the whole run */
 } bench_drain;
 
@@ -121,6 +122,8 @@ void bench_mysql_reset(const bench *b);
 void bench_mysql_notes(bench *b); /* bench_server.c, as are: */
 void bench_machine_notes(bench *b);
 double bench_mysql_status(const bench *b, const char *name);
+/* The tasks of nanoq's table once more, in one that only claims and deletes: what nanoq's columns cost. */
+void bench_mysql_narrow(const bench *b);
 bench_result bench_mysql_drain(const bench *b, const bench_drain *d);
 double bench_mysql_enqueue(const bench *b, unsigned producers, unsigned chunk);
 /* A snapshot that stays open until it is given back. */
@@ -131,6 +134,7 @@ void *bench_mysql_running(const bench *b, size_t n);
 void bench_mysql_running_end(const bench *b, void *running, size_t n);
 
 void bench_sqlite_reset(const bench_db *db);
+void bench_sqlite_narrow(const bench_db *db);
 bench_result bench_sqlite_drain(const bench *b, const bench_db *db, const bench_drain *d);
 double bench_sqlite_enqueue(const bench *b, const bench_db *db, unsigned chunk);
 

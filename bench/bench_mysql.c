@@ -57,12 +57,19 @@ double bench_mysql_status(const bench *b, const char *name)
     return strtod(value, NULL);
 }
 
-/* A database of its own, and no undo log of the run before that the server still works off. */
 void bench_mysql_reset(const bench *b)
+{
+    MYSQL *my = bench_mysql_connect(b, NULL);
+    bench_mysql_do(my, "DROP DATABASE IF EXISTS nanoq_bench; CREATE DATABASE nanoq_bench");
+    mysql_close(my);
+    bench_mysql_settle(b);
+}
+
+/* Wait until there is no undo log of what was before that the server still works off. */
+void bench_mysql_settle(const bench *b)
 {
     char value[64];
     MYSQL *my = bench_mysql_connect(b, NULL);
-    bench_mysql_do(my, "DROP DATABASE IF EXISTS nanoq_bench; CREATE DATABASE nanoq_bench");
     for (int i = 0; i < 200; i++) {
         bench_mysql_ask(my, "SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'", value, sizeof value);
         if (strtol(value, NULL, 10) < 100)

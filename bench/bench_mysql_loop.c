@@ -24,6 +24,27 @@ struct mysql_claimer {
     pthread_t thread;
 };
 
+void bench_mysql_narrow(const bench *b)
+{
+    MYSQL *my = bench_mysql_connect(b, "nanoq_bench");
+    bench_mysql_do(my,
+                   "CREATE TABLE narrow_tasks (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,"
+                   " queue VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, state TINYINT UNSIGNED"
+                   " NOT NULL, priority SMALLINT NOT NULL, run_at DATETIME(6) NOT NULL, lease BIGINT UNSIGNED"
+                   " NOT NULL, type VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL, payload LONGBLOB NOT NULL,"
+                   " KEY claim (queue, state, priority, run_at, id)) ENGINE=InnoDB");
+    bench_mysql_do(my,
+                   "INSERT INTO narrow_tasks SELECT id, queue, state, priority, run_at, lease, type, payload"
+                   " FROM nanoq_tasks ORDER BY id");
+    mysql_close(my);
+    bench_mysql_settle(b);
+}
+
+static const char *mysql_table(const bench_drain *d)
+{
+    return d->narrow ? "narrow_tasks" : "nanoq_tasks";
+}
+
 static int mysql_compare(const void *a, const void *b)
 {
     const unsigned long long x = *(const unsigned long long *)a, y = *(const unsigned long long *)b;
@@ -84,11 +105,13 @@ static bool mysql_select(struct mysql_claimer *c, char *sql, size_t size)
                  c->cursor, c->cursor_id, c->cursor);
     int n = snprintf(
         sql, size,
-        "%s%s%s%sSELECT id,run_at,type,payload,attempts,crashes,generation,max_retries,timeout_ms,"
-        "created_at,error FROM nanoq_tasks FORCE INDEX (claim) WHERE queue='default' AND state=0 AND"
+        "%s%s%s%sSELECT id,run_at,type,payload%s FROM %s FORCE INDEX (claim) WHERE queue='default' AND "
+        "state=0 AND"
         " priority=0 AND run_at<=UTC_TIMESTAMP(6)%s ORDER BY run_at,id LIMIT %u FOR UPDATE SKIP LOCKED",
         c->d->merged ? "START TRANSACTION;" : "", c->done, done ? ";" : "",
-        c->d->merged ? "" : "START TRANSACTION;", from, c->d->batch);
+        c->d->merged ? "" : "START TRANSACTION;",
+        c->d->narrow ? "" : ",attempts,crashes,generation,max_retries,timeout_ms,created_at,error",
+        mysql_table(c->d), from, c->d->batch);
     if (mysql_real_query(c->my, sql, (unsigned long)n))
         return mysql_again(c, "complete or begin");
     for (int i = 0; i < 1 + done; i++)
@@ -104,9 +127,8 @@ static bool mysql_select(struct mysql_claimer *c, char *sql, size_t size)
 /* Second round trip: take them. */
 static bool mysql_take(struct mysql_claimer *c, char *sql, size_t size)
 {
-    size_t at = (size_t)snprintf(sql, size,
-                                 "UPDATE nanoq_tasks SET state=1,generation=generation+1,"
-                                 "claimed_at=UTC_TIMESTAMP(6),lease=%llu WHERE ",
+    size_t at = (size_t)snprintf(sql, size, "UPDATE %s SET state=1,%slease=%llu WHERE ", mysql_table(c->d),
+                                 c->d->narrow ? "" : "generation=generation+1,claimed_at=UTC_TIMESTAMP(6),",
                                  ++c->lease);
     at += mysql_ranges(sql + at, size - at, c->ids, c->n);
     at += (size_t)snprintf(sql + at, size - at, ";COMMIT");
@@ -116,7 +138,7 @@ static bool mysql_take(struct mysql_claimer *c, char *sql, size_t size)
         bench_die("bare SQL: a claim took %llu of %zu", (unsigned long long)mysql_affected_rows(c->my), c->n);
     if (mysql_next_result(c->my) != 0)
         return mysql_again(c, "commit");
-    at = (size_t)snprintf(c->done, c->done_size, "DELETE FROM nanoq_tasks WHERE (");
+    at = (size_t)snprintf(c->done, c->done_size, "DELETE FROM %s WHERE (", mysql_table(c->d));
     at += mysql_ranges(c->done + at, c->done_size - at, c->ids, c->n);
     snprintf(c->done + at, c->done_size - at, ") AND lease=%llu", c->lease);
     return true;

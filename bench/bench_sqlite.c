@@ -48,6 +48,10 @@ static sqlite3_int64 sqlite_now(void)
     return (sqlite3_int64)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+#define SQLITE_DUE                                                                                           \
+    " WHERE queue = 'default' AND state = 0 AND priority = 0 AND run_at >= ?3 AND run_at <= ?2"              \
+    " ORDER BY run_at, id LIMIT ?4)"
+
 /* Claimed ids as runs of consecutive ones. */
 struct sqlite_run {
     sqlite3_int64 from, to;
@@ -71,6 +75,22 @@ static size_t sqlite_runs(struct sqlite_run *runs, sqlite3_int64 *ids, size_t n)
     return k;
 }
 
+void bench_sqlite_narrow(const bench_db *db)
+{
+    sqlite3 *c = sqlite_open(db);
+    if (sqlite3_exec(
+            c,
+            "CREATE TABLE narrow_tasks (id INTEGER PRIMARY KEY, queue TEXT NOT NULL, state INTEGER NOT NULL,"
+            " priority INTEGER NOT NULL, run_at INTEGER NOT NULL, lease INTEGER NOT NULL, type TEXT NOT"
+            " NULL, payload BLOB NOT NULL);"
+            "CREATE INDEX narrow_claim ON narrow_tasks (queue, state, priority, run_at);"
+            "INSERT INTO narrow_tasks SELECT id, queue, state, priority, run_at, lease, type, payload FROM"
+            " nanoq_tasks ORDER BY id; PRAGMA wal_checkpoint(TRUNCATE)",
+            NULL, NULL, NULL))
+        bench_die("%s: %s", db->file, sqlite3_errmsg(c));
+    sqlite3_close(c);
+}
+
 /* One transaction a batch: delete what is finished, claim the next. */
 bench_result bench_sqlite_drain(const bench *b, const bench_db *db, const bench_drain *d)
 {
@@ -84,12 +104,17 @@ bench_result bench_sqlite_drain(const bench *b, const bench_db *db, const bench_
     const bench_counters before = bench_count(b, db);
     sqlite3 *c = sqlite_open(db);
     sqlite3_stmt *begin = sqlite_prepare(c, "BEGIN IMMEDIATE"), *commit = sqlite_prepare(c, "COMMIT");
-    sqlite3_stmt *done = sqlite_prepare(c, "DELETE FROM nanoq_tasks WHERE id BETWEEN ? AND ? AND lease = ?");
+    sqlite3_stmt *done =
+        sqlite_prepare(c, d->narrow ? "DELETE FROM narrow_tasks WHERE id BETWEEN ? AND ? AND lease = ?"
+                                    : "DELETE FROM nanoq_tasks WHERE id BETWEEN ? AND ? AND lease = ?");
     sqlite3_stmt *claim = sqlite_prepare(
-        c, "UPDATE nanoq_tasks SET state = 1, lease = ?1, generation = generation + 1, claimed_at = ?2"
-           " WHERE id IN (SELECT id FROM nanoq_tasks WHERE queue = 'default' AND state = 0 AND priority = 0"
-           " AND run_at >= ?3 AND run_at <= ?2 ORDER BY run_at, id LIMIT ?4)"
-           " RETURNING id, type, payload, attempts, run_at");
+        c, d->narrow
+               ? "UPDATE narrow_tasks SET state = 1, lease = ?1"
+                 " WHERE id IN (SELECT id FROM narrow_tasks" SQLITE_DUE
+                 " RETURNING id, type, payload, 0, run_at"
+               : "UPDATE nanoq_tasks SET state = 1, lease = ?1, generation = generation + 1, claimed_at = ?2"
+                 " WHERE id IN (SELECT id FROM nanoq_tasks" SQLITE_DUE
+                 " RETURNING id, type, payload, attempts, run_at");
     while (more || nruns) {
         size_t n = 0;
         sqlite_run(c, begin);
