@@ -110,7 +110,8 @@ char *cli_url(int *exit_code, bool *own)
 static bool database_is_missing(const char *url)
 {
     const char *path = url + strlen("sqlite:");
-    if (strncmp(url, "sqlite:", strlen("sqlite:")) != 0 || strchr(path, '%'))
+    /* Of "//" nq_open says what is wrong with it. */
+    if (strncmp(url, "sqlite:", strlen("sqlite:")) != 0 || strchr(path, '%') || strncmp(path, "//", 2) == 0)
         return false;
     char *file = cli_format("%.*s", (int)strcspn(path, "?"), path);
     const bool missing = access(file, F_OK) != 0 && errno == ENOENT;

@@ -12,9 +12,10 @@ const struct cli_command cli_cancel = {
     .args = "[OPTION...] ID...",
     .summary = "Cancel tasks: waiting ones at once, running ones when their handlers end; they are kept",
     .options = steer_options,
-    .notes = "\"will be cancelled\": it runs. Its worker is told, at once on the same host and at its next "
-             "heartbeat (5 s at most)\n"
-             "elsewhere, and it never runs again; but if it succeeds all the same, it is done.\n" STEER_NOTES
-             "\n(it has ended).\n",
+    .notes =
+        "\"will be cancelled\": it runs. Its worker is told, at once on the same host and at its next "
+        "heartbeat (5 s at\n"
+        "most) elsewhere, and it never runs again; but if it succeeds all the same, it is done.\n" STEER_NOTES
+        "\n(it has ended).\n",
     .run = cancel_run,
 };

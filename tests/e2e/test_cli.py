@@ -111,6 +111,13 @@ class Usage(Base):
         for command in "migrate add work list show retry cancel delete stats bench".split():
             self.assertEqual(self.run_nanoq("help", command), self.run_nanoq(command, "--help"))
             self.assertIn(b"usage: nanoq " + command.encode(), self.run_nanoq(command, "-h"))
+            self.assertLessEqual(max(map(len, self.run_nanoq("help", command).splitlines())), 110, command)
+
+    def test_what_is_wrong_with_a_url_is_said_by_every_command(self):
+        """Not "no such file", which is what it looks like to who does not parse it."""
+        for args in (("list",), ("stats",), ("add", "a"), ("migrate",)):
+            done = subprocess.run([NANOQ, *args, "--db", f"sqlite://{self.dir}/absent.db"], capture_output=True, check=False)
+            self.assertIn(b"'//' is not allowed behind sqlite:", done.stderr)
 
     def test_wrong_use_is_exit_2_and_says_what_is_allowed(self):
         for args, says in ((("ad",), "did you mean add"), ((), "needs a command"),
