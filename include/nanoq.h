@@ -458,7 +458,8 @@ typedef struct nq_worker_options {
     unsigned concurrency;  /* handler threads; default 10, at most 1024 */
     unsigned batch;        /* most tasks of one claim; default 500; 1 also means no
                               prefetch. Slow handlers are never given more than they
-                              can start: prefetch is what they finish in 20 ms */
+                              can start: prefetch is what they finish in 20 ms, at
+                              most two batches; and what waits a second is given back */
     bool known_types_only; /* claim only types that have a handler; default: claim all, and a
                               type without one is a failed attempt */
     int drain;             /* enum nq_drain: return by itself when there is nothing left; default: go on */
@@ -478,7 +479,7 @@ typedef struct nq_worker_options {
     nq_error_fn on_error;
     void *error_udata;
     size_t claim_bytes;   /* a claim ends when its payloads have this many bytes, but takes one task
-                             at least; default 8 MiB */
+                             at least; nor is any prefetched beside half as many; default 8 MiB */
     nq_event_fn on_event; /* of every task, not only those that fail; default none, and no cost */
     void *event_udata;
 } nq_worker_options;

@@ -9,6 +9,7 @@ NQ_PRIVATE void nq_task_list_init(nq_task_list *l)
     l->head = NULL;
     l->tail = &l->head;
     l->n = 0;
+    l->bytes = 0;
 }
 
 NQ_PRIVATE void nq_task_list_push(nq_task_list *l, nq_ctx *ctx)
@@ -17,6 +18,7 @@ NQ_PRIVATE void nq_task_list_push(nq_task_list *l, nq_ctx *ctx)
     *l->tail = ctx;
     l->tail = &ctx->next;
     l->n++;
+    l->bytes += ctx->claim->bytes;
 }
 
 NQ_PRIVATE nq_ctx *nq_task_list_pop(nq_task_list *l)
@@ -28,6 +30,7 @@ NQ_PRIVATE nq_ctx *nq_task_list_pop(nq_task_list *l)
     if (!l->head)
         l->tail = &l->head;
     l->n--;
+    l->bytes -= ctx->claim->bytes;
     ctx->next = NULL;
     return ctx;
 }
@@ -38,6 +41,7 @@ NQ_PRIVATE void nq_task_list_push_front(nq_task_list *l, nq_ctx *ctx)
     l->head = ctx;
     if (l->n++ == 0)
         l->tail = &ctx->next;
+    l->bytes += ctx->claim->bytes;
 }
 
 /* ---- Ended attempts, on their way to be recorded ---- */
@@ -137,12 +141,15 @@ NQ_PRIVATE size_t nq_worker_held(const nq_worker *w)
 }
 
 /* How many tasks beyond the free handlers are worth holding: what the handlers finish in a moment. None when
- * they are slow, so that tasks stay where another worker can take them, and none at batch 1. */
+ * they are slow, so that tasks stay where another worker can take them, and none at batch 1. At most two
+ * batches, so that one is claimed while the other is run; but one where the claim waits for completions,
+ * which piggyback on it: it would have few of them so early. */
 static size_t board_prefetch(const nq_worker *w)
 {
-    int64_t avg = w->avg16_us / 16 + 1;
-    int64_t n = NQ_PREFETCH_WINDOW_US * (int64_t)w->opts.concurrency / avg;
-    return n < (int64_t)w->opts.batch ? (size_t)n : w->opts.batch - 1;
+    const int64_t batch = w->opts.batch, avg = w->avg16_us / 16 + 1;
+    const int64_t most = nq_store_piggybacks(w->store, w->opts.batch) ? batch - 1 : 2 * (batch - 1);
+    const int64_t n = NQ_PREFETCH_WINDOW_US * (int64_t)w->opts.concurrency / avg;
+    return (size_t)(n < most ? n : most);
 }
 
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
@@ -154,6 +161,9 @@ NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
         return 0;
     /* Below half of the prefetch, so that one claim fetches many. */
     if (busy >= threads && (busy - threads >= prefetch || busy - threads > prefetch / 2))
+        return 0;
+    /* Nor for large payloads, of which a claim brings few. */
+    if (busy >= threads && w->ready.bytes > w->opts.claim_bytes / 2)
         return 0;
     want = threads + prefetch - busy;
     return want < w->opts.batch ? want : w->opts.batch;

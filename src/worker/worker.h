@@ -140,6 +140,7 @@ struct nq_outage {
 typedef struct nq_task_list {
     nq_ctx *head, **tail;
     size_t n;
+    uint64_t bytes; /* of their payloads */
 } nq_task_list;
 
 /* A handler thread. */

@@ -23,6 +23,7 @@ Suite *suite_complete(void);
 Suite *suite_hostile(void);
 Suite *suite_hostile_random(void);
 Suite *suite_queues(void);
+Suite *suite_fetch(void);
 
 #define P_OPTIONS(...) (&(nq_worker_options){.size = sizeof(nq_worker_options), __VA_ARGS__})
 /* The lease of a worker that the test kills: short where nothing else tells of the death. */
