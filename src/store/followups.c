@@ -6,8 +6,9 @@
 
 /*
  * What must hold: after the commit that made a follow-up, a task of its key begins. So it may be dropped
- * where a live task waits: that one was not claimed when we read it, which is after that commit. It stays
- * where one runs. Where none lives, a task is made of it, in the transaction that deletes it.
+ * where a live task waits: that one was not claimed when we read it, which is after that commit. A claim may
+ * drop it too, in its own transaction, if it is committed by then. It stays where one runs. Where none lives,
+ * a task is made of it, in the transaction that deletes it.
  *
  * Of several of a key the first stands for all: the run that comes of it begins after those that are
  * committed now, if nobody decides about it meanwhile; so it is locked while the others are dropped. A task
@@ -37,6 +38,7 @@ struct followups {
     struct followups_later *later; /* likewise */
     size_t nlater;
     bool more;
+    bool any; /* whatever becomes of them */
     nq_buf sql, gone;
 };
 
@@ -44,6 +46,9 @@ static int followups_add(const nq_val cols[], size_t ncols, void *arg)
 {
     struct followups *f = arg;
     (void)ncols;
+    f->any = true;
+    if (cols[1].i < 0)
+        return 0;
     if (cols[1].i == 0 && f->n < f->limit)
         f->all[f->n++] = (struct followups_one){.id = cols[0].i, .state = -1};
     else if (cols[1].i != 0 && f->nlater < f->limit)
@@ -133,14 +138,17 @@ static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
     const nq_val limit[] = {nq_int((int64_t)f->limit), nq_int((int64_t)f->limit)};
     int code;
     f->n = f->nlater = f->made = 0;
-    f->more = false;
-    code =
-        nq_sql(c,
-               "SELECT * FROM (SELECT f.id, 0 AS first_id FROM {followups} f WHERE COALESCE(" FOLLOWUPS_STATE
-               ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
-               "SELECT * FROM (SELECT f.id, " FOLLOWUPS_FIRST
-               " AS first_id FROM {followups} f WHERE " FOLLOWUPS_FIRST " < f.id ORDER BY f.id LIMIT ?) b",
-               limit, 2, followups_add, f, NULL, err);
+    f->more = f->any = false;
+    code = nq_sql(
+        c,
+        "SELECT * FROM (SELECT f.id, 0 AS first_id FROM {followups} f WHERE COALESCE(" FOLLOWUPS_STATE
+        ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
+        "SELECT * FROM (SELECT f.id, " FOLLOWUPS_FIRST
+        " AS first_id FROM {followups} f WHERE " FOLLOWUPS_FIRST " < f.id ORDER BY f.id LIMIT ?) b UNION ALL "
+        "SELECT * FROM (SELECT f.id, -1 FROM {followups} f LIMIT 1) c",
+        limit, 2, followups_add, f, NULL, err);
+    if (!code)
+        nq_store_followed_saw(c->store, f->any);
     if (code || f->n == 0 || !c->store->driver->row_locks)
         return code;
     return followups_look_dirty(c, f, err);
@@ -277,9 +285,9 @@ static int followups_later_drop(nq_conn *c, struct followups *f, nq_err *err)
     return code ? code : followups_delete(c, f, n, err);
 }
 
-/* ---- The whole call ---- */
+/* ---- One transaction ---- */
 
-/* One transaction: a call that fails has changed nothing. */
+/* A call that fails has changed nothing. */
 static int followups_change(nq_conn *c, struct followups *f, nq_err *err)
 {
     int code = f->n ? followups_decide(c, f, err) : NQ_OK;
@@ -306,6 +314,50 @@ static int followups_promote(nq_conn *c, void *arg, nq_err *err)
         d->rollback(c);
     return code;
 }
+
+/* ---- For claims ---- */
+
+/* Who has seen some has more of them soon; who has none pays nothing. */
+#define FOLLOWUPS_KNOWN_US NQ_SECONDS(60)
+
+NQ_PRIVATE bool nq_store_followed(const nq_store *s)
+{
+    const int64_t until = atomic_load(&s->followed_us);
+    return until == 0 || until > nq_mono_us();
+}
+
+NQ_PRIVATE void nq_store_followed_saw(nq_store *s, bool some)
+{
+    int64_t unknown = 0;
+    if (some)
+        atomic_store(&s->followed_us, nq_mono_us() + FOLLOWUPS_KNOWN_US);
+    else
+        atomic_compare_exchange_strong(&s->followed_us, &unknown, 1);
+}
+
+static int followups_any(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)cols;
+    (void)ncols;
+    *(bool *)arg = true;
+    return 0;
+}
+
+NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *err)
+{
+    bool any = false;
+    int code = nq_sql(c, "SELECT 1 FROM {followups} LIMIT 1", NULL, 0, followups_any, &any, NULL, err);
+    for (; list && any && !code; list = list->next) {
+        const nq_val id = nq_int(list->task.id);
+        code = nq_sql(c,
+                      "DELETE FROM {followups} WHERE id IN (SELECT f.id FROM {tasks} t CROSS JOIN "
+                      "{followups} f ON {same_key} WHERE t.id = ?)",
+                      &id, 1, NULL, NULL, NULL, err);
+    }
+    return code;
+}
+
+/* ---- The whole call ---- */
 
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err)
 {

@@ -291,6 +291,12 @@ NQ_PRIVATE int nq_store_orphans(nq_store *s, nq_scan *scan, size_t limit, nq_cla
  * somebody else is at some of them.
  */
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err);
+/* May there be follow-ups? A claim takes those of its tasks along, but only then does it look for them. */
+NQ_PRIVATE bool nq_store_followed(const nq_store *s);
+/* There were some just now, or none. */
+NQ_PRIVATE void nq_store_followed_saw(nq_store *s, bool some);
+/* For a driver, in the transaction of a claim: delete the follow-ups of these tasks. */
+NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *err);
 
 /* Delete up to limit finished tasks past their retention (< 0: for ever). *n: how many went. */
 NQ_PRIVATE int nq_store_purge(nq_store *s, int64_t keep_done_us, int64_t keep_dead_us, size_t limit,
@@ -336,9 +342,10 @@ struct nq_store {
     nq_log_fn log;
     void *log_udata;
     struct nq_pool *pool;
-    void *data;          /* the driver's own */
-    unsigned hints;      /* enum nq_hints_kind, of the URL's option hints */
-    atomic_bool checked; /* see nq_store_ready */
+    void *data;                  /* the driver's own */
+    unsigned hints;              /* enum nq_hints_kind, of the URL's option hints */
+    atomic_bool checked;         /* see nq_store_ready */
+    _Atomic int64_t followed_us; /* there may be follow-ups, by our clock until then; 0: nobody looked yet */
 };
 
 /* Drivers embed this as the first member of their connection. Used by one thread at a time. */

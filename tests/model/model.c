@@ -112,7 +112,11 @@ size_t model_due(struct model *m, int queue, struct model_task *out[])
 
 void model_claim(struct model *m, struct model_task *t, uint64_t lease, int member)
 {
-    (void)m;
+    size_t kept = 0; /* the run begins after what its follow-ups are about, so it stands for them */
+    for (size_t i = 0; i < m->nfollowups; i++)
+        if (!model_same_key(&m->followups[i].spec, &t->spec))
+            m->followups[kept++] = m->followups[i];
+    m->nfollowups = kept;
     t->state = NQ_STATE_RUNNING;
     t->generation++;
     t->lease = lease;

@@ -8,11 +8,12 @@ int main(int argc, char **argv)
         suite_enqueue, suite_limits,  suite_unique,  suite_caller_tx, suite_caller_tx_mysql, suite_claim,
         suite_finish,  suite_batches, suite_members, suite_admin,     suite_migrate,         suite_plainsql,
         suite_errors,  suite_servers, suite_explain, suite_followups, suite_attempts,        suite_held,
-        suite_galera,  suite_hostile, suite_session, suite_files};
+        suite_galera,  suite_hostile, suite_session, suite_files,     suite_followed};
     /* What the settings of tests/store/hostile.sql could harm. */
     Suite *(*const hostile[])(void) = {suite_session, suite_enqueue, suite_unique,    suite_caller_tx,
                                        suite_claim,   suite_finish,  suite_batches,   suite_members,
-                                       suite_held,    suite_admin,   suite_followups, suite_attempts};
+                                       suite_held,    suite_admin,   suite_followups, suite_attempts,
+                                       suite_followed};
     if (getenv("NANOQ_TEST_HOSTILE"))
         return t_main(argc, argv, hostile, sizeof hostile / sizeof *hostile);
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);

@@ -21,6 +21,7 @@ Suite *suite_errors(void);
 Suite *suite_servers(void);
 Suite *suite_explain(void);
 Suite *suite_followups(void);
+Suite *suite_followed(void);
 Suite *suite_attempts(void);
 Suite *suite_held(void);
 Suite *suite_galera(void);

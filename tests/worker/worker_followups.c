@@ -63,6 +63,50 @@ START_TEST(an_update_while_the_task_runs_is_not_lost)
 }
 END_TEST
 
+/* It waited when the duplicate was committed: its one run begins after that and sees what it is about. The
+ * worker starts later, with a handle of its own, or is busy with something else meanwhile. */
+START_TEST(a_duplicate_of_a_waiting_task_makes_it_run_once)
+{
+    const bool busy = _i;
+    struct followups_seen s = {.q = t_open()};
+    nq *other = t_open();
+    p_thread t;
+    ck_assert_int_eq(sem_init(&s.started, 0, 0) | sem_init(&s.go, 0, 0), 0);
+    t_sql("CREATE TABLE business (x INTEGER)");
+    t_sql("INSERT INTO business VALUES (1)");
+    if (busy) {
+        T_ADD(s.q, .type = "sync", NQ_BYTES("before"));
+        p_start(&t, p_new(s.q, P_OPTIONS(.concurrency = 1), followups_read, &s));
+        t_await(&s.started, 10);
+    }
+    nq_id first = T_ADD(s.q, .type = "sync", NQ_BYTES("7")), id = 0;
+    t_conn *mine = t_connect();
+    t_begin(mine);
+    t_run(mine, "UPDATE business SET x = 2");
+    T_ANSWERS(nq_enqueue(s.q, t_tx(mine), NQ_TASK(.type = "sync", NQ_BYTES("7")), &id, &t_last),
+              NQ_DUPLICATE);
+    ck_assert_int_eq(id, first);
+    t_run(mine, "COMMIT");
+    t_disconnect(mine);
+    t_post(&s.go);
+    if (busy) {
+        t_await(&s.started, 10);
+        T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 10);
+        p_stop(&t);
+    }
+    /* Whatever is left runs now. */
+    p_run(p_new(other, P_OPTIONS(.drain = NQ_DRAIN_ALL), followups_read, &s));
+    ck_assert_int_eq(s.runs, busy ? 2 : 1);
+    ck_assert_int_eq(s.read[s.runs - 1], 2);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_followups"), 0);
+    sem_destroy(&s.started);
+    sem_destroy(&s.go);
+    nq_close(other);
+    nq_close(s.q);
+}
+END_TEST
+
 /* Asks for a run of itself in its first three runs. */
 static nq_verdict followups_again(nq_ctx *ctx, const nq_task *task, void *udata)
 {
@@ -151,6 +195,7 @@ Suite *suite_followups(void)
     Suite *s = suite_create("followups");
     TCase *c = t_case(s, "followups", 30);
     tcase_add_loop_test(c, an_update_while_the_task_runs_is_not_lost, 0, 2);
+    tcase_add_loop_test(c, a_duplicate_of_a_waiting_task_makes_it_run_once, 0, 2);
     tcase_add_loop_test(c, a_drain_waits_for_the_follow_ups_of_what_it_ran, 0, 2);
     tcase_add_loop_test(c, a_drain_finds_follow_ups_that_were_left, 0, 2);
     tcase_add_test(c, two_drains_at_once_leave_none);

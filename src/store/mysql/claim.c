@@ -9,14 +9,17 @@
 
 struct mysql_claim_batch {
     nq_claimed_list list;
-    uint64_t *ids; /* sorted */
-    bool cut;      /* at the limit of bytes: rows were left */
+    uint64_t *ids;   /* sorted */
+    nq_buf followed; /* the ids of those that have follow-ups, so many */
+    size_t nfollowed;
+    bool cut; /* at the limit of bytes: rows were left */
 };
 
 static void mysql_claim_batch_free(struct mysql_claim_batch *batch)
 {
     nq_claimed_free(batch->list.head);
     free(batch->ids);
+    nq_buf_free(&batch->followed);
     *batch = (struct mysql_claim_batch){0};
 }
 
@@ -69,6 +72,9 @@ static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_clai
             return rc;
         batch->list.tail->task.generation += !changed;
         batch->ids[batch->list.n - 1] = (uint64_t)batch->list.tail->task.id;
+        if (mysql_num_fields(r) > NQ_AT_COUNT && row[NQ_AT_COUNT] && row[NQ_AT_COUNT][0] == '1') {
+            nq_buf_fmt(&batch->followed, "%s%s", batch->nfollowed++ ? "," : "", row[NQ_AT_id]);
+        }
     }
     qsort(batch->ids, batch->list.n, sizeof *batch->ids, nq_mysql_cmp_u64);
     return NQ_OK;
@@ -178,17 +184,21 @@ static bool mysql_claim_ids(const struct mysql_claim_batch *batch)
 static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
                             nq_err *err)
 {
-    nq_buf b = {0};
+    nq_buf b = {0}, gone = {0};
     nq_exec_result res;
     bool doubt = false;
-    int rc;
+    int rc = nq_mysql_followed_lock(c, a->lease, &batch->followed, batch->nfollowed, &gone, err);
+    if (rc != NQ_OK) {
+        nq_mysql_rollback(&c->base);
+        goto out;
+    }
     nq_buf_fmt(&b,
                "UPDATE %s FORCE INDEX (PRIMARY) SET "
                "state=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
                "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
                nq_mysql_data_of(c->base.store)->tasks, a->lease);
     nq_mysql_where_ids(&b, batch->ids, batch->list.n);
-    nq_buf_str(&b, c->galera ? ") AND state=0;COMMIT" : ");COMMIT");
+    nq_buf_fmt(&b, ")%s%s;COMMIT", c->galera ? " AND state=0" : "", gone.n ? gone.p : "");
     if (b.failed) {
         nq_mysql_rollback(&c->base);
         rc = nq_err_nomem(err);
@@ -196,7 +206,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     }
     if (mysql_real_query(c->my, b.p, (unsigned long)b.n) == 0) {
         const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
-        if (mysql_next_result(c->my) == 0) {
+        if (mysql_next_result(c->my) == 0 && (gone.n == 0 || mysql_next_result(c->my) == 0)) {
             mysql_claim_piggybacked(a, NQ_PIGGYBACKED);
             /* A Galera node has been seen to answer OK here although a write of another node had ended the
              * transaction: the claim was not there. */
@@ -218,6 +228,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mys
     mysql_claim_refused(a, batch, rc);
 out:
     nq_buf_free(&b);
+    nq_buf_free(&gone);
     return rc;
 }
 
@@ -278,14 +289,22 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
     return mysql_claim_take(c, a, batch, err);
 }
 
+static void mysql_claim_columns(const nq_mysql_conn *c, nq_buf *b)
+{
+    const nq_mysql_data *d = nq_mysql_data_of(c->base.store);
+    nq_buf_fmt(b, ";SELECT %s", d->claimed);
+    if (nq_store_followed(c->base.store))
+        nq_mysql_followed(d, ",", "t", b);
+    nq_buf_fmt(b, " FROM %s t", d->tasks);
+}
+
 static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
                                  struct mysql_claim_batch *batch, nq_err *err)
 {
     nq_buf b = {0};
     nq_buf_str(&b, "START TRANSACTION");
     nq_mysql_done_text(done, c->base.store, &b);
-    nq_buf_fmt(&b, ";SELECT %s FROM %s t", nq_mysql_data_of(c->base.store)->claimed,
-               nq_mysql_data_of(c->base.store)->tasks);
+    mysql_claim_columns(c, &b);
     mysql_claim_where_due(&b, a);
     nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", a->limit);
     if (a->look) {
@@ -352,8 +371,8 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, con
             /* Asked again: a task may have been claimed and put off in between. */
             nq_buf_str(&b, "START TRANSACTION");
             nq_mysql_done_text(done, c->base.store, &b);
-            nq_buf_fmt(&b, ";SELECT %s FROM %s t FORCE INDEX (PRIMARY) WHERE (",
-                       nq_mysql_data_of(c->base.store)->claimed, nq_mysql_data_of(c->base.store)->tasks);
+            mysql_claim_columns(c, &b);
+            nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE (");
             nq_mysql_where_ids(&b, ids, n);
             nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED");
             rc = mysql_claim_select(c, &b, a, done, batch, err);
@@ -407,6 +426,8 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
                " AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND queue=",
                tasks, a->lease, id);
     nq_mysql_hex(&b, "_ascii", a->queue, strlen(a->queue));
+    if (nq_store_followed(c->base.store))
+        nq_mysql_followed(nq_mysql_data_of(c->base.store), " AND NOT ", tasks, &b);
     nq_buf_fmt(&b, ";SELECT %s FROM %s t WHERE id=%" PRIu64 " AND lease=%" PRIu64,
                nq_mysql_data_of(c->base.store)->claimed, tasks, id, a->lease);
     int rc = nq_mysql_query_buf(c, &b, &why);

@@ -175,6 +175,7 @@ static int mysql_enqueue_followups(nq_mysql_call *j, nq_conn *c, nq_mysql_part p
     for (size_t at = 0, piece; rc == NQ_OK && at < n; at += piece) {
         piece = mysql_enqueue_piece(j, todo + at, n - at);
         rc = mysql_enqueue_insert(j, c, true, todo + at, piece, err);
+        nq_store_followed_saw(j->store, true);
     }
     return rc;
 }

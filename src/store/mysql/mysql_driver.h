@@ -215,6 +215,13 @@ NQ_PRIVATE void nq_mysql_doubt_remember(nq_mysql_data *d, uint64_t lease, const 
  * see those tasks wait. */
 NQ_PRIVATE int nq_mysql_settle(nq_mysql_conn *c, nq_err *err);
 
+/* ---- followed.c -- The follow-ups that a claim takes along. The question whether a task has any, behind
+ * head; of a row of `of`. */
+NQ_PRIVATE void nq_mysql_followed(const nq_mysql_data *d, const char *head, const char *of, nq_buf *b);
+/* In the claim's transaction: lock those that are committed of these n tasks, ids with commas between, and
+ * append the ";DELETE" that goes behind the claim's UPDATE; nothing when there are none. */
+NQ_PRIVATE int nq_mysql_followed_lock(nq_mysql_conn *c, uint64_t lease, const nq_buf *tasks, size_t n,
+                                      nq_buf *gone, nq_err *err);
 /* ---- claim.c */
 NQ_PRIVATE int nq_mysql_claim(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err);
 NQ_PRIVATE int nq_mysql_claim_id(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n,

@@ -286,6 +286,8 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
         *a->refused = (nq_refused){nq_row_refused(code), false, list->head->task.id};
     else if (a->refused)
         a->refused->cut = cut;
+    if (!code && nq_store_followed(c->base.store))
+        code = nq_followups_claimed(&c->base, list->head, err);
     if (code) {
         nq_sqlite_rollback(&c->base);
         return code;

@@ -57,7 +57,7 @@ static const struct {
 #define NQ_SQLITE_ENQUEUE_CHUNK 50
 
 typedef struct sqlite_enqueue_job {
-    const nq_store *store;
+    nq_store *store;
     const nq_new *tasks;
     size_t n;
     nq_id *ids;
@@ -157,6 +157,8 @@ static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
         job->results[i] = NQ_DUPLICATE;
         job->ids[i] = live.id;
         row[NQ_SQLITE_ENQUEUE_COLUMNS] = nq_int(live.id);
+        if (live.follow)
+            nq_store_followed_saw(job->store, true);
         if (live.follow)
             return sqlite_enqueue_run(job, SQLITE_ENQUEUE_FOLLOW, row, NQ_SQLITE_ENQUEUE_COLUMNS + 1, NULL,
                                       &res, err);
