@@ -68,11 +68,12 @@ static int move_cancel(nq_conn *c, struct move_task *m, nq_err *err)
     if (m->state == NQ_STATE_RUNNING)
         return move_ask(c, m, err);
     const nq_val args[] = {nq_int(nq_state_move(NQ_STATE_WAITING, NQ_MOVE_CANCEL)), nq_int(m->id)};
-    int code = nq_sql(
-        c,
-        "REPLACE INTO {finished} (" NQ_MOVED_COLUMNS "error, run_at, state, attempts, crashes, finished_at) "
-        "SELECT " NQ_MOVED_COLUMNS "error, run_at, ?, attempts, crashes, {now} FROM {tasks} WHERE id = ?",
-        args, 2, NULL, NULL, NULL, err);
+    static const char insert[] =
+        "INSERT INTO {finished} (" NQ_MOVED_COLUMNS "error, run_at, state, attempts, crashes, finished_at) "
+        "SELECT " NQ_MOVED_COLUMNS "error, run_at, ?, attempts, crashes, {now} FROM {tasks} WHERE id = ?";
+    int code = nq_sql(c, insert, args, 2, NULL, NULL, NULL, err);
+    if (code == NQ_EDUPLICATE && !(code = nq_replace_record(c, m->id, err)))
+        code = nq_sql(c, insert, args, 2, NULL, NULL, NULL, err);
     return code ? code : move_by_id(c, "DELETE FROM {tasks} WHERE id = ?", m->id, err);
 }
 

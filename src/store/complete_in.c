@@ -22,9 +22,10 @@ static int complete_run(const nq_store *s, nq_tx tx, const char *template_sql, c
     return code;
 }
 
-/* REPLACE: ids may have begun again, and the history have one like this.
- * The time that SQLite's own connections ask nanoq_now() for is not to be had on the caller's; but there this
- * host's clock is the database's. */
+/* REPLACE: ids may have begun again, and the history have one like this. Nothing is logged of it, as
+ * elsewhere (nq_replace_record): the transaction is the caller's, who may still roll it back. The time that
+ * SQLite's own connections ask nanoq_now() for is not to be had on the caller's; but there this host's clock
+ * is the database's. */
 #define COMPLETE_KEEP(now)                                                                                   \
     "REPLACE INTO {full:finished} (" NQ_MOVED_COLUMNS                                                        \
     "run_at, state, finished_at, attempts, crashes, error) "                                                 \

@@ -226,6 +226,168 @@ START_TEST(a_space_behind_a_type_makes_it_another_one)
 }
 END_TEST
 
+/* ---- Ids that begin again: the table of the live ones was emptied, or the history comes from elsewhere ----
+ */
+
+static void hostile_log(enum nq_log_level level, const char *message, void *udata)
+{
+    (void)level;
+    *(int *)udata += strstr(message, "the history had a task ") != NULL;
+}
+
+/* As if the task's id had been another one's, which died. */
+static void hostile_history(nq_id id)
+{
+    t_sql("INSERT INTO nanoq_finished (id, queue, state, priority, run_at, generation, attempts, crashes, "
+          "max_retries, timeout_ms, created_at, finished_at, type, unique_key, payload, error) "
+          "SELECT id, queue, 3, priority, run_at, generation, attempts, crashes, max_retries, timeout_ms, "
+          "created_at, run_at, 'old', unique_key, payload, 'old' FROM nanoq_tasks WHERE id = %lld",
+          (long long)id);
+}
+
+enum hostile_way {
+    HOSTILE_KEPT_DONE,
+    HOSTILE_DIED,
+    HOSTILE_CANCELLED_RUNNING,
+    HOSTILE_CANCELLED_WAITING,
+    HOSTILE_BURIED,
+    HOSTILE_BURIED_FOLLOWUP,
+    HOSTILE_COMPLETED_IN,
+    HOSTILE_WAYS
+};
+
+static void hostile_complete_in(nq *q, const nq_claimed *c)
+{
+    t_conn *other = t_connect();
+    for (int commit = 0; commit < 2; commit++) {
+        t_begin(other);
+        T_OK(nq_complete_in(nq_store_of(q), t_tx(other), c->task.id, c->lease, true, &t_last));
+        t_run(other, commit ? "COMMIT" : "ROLLBACK");
+        ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'old'"), !commit);
+    }
+    t_disconnect(other);
+}
+
+/* The id of its task is not known before it is buried: all of the next ones are in the history. */
+static void hostile_bury_followup(nq *q)
+{
+    size_t made = 0;
+    bool more = false;
+    hostile_unchecked();
+    t_sql(
+        "INSERT INTO nanoq_followups (task_id, queue, priority, run_at, max_retries, timeout_ms, created_at, "
+        "type, payload, unique_key) SELECT id, queue, priority, run_at, 2000, timeout_ms, created_at, 'new', "
+        "'p', %s FROM nanoq_tasks",
+        T_MYSQL ? "REPEAT('k', 32)" : "'k'");
+    for (int i = 1; i < 4; i++)
+        t_sql(
+            "INSERT INTO nanoq_finished (id, queue, state, priority, run_at, generation, attempts, crashes, "
+            "max_retries, timeout_ms, created_at, finished_at, type, payload) SELECT id + %d, queue, 3, "
+            "priority, run_at, 0, 0, 0, 0, 1000, created_at, run_at, 'old', '' FROM nanoq_tasks",
+            i);
+    t_sql("DELETE FROM nanoq_tasks");
+    T_OK(nq_store_promote(nq_store_of(q), 10, &made, &more, &t_last));
+    ck_assert_uint_eq(made, 0);
+    t_sql("DELETE FROM nanoq_finished WHERE type = 'old'"); /* all but the one whose place was taken */
+}
+
+static void hostile_end(nq *q, enum hostile_way way, nq_id id)
+{
+    nq_claimed *c;
+    switch (way) {
+    case HOSTILE_CANCELLED_WAITING:
+        T_OK(nq_cancel(q, id, &t_last));
+        return;
+    case HOSTILE_BURIED:
+        T_OK(nq_bury_waiting(nq_store_of(q), id, "cannot be claimed", "why", &t_last));
+        return;
+    case HOSTILE_BURIED_FOLLOWUP:
+        hostile_bury_followup(q);
+        return;
+    default:
+        break;
+    }
+    c = t_claim_one(q, NQ_LEASE(1, 1));
+    if (way == HOSTILE_CANCELLED_RUNNING)
+        T_OK(nq_cancel(q, id, &t_last));
+    if (way == HOSTILE_COMPLETED_IN) {
+        hostile_complete_in(q, c);
+    } else {
+        nq_outcome one = {.id = id,
+                          .lease = c->lease,
+                          .kind = way == HOSTILE_KEPT_DONE ? NQ_OUT_DONE
+                                  : way == HOSTILE_DIED    ? NQ_OUT_DEAD
+                                                           : NQ_OUT_RETRY,
+                          .keep = true};
+        nq_outcome *const all[] = {&one};
+        T_OK(nq_store_finish(nq_store_of(q), all, 1, &t_last));
+        ck_assert_int_eq(one.result, NQ_OK);
+    }
+    t_free_claimed(c);
+}
+
+/* Whatever way it ends: its record takes the place of the other one, which is said once, by id. Of a
+ * transaction of the caller's, which may be rolled back, nothing is said. */
+START_TEST(a_record_takes_the_place_of_another_one_under_its_id)
+{
+    const enum hostile_way way = (enum hostile_way)_i;
+    nq *q = NULL;
+    int said = 0;
+    if (T_MYSQL && !t_is_mariadb && way == HOSTILE_BURIED_FOLLOWUP)
+        return; /* MySQL's CHECKs cannot be switched off */
+    T_OK(nq_open(&q, t_url, &(nq_options){.size = sizeof(nq_options), .log = hostile_log, .log_udata = &said},
+                 &t_last));
+    const nq_id id = T_ADD(q, .type = "new");
+    if (way != HOSTILE_BURIED_FOLLOWUP)
+        hostile_history(id);
+    hostile_end(q, way, id);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'new'"), 1);
+    ck_assert_int_eq(said, way == HOSTILE_COMPLETED_IN ? 0 : 1);
+    nq_close(q);
+}
+END_TEST
+
+/* A batch has some, and others. */
+START_TEST(outcomes_beside_such_a_one_are_recorded_with_it)
+{
+    enum { TASKS = 60, OLD = TASKS / 5, GONE = TASKS / 3 };
+    nq *q = NULL;
+    int said = 0;
+    size_t n = 0;
+    nq_outcome all[TASKS] = {{0}};
+    nq_outcome *list[TASKS];
+    T_OK(nq_open(&q, t_url, &(nq_options){.size = sizeof(nq_options), .log = hostile_log, .log_udata = &said},
+                 &t_last));
+    for (int i = 0; i < TASKS; i++) {
+        const nq_id id = T_ADD(q, .type = "new", .payload = &i, .payload_size = sizeof i);
+        if (i % 5 == 0)
+            hostile_history(id);
+    }
+    nq_claimed *claimed = t_claim(q, NQ_LEASE(1, 1), TASKS, &n);
+    ck_assert_uint_eq(n, TASKS);
+    n = 0;
+    for (const nq_claimed *c = claimed; c; c = c->next, n++) {
+        all[n] = (nq_outcome){.id = c->task.id,
+                              .lease = c->lease,
+                              .kind = n % 3 ? NQ_OUT_DONE : NQ_OUT_DEAD,
+                              .keep = n % 3 == 1};
+        list[n] = &all[n];
+    }
+    T_OK(nq_store_finish(nq_store_of(q), list, TASKS, &t_last)); /* one call, one transaction */
+    for (n = 0; n < TASKS; n++)
+        ck_assert_int_eq(all[n].result, NQ_OK);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'new'"), TASKS - GONE);
+    /* 0, 5, 10, ...: every third of them leaves no record */
+    ck_assert_int_eq(said, OLD - OLD / 3);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE type = 'old'"), OLD / 3);
+    t_free_claimed(claimed);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_hostile(void)
 {
     Suite *s = suite_create("hostile");
@@ -238,5 +400,8 @@ Suite *suite_hostile(void)
     tcase_add_test(c, a_timeout_beyond_all_bounds_is_cut_to_the_longest);
     tcase_add_test(c, a_space_behind_a_type_makes_it_another_one);
     tcase_add_test(c, a_completion_in_the_callers_transaction_names_its_database);
+    c = t_case(s, "hostile_history", 20);
+    tcase_add_loop_test(c, a_record_takes_the_place_of_another_one_under_its_id, 0, HOSTILE_WAYS);
+    tcase_add_test(c, outcomes_beside_such_a_one_are_recorded_with_it);
     return s;
 }
