@@ -22,7 +22,8 @@ static int stats_all_add(struct stats_all *t, const nq_val *queue, const nq_queu
     struct stats_one *at = &t->all[t->n++];
     const size_t n = queue->n > NQ_MAX_QUEUE ? NQ_MAX_QUEUE : queue->n;
     at->s = *s;
-    memcpy(at->queue, queue->p, n);
+    if (n > 0)
+        memcpy(at->queue, queue->p, n);
     at->queue[n] = '\0';
     return 0;
 }
@@ -32,7 +33,8 @@ static int stats_live_row(const nq_val cols[], size_t ncols, void *arg)
     const nq_queue_stats s = {.due = (uint64_t)cols[1].i,
                               .delayed = (uint64_t)cols[2].i,
                               .running = (uint64_t)cols[3].i,
-                              .oldest_due_us = cols[4].type == NQ_VAL_NULL ? 0 : cols[5].i - cols[4].i};
+                              .oldest_due_us =
+                                  cols[4].type == NQ_VAL_NULL ? 0 : nq_us_since(cols[5].i, cols[4].i)};
     (void)ncols;
     return stats_all_add(arg, &cols[0], &s);
 }

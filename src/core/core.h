@@ -71,6 +71,13 @@ static inline int64_t nq_us_of_ms(int64_t ms)
 {
     return ms < 0 ? 0 : ms > NQ_MAX_DURATION / 1000 ? NQ_MAX_DURATION : ms * 1000;
 }
+/* How long before `now` the time `then` was, which may come from a row and be any: it saturates. */
+static inline int64_t nq_us_since(int64_t now, int64_t then)
+{
+    if (then < 0 && now > INT64_MAX + then)
+        return INT64_MAX;
+    return then > 0 && now < INT64_MIN + then ? INT64_MIN : now - then;
+}
 NQ_PRIVATE int64_t nq_real_us(void); /* CLOCK_REALTIME: only where this host's clock is the database's */
 NQ_PRIVATE void nq_sleep_us(int64_t us);
 /* A condition variable on CLOCK_MONOTONIC; wait until a nq_mono_us() time, false when it passed. */

@@ -302,7 +302,7 @@ static void members_compare(nq_member *m, struct members_look *l, const int8_t f
         const struct members_other *was =
             j < m->nothers && m->others[j].id == o->id && m->others[j].beat == o->beat ? &m->others[j] : NULL;
         o->still_us = was ? was->still_us + gap : 0;
-        const bool restarted = now - o->quiet_us < m->server_us && o->still_us < MEMBERS_GRACE_US;
+        const bool restarted = nq_us_since(now, o->quiet_us) < m->server_us && o->still_us < MEMBERS_GRACE_US;
         if (free_now[i] != 1 || now < m->grace_us || restarted || o->beat >= MEMBERS_LOCKLESS)
             continue;
         m->suspects++;

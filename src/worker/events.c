@@ -38,7 +38,7 @@ NQ_PRIVATE void nq_event_started(nq_ctx *ctx)
     nq_event e = {.kind = NQ_EVENT_STARTED};
     if (!ctx->worker->opts.on_event || ctx->announced)
         return;
-    const int64_t waited = nq_real_us() - ctx->claim->task.run_at_us;
+    const int64_t waited = nq_us_since(nq_real_us(), ctx->claim->task.run_at_us);
     ctx->waited_us = waited > 0 ? waited : 0;
     ctx->announced = true;
     events_tell(ctx, &e);

@@ -226,13 +226,36 @@ START_TEST(a_space_behind_a_type_makes_it_another_one)
 }
 END_TEST
 
+/* The difference is beyond any number: it was below zero once. */
+static int hostile_oldest(const nq_queue_stats *stats, void *arg)
+{
+    ck_assert_int_gt(stats->oldest_due_us, 0);
+    ++*(int *)arg;
+    return 0;
+}
+
+START_TEST(a_time_before_all_times_is_due_for_as_long_as_can_be)
+{
+    int shown = 0;
+    if (T_MYSQL)
+        return;
+    nq *q = t_open();
+    hostile_unchecked();
+    t_sql("INSERT INTO nanoq_tasks (type, run_at) VALUES ('t', -9223372036854775808)");
+    t_sql("INSERT INTO nanoq_tasks (type, run_at, queue) VALUES ('u', 1, '')");
+    T_OK(nq_stats(q, hostile_oldest, &shown, &t_last));
+    ck_assert_int_eq(shown, 2);
+    nq_close(q);
+}
+END_TEST
+
 /* ---- Ids that begin again: the table of the live ones was emptied, or the history comes from elsewhere ----
  */
 
 static void hostile_log(enum nq_log_level level, const char *message, void *udata)
 {
     (void)level;
-    *(int *)udata += strstr(message, "the history had a task ") != NULL;
+    *(int *)udata += strstr(message, "the history had a task ") ? 1 : 0;
 }
 
 /* As if the task's id had been another one's, which died. */
@@ -398,6 +421,7 @@ Suite *suite_hostile(void)
     c = t_case(s, "hostile_shown", 20);
     tcase_add_test(c, a_row_without_a_value_shows_none_of_the_row_before);
     tcase_add_test(c, a_timeout_beyond_all_bounds_is_cut_to_the_longest);
+    tcase_add_test(c, a_time_before_all_times_is_due_for_as_long_as_can_be);
     tcase_add_test(c, a_space_behind_a_type_makes_it_another_one);
     tcase_add_test(c, a_completion_in_the_callers_transaction_names_its_database);
     c = t_case(s, "hostile_history", 20);

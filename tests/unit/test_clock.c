@@ -66,4 +66,17 @@ START_TEST(waits)
 }
 END_TEST
 
-UNIT_MAIN("clock", clocks, sleeps, waits)
+START_TEST(differences_saturate)
+{
+    ck_assert_int_eq(nq_us_since(5, 3), 2);
+    ck_assert_int_eq(nq_us_since(3, 5), -2);
+    ck_assert_int_eq(nq_us_since(5, INT64_MIN), INT64_MAX);
+    ck_assert_int_eq(nq_us_since(-1, INT64_MIN), INT64_MAX);
+    ck_assert_int_eq(nq_us_since(-5, INT64_MAX), INT64_MIN);
+    ck_assert_int_eq(nq_us_since(0, INT64_MAX), -INT64_MAX);
+    ck_assert_int_eq(nq_us_since(INT64_MIN, INT64_MIN), 0);
+    ck_assert_int_eq(nq_us_since(INT64_MAX, INT64_MAX), 0);
+}
+END_TEST
+
+UNIT_MAIN("clock", clocks, sleeps, waits, differences_saturate)

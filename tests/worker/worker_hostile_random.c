@@ -278,6 +278,12 @@ static nq_verdict random_handle(nq_ctx *ctx, const nq_task *task, void *udata)
     return NQ_DONE;
 }
 
+static void random_event(const nq_event *event, void *udata)
+{
+    (void)udata;
+    ck_assert_int_ge(event->waited_us, 0);
+}
+
 static int random_ran(struct random_seen *s)
 {
     int n = 0;
@@ -406,7 +412,7 @@ static void random_round(t_conn *c, uint64_t seed)
     p_start(&t, p_new(q,
                       P_OPTIONS(.concurrency = 3, .keep_done_us = t_rand(&seed) % 2 ? NQ_HOURS(1) : 0,
                                 .keep_dead_us = t_rand(&seed) % 4 ? 0 : NQ_ZERO,
-                                .known_types_only = t_rand(&seed) % 4 == 0,
+                                .known_types_only = t_rand(&seed) % 4 == 0, .on_event = random_event,
                                 .batch = 1 + (unsigned)(t_rand(&seed) % 50)),
                       random_handle, &s));
     random_add_good(q, 2 * RANDOM_GOOD / 3, RANDOM_GOOD);
