@@ -11,8 +11,9 @@
  * a task is made of it, in the transaction that deletes it.
  *
  * Of several of a key the first stands for all: the run that comes of it begins after those that are
- * committed now, if nobody decides about it meanwhile; so it is locked while the others are dropped. A task
- * that is followed by very many (each is a duplicate in a caller's transaction) costs no more than by one.
+ * committed now, if nobody decides about it meanwhile; so it is locked while the others are dropped, and they
+ * are before it is decided about. A task that is followed by very many (each is a duplicate in a caller's
+ * transaction) costs no more than by one.
  *
  * Nothing here waits for a producer's open transaction: follow-ups that are locked are somebody else's, or
  * not committed, and a key that a READ UNCOMMITTED look finds taken is left alone until that is decided.
@@ -35,10 +36,9 @@ struct followups_later {
 struct followups {
     struct followups_one *all; /* in order of id */
     size_t n, limit, made;
-    struct followups_later *later; /* likewise */
+    struct followups_later *later; /* those of a key follow each other */
     size_t nlater;
     bool more;
-    bool any; /* whatever becomes of them */
     nq_buf sql, gone;
 };
 
@@ -46,9 +46,6 @@ static int followups_add(const nq_val cols[], size_t ncols, void *arg)
 {
     struct followups *f = arg;
     (void)ncols;
-    f->any = true;
-    if (cols[1].i < 0)
-        return 0;
     if (cols[1].i == 0 && f->n < f->limit)
         f->all[f->n++] = (struct followups_one){.id = cols[0].i, .state = -1};
     else if (cols[1].i != 0 && f->nlater < f->limit)
@@ -128,27 +125,41 @@ static int followups_look_dirty(nq_conn *c, struct followups *f, nq_err *err)
     return code;
 }
 
-#define FOLLOWUPS_FIRST                                                                                      \
-    "(SELECT t.id FROM {followups} t {by_followed} WHERE {same_key} ORDER BY t.id LIMIT 1)"
+static int followups_any(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)cols;
+    (void)ncols;
+    *(bool *)arg = true;
+    return 0;
+}
 
-/* The committed ones whose key no running task has, and those that have an earlier one of their key. Locks
- * nothing; one cheap statement when there are none. */
+static int followups_exist(nq_conn *c, bool *any, nq_err *err)
+{
+    *any = false;
+    return nq_sql(c, "SELECT 1 FROM {followups} LIMIT 1", NULL, 0, followups_any, any, NULL, err);
+}
+
+/* Of each key the first one; the others are never walked over, be they 200,000. */
+#define FOLLOWUPS_FIRSTS "{followed_firsts} g CROSS JOIN {followups} f ON f.id = g.id"
+
+/* The first ones whose key no running task has, and some that have an earlier one of their key; all of them
+ * committed. Locks nothing; one cheap statement when there are none. */
 static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
 {
     const nq_val limit[] = {nq_int((int64_t)f->limit), nq_int((int64_t)f->limit)};
-    int code;
+    bool any;
     f->n = f->nlater = f->made = 0;
-    f->more = f->any = false;
-    code = nq_sql(
-        c,
-        "SELECT * FROM (SELECT f.id, 0 AS first_id FROM {followups} f WHERE COALESCE(" FOLLOWUPS_STATE
-        ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
-        "SELECT * FROM (SELECT f.id, " FOLLOWUPS_FIRST
-        " AS first_id FROM {followups} f WHERE " FOLLOWUPS_FIRST " < f.id ORDER BY f.id LIMIT ?) b UNION ALL "
-        "SELECT * FROM (SELECT f.id, -1 FROM {followups} f LIMIT 1) c",
-        limit, 2, followups_add, f, NULL, err);
+    f->more = false;
+    int code = followups_exist(c, &any, err);
     if (!code)
-        nq_store_followed_saw(c->store, f->any);
+        nq_store_followed_saw(c->store, any);
+    if (!code && any)
+        code = nq_sql(c,
+                      "SELECT * FROM (SELECT f.id, 0 AS first_id FROM " FOLLOWUPS_FIRSTS
+                      " WHERE COALESCE(" FOLLOWUPS_STATE ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
+                      "SELECT * FROM (SELECT t.id, f.id AS first_id FROM " FOLLOWUPS_FIRSTS
+                      " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id LIMIT ?) b",
+                      limit, 2, followups_add, f, NULL, err);
     if (code || f->n == 0 || !c->store->driver->row_locks)
         return code;
     return followups_look_dirty(c, f, err);
@@ -224,6 +235,7 @@ static int followups_delete(nq_conn *c, struct followups *f, size_t n, nq_err *e
 static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
 {
     size_t ngone = 0;
+    nq_buf_clear(&f->gone);
     int code = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ", " {lock_free}",
                             followups_locked, err);
     if (!code)
@@ -287,13 +299,11 @@ static int followups_later_drop(nq_conn *c, struct followups *f, nq_err *err)
 
 /* ---- One transaction ---- */
 
-/* A call that fails has changed nothing. */
+/* A call that fails has changed nothing. First those that others stand for, while these are there. */
 static int followups_change(nq_conn *c, struct followups *f, nq_err *err)
 {
-    int code = f->n ? followups_decide(c, f, err) : NQ_OK;
-    if (!code && f->nlater)
-        code = followups_later_drop(c, f, err);
-    return code;
+    int code = f->nlater ? followups_later_drop(c, f, err) : NQ_OK;
+    return code || f->n == 0 ? code : followups_decide(c, f, err);
 }
 
 /* nq_tx_fn for nq_store_do: the look is no part of the transaction, but has to be repeated with it. */
@@ -305,7 +315,6 @@ static int followups_promote(nq_conn *c, void *arg, nq_err *err)
     if (code || f->n + f->nlater == 0)
         return code;
     f->more = f->n == f->limit;
-    nq_buf_clear(&f->gone);
     if ((code = d->begin(c, err)))
         return code;
     if (!(code = followups_change(c, f, err)))
@@ -335,18 +344,10 @@ NQ_PRIVATE void nq_store_followed_saw(nq_store *s, bool some)
         atomic_compare_exchange_strong(&s->followed_us, &unknown, 1);
 }
 
-static int followups_any(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *err)
 {
-    bool any = false;
-    int code = nq_sql(c, "SELECT 1 FROM {followups} LIMIT 1", NULL, 0, followups_any, &any, NULL, err);
+    bool any;
+    int code = followups_exist(c, &any, err);
     for (; list && any && !code; list = list->next) {
         const nq_val id = nq_int(list->task.id);
         code = nq_sql(c,

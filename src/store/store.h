@@ -386,6 +386,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {least}      the function that answers the smaller of two
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
+ *   {followed_firsts}  a table of the id of the first follow-up of each key
  *   {by_id} {by_key} {by_followed} {claim}  after a table: the index to use
  *   {at_most:N}  at the end of a DELETE of N rows by their keys: mysql/driver.c says why
  *   {strange}    a task that waits has a priority or a time that no claim ever looks at

@@ -2,6 +2,8 @@
 /* A claim takes the follow-ups of its tasks along: the run that begins sees what they are about. */
 #include "suites.h"
 
+#include "../../src/store/sqlite/sqlite_driver.h"
+
 #define FOLLOWUPS "SELECT COUNT(*) FROM nanoq_followups"
 #define TASKS     "SELECT COUNT(*) FROM nanoq_tasks"
 
@@ -147,6 +149,69 @@ START_TEST(only_where_some_were_seen_are_they_looked_for)
 }
 END_TEST
 
+/* ---- What very many cost ---- */
+
+static int followed_steps(void *arg)
+{
+    ++*(int64_t *)arg;
+    return 0;
+}
+
+struct followed_count {
+    int64_t *steps; /* NULL: no more */
+};
+
+static int followed_counted(nq_conn *c, void *arg, nq_err *err)
+{
+    const struct followed_count *count = arg;
+    (void)err;
+    sqlite3_progress_handler(((nq_sqlite_conn *)(void *)c)->db, count->steps ? 1 : 0, followed_steps,
+                             count->steps);
+    return NQ_OK;
+}
+
+/* Rows that were read: by the whole server, or steps of SQLite's machine, a dozen for each. */
+static int64_t followed_read(nq *q, size_t limit)
+{
+    static const char rows[] = "SELECT SUM(VARIABLE_VALUE) FROM %s WHERE VARIABLE_NAME LIKE 'Handler_read%%'";
+    int64_t steps = 0;
+    size_t n = 0;
+    bool more = false;
+    const char *from = t_is_mariadb ? "information_schema.GLOBAL_STATUS" : "performance_schema.global_status";
+    struct followed_count count = {&steps};
+    if (T_SQLITE)
+        T_OK(nq_store_do(nq_store_of(q), followed_counted, &count, &t_last));
+    else
+        steps = t_sql(rows, from);
+    T_OK(nq_store_promote(nq_store_of(q), limit, &n, &more, &t_last));
+    ck_assert_uint_eq(n, 0);
+    ck_assert(more);
+    if (T_SQLITE) {
+        count.steps = NULL;
+        T_OK(nq_store_do(nq_store_of(q), followed_counted, &count, &t_last));
+        return steps / 12;
+    }
+    return t_sql(rows, from) - steps;
+}
+
+/* A look walks over none of those that another one stands for. */
+START_TEST(very_many_of_a_running_task_cost_a_look_little)
+{
+    static const char columns[] =
+        "task_id, queue, priority, run_at, max_retries, timeout_ms, created_at, type, payload, unique_key";
+    size_t n = 0;
+    nq *q = t_open();
+    followed_waiting(q, &n);
+    for (int i = 0; i < 14; i++)
+        t_sql("INSERT INTO nanoq_followups (%s) SELECT %s FROM nanoq_followups", columns, columns);
+    t_sql("UPDATE nanoq_tasks SET state = 1, lease = 7");
+    const int64_t read = followed_read(q, 10);
+    ck_assert_msg(read < 8000, "%lld rows were read", (long long)read);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), (1 << 14) - 10);
+    nq_close(q);
+}
+END_TEST
+
 /* ---- Beside open transactions: only a server lets others write meanwhile ---- */
 
 START_TEST(those_that_are_held_stay_and_nobody_waits)
@@ -209,6 +274,7 @@ Suite *suite_followed(void)
     TCase *c = t_case(s, "followed", 30);
     tcase_add_loop_test(c, those_of_a_claimed_task_go, 0, FOLLOWED_WAYS);
     tcase_add_loop_test(c, a_committed_duplicate_of_a_waiting_task_runs_nothing_twice, 0, FOLLOWED_WAYS);
+    tcase_add_test(c, very_many_of_a_running_task_cost_a_look_little);
     tcase_add_test(c, only_where_some_were_seen_are_they_looked_for);
     if (T_SQLITE)
         return s;

@@ -209,6 +209,8 @@ static const nq_fragment mysql_db_fragments[] = {
     {"by_id", "FORCE INDEX (PRIMARY)"},
     {"by_key", "FORCE INDEX (unique_key)"},
     {"by_followed", "FORCE INDEX (followed)"},
+    /* the index makes it jump from one key to the next */
+    {"followed_firsts", "(SELECT MIN(id) AS id FROM {followups} FORCE INDEX (followed) GROUP BY unique_key)"},
     {"claim", "FORCE INDEX (claim)"},
     /* To the planner a scan of a small table is cheaper than several keys, and the scan waits for every row
      * that somebody holds, though it is none of the N. With a LIMIT below the table's rows it keeps to the

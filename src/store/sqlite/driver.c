@@ -403,6 +403,16 @@ static const nq_fragment sqlite_fragments[] = {
     {"by_id", ""},
     {"by_key", ""},
     {"by_followed", ""},
+    /* from one key to the next, each by one look into the index */
+    {"followed_firsts",
+     "(WITH RECURSIVE k (id) AS (SELECT (SELECT n.id FROM {followups} n ORDER BY n.type, " SQLITE_KEY(
+         "n") ", n.id "
+              "LIMIT 1) UNION ALL SELECT COALESCE((SELECT n.id FROM {followups} n WHERE n.type = p.type "
+              "AND " SQLITE_KEY("n") " > " SQLITE_KEY("p") " ORDER BY " SQLITE_KEY(
+                  "n") ", n.id LIMIT 1), (SELECT n.id FROM {followups} n WHERE "
+                       "n.type > p.type ORDER BY n.type, " SQLITE_KEY(
+                           "n") ", n.id LIMIT 1)) FROM k CROSS JOIN {followups} p ON "
+                                "p.id = k.id) SELECT id FROM k WHERE id IS NOT NULL)"},
     {"claim", ""},
     {"at_most", ""},
     {"same_key", "t.unique_key IS NOT NULL AND t.type = f.type AND " SQLITE_KEY("t") " = " SQLITE_KEY("f")},
