@@ -122,11 +122,18 @@ static const char *admin_order(nq *q, nq_list_options o)
 
 #define ADMIN_LISTS(text, ...) ck_assert_str_eq(admin_order(q, (nq_list_options){__VA_ARGS__}), text)
 
+/* A task of this id: Galera gives others. */
+static void admin_add(nq *q, int id)
+{
+    const nq_id given = T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    t_sql("UPDATE nanoq_tasks SET id = %d WHERE id = %lld", id, (long long)given);
+}
+
 START_TEST(list_pages_in_both_orders_and_directions)
 {
     nq *q = t_open();
     for (int i = 1; i <= 9; i++)
-        ck_assert_int_eq(T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE), i);
+        admin_add(q, i);
     for (nq_id id = 2; id <= 8; id += 3)
         T_OK(nq_cancel(q, id, &t_last)); /* pages go through both tables */
     ADMIN_LISTS("1 2 3 4 5 6 7 8 9", .limit = 0);
@@ -145,7 +152,7 @@ START_TEST(list_pages_in_both_orders_and_directions)
     ADMIN_LISTS("5 4", .order = NQ_NEWEST_FIRST, .after = 6, .before = 3);
     /* A cursor is an id that need not be there any more, and what comes later shifts no page. */
     T_OK(nq_delete(q, 4, &t_last));
-    ck_assert_int_eq(T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE), 10);
+    admin_add(q, 10);
     ADMIN_LISTS("5 6 7 8", .limit = 4, .after = 4);
     ADMIN_LISTS("7 6 5", .order = NQ_NEWEST_FIRST, .limit = 3, .after = 8);
     ADMIN_LISTS("1 2 3", .limit = 4, .before = 4);

@@ -168,7 +168,13 @@ START_TEST(the_callers_settings_bend_nothing)
     ck_assert_int_eq(t_get(q, ids[1], &t), NQ_OK);
     ck_assert_uint_eq(t.info.payload_size, 0);
     t_task_free(&t);
-    ck_assert_uint_eq(t_count(q, NQ_STATE_WAITING), 3);
+    /* An empty value by itself: of several rows the server makes "" of a NULL. */
+    T_OK(nq_enqueue(q, t_tx(c), NQ_TASK(.type = "alone"), &ids[0], &t_last));
+    t_run(c, "COMMIT");
+    ck_assert_int_eq(t_get(q, ids[0], &t), NQ_OK);
+    ck_assert_uint_eq(t.info.payload_size, 0);
+    t_task_free(&t);
+    ck_assert_uint_eq(t_count(q, NQ_STATE_WAITING), 4);
     t_disconnect(c);
     nq_close(q);
 }

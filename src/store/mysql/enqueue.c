@@ -40,9 +40,9 @@ static int mysql_enqueue_insert(nq_mysql_call *j, nq_conn *c, bool follow, nq_my
     size_t nv = 0;
     int rc;
     if (follow)
-        v = nq_mysql_insert(&b, c ? d->followups : d->full_followups, true, rows, n, &nv);
+        v = nq_mysql_insert(&b, c ? d->followups : d->full_followups, !c, true, rows, n, &nv);
     else
-        v = nq_mysql_insert(&b, c ? d->tasks : d->full_tasks, false, rows, n, &nv);
+        v = nq_mysql_insert(&b, c ? d->tasks : d->full_tasks, !c, false, rows, n, &nv);
     if (!v) {
         rc = nq_err_nomem(err);
         goto out;

@@ -12,6 +12,7 @@ struct mysql_insert_shape {
     bool said[NQ_SAID_COUNT];
     bool delay, at; /* run_at by a delay; by a point in time in some rows */
     bool follow;
+    bool theirs; /* on the caller's connection */
 };
 
 #define MYSQL_INSERT_NAMED(column, kind, goes, ...) NQ_IF_SAID_##goes("," #column, )
@@ -33,9 +34,10 @@ static bool mysql_insert_differs(const char *v, const char *unsaid)
 #define MYSQL_INSERT_BIND(column, kind, goes, ...)                                                           \
     NQ_IF_SAID_##goes(if (s->said[NQ_SAID_##column]) v[n++] = NQ_VALUE_##kind(t->column);)
 
-static struct mysql_insert_shape mysql_insert_shape(bool follow, nq_mysql_row *const rows[], size_t n)
+static struct mysql_insert_shape mysql_insert_shape(bool theirs, bool follow, nq_mysql_row *const rows[],
+                                                    size_t n)
 {
-    struct mysql_insert_shape s = {.delay = follow, .follow = follow};
+    struct mysql_insert_shape s = {.delay = follow, .follow = follow, .theirs = theirs};
     for (size_t i = 0; i < NQ_SAID_COUNT; i++)
         s.said[i] = follow; /* a follow-up's columns have no defaults */
     for (size_t i = 0; i < n; i++) {
@@ -47,9 +49,17 @@ static struct mysql_insert_shape mysql_insert_shape(bool follow, nq_mysql_row *c
     return s;
 }
 
-static void mysql_insert_row(nq_buf *b, const struct mysql_insert_shape *s)
+/* Where the caller's sql_mode has EMPTY_STRING_IS_NULL, an empty value that is bound is NULL, and one that is
+ * written in hexadecimal is not. Our own sessions have it not, and each text of theirs is a statement to
+ * prepare. */
+static bool mysql_insert_empty(const struct mysql_insert_shape *s, const nq_mysql_row *r)
 {
-    nq_buf_str(b, "(?,?");
+    return s->theirs && r->task->payload_size == 0;
+}
+
+static void mysql_insert_row(nq_buf *b, const struct mysql_insert_shape *s, const nq_mysql_row *r)
+{
+    nq_buf_str(b, mysql_insert_empty(s, r) ? "(X'',?" : "(?,?");
     for (size_t i = 0; i < NQ_SAID_COUNT; i++)
         if (s->said[i])
             nq_buf_add(b, ",?", 2);
@@ -65,7 +75,8 @@ static size_t mysql_insert_bind(nq_val *v, const struct mysql_insert_shape *s, c
 {
     const nq_new *t = r->task;
     size_t n = 0;
-    v[n++] = nq_blob(t->payload, t->payload_size);
+    if (!mysql_insert_empty(s, r))
+        v[n++] = nq_blob(t->payload, t->payload_size);
     v[n++] = t->unique == NQ_UNIQUE_NONE ? nq_null() : nq_blob(r->key, sizeof r->key);
     NQ_COLUMNS(MYSQL_INSERT_BIND)
     if (s->at)
@@ -77,10 +88,10 @@ static size_t mysql_insert_bind(nq_val *v, const struct mysql_insert_shape *s, c
     return n;
 }
 
-nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool follow, nq_mysql_row *const rows[], size_t nrows,
-                        size_t *n)
+nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool theirs, bool follow, nq_mysql_row *const rows[],
+                        size_t nrows, size_t *n)
 {
-    const struct mysql_insert_shape s = mysql_insert_shape(follow, rows, nrows);
+    const struct mysql_insert_shape s = mysql_insert_shape(theirs, follow, rows, nrows);
     nq_val *v = malloc(nrows * MYSQL_INSERT_MOST * sizeof *v);
     size_t k = 0;
     nq_buf_fmt(sql, "INSERT INTO %s (payload,unique_key", table);
@@ -90,7 +101,7 @@ nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool follow, nq_mysql_ro
     nq_buf_fmt(sql, "%s%s) VALUES ", s.at || s.delay ? ",run_at" : "", s.follow ? ",task_id" : "");
     for (size_t i = 0; v && i < nrows; i++) {
         nq_buf_str(sql, i ? "," : "");
-        mysql_insert_row(sql, &s);
+        mysql_insert_row(sql, &s, rows[i]);
         k += mysql_insert_bind(v + k, &s, rows[i]);
     }
     if (sql->failed) {

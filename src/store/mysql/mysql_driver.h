@@ -245,10 +245,11 @@ NQ_PRIVATE int nq_mysql_precheck(nq_mysql_call *call, nq_mysql_part part, nq_err
 /* A statement on the caller's connection failed. */
 NQ_PRIVATE int nq_mysql_call_failed(nq_mysql_call *call, nq_exec_result *res, nq_err *err);
 
-/* ---- mysql_insert.c -- The text of one INSERT of these rows, as tasks or follow-ups, and *n values to bind,
- * which point into the rows and are the caller's to free. NULL: out of memory. */
-NQ_PRIVATE nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool follow, nq_mysql_row *const rows[],
-                                   size_t nrows, size_t *n);
+/* ---- insert.c -- The text of one INSERT of these rows, as tasks or follow-ups, and *n values to bind,
+ * which point into the rows and are the caller's to free. NULL: out of memory. theirs: on the caller's
+ * connection. */
+NQ_PRIVATE nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool theirs, bool follow,
+                                   nq_mysql_row *const rows[], size_t nrows, size_t *n);
 
 /* ---- mysql_complete.c -- Plain completions, sorted by lease and id. */
 typedef struct nq_mysql_done {
