@@ -459,7 +459,7 @@ START_TEST(the_printed_sql_makes_the_same_tables)
     if (_i)
         migrate_make(q, _i);
     T_OK(nq_migration_sql(&sql, t_url, (unsigned)_i, &t_last));
-    ck_assert_ptr_nonnull(strstr(sql, "nanoq_tasks"));
+    ck_assert_ptr_nonnull(strstr(sql, "nanoq_schema"));
     ck_assert((_i == 0) == !!strstr(sql, "-- Version 1,"));
     ck_assert_ptr_null(strstr(sql, "{tasks}"));
     /* Through the stock client, as its reader would. */
