@@ -34,7 +34,8 @@ extern "C" {
 #endif
 
 /* Is the transaction gone after this error? 1213 deadlock, 1467 one over AUTO_INCREMENT, 1020 snapshot
- * conflict, the rest: no connection. */
+ * conflict, the rest: no connection. By number: this is compiled in the application's unit, where the
+ * library's list of them is not to be had, and each client's own headers lack some of the names. */
 static inline bool nq_mysql_lost_(unsigned code)
 {
     switch (code) {
