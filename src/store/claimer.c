@@ -6,6 +6,8 @@
 /* How long levels and cursors may go without a fresh look: what was committed late, behind a cursor, and a
  * more urgent priority that came into use wait no longer than this. */
 #define CLAIMER_FRESH_US NQ_MS(100)
+/* Two that claim, one that completes, one that is the member, the bell: and one is left for the handlers. */
+#define CLAIMER_APART_CONNECTIONS 6
 
 struct claimer_level {
     nq_level known;
@@ -267,6 +269,11 @@ static int claimer_rounds(nq_claimer *c, size_t limit, bool fresh, struct claime
 NQ_PRIVATE bool nq_store_piggybacks(const nq_store *s, size_t limit)
 {
     return limit <= s->driver->piggyback_limit(s);
+}
+
+NQ_PRIVATE bool nq_store_claims_apart(const nq_store *s, size_t limit)
+{
+    return limit <= s->driver->claim_apart && nq_pool_max(s) >= CLAIMER_APART_CONNECTIONS;
 }
 
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id)

@@ -33,6 +33,11 @@ NQ_PRIVATE int nq_pool_open(nq_store *s, unsigned max, nq_err *err)
     return NQ_OK;
 }
 
+NQ_PRIVATE unsigned nq_pool_max(const nq_store *s)
+{
+    return s->pool->max;
+}
+
 NQ_PRIVATE void nq_pool_close(nq_store *s)
 {
     struct nq_pool *p = s->pool;

@@ -143,6 +143,8 @@ static inline enum nq_piggybacked nq_piggybacked_of(int code)
 }
 /* Does a claim of so many gain by them? */
 NQ_PRIVATE bool nq_store_piggybacks(const nq_store *s, size_t limit);
+/* Are two claims of so many faster than one? Only where there are connections for both. */
+NQ_PRIVATE bool nq_store_claims_apart(const nq_store *s, size_t limit);
 /*
  * Claim up to limit due tasks in order of (priority, run_at, id) under the given lease, in one committed
  * transaction each priority. *out is their list (NULL when none is due), *n their number. When *n is 0,
@@ -366,7 +368,8 @@ NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err);
 /* pool.c: take a connection (wait for one to be free, at most 30 s), give it back. A thread holds one at a
  * time: SQLite's pool has no second one. */
 NQ_PRIVATE int nq_pool_open(nq_store *s, unsigned max, nq_err *err);
-NQ_PRIVATE void nq_pool_close(nq_store *s); /* all must have been given back */
+NQ_PRIVATE unsigned nq_pool_max(const nq_store *s); /* connections */
+NQ_PRIVATE void nq_pool_close(nq_store *s);         /* all must have been given back */
 NQ_PRIVATE int nq_pool_get(nq_store *s, nq_conn **out, nq_err *err);
 NQ_PRIVATE void nq_pool_put(nq_conn *c);
 
@@ -538,6 +541,9 @@ struct nq_driver {
     int (*claim_id)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);
     /* Most tasks of a claim on which completions gain by piggybacking; 0: none ever do. */
     size_t (*piggyback_limit)(const nq_store *s);
+    /* Claims of up to so many tasks are worth making two at a time, on two connections whose commits the
+     * server makes durable together; 0: there is one writer. */
+    size_t claim_apart;
     /* Delete the rows of these done outcomes (keep == false) inside the open transaction, fenced, and set
      * each result; in as few statements as the database allows. */
     int (*delete_done)(nq_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err);

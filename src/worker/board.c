@@ -137,7 +137,7 @@ static size_t board_pipelined(const nq_worker *w)
 
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w)
 {
-    return w->ready.n + board_pipelined(w) + atomic_load(&w->running) + w->unrecorded;
+    return w->ready.n + board_pipelined(w) + atomic_load(&w->running) + w->unrecorded + w->claiming[1];
 }
 
 /* How many tasks beyond the free handlers are worth holding: what the handlers finish in a moment. None when
@@ -154,8 +154,8 @@ static size_t board_prefetch(const nq_worker *w)
 
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
 {
-    size_t busy = atomic_load(&w->running) + board_pipelined(w) + w->ready.n + w->paused,
-           threads = w->opts.concurrency;
+    const size_t claiming = w->claiming[0] + w->claiming[1], threads = w->opts.concurrency;
+    size_t busy = atomic_load(&w->running) + board_pipelined(w) + w->ready.n + w->paused + claiming;
     size_t prefetch = board_prefetch(w), want;
     if (w->unrecorded - w->piggybacks.n >= NQ_UNRECORDED_MAX)
         return 0;
@@ -167,6 +167,12 @@ NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
         return 0;
     want = threads + prefetch - busy;
     return want < w->opts.batch ? want : w->opts.batch;
+}
+
+NQ_PRIVATE void nq_second_wake(nq_worker *w)
+{
+    if (w->second_waits && w->full >= NQ_FULL_CLAIMS && nq_fetch_wanted(w) > 0)
+        pthread_cond_signal(&w->second_cond);
 }
 
 NQ_PRIVATE void nq_fetch_wake(void *arg, uint64_t queue, nq_id id)
@@ -238,6 +244,8 @@ NQ_PRIVATE void nq_attempts_ended(nq_worker *w, size_t n, int64_t took_us)
         w->avg16_us += took_us / (int64_t)n - w->avg16_us / 16;
     if (w->fetcher == NQ_FETCHER_FULL && nq_fetch_wanted(w) > 0)
         pthread_cond_signal(&w->fetch_cond);
+    else if (w->fetcher == NQ_FETCHER_BUSY)
+        nq_second_wake(w);
     if (w->phase != NQ_PHASE_RUN && atomic_load(&w->running) == 0)
         nq_worker_wake(w);
 }

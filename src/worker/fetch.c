@@ -2,8 +2,15 @@
 /* Claims tasks in batches for the free handler threads. */
 #include "worker.h"
 
+/*
+ * There may be two of them. The first looks at the queues as they say when, hears hints, sees the end of a
+ * drain, and gives back what waits too long. The second only claims beside it, while one claim after the
+ * other is full: then the queue is long and the claims are what is waited for. When one comes back short it
+ * sleeps.
+ */
 struct fetch {
     nq_worker *worker;
+    size_t at;     /* 0: the first, 1: the second */
     nq_ctx *spare; /* made before a claim, so that nothing can fail after it */
     size_t nspare;
     int64_t retry_us; /* after trouble: no claim before */
@@ -16,6 +23,7 @@ struct fetch {
 struct fetch_claim {
     struct nq_worker_queue *queue;
     size_t limit;
+    size_t reserved; /* limit, before memory was lacking for it */
     uint64_t lease;
     nq_id id;    /* try this one first; 0: none */
     bool alone;  /* nothing was held when it began */
@@ -90,6 +98,55 @@ static struct nq_worker_queue *fetch_hinted(nq_worker *w, bool hint, nq_id *id)
     return NULL;
 }
 
+/* With the lock held: this queue is to be claimed from. Until the claim has landed, what it may bring counts
+ * as if it were here, so that two of them do not bring too much. */
+static void fetch_begin(struct fetch *f, struct fetch_claim *c, struct nq_worker_queue *queue)
+{
+    nq_worker *w = f->worker;
+    c->queue = queue;
+    if (c->limit > nq_queue_room(queue))
+        c->limit = nq_queue_room(queue);
+    c->hinted = queue->hinted;
+    queue->hinted = false;
+    c->lease = NQ_LEASE(w->member, ++w->seq);
+    c->alone = f->at == 0 && nq_worker_held(w) == 0;
+    c->reserved = w->claiming[f->at] = c->limit;
+    queue->claiming += queue->concurrency > 0 ? (unsigned)c->reserved : 0;
+    if (f->at == 0)
+        nq_second_wake(w);
+}
+
+/* With the lock held: the claim is over, and brought n tasks. */
+static void fetch_landed(struct fetch *f, const struct fetch_claim *c, size_t n)
+{
+    nq_worker *w = f->worker;
+    c->queue->claiming -= c->queue->concurrency > 0 ? (unsigned)c->reserved : 0;
+    w->claiming[f->at] = 0;
+    w->full = n < c->limit || n == 0 ? 0 : w->full + (w->full < NQ_FULL_CLAIMS);
+    if (f->at == 0 || n == c->reserved)
+        return;
+    /* There is room where the first one saw none, or nothing is held any more. */
+    pthread_cond_signal(&w->fetch_cond);
+    if (w->rejoin && nq_worker_held(w) == 0)
+        pthread_cond_signal(&w->duties_cond);
+}
+
+/* With the lock held: is the second one to claim, and what? */
+static bool fetch_next_second(struct fetch *f, struct fetch_claim *c)
+{
+    nq_worker *w = f->worker;
+    const int64_t now = nq_mono_us();
+    int64_t until = INT64_MAX;
+    if (w->full < NQ_FULL_CLAIMS || w->drained || !w->member || w->seq >= w->seq_max || f->retry_us > now)
+        return false;
+    c->id = 0;
+    c->limit = nq_fetch_wanted(w);
+    struct nq_worker_queue *const queue = c->limit > 0 ? nq_queue_turn(w, now, &until, &f->limited) : NULL;
+    if (queue)
+        fetch_begin(f, c, queue);
+    return queue != NULL;
+}
+
 /* With the lock held: what to claim next, if anything; else *until is when to look again. */
 static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
 {
@@ -128,16 +185,10 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     }
     if (w->due_us < *until)
         *until = w->due_us;
-    c->queue = hinted ? hinted : nq_queue_turn(w, now, until, &f->limited);
-    if (!c->queue)
-        return false;
-    if (c->limit > nq_queue_room(c->queue))
-        c->limit = nq_queue_room(c->queue);
-    c->hinted = c->queue->hinted;
-    c->queue->hinted = false;
-    c->lease = NQ_LEASE(w->member, ++w->seq);
-    c->alone = nq_worker_held(w) == 0;
-    return true;
+    struct nq_worker_queue *const queue = hinted ? hinted : nq_queue_turn(w, now, until, &f->limited);
+    if (queue)
+        fetch_begin(f, c, queue);
+    return queue != NULL;
 }
 
 /* With the lock held. The bell is hung out while the fetcher waits for tasks; not in trouble with the
@@ -164,16 +215,31 @@ static void fetch_sleep(struct fetch *f, int64_t until)
         nq_cond_wait_until(&w->fetch_cond, &w->lock, until);
 }
 
+/* With the lock held: the second one. Completions that wait for a claim are the first one's to see to. */
+static void fetch_sleep_second(nq_worker *w)
+{
+    if (w->piggybacking)
+        pthread_cond_signal(&w->fetch_cond);
+    w->second_waits = true;
+    pthread_cond_wait(&w->second_cond, &w->lock);
+    w->second_waits = false;
+}
+
 /* Sleep until there is something to claim; false when there never will be. */
 static bool fetch_wait(struct fetch *f, struct fetch_claim *c)
 {
     nq_worker *w = f->worker;
-    int64_t until;
+    int64_t until = INT64_MAX;
     bool on;
     pthread_mutex_lock(&w->lock);
-    while ((on = w->phase == NQ_PHASE_RUN && atomic_load(&w->stops) == 0) && !fetch_next(f, c, &until))
-        fetch_sleep(f, until);
-    w->fetcher = NQ_FETCHER_BUSY;
+    while ((on = w->phase == NQ_PHASE_RUN && atomic_load(&w->stops) == 0) &&
+           !(f->at == 0 ? fetch_next(f, c, &until) : fetch_next_second(f, c)))
+        if (f->at == 0)
+            fetch_sleep(f, until);
+        else
+            fetch_sleep_second(w);
+    if (f->at == 0)
+        w->fetcher = NQ_FETCHER_BUSY;
     if (on)
         nq_piggybacks_take(w, &f->piggybacks);
     else
@@ -244,6 +310,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         nq_task_list_push(&got, ctx);
     }
     pthread_mutex_lock(&w->lock);
+    fetch_landed(f, c, n);
     w->taken += n > 0;
     if (n == 0 && nq_worker_held(w) == 0)
         fetch_sweep(w);
@@ -270,6 +337,7 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
 {
     nq_worker *w = f->worker;
     nq_piggyback piggyback = {.outcomes = f->piggybacks.outs, .n = f->piggybacks.n};
+    nq_claimer *const claimer = c->queue->claimers[f->at];
     nq_claimed *list = NULL;
     size_t n = 0;
     int64_t wait_us = -1;
@@ -277,12 +345,14 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
 
     c->limit = fetch_prepare(f, c->limit);
     if (c->hinted || c->id)
-        nq_claimer_hint(c->queue->claimer, c->id);
-    int rc = c->limit ? nq_claimer_claim(c->queue->claimer, c->lease, c->limit, &piggyback, &list, &n,
-                                         &wait_us, &err)
+        nq_claimer_hint(claimer, c->id);
+    int rc = c->limit ? nq_claimer_claim(claimer, c->lease, c->limit, &piggyback, &list, &n, &wait_us, &err)
                       : nq_err_nomem(&err);
     nq_piggybacks_claimed(w, &f->piggybacks, piggyback.piggybacked);
     if (rc != NQ_OK) {
+        pthread_mutex_lock(&w->lock);
+        fetch_landed(f, c, 0);
+        pthread_mutex_unlock(&w->lock);
         f->retry_us = nq_mono_us() + nq_outage_failed(w, &f->outage, "claiming", &err);
         return;
     }
@@ -290,19 +360,32 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
     fetch_hold(f, c, list, n, wait_us);
 }
 
+static void fetch_run(struct fetch *f)
+{
+    atomic_int_least64_t *const claiming_us = &f->worker->claiming_us[f->at];
+    struct fetch_claim c;
+    while (fetch_wait(f, &c)) {
+        atomic_store(claiming_us, nq_mono_us());
+        fetch_claim(f, &c);
+        atomic_store(claiming_us, 0);
+    }
+    while (f->spare) {
+        nq_ctx *ctx = f->spare;
+        f->spare = ctx->next;
+        nq_ctx_unref(ctx);
+    }
+}
+
 NQ_PRIVATE void *nq_fetch_main(void *arg)
 {
     struct fetch f = {.worker = arg};
-    struct fetch_claim c;
-    while (fetch_wait(&f, &c)) {
-        atomic_store(&f.worker->claiming_us, nq_mono_us());
-        fetch_claim(&f, &c);
-        atomic_store(&f.worker->claiming_us, 0);
-    }
-    while (f.spare) {
-        nq_ctx *ctx = f.spare;
-        f.spare = ctx->next;
-        nq_ctx_unref(ctx);
-    }
+    fetch_run(&f);
+    return NULL;
+}
+
+NQ_PRIVATE void *nq_fetch_second_main(void *arg)
+{
+    struct fetch f = {.worker = arg, .at = 1};
+    fetch_run(&f);
     return NULL;
 }

@@ -10,8 +10,8 @@
 
 struct run {
     nq_worker *worker;
-    pthread_t fetcher, completer, watch, duties;
-    bool has_fetcher, has_completer, has_watch, has_duties;
+    pthread_t fetcher, second, completer, watch, duties;
+    bool has_fetcher, has_second, has_completer, has_watch, has_duties;
     unsigned handlers; /* threads started */
     unsigned stuck;
 };
@@ -54,6 +54,20 @@ static int run_check(nq_worker *w, nq_err *err)
     return NQ_OK;
 }
 
+/* Where batches are small, claims side by side are faster than one after the other; not for one thread. */
+static bool run_two_fetchers(const nq_worker *w)
+{
+    return w->opts.concurrency > 1 && nq_store_claims_apart(w->store, w->opts.batch);
+}
+
+static int run_claimer(nq_worker *w, nq_claimer **out, const char *queue, size_t ntypes, nq_err *err)
+{
+    int rc = nq_claimer_new(out, w->store, queue, w->types, ntypes, err);
+    if (rc == NQ_OK)
+        nq_claimer_bytes(*out, w->opts.claim_bytes);
+    return rc;
+}
+
 static int run_claimers(nq_worker *w, nq_err *err)
 {
     size_t ntypes = 0;
@@ -67,11 +81,9 @@ static int run_claimers(nq_worker *w, nq_err *err)
         for (; ntypes < w->nhandlers; ntypes++)
             w->types[ntypes] = w->handlers[ntypes].type;
     }
-    for (size_t i = 0; i < w->nqueues && rc == NQ_OK; i++) {
-        rc = nq_claimer_new(&w->queues[i].claimer, w->store, w->queues[i].name, w->types, ntypes, err);
-        if (rc == NQ_OK)
-            nq_claimer_bytes(w->queues[i].claimer, w->opts.claim_bytes);
-    }
+    for (size_t k = 0; k < (run_two_fetchers(w) ? NQ_FETCHERS : 1); k++)
+        for (size_t i = 0; i < w->nqueues && rc == NQ_OK; i++)
+            rc = run_claimer(w, &w->queues[i].claimers[k], w->queues[i].name, ntypes, err);
     return rc;
 }
 
@@ -98,7 +110,7 @@ static int run_thread(pthread_t *thread, bool *has, void *(*fn)(void *), nq_work
     return rc;
 }
 
-/* The fetcher last: nothing is claimed unless all the others are there. */
+/* The fetchers last: nothing is claimed unless all the others are there. */
 static int run_start(struct run *r, nq_err *err)
 {
     nq_worker *w = r->worker;
@@ -106,6 +118,9 @@ static int run_start(struct run *r, nq_err *err)
     if ((rc = run_thread(&r->completer, &r->has_completer, nq_completer_main, w, err)) ||
         (rc = run_thread(&r->watch, &r->has_watch, nq_watch_main, w, err)) || (rc = run_handlers(r, err)) ||
         (rc = run_thread(&r->duties, &r->has_duties, nq_duties_main, w, err)))
+        return rc;
+    if (run_two_fetchers(w) &&
+        (rc = run_thread(&r->second, &r->has_second, nq_fetch_second_main, w, err)) != NQ_OK)
         return rc;
     return run_thread(&r->fetcher, &r->has_fetcher, nq_fetch_main, w, err);
 }
@@ -123,6 +138,7 @@ static void run_phase(nq_worker *w, enum nq_phase phase)
     if (phase == NQ_PHASE_RECORD)
         w->give_up_us = nq_mono_us() + w->opts.cancel_grace_us;
     pthread_cond_broadcast(&w->fetch_cond);
+    pthread_cond_broadcast(&w->second_cond);
     pthread_cond_broadcast(&w->ready_cond);
     pthread_cond_broadcast(&w->done_cond);
     pthread_cond_broadcast(&w->watch_cond);
@@ -198,6 +214,8 @@ static void run_shutdown(struct run *r, nq_err *stuck)
     }
     if (r->has_fetcher)
         pthread_join(r->fetcher, NULL); /* a claim in flight is given back by it */
+    if (r->has_second)
+        pthread_join(r->second, NULL);
     run_phase(w, NQ_PHASE_RECORD);
     run_join_handlers(r);
     if (r->has_watch)
@@ -288,8 +306,10 @@ out:
     nq_zygote_stop(w);
     nq_signals_give_back(w);
     for (size_t i = 0; i < w->nqueues; i++) {
-        nq_claimer_free(w->queues[i].claimer);
-        w->queues[i].claimer = NULL;
+        for (size_t k = 0; k < NQ_FETCHERS; k++) {
+            nq_claimer_free(w->queues[i].claimers[k]);
+            w->queues[i].claimers[k] = NULL;
+        }
     }
     return rc;
 }

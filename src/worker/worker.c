@@ -68,7 +68,7 @@ static int worker_options(nq_worker_options *o, nq_err *err)
 
 static int worker_sync(nq_worker *w, nq_err *err)
 {
-    pthread_cond_t *conds[] = {&w->fetch_cond, &w->ready_cond,  &w->done_cond,
+    pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond, &w->done_cond,
                                &w->watch_cond, &w->duties_cond, &w->bell_cond};
     size_t made = 0, n = sizeof conds / sizeof *conds;
     int rc = pthread_mutex_init(&w->lock, NULL);
@@ -88,7 +88,8 @@ static int worker_sync(nq_worker *w, nq_err *err)
 static void worker_free_memory(nq_worker *w)
 {
     for (size_t i = 0; i < w->nqueues; i++)
-        nq_claimer_free(w->queues[i].claimer);
+        for (size_t k = 0; k < NQ_FETCHERS; k++)
+            nq_claimer_free(w->queues[i].claimers[k]);
     for (size_t i = 0; i < w->nhandlers; i++) {
         free(w->handlers[i].type);
         free(w->handlers[i].middleware);
@@ -109,7 +110,7 @@ NQ_PRIVATE void nq_worker_unref(nq_worker *w)
 {
     if (atomic_fetch_sub(&w->refs, 1) > 1)
         return;
-    pthread_cond_t *conds[] = {&w->fetch_cond, &w->ready_cond,  &w->done_cond,
+    pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond, &w->done_cond,
                                &w->watch_cond, &w->duties_cond, &w->bell_cond};
     for (size_t i = 0; i < sizeof conds / sizeof *conds; i++)
         pthread_cond_destroy(conds[i]);
@@ -185,7 +186,8 @@ void nq_worker_stats(const nq_worker *w, nq_worker_totals *out, size_t size)
 int64_t nq_worker_silence_us(const nq_worker *w)
 {
     int64_t since = atomic_load(&w->live_us);
-    const int64_t calls[] = {atomic_load(&w->claiming_us), atomic_load(&w->recording_us)};
+    const int64_t calls[] = {atomic_load(&w->claiming_us[0]), atomic_load(&w->claiming_us[1]),
+                             atomic_load(&w->recording_us)};
     if (since == 0)
         return -1;
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)

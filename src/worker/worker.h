@@ -11,13 +11,12 @@
 /*
  * Threads of a worker, and who queues whom:
  *
- *   fetcher     claims tasks                   -> ready list
- *   handlers    run them                       -> ended list, or the next claim's transaction
- *   completer   records what became of them
- *   watch       cancels attempts whose deadline passed
- *   duties      is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what
- *               it is asked to, writes progress
- *   wake, bell  listen for hints from other processes, and wake the fetcher or duties; both may be missing
+ *   fetcher     claims tasks                   -> ready list; where batches are small a second one claims
+ * beside it, while one claim after the other comes back full handlers    run them                       ->
+ * ended list, or the next claim's transaction completer   records what became of them watch       cancels
+ * attempts whose deadline passed duties      is the member: beats, watches the others, reclaims (-> ended
+ * list), purges; cancels what it is asked to, writes progress wake, bell  listen for hints from other
+ * processes, and wake the fetcher or duties; both may be missing
  *
  * The thread in nq_worker_run starts them, waits for a stop and takes them down phase by phase.
  *
@@ -33,7 +32,9 @@ enum nq_phase {
     NQ_PHASE_END     /* leave */
 };
 
-/* What the fetcher waits for. */
+#define NQ_FETCHERS 2 /* most of them */
+
+/* What the first fetcher waits for. */
 enum nq_fetcher {
     NQ_FETCHER_BUSY, /* nothing: it claims; or something that no other thread brings about */
     NQ_FETCHER_FULL, /* a free thread, or outcomes to be recorded */
@@ -52,6 +53,7 @@ enum nq_wanted {
 #define NQ_PREFETCH_WINDOW_US NQ_MS(20)     /* prefetch what the handlers finish in this time */
 #define NQ_HOLD_MAX_US        NQ_SECONDS(1) /* unstarted this long: given back */
 #define NQ_HINTED_QUEUES      4             /* with more queues a hint rarely is for the one looked at */
+#define NQ_FULL_CLAIMS        3             /* in a row: one fetcher cannot keep up */
 #define NQ_PAUSE_MIN_US       NQ_MS(5)      /* first sleep of the fetcher after work */
 #define NQ_PIGGYBACK_WAIT_US  NQ_MS(5)      /* completions wait no longer than this for a claim */
 
@@ -119,9 +121,11 @@ struct nq_handler_entry {
 struct nq_worker_queue {
     char name[NQ_MAX_QUEUE + 1];
     uint64_t hint; /* nq_hint_queue of it */
-    nq_claimer *claimer;
+    /* Each fetcher's; NULL: there is no such fetcher. */
+    nq_claimer *claimers[NQ_FETCHERS];
     unsigned concurrency; /* most of its tasks in hand; 0: no limit */
     unsigned in_hand;     /* those that are ready, sent to a child or running; not counted without a limit */
+    unsigned claiming;    /* those that claims under way may bring; the same */
     unsigned weight;
     int64_t credit;   /* nq_queue_turn's */
     int64_t next_us;  /* not before */
@@ -183,10 +187,10 @@ struct nq_worker {
     atomic_bool progressed; /* some context has progress that was not taken out */
     /* For nq_worker_silence_us: when duties last went round (0: not joined yet), and since when the fetcher
      * claims and the completer records (0: it does not). */
-    atomic_int_least64_t live_us, claiming_us, recording_us;
+    atomic_int_least64_t live_us, claiming_us[NQ_FETCHERS], recording_us;
 
-    pthread_mutex_t lock; /* guards what follows, and threads[].ctx, queues[].quiet and .in_hand */
-    pthread_cond_t fetch_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond;
+    pthread_mutex_t lock; /* guards what follows, and threads[].ctx, queues[].quiet, .in_hand, .claiming */
+    pthread_cond_t fetch_cond, second_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond;
     enum nq_phase phase;
     nq_task_list ready, ended;
     nq_task_list piggybacks; /* plain completions that wait for the transaction of the next claim */
@@ -214,6 +218,11 @@ struct nq_worker {
     uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
     unsigned wanted;     /* enum nq_wanted: duties that are asked for */
     bool drained;
+    /* Of claims: how many in a row were full, most tasks that each fetcher's under way may bring, and does
+     * the second one wait for a first one that cannot keep up? */
+    unsigned full;
+    size_t claiming[NQ_FETCHERS];
+    bool second_waits;
     size_t lost; /* outcomes that could not be recorded */
     nq_err lost_err;
 };
@@ -230,7 +239,7 @@ NQ_PRIVATE struct nq_worker_queue *nq_queue_turn(nq_worker *w, int64_t now, int6
 /* With the lock held: how many of its tasks may be claimed. */
 static inline size_t nq_queue_room(const struct nq_worker_queue *queue)
 {
-    return queue->concurrency == 0 ? SIZE_MAX : queue->concurrency - queue->in_hand;
+    return queue->concurrency == 0 ? SIZE_MAX : queue->concurrency - queue->in_hand - queue->claiming;
 }
 
 /* ---- registry.c */
@@ -318,6 +327,8 @@ NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
 
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w); /* how many to claim now */
+/* Wake the second fetcher, if it is worth it. */
+NQ_PRIVATE void nq_second_wake(nq_worker *w);
 /* Completions that piggyback on the next claim. While w->piggybacking they are kept for it. */
 typedef struct nq_piggybacks {
     size_t n;
@@ -334,6 +345,7 @@ NQ_PRIVATE void nq_cancels_wake(void *worker);
 
 /* ---- fetch.c */
 NQ_PRIVATE void *nq_fetch_main(void *worker);
+NQ_PRIVATE void *nq_fetch_second_main(void *worker);
 
 /* ---- complete.c */
 NQ_PRIVATE void *nq_completer_main(void *worker);
