@@ -73,7 +73,7 @@ int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void
         goto out;
     if (type && !(r.type = strdup(type)))
         goto nomem;
-    grown = realloc(w->handlers, (w->nhandlers + 1) * sizeof *grown);
+    grown = nq_grow(w->handlers, w->nhandlers, &w->handlers_cap, sizeof *grown);
     if (!grown)
         goto nomem;
     w->handlers = grown;
@@ -95,7 +95,7 @@ int nq_worker_use(nq_worker *w, nq_middleware_fn middleware, void *udata, nq_err
         return rc;
     if (!middleware)
         return nq_err_set(err, NQ_EINVAL, "the middleware is NULL");
-    nq_middleware *grown = realloc(w->middleware, (w->nmiddleware + 1) * sizeof *grown);
+    nq_middleware *grown = nq_grow(w->middleware, w->nmiddleware, &w->middleware_cap, sizeof *grown);
     if (!grown)
         return nq_err_nomem(err);
     w->middleware = grown;

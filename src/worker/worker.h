@@ -165,9 +165,9 @@ struct nq_worker {
     nq_worker_options opts;
     pid_t pid;
     struct nq_handler_entry *handlers;
-    size_t nhandlers;
+    size_t nhandlers, handlers_cap;
     nq_middleware *middleware;
-    size_t nmiddleware;
+    size_t nmiddleware, middleware_cap;
     struct nq_worker_queue *queues;
     size_t nqueues;
     struct nq_handler_thread *threads; /* opts.concurrency */
