@@ -82,15 +82,36 @@ int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err)
     return nq_mysql_fail(s, res, err);
 }
 
+/* A Galera node without a quorum answers a read that waits for the others (wsrep_sync_wait) as if it had waited for a
+ * lock. It is no conflict: nothing works here until the node is back. */
+static bool mysql_sql_without_quorum(nq_mysql_conn *c, nq_exec_result *res)
+{
+    static const char ask[] = "SHOW STATUS LIKE 'wsrep_ready'";
+    MYSQL_RES *r = NULL;
+    MYSQL_ROW row;
+    if (!c->galera || res->db_code != NQ_MYSQL_ER_LOCK_WAIT_TIMEOUT ||
+        mysql_real_query(c->my, ask, sizeof ask - 1) != 0 || !(r = mysql_store_result(c->my)))
+        return false;
+    row = mysql_fetch_row(r);
+    const bool away = row && row[1] && strcasecmp(row[1], "OFF") == 0;
+    mysql_free_result(r);
+    if (!away)
+        return false;
+    res->db_code = NQ_MYSQL_ER_UNKNOWN_COM; /* what it answers to other statements */
+    snprintf(res->message, sizeof res->message, "WSREP: this node is in no primary component of its cluster");
+    return true;
+}
+
 /* A conflict ends the transaction by an explicit ROLLBACK, whatever the server made of it, so that the state
  * is known; a lost connection is not used again. */
 int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
 {
+    const bool away = mysql_sql_without_quorum(c, res);
     const int code = nq_mysql_code((unsigned)res->db_code);
     if (code == NQ_ECONFLICT) {
         res->lost = true;
         nq_mysql_rollback(&c->base);
-    } else if (nq_mysql_lost_((unsigned)res->db_code) || nq_mysql_client_error((unsigned)res->db_code)) {
+    } else if (away || nq_mysql_lost_((unsigned)res->db_code) || nq_mysql_client_error((unsigned)res->db_code)) {
         res->lost = true;
         c->base.broken = true;
     }
