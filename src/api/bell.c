@@ -79,7 +79,7 @@ NQ_PRIVATE int nq_bell_new(nq_bell **out, nq_store *s, const uint64_t queues[], 
 {
     if (!(s->hints & NQ_HINTS_SERVER) || !s->driver->bell_hang)
         return nq_err_set(err, NQ_EUNSUPPORTED, "no hints through the server");
-    nq_bell *b = calloc(1, sizeof(*b));
+    nq_bell *b = calloc(1, sizeof *b);
     if (!b)
         return nq_err_nomem(err);
     if (pthread_mutex_init(&b->line.mutex, NULL)) {
@@ -116,27 +116,27 @@ NQ_PRIVATE void nq_bell_free(nq_bell *b)
 NQ_PRIVATE int nq_bell_hang(nq_bell *b, nq_err *err)
 {
     const nq_driver *d = b->store->driver;
-    int code = NQ_OK;
+    int rc = NQ_OK;
     if (b->conn && (b->conn->broken || !d->usable(b->conn)))
         bell_hang_up(b);
     if (bell_line_is_cut(&b->line))
         return nq_err_set(err, NQ_EUNAVAILABLE, "stopped");
     if (!b->conn) {
-        if ((code = d->connect(b->store, &b->conn, err)))
-            return code;
+        if ((rc = d->connect(b->store, &b->conn, err)) != NQ_OK)
+            return rc;
         bell_line_set(&b->line, b->conn);
     }
-    if ((code = d->bell_hang(b->conn, b->host, b->queues, b->n, err)))
+    if ((rc = d->bell_hang(b->conn, b->host, b->queues, b->n, err)) != NQ_OK)
         bell_hang_up(b);
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_bell_wait(nq_bell *b, bool *rung, nq_err *err)
 {
-    const int code = b->store->driver->bell_wait(b->conn, rung, err);
-    if (code)
+    const int rc = b->store->driver->bell_wait(b->conn, rung, err);
+    if (rc != NQ_OK)
         bell_hang_up(b);
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE void nq_bell_interrupt(nq_bell *b)
@@ -179,9 +179,9 @@ static int bell_ring_run(nq_conn *c, void *arg, nq_err *err)
 {
     struct bell_ring *a = arg;
     bell_line_set(&a->ringer->line, c);
-    const int code = c->store->driver->bell_ring(c, a->ringer->host, a->queues, a->n, &a->rung, err);
+    const int rc = c->store->driver->bell_ring(c, a->ringer->host, a->queues, a->n, &a->rung, err);
     bell_line_set(&a->ringer->line, NULL);
-    return code;
+    return rc;
 }
 
 /* On one of the pool's connections: one is at hand just after an enqueue, so that even a program which
@@ -191,23 +191,23 @@ static int bell_ring_once(nq_ringer *r, const uint64_t queues[], size_t n, unsig
     struct bell_ring a = {r, queues, n, 0};
     nq_conn *c = NULL;
     nq_err err = {0};
-    int code = nq_pool_get(r->store, &c, &err);
-    if (!code)
-        code = bell_ring_run(c, &a, &err);
+    int rc = nq_pool_get(r->store, &c, &err);
+    if (rc == NQ_OK)
+        rc = bell_ring_run(c, &a, &err);
     nq_pool_put(c);
-    if (code && r->store->log && !bell_line_is_cut(&r->line)) {
+    if (rc != NQ_OK && r->store->log && !bell_line_is_cut(&r->line)) {
         char text[600];
         snprintf(text, sizeof(text), "ringing: %s", err.message);
         r->store->log(NQ_LOG_DEBUG, text, r->store->log_udata);
     }
     *rung = a.rung;
-    return code;
+    return rc;
 }
 
-static void bell_pace_set(struct bell_pace *p, int code, unsigned rung)
+static void bell_pace_set(struct bell_pace *p, int rc, unsigned rung)
 {
     const int64_t now = nq_mono_us(), each = NQ_SECONDS(1) / BELL_RINGS_PER_S;
-    if (code) {
+    if (rc != NQ_OK) {
         p->next_us = now + BELL_FAILED_US;
     } else if (rung == 0) {
         p->next_us = now + p->none_us;
@@ -251,11 +251,11 @@ static void *bell_ring_main(void *arg)
         uint64_t queues[NQ_HINT_QUEUES];
         const size_t n = r->n;
         unsigned rung = 0;
-        memcpy(queues, r->queues, n * sizeof(*queues));
+        memcpy(queues, r->queues, n * sizeof *queues);
         r->n = 0;
         pthread_mutex_unlock(&r->mutex);
-        const int code = bell_ring_once(r, queues, n, &rung);
-        bell_pace_set(&pace, code, rung);
+        const int rc = bell_ring_once(r, queues, n, &rung);
+        bell_pace_set(&pace, rc, rung);
         pthread_mutex_lock(&r->mutex);
     }
     r->ended = true;
@@ -266,7 +266,7 @@ static void *bell_ring_main(void *arg)
 
 NQ_PRIVATE int nq_ringer_new(nq_ringer **out, nq_store *s, nq_err *err)
 {
-    nq_ringer *r = calloc(1, sizeof(*r));
+    nq_ringer *r = calloc(1, sizeof *r);
     if (!r)
         return nq_err_nomem(err);
     r->store = s;

@@ -54,7 +54,7 @@ static int hints_name(nq_hints *h, nq_err *err)
 
 NQ_PRIVATE int nq_hints_open(nq_hints **out, nq_store *s, nq_err *err)
 {
-    nq_hints *h = calloc(1, sizeof(*h));
+    nq_hints *h = calloc(1, sizeof *h);
     int rc;
     if (!h)
         return nq_err_nomem(err);
@@ -85,9 +85,9 @@ NQ_PRIVATE void nq_hints_close(nq_hints *h)
 /* An abstract address: it leaves nothing in the file system and goes with its socket. */
 static socklen_t hints_address(const nq_hints *h, int place, struct sockaddr_un *at)
 {
-    memset(at, 0, sizeof(*at));
+    memset(at, 0, sizeof *at);
     at->sun_family = AF_UNIX;
-    const int n = snprintf(at->sun_path + 1, sizeof(at->sun_path) - 1, "%s.%d", h->name, place);
+    const int n = snprintf(at->sun_path + 1, sizeof at->sun_path - 1, "%s.%d", h->name, place);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
 }
 

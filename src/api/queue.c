@@ -23,7 +23,7 @@ struct nq {
 
 static int queue_options(nq_options *out, const nq_options *theirs, nq_err *err)
 {
-    int rc = nq_options_copy(out, sizeof(*out), theirs, "nq_options", err);
+    int rc = nq_options_copy(out, sizeof *out, theirs, "nq_options", err);
 
     if (rc != NQ_OK)
         return rc;
@@ -47,7 +47,7 @@ int nq_open(nq **out, const char *url, const nq_options *opts, nq_err *err)
         return nq_err_set(err, NQ_EINVAL, "nq_open: out is NULL");
     if ((rc = queue_options(&options, opts, err)) != NQ_OK)
         return rc;
-    q = calloc(1, sizeof(*q));
+    q = calloc(1, sizeof *q);
     if (!q)
         return nq_err_nomem(err);
     q->pid = getpid();
@@ -280,12 +280,12 @@ int nq_enqueue_many(nq *q, nq_tx tx, const nq_task_spec tasks[], size_t n, nq_id
         return rc;
     if (!tasks)
         return nq_err_set(err, NQ_EINVAL, "tasks is NULL but n is %zu", n);
-    if (n > SIZE_MAX / sizeof(*new_tasks))
+    if (n > SIZE_MAX / sizeof *new_tasks)
         return nq_err_nomem(err);
     /* Outputs are written on success only, so the store writes to arrays of our own. */
-    new_tasks = calloc(n, sizeof(*new_tasks));
-    new_ids = calloc(n, sizeof(*new_ids));
-    new_results = calloc(n, sizeof(*new_results));
+    new_tasks = calloc(n, sizeof *new_tasks);
+    new_ids = calloc(n, sizeof *new_ids);
+    new_results = calloc(n, sizeof *new_results);
     if (!new_tasks || !new_ids || !new_results) {
         rc = nq_err_nomem(err);
         goto out;
@@ -294,9 +294,9 @@ int nq_enqueue_many(nq *q, nq_tx tx, const nq_task_spec tasks[], size_t n, nq_id
         (rc = queue_insert(q, tx, new_tasks, n, new_ids, new_results, err)) != NQ_OK)
         goto out;
     if (ids)
-        memcpy(ids, new_ids, n * sizeof(*ids));
+        memcpy(ids, new_ids, n * sizeof *ids);
     if (results)
-        memcpy(results, new_results, n * sizeof(*results));
+        memcpy(results, new_results, n * sizeof *results);
 out:
     free(new_tasks);
     free(new_ids);

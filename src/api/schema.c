@@ -17,24 +17,24 @@ int nq_migrate(nq *q, nq_err *err)
 
 NQ_API int nq_migration_sql(char **sql, const char *url, unsigned from, nq_err *err)
 {
-    nq_store *s = calloc(1, sizeof(*s)); /* never opened: it only holds the driver and the prefix */
+    nq_store *s = calloc(1, sizeof *s); /* never opened: it only holds the driver and the prefix */
     nq_buf text = {0};
-    int code;
+    int rc;
     if (!s)
         return nq_err_nomem(err);
     if (!sql) {
-        code = nq_err_set(err, NQ_EINVAL, "sql is NULL");
+        rc = nq_err_set(err, NQ_EINVAL, "sql is NULL");
         goto out;
     }
     if (from > NQ_SCHEMA_VERSION) {
-        code = nq_err_set(err, NQ_EINVAL, "from is %u, allowed are 0 to %d, the last version", from,
-                          NQ_SCHEMA_VERSION);
+        rc = nq_err_set(err, NQ_EINVAL, "from is %u, allowed are 0 to %d, the last version", from,
+                        NQ_SCHEMA_VERSION);
         goto out;
     }
-    if ((code = nq_store_configure(s, url, err)))
+    if ((rc = nq_store_configure(s, url, err)) != NQ_OK)
         goto out;
     if (nq_store_migration_sql(s, from, &text)) {
-        code = nq_err_nomem(err);
+        rc = nq_err_nomem(err);
         goto out;
     }
     *sql = text.p;
@@ -42,7 +42,7 @@ NQ_API int nq_migration_sql(char **sql, const char *url, unsigned from, nq_err *
 out:
     nq_buf_free(&text);
     nq_store_close(s);
-    return code;
+    return rc;
 }
 
 NQ_API int nq_drop_tables(nq *q, nq_err *err)

@@ -91,7 +91,7 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
         (rc = spec_check_times(&s, err)) != NQ_OK ||
         (rc = spec_check_sizes(&s, allowed, possible, err)) != NQ_OK)
         return rc;
-    memset(out, 0, sizeof(*out));
+    memset(out, 0, sizeof *out);
     out->queue = s.queue ? s.queue : "default";
     out->type = s.type;
     out->payload = s.payload_size > 0 ? s.payload : "";

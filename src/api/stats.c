@@ -15,7 +15,7 @@ struct stats_all {
 
 static int stats_all_add(struct stats_all *t, const nq_val *queue, const nq_queue_stats *s)
 {
-    struct stats_one *more = nq_grow(t->all, t->n, &t->cap, sizeof(*more));
+    struct stats_one *more = nq_grow(t->all, t->n, &t->cap, sizeof *more);
     if (!more)
         return NQ_ENOMEM;
     t->all = more;
@@ -50,38 +50,38 @@ static int stats_ended_row(const nq_val cols[], size_t ncols, void *arg)
 static int stats_all_run(nq_conn *c, void *arg, nq_err *err)
 {
     struct stats_all *t = arg;
-    int code;
+    int rc;
     t->n = 0;
-    code = nq_sql(c,
-                  "SELECT queue, COUNT(CASE WHEN state = 0 AND run_at <= {now} THEN 1 END), "
-                  "COUNT(CASE WHEN state = 0 AND run_at > {now} THEN 1 END), "
-                  "COUNT(CASE WHEN state = 1 THEN 1 END), "
-                  "{us:MIN(CASE WHEN state = 0 AND run_at <= {now} THEN run_at END)}, {us:now} "
-                  "FROM {tasks} GROUP BY queue ORDER BY queue",
-                  NULL, 0, stats_live_row, t, NULL, err);
+    rc = nq_sql(c,
+                "SELECT queue, COUNT(CASE WHEN state = 0 AND run_at <= {now} THEN 1 END), "
+                "COUNT(CASE WHEN state = 0 AND run_at > {now} THEN 1 END), "
+                "COUNT(CASE WHEN state = 1 THEN 1 END), "
+                "{us:MIN(CASE WHEN state = 0 AND run_at <= {now} THEN run_at END)}, {us:now} "
+                "FROM {tasks} GROUP BY queue ORDER BY queue",
+                NULL, 0, stats_live_row, t, NULL, err);
     t->live = t->n;
-    if (!code)
-        code = nq_sql(c,
-                      "SELECT queue, COUNT(CASE WHEN state = 2 THEN 1 END), "
-                      "COUNT(CASE WHEN state = 3 THEN 1 END), COUNT(CASE WHEN state = 4 THEN 1 END) "
-                      "FROM {finished} GROUP BY queue ORDER BY queue",
-                      NULL, 0, stats_ended_row, t, NULL, err);
-    return code;
+    if (rc == NQ_OK)
+        rc = nq_sql(c,
+                    "SELECT queue, COUNT(CASE WHEN state = 2 THEN 1 END), "
+                    "COUNT(CASE WHEN state = 3 THEN 1 END), COUNT(CASE WHEN state = 4 THEN 1 END) "
+                    "FROM {finished} GROUP BY queue ORDER BY queue",
+                    NULL, 0, stats_ended_row, t, NULL, err);
+    return rc;
 }
 
 NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
 {
     struct stats_all t = {0};
     size_t i = 0, j;
-    int code = nq_usable(q, err);
-    if (code)
-        return code;
+    int rc = nq_usable(q, err);
+    if (rc != NQ_OK)
+        return rc;
     if (!fn)
         return nq_err_set(err, NQ_EINVAL, "no function to count with was given");
-    if ((code = nq_ready(q, err)))
-        return code;
-    code = nq_store_do(nq_store_of(q), stats_all_run, &t, err);
-    for (j = t.live; !code && (i < t.live || j < t.n);) {
+    if ((rc = nq_ready(q, err)) != NQ_OK)
+        return rc;
+    rc = nq_store_do(nq_store_of(q), stats_all_run, &t, err);
+    for (j = t.live; rc == NQ_OK && (i < t.live || j < t.n);) {
         const int order = i == t.live ? 1 : j == t.n ? -1 : strcmp(t.all[i].queue, t.all[j].queue);
         struct stats_one *at = order <= 0 ? &t.all[i++] : &t.all[j];
         if (order == 0) {
@@ -95,5 +95,5 @@ NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
             break;
     }
     free(t.all);
-    return code;
+    return rc;
 }

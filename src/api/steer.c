@@ -20,16 +20,16 @@ static int move_state_row(const nq_val cols[], size_t ncols, void *arg)
 static int move_find(nq_conn *c, nq_id id, int *state, nq_err *err)
 {
     const nq_val arg = nq_int(id);
-    int code = NQ_OK;
+    int rc = NQ_OK;
     *state = -1;
-    for (int i = 0; i < 2 && !code && *state < 0; i++) {
-        code = nq_sql(c, "SELECT state FROM {tasks} WHERE id = ? {lock}", &arg, 1, move_state_row, state,
-                      NULL, err);
-        if (!code && *state < 0)
-            code = nq_sql(c, "SELECT state FROM {finished} WHERE id = ? {lock}", &arg, 1, move_state_row,
-                          state, NULL, err);
+    for (int i = 0; i < 2 && rc == NQ_OK && *state < 0; i++) {
+        rc = nq_sql(c, "SELECT state FROM {tasks} WHERE id = ? {lock}", &arg, 1, move_state_row, state, NULL,
+                    err);
+        if (rc == NQ_OK && *state < 0)
+            rc = nq_sql(c, "SELECT state FROM {finished} WHERE id = ? {lock}", &arg, 1, move_state_row, state,
+                        NULL, err);
     }
-    return code;
+    return rc;
 }
 
 static int move_by_id(nq_conn *c, const char *sql, nq_id id, nq_err *err)
@@ -40,16 +40,16 @@ static int move_by_id(nq_conn *c, const char *sql, nq_id id, nq_err *err)
 
 static int move_retry(nq_conn *c, const struct move_task *m, nq_err *err)
 {
-    int code;
+    int rc;
     if (m->state == NQ_STATE_WAITING)
         return move_by_id(c, "UPDATE {tasks} SET run_at = {now} WHERE id = ? AND run_at > {now}", m->id, err);
-    code = move_by_id(c,
-                      "INSERT INTO {tasks} (" NQ_MOVED_COLUMNS "error, run_at) SELECT " NQ_MOVED_COLUMNS
-                      "error, {now} FROM {finished} WHERE id = ?",
-                      m->id, err);
-    if (code == NQ_EDUPLICATE)
-        return nq_err_set(err, code, "a live task has the unique key of task %lld", (long long)m->id);
-    return code ? code : move_by_id(c, "DELETE FROM {finished} WHERE id = ?", m->id, err);
+    rc = move_by_id(c,
+                    "INSERT INTO {tasks} (" NQ_MOVED_COLUMNS "error, run_at) SELECT " NQ_MOVED_COLUMNS
+                    "error, {now} FROM {finished} WHERE id = ?",
+                    m->id, err);
+    if (rc == NQ_EDUPLICATE)
+        return nq_err_set(err, rc, "a live task has the unique key of task %lld", (long long)m->id);
+    return rc != NQ_OK ? rc : move_by_id(c, "DELETE FROM {finished} WHERE id = ?", m->id, err);
 }
 
 /* A running task is its worker's alone. What is asked of this claim counts when it ends, in whatever way:
@@ -71,10 +71,10 @@ static int move_cancel(nq_conn *c, struct move_task *m, nq_err *err)
     static const char insert[] =
         "INSERT INTO {finished} (" NQ_MOVED_COLUMNS "error, run_at, state, attempts, crashes, finished_at) "
         "SELECT " NQ_MOVED_COLUMNS "error, run_at, ?, attempts, crashes, {now} FROM {tasks} WHERE id = ?";
-    int code = nq_sql(c, insert, args, 2, NULL, NULL, NULL, err);
-    if (code == NQ_EDUPLICATE && !(code = nq_replace_record(c, m->id, err)))
-        code = nq_sql(c, insert, args, 2, NULL, NULL, NULL, err);
-    return code ? code : move_by_id(c, "DELETE FROM {tasks} WHERE id = ?", m->id, err);
+    int rc = nq_sql(c, insert, args, 2, NULL, NULL, NULL, err);
+    if (rc == NQ_EDUPLICATE && (rc = nq_replace_record(c, m->id, err)) == NQ_OK)
+        rc = nq_sql(c, insert, args, 2, NULL, NULL, NULL, err);
+    return rc != NQ_OK ? rc : move_by_id(c, "DELETE FROM {tasks} WHERE id = ?", m->id, err);
 }
 
 static const char *move_verb(enum nq_move move)
@@ -85,10 +85,10 @@ static const char *move_verb(enum nq_move move)
 static int move_task(nq_conn *c, void *arg, nq_err *err)
 {
     struct move_task *m = arg;
-    int code = move_find(c, m->id, &m->state, err);
+    int rc = move_find(c, m->id, &m->state, err);
     m->asked = false; /* it may be the second try */
-    if (code)
-        return code;
+    if (rc != NQ_OK)
+        return rc;
     if (m->state < 0)
         return nq_absent(m->id, err);
     if (nq_state_move((enum nq_state)m->state, m->move) == -1)
@@ -107,21 +107,21 @@ static int move_task(nq_conn *c, void *arg, nq_err *err)
 static int move_run(nq *q, nq_id id, enum nq_move move, nq_err *err)
 {
     struct move_task m = {.id = id, .move = move};
-    int code = nq_ready(q, err);
-    if (!code)
-        code = nq_store_tx(nq_store_of(q), move_task, &m, err);
-    if (!code && m.asked)
+    int rc = nq_ready(q, err);
+    if (rc == NQ_OK)
+        rc = nq_store_tx(nq_store_of(q), move_task, &m, err);
+    if (rc == NQ_OK && m.asked)
         nq_wake_look(q);
-    return code;
+    return rc;
 }
 
 NQ_API int nq_retry(nq *q, nq_id id, nq_err *err)
 {
     const uint64_t any = NQ_HINT_ANY;
-    int code = move_run(q, id, NQ_MOVE_RETRY, err);
-    if (!code)
+    int rc = move_run(q, id, NQ_MOVE_RETRY, err);
+    if (rc == NQ_OK)
         nq_wake(q, &any, 1, 0);
-    return code;
+    return rc;
 }
 
 NQ_API int nq_cancel(nq *q, nq_id id, nq_err *err)

@@ -89,7 +89,7 @@ void nq_buf_free(nq_buf *b)
     if (!b)
         return;
     free(b->p);
-    memset(b, 0, sizeof(*b));
+    memset(b, 0, sizeof *b);
 }
 
 NQ_PRIVATE void *nq_grow(void *array, size_t n, size_t *cap, size_t size)

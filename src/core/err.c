@@ -76,9 +76,9 @@ void nq_printable(char *out, size_t size, const char *text, size_t n)
 static void err_fill(nq_err *err, int code, const char *text)
 {
     /* text never lies in err: a message may quote the one it replaces. */
-    memset(err, 0, sizeof(*err));
+    memset(err, 0, sizeof *err);
     err->code = code;
-    nq_printable(err->message, sizeof(err->message), text, strlen(text));
+    nq_printable(err->message, sizeof err->message, text, strlen(text));
 }
 
 int nq_err_set(nq_err *err, int code, const char *fmt, ...)

@@ -3,7 +3,7 @@
 #include "core.h"
 
 static const char *const state_names[] = {"waiting", "running", "done", "dead", "cancelled"};
-#define STATE_COUNT ((int)(sizeof(state_names) / sizeof(state_names[0])))
+#define STATE_COUNT ((int)(sizeof(state_names) / sizeof state_names[0]))
 
 enum state_to {
     STATE_GO = -2, /* the row goes */

@@ -16,5 +16,5 @@ NQ_PRIVATE int nq_thread_start(pthread_t *thread, void *(*fn)(void *), void *arg
     pthread_sigmask(SIG_SETMASK, &block, &old);
     int rc = pthread_create(thread, NULL, fn, arg);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return rc ? nq_err_sys(err, NQ_ESYSTEM, rc, "cannot start a thread") : NQ_OK;
+    return rc != NQ_OK ? nq_err_sys(err, NQ_ESYSTEM, rc, "cannot start a thread") : NQ_OK;
 }

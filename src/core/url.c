@@ -123,7 +123,7 @@ static int url_options(nq_url *u, const char *p, const char *end, nq_err *err)
         return NQ_OK;
     for (const char *at = p; at < end; at++)
         count += *at == '&';
-    u->options = calloc(count, sizeof(*u->options));
+    u->options = calloc(count, sizeof *u->options);
     if (!u->options)
         return nq_err_nomem(err);
     while (rc == NQ_OK) {
@@ -308,7 +308,7 @@ void nq_url_free(nq_url *u)
         url_wipe(u->options[i].value);
     }
     free(u->options);
-    memset(u, 0, sizeof(*u));
+    memset(u, 0, sizeof *u);
 }
 
 const char *nq_url_option_get(const nq_url *u, const char *name, const char *fallback)

@@ -17,7 +17,7 @@ struct attempts_list {
 
 static int attempts_add(struct attempts_list *l, const nq_val cols[])
 {
-    nq_attempt *more = nq_grow(l->all, l->n, &l->cap, sizeof(*more));
+    nq_attempt *more = nq_grow(l->all, l->n, &l->cap, sizeof *more);
     if (!more)
         return NQ_ENOMEM;
     l->all = more;
@@ -35,8 +35,8 @@ static int attempts_row(const nq_val cols[], size_t ncols, void *arg)
 static int attempts_delete(nq_conn *c, const char *head, const nq_attempt list[], size_t n, nq_err *err)
 {
     nq_buf sql = {0};
-    int code = NQ_OK;
-    for (size_t i = 0; i < n && !code; i += ATTEMPTS_CHUNK) {
+    int rc = NQ_OK;
+    for (size_t i = 0; i < n && rc == NQ_OK; i += ATTEMPTS_CHUNK) {
         const size_t end = n - i < ATTEMPTS_CHUNK ? n : i + ATTEMPTS_CHUNK;
         nq_buf_clear(&sql);
         nq_buf_str(&sql, head);
@@ -48,10 +48,10 @@ static int attempts_delete(nq_conn *c, const char *head, const nq_attempt list[]
             nq_buf_str(&sql, ")");
         }
         nq_buf_fmt(&sql, " {at_most:%zu}", end - i);
-        code = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, err);
+        rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, err);
     }
     nq_buf_free(&sql);
-    return code;
+    return rc;
 }
 
 /* ---- Requests to cancel ---- */
@@ -75,22 +75,22 @@ static int attempts_cancels(nq_conn *c, void *arg, nq_err *err)
     const nq_val args[] = {nq_int((int64_t)NQ_LEASE(a->worker, 0)),
                            nq_int((int64_t)NQ_LEASE(a->worker, NQ_LEASE_SEQ_MAX))};
     a->ours.n = a->over.n = 0;
-    int code = nq_sql(c,
-                      "SELECT x.task_id, x.lease, t.id FROM {cancels} x LEFT JOIN {tasks} t "
-                      "ON t.id = x.task_id AND t.lease = x.lease AND t.state = 1 "
-                      "WHERE t.id IS NULL OR x.lease BETWEEN ? AND ?",
-                      args, 2, attempts_cancel_row, a, NULL, err);
-    return code ? code : attempts_delete(c, "DELETE FROM {cancels}", a->over.all, a->over.n, err);
+    int rc = nq_sql(c,
+                    "SELECT x.task_id, x.lease, t.id FROM {cancels} x LEFT JOIN {tasks} t "
+                    "ON t.id = x.task_id AND t.lease = x.lease AND t.state = 1 "
+                    "WHERE t.id IS NULL OR x.lease BETWEEN ? AND ?",
+                    args, 2, attempts_cancel_row, a, NULL, err);
+    return rc != NQ_OK ? rc : attempts_delete(c, "DELETE FROM {cancels}", a->over.all, a->over.n, err);
 }
 
 NQ_PRIVATE int nq_store_cancels(nq_store *s, uint64_t worker, nq_attempt **out, size_t *n, nq_err *err)
 {
     struct attempts_cancels a = {.worker = worker};
-    int code = nq_store_do(s, attempts_cancels, &a, err);
+    int rc = nq_store_do(s, attempts_cancels, &a, err);
     free(a.over.all);
-    if (code) {
+    if (rc != NQ_OK) {
         free(a.ours.all);
-        return code;
+        return rc;
     }
     *out = a.ours.all;
     *n = a.ours.n;
@@ -121,20 +121,20 @@ static int attempts_write(nq_conn *c, const nq_progress *const told[], size_t n,
         v[3] = nq_int(told[i]->total);
         v[4] = nq_blob(told[i]->note, told[i]->note_size);
     }
-    int code =
+    int rc =
         sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, n * ATTEMPTS_COLUMNS, NULL, NULL, NULL, err);
     nq_buf_free(&sql);
-    return code;
+    return rc;
 }
 
 /* nq_tx_fn */
 static int attempts_progress(nq_conn *c, void *arg, nq_err *err)
 {
     const struct attempts_progress *a = arg;
-    int code = attempts_delete(c, "DELETE FROM {progress}", a->ended, a->nended, err);
-    for (size_t i = 0; i < a->n && !code; i += ATTEMPTS_CHUNK)
-        code = attempts_write(c, a->told + i, a->n - i < ATTEMPTS_CHUNK ? a->n - i : ATTEMPTS_CHUNK, err);
-    return code;
+    int rc = attempts_delete(c, "DELETE FROM {progress}", a->ended, a->nended, err);
+    for (size_t i = 0; i < a->n && rc == NQ_OK; i += ATTEMPTS_CHUNK)
+        rc = attempts_write(c, a->told + i, a->n - i < ATTEMPTS_CHUNK ? a->n - i : ATTEMPTS_CHUNK, err);
+    return rc;
 }
 
 NQ_PRIVATE int nq_store_progress(nq_store *s, const nq_progress *const told[], size_t n,
@@ -154,19 +154,19 @@ static int attempts_sweep(nq_conn *c, void *arg, nq_err *err)
     struct attempts_sweep *a = arg;
     const nq_val limit = nq_int((int64_t)a->limit);
     a->over.n = 0;
-    int code = nq_sql(c,
-                      "SELECT g.task_id, g.lease FROM {progress} g LEFT JOIN {tasks} t "
-                      "ON t.id = g.task_id AND t.lease = g.lease AND t.state = 1 WHERE t.id IS NULL LIMIT ?",
-                      &limit, 1, attempts_row, &a->over, NULL, err);
-    return code ? code : attempts_delete(c, "DELETE FROM {progress}", a->over.all, a->over.n, err);
+    int rc = nq_sql(c,
+                    "SELECT g.task_id, g.lease FROM {progress} g LEFT JOIN {tasks} t "
+                    "ON t.id = g.task_id AND t.lease = g.lease AND t.state = 1 WHERE t.id IS NULL LIMIT ?",
+                    &limit, 1, attempts_row, &a->over, NULL, err);
+    return rc != NQ_OK ? rc : attempts_delete(c, "DELETE FROM {progress}", a->over.all, a->over.n, err);
 }
 
 NQ_PRIVATE int nq_store_progress_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err)
 {
     struct attempts_sweep a = {.limit = limit};
-    int code = nq_store_do(s, attempts_sweep, &a, err);
-    if (!code)
+    int rc = nq_store_do(s, attempts_sweep, &a, err);
+    if (rc == NQ_OK)
         *n = a.over.n;
     free(a.over.all);
-    return code;
+    return rc;
 }

@@ -15,9 +15,9 @@
 #define BURY_MAX_GENERATION INT32_MAX
 #define BURY_MAX_TIME       INT64_C(253402300799999999) /* the last microsecond of the year 9999 */
 
-NQ_PRIVATE bool nq_row_refused(int code)
+NQ_PRIVATE bool nq_row_refused(int rc)
 {
-    return code == NQ_EINVAL || code == NQ_ETOOBIG;
+    return rc == NQ_EINVAL || rc == NQ_ETOOBIG;
 }
 
 NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id)
@@ -114,9 +114,9 @@ static int bury_by_id(nq_conn *c, const char *head, nq_id id, const char *tail, 
     nq_buf_str(&sql, head);
     nq_sql_id(c->store, &sql, id);
     nq_buf_str(&sql, tail);
-    const int code = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, nargs, row, arg, res, err);
+    const int rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, nargs, row, arg, res, err);
     nq_buf_free(&sql);
-    return code;
+    return rc;
 }
 
 static int bury_insert(nq_conn *c, const nq_grave *g, const struct bury_row *r, bool whole, nq_err *err)
@@ -148,38 +148,38 @@ static int bury_insert(nq_conn *c, const nq_grave *g, const struct bury_row *r, 
 NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err)
 {
     nq_exec_result res = {0};
-    int code = bury_by_id(c, "DELETE FROM {finished} WHERE id = ", id, "", NULL, 0, NULL, NULL, &res, err);
-    if (!code && res.affected)
+    int rc = bury_by_id(c, "DELETE FROM {finished} WHERE id = ", id, "", NULL, 0, NULL, NULL, &res, err);
+    if (rc == NQ_OK && res.affected)
         nq_store_log(c->store, NQ_LOG_WARN,
                      "the history had a task %lld already: its record gives way to that of the task which "
                      "just ended under the same id",
                      (long long)id);
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_bury(nq_conn *c, nq_grave *g, nq_err *err)
 {
     struct bury_row r = {0};
-    int code = bury_by_id(c,
-                          "SELECT " BURY_COLUMNS ", t.generation, t.attempts, t.crashes, t.state, t.lease "
-                          "FROM {tasks} t {by_id} WHERE t.id = ",
-                          g->id, " {lock}", NULL, 0, bury_read_row, &r, NULL, err);
+    int rc = bury_by_id(c,
+                        "SELECT " BURY_COLUMNS ", t.generation, t.attempts, t.crashes, t.state, t.lease "
+                        "FROM {tasks} t {by_id} WHERE t.id = ",
+                        g->id, " {lock}", NULL, 0, bury_read_row, &r, NULL, err);
     g->did = false;
-    if (code || !r.found || r.state != g->from ||
+    if (rc != NQ_OK || !r.found || r.state != g->from ||
         (g->from == NQ_STATE_RUNNING && (uint64_t)r.lease != g->lease))
-        return code;
-    code = bury_insert(c, g, &r, true, err);
-    if (code == NQ_EDUPLICATE && !(code = nq_replace_record(c, g->id, err)))
-        code = bury_insert(c, g, &r, true, err);
-    if (nq_row_refused(code))
-        code = bury_insert(c, g, &r, false, err);
-    if (!code)
-        code = bury_by_id(c, "DELETE FROM {tasks} WHERE id = ", g->id, "", NULL, 0, NULL, NULL, NULL, err);
-    if (!code)
-        code = bury_by_id(c, "DELETE FROM {cancels} WHERE task_id = ", g->id, "", NULL, 0, NULL, NULL, NULL,
-                          err);
-    g->did = !code;
-    return code;
+        return rc;
+    rc = bury_insert(c, g, &r, true, err);
+    if (rc == NQ_EDUPLICATE && (rc = nq_replace_record(c, g->id, err)) == NQ_OK)
+        rc = bury_insert(c, g, &r, true, err);
+    if (nq_row_refused(rc))
+        rc = bury_insert(c, g, &r, false, err);
+    if (rc == NQ_OK)
+        rc = bury_by_id(c, "DELETE FROM {tasks} WHERE id = ", g->id, "", NULL, 0, NULL, NULL, NULL, err);
+    if (rc == NQ_OK)
+        rc = bury_by_id(c, "DELETE FROM {cancels} WHERE task_id = ", g->id, "", NULL, 0, NULL, NULL, NULL,
+                        err);
+    g->did = rc == NQ_OK;
+    return rc;
 }
 
 static int bury_one(nq_conn *c, void *arg, nq_err *err)
@@ -189,11 +189,11 @@ static int bury_one(nq_conn *c, void *arg, nq_err *err)
 
 NQ_PRIVATE int nq_store_bury(nq_store *s, nq_grave *g, nq_err *err)
 {
-    int code = nq_store_tx(s, bury_one, g, err);
-    if (!code && g->did)
+    int rc = nq_store_tx(s, bury_one, g, err);
+    if (rc == NQ_OK && g->did)
         nq_store_log(s, NQ_LOG_ERROR, "task %lld is %s: %.*s", (long long)g->id, nq_state_name(g->state),
                      (int)(g->error_size < 300 ? g->error_size : 300), g->error ? g->error : "");
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_bury_waiting(nq_store *s, nq_id id, const char *what, const char *why, nq_err *err)
@@ -213,22 +213,22 @@ NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err 
     nq_exec_result res = {0};
     nq_grave g = {
         .from = NQ_STATE_WAITING, .state = NQ_STATE_DEAD, .error = error, .error_size = strlen(error)};
-    int code = bury_by_id(c, "SELECT " BURY_COLUMNS " FROM {followups} t WHERE t.id = ", id, "", NULL, 0,
-                          bury_read_row, &r, NULL, err);
-    if (code || !r.found)
-        return code;
+    int rc = bury_by_id(c, "SELECT " BURY_COLUMNS " FROM {followups} t WHERE t.id = ", id, "", NULL, 0,
+                        bury_read_row, &r, NULL, err);
+    if (rc != NQ_OK || !r.found)
+        return rc;
     const nq_val args[] = {nq_text(r.queue),     nq_int(r.priority), nq_int(r.max_retries),
                            nq_int(r.timeout_ms), nq_int(r.created),  nq_text(r.type)};
-    code = bury_by_id(c,
-                      "INSERT INTO {tasks} (" BURY_FREE "queue, priority, run_at, max_retries, timeout_ms, "
-                      "created_at, type, unique_key, payload) SELECT " BURY_FREE
-                      "?, ?, {now}, ?, ?, {at}, ?, NULL, {bytes:payload} FROM {followups} WHERE id = ",
-                      id, "", args, 6, NULL, NULL, &res, err);
-    if (code)
-        return code;
+    rc = bury_by_id(c,
+                    "INSERT INTO {tasks} (" BURY_FREE "queue, priority, run_at, max_retries, timeout_ms, "
+                    "created_at, type, unique_key, payload) SELECT " BURY_FREE
+                    "?, ?, {now}, ?, ?, {at}, ?, NULL, {bytes:payload} FROM {followups} WHERE id = ",
+                    id, "", args, 6, NULL, NULL, &res, err);
+    if (rc != NQ_OK)
+        return rc;
     g.id = res.insert_id;
-    if (!(code = nq_bury(c, &g, err)))
+    if ((rc = nq_bury(c, &g, err)) == NQ_OK)
         nq_store_log(c->store, NQ_LOG_ERROR, "follow-up %lld is dead, as task %lld: %.300s", (long long)id,
                      (long long)g.id, error);
-    return code;
+    return rc;
 }

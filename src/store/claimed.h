@@ -44,7 +44,7 @@ static inline int nq_claimed_read(nq_claimed_list *list, const nq_val cols[NQ_AT
     const size_t room = here || bytes > list->room ? payload->n : (size_t)bytes;
     if (nq_claimed_full(list, bytes))
         return NQ_ETOOBIG;
-    nq_claimed *made = malloc(sizeof(*made) + room + 1 NQ_COLUMNS(NQ_CLAIMED_ROOM));
+    nq_claimed *made = malloc(sizeof *made + room + 1 NQ_COLUMNS(NQ_CLAIMED_ROOM));
     if (!made)
         return NQ_ENOMEM;
     char *at = (char *)(made + 1);

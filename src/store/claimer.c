@@ -36,7 +36,7 @@ struct nq_claimer {
 NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
                               size_t ntypes, nq_err *err)
 {
-    nq_claimer *c = calloc(1, sizeof(*c));
+    nq_claimer *c = calloc(1, sizeof *c);
     if (!c || !(c->queue = strdup(queue))) {
         free(c);
         return nq_err_nomem(err);
@@ -119,11 +119,11 @@ static int claimer_find_strange(nq_conn *conn, void *arg, nq_err *err)
 static int claimer_bury_strange(nq_claimer *c, nq_err *err)
 {
     struct claimer_strange s = {.queue = c->queue};
-    int code = nq_store_do(c->store, claimer_find_strange, &s, err);
-    for (size_t i = 0; i < s.n && !code; i++)
-        code = nq_bury_waiting(c->store, s.ids[i], "cannot be claimed",
-                               "its priority is not one of -100 to 100, or its run_at is no time", err);
-    return code;
+    int rc = nq_store_do(c->store, claimer_find_strange, &s, err);
+    for (size_t i = 0; i < s.n && rc == NQ_OK; i++)
+        rc = nq_bury_waiting(c->store, s.ids[i], "cannot be claimed",
+                             "its priority is not one of -100 to 100, or its run_at is no time", err);
+    return rc;
 }
 
 /* Read the levels anew. A cursor starts at the earliest task: that is the head, without the deleted entries
@@ -131,14 +131,14 @@ static int claimer_bury_strange(nq_claimer *c, nq_err *err)
 static int claimer_look(nq_claimer *c, nq_err *err)
 {
     struct claimer_look l = {.queue = c->queue};
-    int code = nq_store_do(c->store, claimer_levels, &l, err);
-    if (!code)
+    int rc = nq_store_do(c->store, claimer_levels, &l, err);
+    if (rc == NQ_OK)
         claimer_looked(c, &l.look);
-    if (!code && l.look.strange) {
-        code = claimer_bury_strange(c, err);
+    if (rc == NQ_OK && l.look.strange) {
+        rc = claimer_bury_strange(c, err);
         c->stale = true; /* there may be more of them */
     }
-    return code;
+    return rc;
 }
 
 /* The database's clock by ours; only to decide whom to ask. */
@@ -165,12 +165,12 @@ static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
     b->got = NULL;
     b->ngot = 0;
     b->refused = (nq_refused){0};
-    const int code = conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
+    const int rc = conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
     /* Once: what piggybacked is recorded or in doubt, and a claim waits for no row, but a completion may.
      * Only what surely took no effect may do so again. */
-    if (b->args.piggyback && (code == NQ_ECONFLICT || b->args.piggyback->piggybacked != NQ_PIGGYBACKED_NO))
+    if (b->args.piggyback && (rc == NQ_ECONFLICT || b->args.piggyback->piggybacked != NQ_PIGGYBACKED_NO))
         b->args.piggyback = NULL;
-    return code;
+    return rc;
 }
 
 static void claimer_append(struct claimer_batch *b)
@@ -195,20 +195,21 @@ static int claimer_careful(nq_claimer *c, size_t limit, struct claimer_batch *b,
     for (;;) {
         nq_err why = {0};
         b->args.limit = c->most && c->most < limit ? c->most : limit;
-        int code = nq_store_do(c->store, claimer_claim_one, b, &why);
-        if (!code) {
+        int rc = nq_store_do(c->store, claimer_claim_one, b, &why);
+        if (rc == NQ_OK) {
             c->most = b->refused.cut ? 2 * b->ngot : c->most > limit / 2 ? 0 : 2 * c->most;
             return NQ_OK;
         }
         if (b->refused.set) {
-            if ((code = nq_bury_waiting(c->store, b->refused.id, "cannot be claimed", why.message, err)))
-                return code;
-        } else if ((nq_row_refused(code) || code == NQ_ENOMEM) && b->args.limit > 1) {
+            if ((rc = nq_bury_waiting(c->store, b->refused.id, "cannot be claimed", why.message, err)) !=
+                NQ_OK)
+                return rc;
+        } else if ((nq_row_refused(rc) || rc == NQ_ENOMEM) && b->args.limit > 1) {
             c->most = b->args.limit / 2;
         } else {
             if (err)
                 *err = why;
-            return code;
+            return rc;
         }
     }
 }
@@ -221,9 +222,9 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
     b->args.from_run_at = level->cursor;
     b->args.from_id = level->cursor_id;
     const size_t wanted = limit - b->n;
-    int code = claimer_careful(c, wanted, b, err);
-    if (code)
-        return code;
+    int rc = claimer_careful(c, wanted, b, err);
+    if (rc != NQ_OK)
+        return rc;
     if (b->ngot < b->args.limit)
         c->stale = true; /* the end was reached: something earlier may have been committed meanwhile */
     /* What is left of this priority goes before the next one: also where memory was lacking for all of it. */
@@ -242,11 +243,11 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
 /* The due priorities in turn until the limit is reached. */
 static int claimer_levels_claim(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
 {
-    int code = NQ_OK;
-    for (size_t i = 0; i < c->nlevels && b->n < limit && !b->full && !code; i++)
+    int rc = NQ_OK;
+    for (size_t i = 0; i < c->nlevels && b->n < limit && !b->full && rc == NQ_OK; i++)
         if (c->levels[i].known.first_run_at <= claimer_now(c))
-            code = claimer_level(c, &c->levels[i], limit, b, err);
-    return code;
+            rc = claimer_level(c, &c->levels[i], limit, b, err);
+    return rc;
 }
 
 /* The first round may go by what is known; an empty one by a fresh look, so that "nothing" is true. fresh:
@@ -256,11 +257,11 @@ static int claimer_rounds(nq_claimer *c, size_t limit, bool fresh, struct claime
     bool last;
     do {
         last = fresh || c->stale || nq_mono_us() - c->looked_us >= CLAIMER_FRESH_US;
-        int code = last && !fresh ? claimer_look(c, err) : NQ_OK;
-        if (!code)
-            code = claimer_levels_claim(c, limit, b, err);
-        if (code)
-            return code;
+        int rc = last && !fresh ? claimer_look(c, err) : NQ_OK;
+        if (rc == NQ_OK)
+            rc = claimer_levels_claim(c, limit, b, err);
+        if (rc != NQ_OK)
+            return rc;
         c->stale = c->stale || b->n == 0;
     } while (!last && b->n == 0);
     return NQ_OK;
@@ -297,12 +298,12 @@ static int claimer_told(nq_claimer *c, struct claimer_batch *b, nq_err *err)
     b->args.from_id = c->told;
     c->told = 0;
     c->stale = true;
-    const int code = nq_store_do(c->store, claimer_claim_id, b, err);
-    if (nq_row_refused(code))
+    const int rc = nq_store_do(c->store, claimer_claim_id, b, err);
+    if (nq_row_refused(rc))
         return NQ_OK; /* what is to become of it, the next claim decides */
-    if (!code && b->got)
+    if (rc == NQ_OK && b->got)
         claimer_append(b);
-    return code;
+    return rc;
 }
 
 /* Look and claim in one: what was just committed is most likely of the priority and the time of what was
@@ -316,14 +317,14 @@ static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, b
     b->args.from_id = 0;
     b->args.limit = limit;
     b->args.look = &look;
-    const int code = nq_store_do(c->store, claimer_claim_one, b, err);
+    const int rc = nq_store_do(c->store, claimer_claim_one, b, err);
     b->args.look = NULL;
-    if (nq_row_refused(code) || code == NQ_ENOMEM) {
+    if (nq_row_refused(rc) || rc == NQ_ENOMEM) {
         c->stale = true;
         return NQ_OK; /* the claim without a guess sees to it */
     }
-    if (code)
-        return code;
+    if (rc != NQ_OK)
+        return rc;
     claimer_looked(c, &look);
     *fresh = !look.strange;
     if (b->got) {
@@ -361,9 +362,9 @@ static int claimer_next_typed(nq_conn *conn, void *arg, nq_err *err)
 {
     struct claimer_next *next = arg;
     const nq_claimer *c = next->claimer;
-    nq_val *args = calloc(c->ntypes + 2, sizeof(*args));
+    nq_val *args = calloc(c->ntypes + 2, sizeof *args);
     nq_buf sql = {0};
-    int code = NQ_OK;
+    int rc = NQ_OK;
     if (!args)
         return nq_err_nomem(err);
     next->run_at = INT64_MAX;
@@ -377,29 +378,29 @@ static int claimer_next_typed(nq_conn *conn, void *arg, nq_err *err)
     }
     nq_buf_str(&sql, ") ORDER BY run_at, id LIMIT 1");
     args[0] = nq_text(c->queue);
-    for (size_t i = 0; i < c->nlevels && !code; i++) {
+    for (size_t i = 0; i < c->nlevels && rc == NQ_OK; i++) {
         args[1] = nq_int(c->levels[i].known.priority);
-        code = sql.failed ? nq_err_nomem(err)
-                          : nq_sql(conn, sql.p, args, c->ntypes + 2, claimer_next_row, next, NULL, err);
+        rc = sql.failed ? nq_err_nomem(err)
+                        : nq_sql(conn, sql.p, args, c->ntypes + 2, claimer_next_row, next, NULL, err);
     }
     nq_buf_free(&sql);
     free(args);
-    return code;
+    return rc;
 }
 
 /* 0: one is due, but others hold it just now. */
 static int claimer_wait(nq_claimer *c, int64_t *wait_us, nq_err *err)
 {
     struct claimer_next next = {.claimer = c, .run_at = INT64_MAX, .now_us = c->now_us};
-    int code = NQ_OK;
+    int rc = NQ_OK;
     for (size_t i = 0; i < c->nlevels; i++)
         if (c->levels[i].known.first_run_at < next.run_at)
             next.run_at = c->levels[i].known.first_run_at;
     if (c->types && c->nlevels)
-        code = nq_store_do(c->store, claimer_next_typed, &next, err);
-    if (!code)
+        rc = nq_store_do(c->store, claimer_next_typed, &next, err);
+    if (rc == NQ_OK)
         *wait_us = next.run_at == INT64_MAX ? -1 : next.run_at > next.now_us ? next.run_at - next.now_us : 0;
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_piggyback *piggyback,
@@ -415,21 +416,21 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                      piggyback && piggyback->n && nq_store_piggybacks(c->store, 1) ? piggyback : NULL}};
     b.args.refused = &b.refused;
     int64_t wait = 0;
-    int code = c->told && limit ? claimer_told(c, &b, err) : NQ_OK;
+    int rc = c->told && limit ? claimer_told(c, &b, err) : NQ_OK;
     bool guessed = false;
-    if (c->hinted && !code && b.n == 0 && !c->most)
-        code = claimer_guess(c, limit, &b, &guessed, err);
+    if (c->hinted && rc == NQ_OK && b.n == 0 && !c->most)
+        rc = claimer_guess(c, limit, &b, &guessed, err);
     c->hinted = false;
-    if (!code && b.n == 0)
-        code = claimer_rounds(c, limit, guessed, &b, err);
-    if (code)
+    if (rc == NQ_OK && b.n == 0)
+        rc = claimer_rounds(c, limit, guessed, &b, err);
+    if (rc != NQ_OK)
         c->stale = true;
-    if (code && b.n == 0)
-        return code;
+    if (rc != NQ_OK && b.n == 0)
+        return rc;
     /* Some and then an error: they are ours, and the error comes again with the next call. A short batch
      * says nothing of what comes next: look again at once. */
-    if (b.n == 0 && (code = claimer_wait(c, &wait, err)))
-        return code;
+    if (b.n == 0 && (rc = claimer_wait(c, &wait, err)) != NQ_OK)
+        return rc;
     for (nq_claimed *k = b.head; k; k = k->next)
         nq_claimed_load(c->store, k, NULL);
     *out = b.head;

@@ -10,16 +10,16 @@ static int complete_run(const nq_store *s, nq_tx tx, const char *template_sql, c
 {
     nq_buf sql = {0};
     nq_exec_result res = {0};
-    int code = NQ_OK;
+    int rc = NQ_OK;
     if (nq_sql_expand(s, template_sql, &sql))
-        code = nq_err_nomem(err);
+        rc = nq_err_nomem(err);
     else if (tx.ops->exec(tx.conn, sql.p, args, nargs, NULL, NULL, &res))
-        code = s->driver->caller_failed(s, &res, err);
+        rc = s->driver->caller_failed(s, &res, err);
     else if (res.affected == 0)
-        code =
+        rc =
             nq_err_set(err, NQ_ELEASE, "the task is another's by now, or is gone: roll the transaction back");
     nq_buf_free(&sql);
-    return code;
+    return rc;
 }
 
 /* REPLACE: ids may have begun again, and the history have one like this. Nothing is logged of it, as
@@ -44,15 +44,15 @@ static int complete_keep(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, 
 NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, bool keep, nq_err *err)
 {
     const nq_val args[] = {nq_int(id), nq_int((int64_t)lease)};
-    int code = nq_tx_check(s, tx, err);
-    if (code)
-        return code;
+    int rc = nq_tx_check(s, tx, err);
+    if (rc != NQ_OK)
+        return rc;
     if (!tx.ops)
         return nq_err_set(err, NQ_EINVAL, "needs a transaction of the caller's: nq_tx_mysql or nq_tx_sqlite");
     if (!tx.ops->in_tx(tx.conn))
         return nq_err_set(err, NQ_EINVAL, "no transaction is open on this connection: begin one first");
-    if (keep && (code = complete_keep(s, tx, id, lease, err)))
-        return code;
+    if (keep && (rc = complete_keep(s, tx, id, lease, err)) != NQ_OK)
+        return rc;
     return complete_run(s, tx, "DELETE FROM {full:tasks} WHERE id = ? AND lease = ?", args, 2, err);
 }
 
@@ -119,11 +119,11 @@ NQ_PRIVATE int nq_store_confirm(nq_store *s, nq_outcome *const outcomes[], size_
 {
     struct complete_confirm k = {.all = outcomes, .n = n};
     bool there = false;
-    int code = nq_store_do(s, complete_look, &k, err);
-    for (size_t i = 0; i < n && !code; i++)
+    int rc = nq_store_do(s, complete_look, &k, err);
+    for (size_t i = 0; i < n && rc == NQ_OK; i++)
         there = there || outcomes[i]->result == NQ_ECONFLICT;
     if (there)
-        code = nq_store_tx(s, complete_free, &k, err);
+        rc = nq_store_tx(s, complete_free, &k, err);
     nq_buf_free(&k.sql);
-    return code;
+    return rc;
 }

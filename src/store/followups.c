@@ -115,14 +115,14 @@ static int followups_in(nq_conn *c, struct followups *f, const char *head, const
  * one: preparing the statement could otherwise use it up. */
 static int followups_look_dirty(nq_conn *c, struct followups *f, nq_err *err)
 {
-    int code = nq_sql(c, "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", NULL, 0, NULL, NULL, NULL, err);
-    if (code || (code = c->store->driver->begin(c, err)))
-        return code;
-    code = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ",
-                        " AND EXISTS (SELECT 1 FROM {tasks} t WHERE {same_key})", followups_taken, err);
+    int rc = nq_sql(c, "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", NULL, 0, NULL, NULL, NULL, err);
+    if (rc != NQ_OK || (rc = c->store->driver->begin(c, err)) != NQ_OK)
+        return rc;
+    rc = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ",
+                      " AND EXISTS (SELECT 1 FROM {tasks} t WHERE {same_key})", followups_taken, err);
     if (!c->broken)
         c->store->driver->rollback(c);
-    return code;
+    return rc;
 }
 
 static int followups_any(const nq_val cols[], size_t ncols, void *arg)
@@ -150,18 +150,18 @@ static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
     bool any;
     f->n = f->nlater = f->made = 0;
     f->more = false;
-    int code = followups_exist(c, &any, err);
-    if (!code)
+    int rc = followups_exist(c, &any, err);
+    if (rc == NQ_OK)
         nq_store_followed_saw(c->store, any);
-    if (!code && any)
-        code = nq_sql(c,
-                      "SELECT * FROM (SELECT f.id, 0 AS first_id FROM " FOLLOWUPS_FIRSTS
-                      " WHERE COALESCE(" FOLLOWUPS_STATE ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
-                      "SELECT * FROM (SELECT t.id, f.id AS first_id FROM " FOLLOWUPS_FIRSTS
-                      " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id LIMIT ?) b",
-                      limit, 2, followups_add, f, NULL, err);
-    if (code || f->n == 0 || !c->store->driver->row_locks)
-        return code;
+    if (rc == NQ_OK && any)
+        rc = nq_sql(c,
+                    "SELECT * FROM (SELECT f.id, 0 AS first_id FROM " FOLLOWUPS_FIRSTS
+                    " WHERE COALESCE(" FOLLOWUPS_STATE ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
+                    "SELECT * FROM (SELECT t.id, f.id AS first_id FROM " FOLLOWUPS_FIRSTS
+                    " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id LIMIT ?) b",
+                    limit, 2, followups_add, f, NULL, err);
+    if (rc != NQ_OK || f->n == 0 || !c->store->driver->row_locks)
+        return rc;
     return followups_look_dirty(c, f, err);
 }
 
@@ -199,22 +199,22 @@ static int followups_make(nq_conn *c, struct followups *f, struct followups_one 
     nq_buf sql = {0};
     nq_err why = {0};
     followups_insert(c->store, &sql, one->id);
-    int code = sql.failed ? nq_err_nomem(&why) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, &why);
+    int rc = sql.failed ? nq_err_nomem(&why) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, &why);
     nq_buf_free(&sql);
-    *made = code == NQ_OK;
-    if (code == NQ_EDUPLICATE) {
+    *made = rc == NQ_OK;
+    if (rc == NQ_EDUPLICATE) {
         f->more = true;
         return followups_states(c, f, one, err);
     }
-    if (nq_row_refused(code)) { /* it must not stop the others */
+    if (nq_row_refused(rc)) { /* it must not stop the others */
         char text[sizeof why.message + 32];
         snprintf(text, sizeof text, "cannot become a task: %s", why.message);
-        code = nq_bury_followup(c, one->id, text, &why);
-        one->buried = code == NQ_OK;
+        rc = nq_bury_followup(c, one->id, text, &why);
+        one->buried = rc == NQ_OK;
     }
-    if (code && err)
+    if (rc != NQ_OK && err)
         *err = why;
-    return code;
+    return rc;
 }
 
 /* The *n-th of those that followups_delete is to delete. */
@@ -236,11 +236,11 @@ static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
 {
     size_t ngone = 0;
     nq_buf_clear(&f->gone);
-    int code = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ", " {lock_free}",
-                            followups_locked, err);
-    if (!code)
-        code = followups_states(c, f, NULL, err);
-    for (size_t i = 0; i < f->n && !code; i++) {
+    int rc = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ", " {lock_free}",
+                          followups_locked, err);
+    if (rc == NQ_OK)
+        rc = followups_states(c, f, NULL, err);
+    for (size_t i = 0; i < f->n && rc == NQ_OK; i++) {
         struct followups_one *one = &f->all[i];
         bool made = false;
         if (!one->locked) { /* gone, or another promoter is at it */
@@ -248,13 +248,13 @@ static int followups_decide(nq_conn *c, struct followups *f, nq_err *err)
             continue;
         }
         if (one->state < 0 && !one->taken)
-            code = followups_make(c, f, one, &made, err);
+            rc = followups_make(c, f, one, &made, err);
         f->made += made;
         if (!made && !one->buried && one->state != 0)
             continue;
         followups_goes(c, f, &ngone, one->id);
     }
-    return code ? code : followups_delete(c, f, ngone, err);
+    return rc != NQ_OK ? rc : followups_delete(c, f, ngone, err);
 }
 
 /* ---- Those that an earlier one stands for ---- */
@@ -288,13 +288,13 @@ static int followups_later_lock(nq_conn *c, struct followups *f, nq_err *err)
 static int followups_later_drop(nq_conn *c, struct followups *f, nq_err *err)
 {
     size_t n = 0;
-    int code = followups_later_lock(c, f, err);
+    int rc = followups_later_lock(c, f, err);
     nq_buf_clear(&f->gone);
-    for (size_t i = 0; i < f->nlater && !code; i++)
+    for (size_t i = 0; i < f->nlater && rc == NQ_OK; i++)
         if (f->later[i].locked && f->later[i].first_locked)
             followups_goes(c, f, &n, f->later[i].id);
-    f->more = f->more || (!code && n > 0 && f->nlater == f->limit);
-    return code ? code : followups_delete(c, f, n, err);
+    f->more = f->more || (rc == NQ_OK && n > 0 && f->nlater == f->limit);
+    return rc != NQ_OK ? rc : followups_delete(c, f, n, err);
 }
 
 /* ---- One transaction ---- */
@@ -302,8 +302,8 @@ static int followups_later_drop(nq_conn *c, struct followups *f, nq_err *err)
 /* A call that fails has changed nothing. First those that others stand for, while these are there. */
 static int followups_change(nq_conn *c, struct followups *f, nq_err *err)
 {
-    int code = f->nlater ? followups_later_drop(c, f, err) : NQ_OK;
-    return code || f->n == 0 ? code : followups_decide(c, f, err);
+    int rc = f->nlater ? followups_later_drop(c, f, err) : NQ_OK;
+    return rc != NQ_OK || f->n == 0 ? rc : followups_decide(c, f, err);
 }
 
 /* nq_tx_fn for nq_store_do: the look is no part of the transaction, but has to be repeated with it. */
@@ -311,17 +311,17 @@ static int followups_promote(nq_conn *c, void *arg, nq_err *err)
 {
     const nq_driver *d = c->store->driver;
     struct followups *f = arg;
-    int code = followups_look(c, f, err);
-    if (code || f->n + f->nlater == 0)
-        return code;
+    int rc = followups_look(c, f, err);
+    if (rc != NQ_OK || f->n + f->nlater == 0)
+        return rc;
     f->more = f->n == f->limit;
-    if ((code = d->begin(c, err)))
-        return code;
-    if (!(code = followups_change(c, f, err)))
+    if ((rc = d->begin(c, err)) != NQ_OK)
+        return rc;
+    if ((rc = followups_change(c, f, err)) == NQ_OK)
         return d->commit(c, err);
     if (!c->broken)
         d->rollback(c);
-    return code;
+    return rc;
 }
 
 /* ---- For claims ---- */
@@ -347,15 +347,15 @@ NQ_PRIVATE void nq_store_followed_saw(nq_store *s, bool some)
 NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *err)
 {
     bool any;
-    int code = followups_exist(c, &any, err);
-    for (; list && any && !code; list = list->next) {
+    int rc = followups_exist(c, &any, err);
+    for (; list && any && rc == NQ_OK; list = list->next) {
         const nq_val id = nq_int(list->task.id);
-        code = nq_sql(c,
-                      "DELETE FROM {followups} WHERE id IN (SELECT f.id FROM {tasks} t CROSS JOIN "
-                      "{followups} f ON {same_key} WHERE t.id = ?)",
-                      &id, 1, NULL, NULL, NULL, err);
+        rc = nq_sql(c,
+                    "DELETE FROM {followups} WHERE id IN (SELECT f.id FROM {tasks} t CROSS JOIN "
+                    "{followups} f ON {same_key} WHERE t.id = ?)",
+                    &id, 1, NULL, NULL, NULL, err);
     }
-    return code;
+    return rc;
 }
 
 /* ---- The whole call ---- */
@@ -363,11 +363,11 @@ NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err)
 {
     struct followups f = {.limit = limit ? limit : 1};
-    int code;
-    f.all = calloc(f.limit, sizeof(*f.all));
-    f.later = calloc(f.limit, sizeof(*f.later));
-    code = f.all && f.later ? nq_store_do(s, followups_promote, &f, err) : nq_err_nomem(err);
-    if (!code) {
+    int rc;
+    f.all = calloc(f.limit, sizeof *f.all);
+    f.later = calloc(f.limit, sizeof *f.later);
+    rc = f.all && f.later ? nq_store_do(s, followups_promote, &f, err) : nq_err_nomem(err);
+    if (rc == NQ_OK) {
         *n = f.made;
         *more = f.more;
     }
@@ -375,5 +375,5 @@ NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more
     free(f.later);
     nq_buf_free(&f.sql);
     nq_buf_free(&f.gone);
-    return code;
+    return rc;
 }

@@ -75,10 +75,10 @@ static int members_beat_once(nq_member *m, nq_err *err)
 {
     const nq_val args[] = {nq_int(1 + (m->locked ? 0 : MEMBERS_LOCKLESS)), nq_int((int64_t)m->id)};
     nq_exec_result res = {0};
-    int code = nq_sql(m->conn, members_beat_sql, args, 2, NULL, NULL, &res, err);
-    if (!code && res.affected == 0)
-        code = nq_err_set(err, NQ_ELEASE, "this worker was declared dead by another one");
-    return code;
+    int rc = nq_sql(m->conn, members_beat_sql, args, 2, NULL, NULL, &res, err);
+    if (rc == NQ_OK && res.affected == 0)
+        rc = nq_err_set(err, NQ_ELEASE, "this worker was declared dead by another one");
+    return rc;
 }
 
 static void members_lock(nq_member *m, nq_err *err)
@@ -94,12 +94,12 @@ static int members_ready(nq_member *m, nq_err *err)
 {
     const nq_driver *d = m->store->driver;
     nq_err why;
-    int code;
+    int rc;
     if (m->conn && (m->conn->broken || !d->usable(m->conn)))
         members_hang_up(m);
     if (!m->conn) {
-        if ((code = d->connect(m->store, &m->conn, err)))
-            return code;
+        if ((rc = d->connect(m->store, &m->conn, err)) != NQ_OK)
+            return rc;
         m->grace_us = nq_mono_us() + MEMBERS_GRACE_US;
     }
     if (m->locked || nq_mono_us() < m->lock_us)
@@ -116,23 +116,23 @@ static int members_ready(nq_member *m, nq_err *err)
 static int members_server(nq_member *m, nq_err *err)
 {
     int64_t up = 0;
-    int code = NQ_OK;
+    int rc = NQ_OK;
     m->server_us = INT64_MIN;
-    if (m->store->driver->uptime && !(code = m->store->driver->uptime(m->conn, &up, err)))
+    if (m->store->driver->uptime && (rc = m->store->driver->uptime(m->conn, &up, err)) == NQ_OK)
         m->server_us = nq_mono_us() - up;
-    return code;
+    return rc;
 }
 
 static int members_enter(nq_member *m, const char *name, nq_err *err)
 {
     const nq_val arg = nq_text(name);
     nq_exec_result res = {0};
-    int code = m->store->driver->connect(m->store, &m->conn, err);
-    if (code || (code = members_server(m, err)))
-        return code;
-    if ((code = nq_sql(m->conn, "INSERT INTO {workers} (name, started_at, beat_at) VALUES (?, {now}, {now})",
-                       &arg, 1, NULL, NULL, &res, err)))
-        return code;
+    int rc = m->store->driver->connect(m->store, &m->conn, err);
+    if (rc != NQ_OK || (rc = members_server(m, err)) != NQ_OK)
+        return rc;
+    if ((rc = nq_sql(m->conn, "INSERT INTO {workers} (name, started_at, beat_at) VALUES (?, {now}, {now})",
+                     &arg, 1, NULL, NULL, &res, err)) != NQ_OK)
+        return rc;
     if (res.insert_id <= 0 || (uint64_t)res.insert_id > MEMBERS_MAX_ID)
         return nq_err_set(err, NQ_EFULL, "the ids of workers are used up");
     m->id = (uint64_t)res.insert_id;
@@ -152,29 +152,29 @@ static int members_enter(nq_member *m, const char *name, nq_err *err)
 
 NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq_err *err)
 {
-    nq_member *m = calloc(1, sizeof(*m));
+    nq_member *m = calloc(1, sizeof *m);
     nq_err why = {0};
-    int code;
+    int rc;
     if (!m)
         return nq_err_nomem(err);
     m->store = s;
     /* A row that a failed try leaves behind has no lock: the others take it for what it is. */
     for (int i = 0; i < MEMBERS_TRIES; i++) {
-        code = members_enter(m, name, &why);
-        if (!code) {
+        rc = members_enter(m, name, &why);
+        if (rc == NQ_OK) {
             m->looked_us = nq_mono_us();
             *out = m;
             return NQ_OK;
         }
         members_hang_up(m);
-        if (code != NQ_ECONFLICT && code != NQ_EUNKNOWN)
+        if (rc != NQ_ECONFLICT && rc != NQ_EUNKNOWN)
             break;
         nq_sleep_us(NQ_MS(5) + (int64_t)nq_random((uint64_t)NQ_MS(20)));
     }
     nq_member_free(m);
     if (err)
         *err = why;
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE uint64_t nq_member_id(const nq_member *m)
@@ -201,36 +201,36 @@ static int members_delete(nq_member *m, nq_err *err)
 static int members_do(nq_member *m, int (*fn)(nq_member *m, nq_err *err), nq_err *err)
 {
     nq_err why = {0};
-    int code = NQ_OK;
+    int rc = NQ_OK;
     for (int i = 0; i < MEMBERS_TRIES; i++) {
         if (i)
             nq_sleep_us(NQ_MS(1) + (int64_t)nq_random((uint64_t)NQ_MS(10)));
-        const bool had = m->conn != NULL;
-        code = members_ready(m, &why);
-        if (!code)
-            code = fn(m, &why);
+        const bool had = m->conn;
+        rc = members_ready(m, &why);
+        if (rc == NQ_OK)
+            rc = fn(m, &why);
         else if (!had && !m->conn)
             break; /* nobody answers */
-        if (code != NQ_ECONFLICT && code != NQ_EUNAVAILABLE && code != NQ_EUNKNOWN)
+        if (rc != NQ_ECONFLICT && rc != NQ_EUNAVAILABLE && rc != NQ_EUNKNOWN)
             break;
     }
-    if (code && err)
+    if (rc != NQ_OK && err)
         *err = why;
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_member_leave(nq_member *m, nq_err *err)
 {
-    int code;
+    int rc;
     if (!m)
         return NQ_OK;
-    code = members_do(m, members_delete, err);
-    if (code == NQ_ELEASE)
-        code = NQ_OK; /* gone already */
+    rc = members_do(m, members_delete, err);
+    if (rc == NQ_ELEASE)
+        rc = NQ_OK; /* gone already */
     if (m->conn && !m->conn->broken && m->locked)
         m->store->driver->lock_drop(m->conn, m->id);
     nq_member_free(m);
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_member_beat(nq_member *m, nq_err *err)
@@ -252,7 +252,7 @@ static int members_row(const nq_val cols[], size_t ncols, void *arg)
     (void)ncols;
     if ((uint64_t)cols[0].i == l->self)
         return 0;
-    struct members_other *more = nq_grow(l->seen, l->n, &l->cap, sizeof(*more));
+    struct members_other *more = nq_grow(l->seen, l->n, &l->cap, sizeof *more);
     if (!more)
         return NQ_ENOMEM;
     l->seen = more;
@@ -266,15 +266,15 @@ static int members_row(const nq_val cols[], size_t ncols, void *arg)
 static int members_probe(nq_member *m, struct members_look *l, int8_t **out, nq_err *err)
 {
     const size_t n = l->n + 1;
-    uint64_t *ids = malloc(n * (sizeof(*ids) + 1));
-    int code;
+    uint64_t *ids = malloc(n * (sizeof *ids + 1));
+    int rc;
     if (!ids)
         return nq_err_nomem(err);
     int8_t *free_out = (int8_t *)(ids + n);
     for (size_t i = 0; i < l->n; i++)
         ids[i] = l->seen[i].id;
     ids[l->n] = m->id;
-    if (!(code = m->store->driver->lock_probe(m->conn, ids, n, free_out, err))) {
+    if ((rc = m->store->driver->lock_probe(m->conn, ids, n, free_out, err)) == NQ_OK) {
         if (free_out[l->n] == 1)
             memset(free_out, -1, n);
         memmove(ids, free_out, n); /* the caller frees one block */
@@ -282,7 +282,7 @@ static int members_probe(nq_member *m, struct members_look *l, int8_t **out, nq_
         return NQ_OK;
     }
     free(ids);
-    return code;
+    return rc;
 }
 
 /* Carry on what was observed of the same ones before. Both lists are in order of id. */
@@ -320,22 +320,22 @@ static int members_declare(nq_member *m, const struct members_other *o, unsigned
 {
     const nq_val args[] = {nq_int((int64_t)o->id), nq_int(o->beat)};
     nq_exec_result res = {0};
-    int code =
+    int rc =
         nq_sql(m->conn, "DELETE FROM {workers} WHERE id = ? AND beat = ?", args, 2, NULL, NULL, &res, err);
-    if (!code)
+    if (rc == NQ_OK)
         *died += res.affected ? 1 : 0;
-    return code;
+    return rc;
 }
 
 /* Look once: the rows, then the locks. */
 static int members_look(nq_member *m, struct members_look *l, int8_t **free_now, nq_err *err)
 {
-    int code = members_ready(m, err);
-    if (code)
-        return code;
-    code = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at} FROM {workers} ORDER BY id", NULL, 0,
-                  members_row, l, NULL, err);
-    return code || l->n == 0 ? code : members_probe(m, l, free_now, err);
+    int rc = members_ready(m, err);
+    if (rc != NQ_OK)
+        return rc;
+    rc = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at} FROM {workers} ORDER BY id", NULL, 0,
+                members_row, l, NULL, err);
+    return rc != NQ_OK || l->n == 0 ? rc : members_probe(m, l, free_now, err);
 }
 
 NQ_PRIVATE unsigned nq_member_suspects(const nq_member *m)
@@ -348,8 +348,8 @@ NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, n
     struct members_look l = {.self = m->id};
     int8_t *free_now = NULL;
     unsigned count = 0;
-    int code = members_look(m, &l, &free_now, err);
-    if (code)
+    int rc = members_look(m, &l, &free_now, err);
+    if (rc != NQ_OK)
         goto out;
     const int64_t now = nq_mono_us();
     members_compare(m, &l, free_now, lease_us, now);
@@ -358,17 +358,17 @@ NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, n
     m->nothers = l.n;
     m->looked_us = now;
     l.seen = NULL;
-    for (size_t i = 0; i < m->nothers && !code; i++)
+    for (size_t i = 0; i < m->nothers && rc == NQ_OK; i++)
         if (members_is_dead(&m->others[i], lease_us))
-            code = members_declare(m, &m->others[i], &count, err);
+            rc = members_declare(m, &m->others[i], &count, err);
     /* One that failed is tried again at the next look. */
-    if (!code || count)
+    if (rc == NQ_OK || count)
         *died = count;
     m->suspects -= count < m->suspects ? count : m->suspects;
     if (count)
-        code = NQ_OK;
+        rc = NQ_OK;
 out:
     free(free_now);
     free(l.seen);
-    return code;
+    return rc;
 }

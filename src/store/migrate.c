@@ -18,12 +18,12 @@ static int migrate_version(nq_conn *c, int64_t *version, nq_err *err)
     nq_err why = {0};
     int64_t found = 0;
     int rc = nq_sql(c, "SELECT MAX(version) FROM {schema}", NULL, 0, migrate_int_row, &found, NULL, &why);
-    if (rc && rc != NQ_ENOTMIGRATED) {
+    if (rc != NQ_OK && rc != NQ_ENOTMIGRATED) {
         if (err)
             *err = why;
         return rc;
     }
-    *version = rc ? 0 : found;
+    *version = rc != NQ_OK ? 0 : found;
     return NQ_OK;
 }
 
@@ -35,7 +35,7 @@ static int migrate_newer(nq_conn *c, int64_t version, nq_err *err)
     int64_t from = version;
     const int rc = nq_sql(c, "SELECT compatible_from FROM {schema} WHERE version = ?", &arg, 1,
                           migrate_int_row, &from, NULL, err);
-    if (rc || from <= NQ_SCHEMA_VERSION)
+    if (rc != NQ_OK || from <= NQ_SCHEMA_VERSION)
         return rc;
     return nq_err_set(err, NQ_ESCHEMA,
                       "the tables %s* are of schema version %lld, for libraries that know version %lld; this "
@@ -48,7 +48,7 @@ static int migrate_check(nq_conn *c, void *arg, nq_err *err)
     int64_t version = 0;
     int rc = migrate_version(c, &version, err);
     (void)arg;
-    if (rc)
+    if (rc != NQ_OK)
         return rc;
     if (version == 0)
         return nq_err_set(err, NQ_ENOTMIGRATED,
@@ -94,7 +94,7 @@ static int migrate_steps(nq_conn *c, int64_t version, nq_err *err)
     for (const nq_statement *one = c->store->driver->steps; one->sql; one++) {
         nq_err why = {0};
         const int rc = one->version > version ? nq_sql(c, one->sql, NULL, 0, NULL, NULL, NULL, &why) : NQ_OK;
-        if (rc && !migrate_done_before(one, &why)) {
+        if (rc != NQ_OK && !migrate_done_before(one, &why)) {
             if (err)
                 *err = why;
             return rc;
@@ -118,9 +118,9 @@ static int migrate_ids(nq_conn *c, nq_err *err)
     const char *const *one = c->store->driver->ids_behind;
     bool behind = false;
     int rc = nq_sql(c, *one, NULL, 0, migrate_yes, &behind, NULL, err);
-    while (behind && !rc && *++one)
+    while (behind && rc == NQ_OK && *++one)
         rc = nq_sql(c, *one, NULL, 0, NULL, NULL, NULL, err);
-    c->broken = c->broken || (rc && behind); /* a transaction may be open */
+    c->broken = c->broken || (rc != NQ_OK && behind); /* a transaction may be open */
     return rc;
 }
 
@@ -129,7 +129,7 @@ static int migrate_behind(nq_conn *c, nq_err *err)
 {
     int64_t version = 0;
     int rc = migrate_version(c, &version, err);
-    if (rc)
+    if (rc != NQ_OK)
         return rc;
     if (version > NQ_SCHEMA_VERSION)
         return migrate_newer(c, version, err);
@@ -141,20 +141,20 @@ static int migrate_locked(nq_conn *c, int (*fn)(nq_conn *c, nq_err *err), nq_err
 {
     const nq_driver *d = c->store->driver;
     int rc = d->migrate_lock(c, err);
-    if (rc)
+    if (rc != NQ_OK)
         return rc;
     if (d->ddl_in_tx)
         rc = d->begin(c, err);
-    if (!rc) {
+    if (rc == NQ_OK) {
         rc = fn(c, err);
-        if (d->ddl_in_tx && !rc)
+        if (d->ddl_in_tx && rc == NQ_OK)
             rc = d->commit(c, err);
         else if (d->ddl_in_tx)
             d->rollback(c);
     }
     d->migrate_unlock(c);
     /* A step may change settings of the session and change them back: not when it stopped in the middle. */
-    c->broken = c->broken || rc;
+    c->broken = c->broken || rc != NQ_OK;
     return rc;
 }
 
@@ -163,8 +163,8 @@ static int migrate_run(nq_conn *c, void *arg, nq_err *err)
     int64_t version = 0;
     const int rc = migrate_version(c, &version, err);
     (void)arg;
-    if (rc || version == NQ_SCHEMA_VERSION)
-        return rc ? rc : migrate_ids(c, err);
+    if (rc != NQ_OK || version == NQ_SCHEMA_VERSION)
+        return rc != NQ_OK ? rc : migrate_ids(c, err);
     return migrate_locked(c, migrate_behind, err);
 }
 
@@ -180,7 +180,7 @@ NQ_PRIVATE int nq_store_migration_sql(const nq_store *s, unsigned from, nq_buf *
     nq_buf_fmt(out, "-- From schema version %u to %d.\n\n", from, NQ_SCHEMA_VERSION);
     if (d->ddl_in_tx)
         nq_buf_str(out, "BEGIN IMMEDIATE;\n\n");
-    for (const nq_statement *one = d->steps; one->sql && !rc; one++) {
+    for (const nq_statement *one = d->steps; one->sql && rc == NQ_OK; one++) {
         if ((unsigned)one->version <= from)
             continue;
         rc = nq_sql_expand(s, one->sql, out);
@@ -188,7 +188,7 @@ NQ_PRIVATE int nq_store_migration_sql(const nq_store *s, unsigned from, nq_buf *
     }
     if (d->ddl_in_tx)
         nq_buf_str(out, "COMMIT;\n");
-    return rc || out->failed ? NQ_ENOMEM : NQ_OK;
+    return rc != NQ_OK || out->failed ? NQ_ENOMEM : NQ_OK;
 }
 
 /* ---- Dropping ---- */
@@ -203,7 +203,7 @@ static const char *const migrate_drops[] = {"DROP TABLE IF EXISTS {schema}",
 static int migrate_drop(nq_conn *c, nq_err *err)
 {
     int rc = NQ_OK;
-    for (size_t i = 0; i < sizeof migrate_drops / sizeof *migrate_drops && !rc; i++)
+    for (size_t i = 0; i < sizeof migrate_drops / sizeof *migrate_drops && rc == NQ_OK; i++)
         rc = nq_sql(c, migrate_drops[i], NULL, 0, NULL, NULL, NULL, err);
     return rc;
 }

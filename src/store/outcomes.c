@@ -32,23 +32,23 @@ static int tasks_in(nq_conn *c, const char *head, const char *tail, nq_outcome *
                     const nq_val args[], size_t nargs, nq_row_fn row, void *arg, nq_err *err)
 {
     nq_buf sql = {0};
-    int code = NQ_OK;
-    for (size_t i = 0; i < n && !code; i += TASKS_CHUNK) {
+    int rc = NQ_OK;
+    for (size_t i = 0; i < n && rc == NQ_OK; i += TASKS_CHUNK) {
         nq_buf_clear(&sql);
         nq_buf_str(&sql, head);
         tasks_ids(c->store, &sql, some + i, n - i < TASKS_CHUNK ? n - i : TASKS_CHUNK);
         nq_buf_str(&sql, tail);
-        code = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, nargs, row, arg, NULL, err);
+        rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, nargs, row, arg, NULL, err);
     }
     nq_buf_free(&sql);
-    return code;
+    return rc;
 }
 
 /* The outcome with the id and the lease of a row, or NULL. */
 static nq_outcome *tasks_of(const struct tasks_batch *b, const nq_val cols[])
 {
     nq_outcome key = {.id = cols[0].i}, *keyp = &key;
-    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof(*b->all), tasks_by_id);
+    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof *b->all, tasks_by_id);
     return at && (*at)->lease == (uint64_t)cols[1].i ? *at : NULL;
 }
 
@@ -69,7 +69,7 @@ static int tasks_forge_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct tasks_batch *b = arg;
     nq_outcome key = {.id = cols[0].i}, *keyp = &key;
-    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof(*b->all), tasks_by_id);
+    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof *b->all, tasks_by_id);
     (void)ncols;
     if (at)
         (*at)->lease = (uint64_t)cols[1].i;
@@ -110,10 +110,10 @@ static int tasks_lock(nq_conn *c, struct tasks_batch *b, nq_err *err)
         if (b->wary || b->all[i]->kind != NQ_OUT_DONE || b->all[i]->keep)
             b->some[n++] = b->all[i];
     }
-    int code = tasks_in(c, b->wary ? select_free : select, b->wary ? " {lock_free}" : " {lock}", b->some, n,
-                        NULL, 0, tasks_current_row, b, err);
-    if (code || !b->wary)
-        return code;
+    int rc = tasks_in(c, b->wary ? select_free : select, b->wary ? " {lock_free}" : " {lock}", b->some, n,
+                      NULL, 0, tasks_current_row, b, err);
+    if (rc != NQ_OK || !b->wary)
+        return rc;
     n = 0;
     for (size_t i = 0; i < b->n; i++)
         if (b->all[i]->result == NQ_ELEASE)
@@ -167,16 +167,16 @@ static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
     /* One by one after a refusal: some may be in the table already. */
     for (size_t at = 0, chunk = TASKS_CHUNK, k; at < n; at += k) {
         k = n - at < chunk ? n - at : chunk;
-        int code = tasks_in(c, insert, "", b->some + at, k, &state, 1, NULL, NULL, err);
-        if (code == NQ_EDUPLICATE && k > 1) {
+        int rc = tasks_in(c, insert, "", b->some + at, k, &state, 1, NULL, NULL, err);
+        if (rc == NQ_EDUPLICATE && k > 1) {
             chunk = 1;
             k = 0;
             continue;
         }
-        if (code == NQ_EDUPLICATE && !(code = nq_replace_record(c, b->some[at]->id, err)))
-            code = tasks_in(c, insert, "", b->some + at, k, &state, 1, NULL, NULL, err);
-        if (code)
-            return code;
+        if (rc == NQ_EDUPLICATE && (rc = nq_replace_record(c, b->some[at]->id, err)) == NQ_OK)
+            rc = tasks_in(c, insert, "", b->some + at, k, &state, 1, NULL, NULL, err);
+        if (rc != NQ_OK)
+            return rc;
     }
     return NQ_OK;
 }
@@ -223,14 +223,14 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
         "SELECT " NQ_MOVED_COLUMNS "run_at, ?, {least}(attempts + ?, " NQ_MAX_ATTEMPTS
         "), {least}(crashes + ?, " NQ_MAX_ATTEMPTS "), COALESCE(?, error), {now} "
         "FROM {tasks} WHERE id = ?";
-    int code = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
-    if (code == NQ_EDUPLICATE && !(code = nq_replace_record(c, o->id, err)))
-        code = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
-    if (!code)
-        code = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
-    if (!code && !dead)
-        code = nq_sql(c, "DELETE FROM {cancels} WHERE task_id = ?", &id, 1, NULL, NULL, NULL, err);
-    return code;
+    int rc = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
+    if (rc == NQ_EDUPLICATE && (rc = nq_replace_record(c, o->id, err)) == NQ_OK)
+        rc = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
+    if (rc == NQ_OK)
+        rc = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
+    if (rc == NQ_OK && !dead)
+        rc = nq_sql(c, "DELETE FROM {cancels} WHERE task_id = ?", &id, 1, NULL, NULL, NULL, err);
+    return rc;
 }
 
 static int tasks_again(nq_conn *c, nq_outcome *o, nq_err *err)
@@ -263,21 +263,21 @@ static int tasks_one(nq_conn *c, nq_outcome *o, nq_err *err)
 static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
 {
     struct tasks_batch *b = arg;
-    int code;
+    int rc;
     b->wary = (b->wary || b->tried) && c->store->driver->row_locks;
     b->tried = true;
 #ifdef NQ_FAULT_NO_FENCE
-    if ((code = tasks_forge(c, b, err)))
-        return code;
+    if ((rc = tasks_forge(c, b, err)) != NQ_OK)
+        return rc;
 #endif
-    if ((code = tasks_lock(c, b, err)) || (code = tasks_asked(c, b, err)) ||
-        (code = tasks_keep_done(c, b, err)) || (code = tasks_delete_done(c, b, err)) ||
-        (code = tasks_release(c, b, err)))
-        return code;
-    for (size_t i = 0; i < b->n && !code; i++)
+    if ((rc = tasks_lock(c, b, err)) != NQ_OK || (rc = tasks_asked(c, b, err)) != NQ_OK ||
+        (rc = tasks_keep_done(c, b, err)) != NQ_OK || (rc = tasks_delete_done(c, b, err)) != NQ_OK ||
+        (rc = tasks_release(c, b, err)) != NQ_OK)
+        return rc;
+    for (size_t i = 0; i < b->n && rc == NQ_OK; i++)
         if (b->all[i]->result == NQ_OK)
-            code = tasks_one(c, b->all[i], err);
-    return code;
+            rc = tasks_one(c, b->all[i], err);
+    return rc;
 }
 
 struct tasks_complete {
@@ -289,9 +289,9 @@ struct tasks_complete {
 static int tasks_complete(nq_conn *c, void *arg, nq_err *err)
 {
     struct tasks_complete *t = arg;
-    const int code = c->store->driver->complete(c, t->outcomes, t->n, &t->did, err);
-    if (code != NQ_ECONFLICT)
-        return code;
+    const int rc = c->store->driver->complete(c, t->outcomes, t->n, &t->did, err);
+    if (rc != NQ_ECONFLICT)
+        return rc;
     t->conflict = true; /* a row is held, perhaps for long: no second try this way */
     t->did = false;
     return NQ_OK;
@@ -325,10 +325,10 @@ static int tasks_refused(nq_store *s, nq_outcome *o, const nq_err *why, nq_err *
                   .crashed = failed && o->crashed,
                   .error = text.p,
                   .error_size = text.n};
-    const int code = text.failed ? nq_err_nomem(err) : nq_store_bury(s, &g, err);
+    const int rc = text.failed ? nq_err_nomem(err) : nq_store_bury(s, &g, err);
     nq_buf_free(&text);
-    if (code)
-        return code;
+    if (rc != NQ_OK)
+        return rc;
     o->result = g.did ? NQ_OK : NQ_ELEASE;
     if (again) {
         static const char reason[] = "the database refuses to let it wait again";
@@ -345,50 +345,50 @@ NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t
 {
     struct tasks_batch b = {.n = n};
     struct tasks_complete t = {outcomes, n, false, false};
-    int code;
+    int rc;
     if (n == 0)
         return NQ_OK;
     for (size_t i = 0; i < n; i++)
         b.wary = b.wary || outcomes[i]->wary;
     if (s->driver->complete && !b.wary && tasks_plain(outcomes, n) &&
-        ((code = nq_store_do(s, tasks_complete, &t, err)) || t.did))
-        return code;
+        ((rc = nq_store_do(s, tasks_complete, &t, err)) != NQ_OK || t.did))
+        return rc;
     b.wary = b.wary || t.conflict;
-    if (!(b.all = malloc(2 * n * sizeof(*b.all))))
+    if (!(b.all = malloc(2 * n * sizeof *b.all)))
         return nq_err_nomem(err);
     b.some = b.all + n;
-    memcpy(b.all, outcomes, n * sizeof(*b.all));
-    qsort(b.all, n, sizeof(*b.all), tasks_by_id);
+    memcpy(b.all, outcomes, n * sizeof *b.all);
+    qsort(b.all, n, sizeof *b.all, tasks_by_id);
     nq_err why = {0};
-    code = nq_store_tx(s, tasks_finish, &b, &why);
+    rc = nq_store_tx(s, tasks_finish, &b, &why);
     free(b.all);
-    if (n == 1 && nq_row_refused(code))
+    if (n == 1 && nq_row_refused(rc))
         return tasks_refused(s, outcomes[0], &why, err);
-    if (code && err)
+    if (rc != NQ_OK && err)
         *err = why;
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[], size_t n, nq_err *err)
 {
     const nq_driver *driver = c->store->driver;
-    nq_outcome *outcomes = calloc(n + 1, sizeof(*outcomes));
-    struct tasks_batch b = {.all = malloc((2 * n + 1) * sizeof(*b.all)), .n = n};
-    int code = outcomes && b.all ? driver->begin(c, err) : nq_err_nomem(err);
-    for (size_t i = 0; i < n && !code; i++) {
+    nq_outcome *outcomes = calloc(n + 1, sizeof *outcomes);
+    struct tasks_batch b = {.all = malloc((2 * n + 1) * sizeof *b.all), .n = n};
+    int rc = outcomes && b.all ? driver->begin(c, err) : nq_err_nomem(err);
+    for (size_t i = 0; i < n && rc == NQ_OK; i++) {
         outcomes[i] = (nq_outcome){.id = (nq_id)ids[i], .lease = lease, .kind = NQ_OUT_RELEASE};
         b.all[i] = &outcomes[i];
     }
-    if (!code) {
+    if (rc == NQ_OK) {
         b.some = b.all + n;
-        qsort(b.all, n, sizeof(*b.all), tasks_by_id);
-        code = tasks_finish(c, &b, err);
-        if (!code)
-            code = driver->commit(c, err);
+        qsort(b.all, n, sizeof *b.all, tasks_by_id);
+        rc = tasks_finish(c, &b, err);
+        if (rc == NQ_OK)
+            rc = driver->commit(c, err);
         else if (!c->broken)
             driver->rollback(c);
     }
     free(b.all);
     free(outcomes);
-    return code;
+    return rc;
 }

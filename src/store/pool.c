@@ -15,12 +15,12 @@ struct nq_pool {
 
 NQ_PRIVATE int nq_pool_open(nq_store *s, unsigned max, nq_err *err)
 {
-    struct nq_pool *p = calloc(1, sizeof(*p));
+    struct nq_pool *p = calloc(1, sizeof *p);
     int rc;
     if (!p)
         return nq_err_nomem(err);
     p->max = max ? max : 1;
-    if ((rc = pthread_mutex_init(&p->mutex, NULL))) {
+    if ((rc = pthread_mutex_init(&p->mutex, NULL)) != NQ_OK) {
         free(p);
         return nq_err_sys(err, NQ_ESYSTEM, rc, "mutex");
     }
@@ -86,7 +86,7 @@ static bool pool_take(struct nq_pool *p, nq_conn **out)
 NQ_PRIVATE int nq_pool_get(nq_store *s, nq_conn **out, nq_err *err)
 {
     nq_conn *c;
-    int code;
+    int rc;
     for (;;) {
         if (!pool_take(s->pool, &c))
             return nq_err_set(err, NQ_EUNAVAILABLE, "all %u connections stayed in use for %d s", s->pool->max,
@@ -100,9 +100,9 @@ NQ_PRIVATE int nq_pool_get(nq_store *s, nq_conn **out, nq_err *err)
         s->driver->disconnect(c);
         pool_forget(s->pool);
     }
-    if ((code = s->driver->connect(s, &c, err))) {
+    if ((rc = s->driver->connect(s, &c, err)) != NQ_OK) {
         pool_forget(s->pool);
-        return code;
+        return rc;
     }
     *out = c;
     return NQ_OK;

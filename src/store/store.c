@@ -66,19 +66,19 @@ static int store_bad_option(const nq_driver *driver, const char *name, nq_err *e
 {
     nq_buf list = {0};
     char shown[64];
-    int code;
+    int rc;
     nq_printable(shown, sizeof(shown), name, strlen(name));
     nq_buf_str(&list, "prefix, hints");
-    for (size_t i = 0; i < sizeof(store_options) / sizeof(*store_options); i++) {
+    for (size_t i = 0; i < sizeof(store_options) / sizeof *store_options; i++) {
         if (driver->option(store_options[i])) {
             nq_buf_str(&list, ", ");
             nq_buf_str(&list, store_options[i]);
         }
     }
-    code = nq_err_set(err, NQ_EINVAL, "unknown option '%s' in a %s URL; known: %s", shown, driver->scheme,
-                      list.failed ? "(out of memory)" : list.p);
+    rc = nq_err_set(err, NQ_EINVAL, "unknown option '%s' in a %s URL; known: %s", shown, driver->scheme,
+                    list.failed ? "(out of memory)" : list.p);
     nq_buf_free(&list);
-    return code;
+    return rc;
 }
 
 static int store_hints(nq_store *s, nq_err *err)
@@ -95,11 +95,11 @@ static int store_hints(nq_store *s, nq_err *err)
 
 NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err)
 {
-    int code;
+    int rc;
     if (!url)
         return nq_err_set(err, NQ_EINVAL, "no database URL was given");
-    if ((code = nq_url_parse(&s->url, url, err)))
-        return code;
+    if ((rc = nq_url_parse(&s->url, url, err)) != NQ_OK)
+        return rc;
     if (!(s->driver = store_driver(s->url.scheme)))
         return store_no_driver(s->url.scheme, err);
     for (size_t i = 0; i < s->url.noptions; i++) {
@@ -108,9 +108,9 @@ NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err)
             return store_bad_option(s->driver, name, err);
     }
     const char *prefix = nq_url_option_get(&s->url, "prefix", "nanoq_");
-    if ((code = nq_check_prefix(prefix, err)))
-        return code;
-    snprintf(s->prefix, sizeof(s->prefix), "%s", prefix);
+    if ((rc = nq_check_prefix(prefix, err)) != NQ_OK)
+        return rc;
+    snprintf(s->prefix, sizeof s->prefix, "%s", prefix);
     return store_hints(s, err);
 }
 
@@ -159,17 +159,17 @@ static int store_settings(nq_store *s, const char *url, const nq_options *given,
                           nq_err *err)
 {
     nq_options opts;
-    int code = nq_options_copy(&opts, sizeof(opts), given, "nq_options", err);
-    if (code)
-        return code;
-    if ((code = nq_store_configure(s, url, err)))
-        return code;
+    int rc = nq_options_copy(&opts, sizeof(opts), given, "nq_options", err);
+    if (rc != NQ_OK)
+        return rc;
+    if ((rc = nq_store_configure(s, url, err)) != NQ_OK)
+        return rc;
     if (opts.connections &&
         (opts.connections < STORE_MIN_CONNECTIONS || opts.connections > STORE_MAX_CONNECTIONS))
         return nq_err_set(err, NQ_EINVAL, "connections is %u, must be %d to %d", opts.connections,
                           STORE_MIN_CONNECTIONS, STORE_MAX_CONNECTIONS);
-    if (opts.password && (code = store_password(s, opts.password, err)))
-        return code;
+    if (opts.password && (rc = store_password(s, opts.password, err)) != NQ_OK)
+        return rc;
     *connections = opts.connections ? opts.connections : STORE_CONNECTIONS;
     s->max_payload = opts.max_payload ? opts.max_payload : NQ_DEFAULT_MAX_PAYLOAD;
     s->log = opts.log;
@@ -179,27 +179,27 @@ static int store_settings(nq_store *s, const char *url, const nq_options *given,
 
 NQ_PRIVATE int nq_store_open(nq_store **out, const char *url, const nq_options *opts, nq_err *err)
 {
-    nq_store *s = calloc(1, sizeof(*s));
+    nq_store *s = calloc(1, sizeof *s);
     nq_conn *first = NULL;
     unsigned connections = STORE_CONNECTIONS;
-    int code;
+    int rc;
 
     if (!s)
         return nq_err_nomem(err);
-    if ((code = store_settings(s, url, opts, &connections, err)))
+    if ((rc = store_settings(s, url, opts, &connections, err)) != NQ_OK)
         goto out;
-    if ((code = s->driver->open(s, err)))
+    if ((rc = s->driver->open(s, err)) != NQ_OK)
         goto out;
-    if ((code = nq_pool_open(s, s->driver->max_connections(s, connections), err)))
+    if ((rc = nq_pool_open(s, s->driver->max_connections(s, connections), err)) != NQ_OK)
         goto out;
-    if ((code = nq_pool_get(s, &first, err)))
+    if ((rc = nq_pool_get(s, &first, err)) != NQ_OK)
         goto out;
     nq_pool_put(first);
     *out = s;
     s = NULL;
 out:
     nq_store_close(s);
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE void nq_store_close(nq_store *s)
@@ -222,7 +222,7 @@ NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], siz
                                 int results[], nq_err *err)
 {
     const int rc = n ? nq_store_ready(s, err) : NQ_OK;
-    return rc || n == 0 ? rc : s->driver->enqueue(s, tx, tasks, n, ids, results, err);
+    return rc != NQ_OK || n == 0 ? rc : s->driver->enqueue(s, tx, tasks, n, ids, results, err);
 }
 
 /* ---- The clock ---- */

@@ -137,9 +137,9 @@ typedef struct nq_piggyback {
     enum nq_piggybacked piggybacked; /* out, whatever the claim itself answers */
 } nq_piggyback;
 /* Of the answer to the COMMIT that they share. */
-static inline enum nq_piggybacked nq_piggybacked_of(int code)
+static inline enum nq_piggybacked nq_piggybacked_of(int rc)
 {
-    return code == NQ_OK ? NQ_PIGGYBACKED : code == NQ_EUNKNOWN ? NQ_PIGGYBACKED_UNKNOWN : NQ_PIGGYBACKED_NO;
+    return rc == NQ_OK ? NQ_PIGGYBACKED : rc == NQ_EUNKNOWN ? NQ_PIGGYBACKED_UNKNOWN : NQ_PIGGYBACKED_NO;
 }
 /* Does a claim of so many gain by them? */
 NQ_PRIVATE bool nq_store_piggybacks(const nq_store *s, size_t limit);
@@ -243,7 +243,7 @@ NQ_PRIVATE void nq_claimed_load(nq_store *s, nq_claimed *c, nq_err *err);
 /* -- bury.c: tasks that the database refuses to claim or to end because of their own values. -- */
 
 /* Is it a row's own fault? Of the answer to a statement that changes tasks. */
-NQ_PRIVATE bool nq_row_refused(int code);
+NQ_PRIVATE bool nq_row_refused(int rc);
 /* Move a task to {finished}, of values within bounds. It has effect while it is in the state from, a running
  * one under the lease. */
 typedef struct nq_grave {

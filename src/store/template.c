@@ -41,7 +41,7 @@ static bool sql_token(const nq_store *s, const char *token, size_t n, nq_buf *ou
 /* The driver's form, with what stands behind the token's colon in place of each $. {...:now} is the clock. */
 static void sql_form(const nq_store *s, const char *form, const char *arg, size_t n, nq_buf *out)
 {
-    for (const char *hole; (hole = strchr(form, '$')) != NULL; form = hole + 1) {
+    for (const char *hole; (hole = strchr(form, '$')); form = hole + 1) {
         nq_buf_add(out, form, (size_t)(hole - form));
         if (sql_is(arg, n, "now") ? !sql_token(s, arg, n, out) : sql_text(s, arg, n, out) != NQ_OK)
             out->failed = true;
@@ -112,17 +112,17 @@ NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[],
 {
     nq_buf sql = {0};
     nq_exec_result own;
-    int code = nq_sql_expand(c->store, template_sql, &sql);
+    int rc = nq_sql_expand(c->store, template_sql, &sql);
     res = res ? res : &own;
     memset(res, 0, sizeof *res);
-    if (code == NQ_ENOMEM)
-        code = nq_err_nomem(err);
-    else if (code)
-        code = nq_err_set(err, code, "bad SQL template: %.100s", template_sql);
+    if (rc == NQ_ENOMEM)
+        rc = nq_err_nomem(err);
+    else if (rc != NQ_OK)
+        rc = nq_err_set(err, rc, "bad SQL template: %.100s", template_sql);
     else
-        code = c->store->driver->exec(c, sql.p, args, nargs, row, arg, res, err);
-    if (code == NQ_ENOMEM && !res->db_code) /* row's answer, perhaps: it says no more than that */
+        rc = c->store->driver->exec(c, sql.p, args, nargs, row, arg, res, err);
+    if (rc == NQ_ENOMEM && !res->db_code) /* row's answer, perhaps: it says no more than that */
         nq_err_nomem(err);
     nq_buf_free(&sql);
-    return code;
+    return rc;
 }

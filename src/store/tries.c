@@ -12,21 +12,21 @@
 static int tries_one(nq_store *s, nq_tx_fn fn, void *arg, bool tx, bool *again, nq_err *err)
 {
     nq_conn *c;
-    int code = nq_pool_get(s, &c, err);
+    int rc = nq_pool_get(s, &c, err);
     *again = false; /* a database that cannot be reached is the caller's to wait for */
-    if (code)
-        return code;
-    if (tx && (code = s->driver->begin(c, err)))
+    if (rc != NQ_OK)
+        return rc;
+    if (tx && (rc = s->driver->begin(c, err)) != NQ_OK)
         goto out;
-    code = fn(c, arg, err);
-    if (tx && !code)
-        code = s->driver->commit(c, err);
+    rc = fn(c, arg, err);
+    if (tx && rc == NQ_OK)
+        rc = s->driver->commit(c, err);
     else if (tx && !c->broken)
         s->driver->rollback(c);
 out:
-    *again = code == NQ_ECONFLICT || code == NQ_EUNAVAILABLE;
+    *again = rc == NQ_ECONFLICT || rc == NQ_EUNAVAILABLE;
     nq_pool_put(c);
-    return code;
+    return rc;
 }
 
 static int tries_run(nq_store *s, nq_tx_fn fn, void *arg, bool tx, nq_err *err)
@@ -35,22 +35,22 @@ static int tries_run(nq_store *s, nq_tx_fn fn, void *arg, bool tx, nq_err *err)
     int64_t pause = TRIES_PAUSE_US;
     unsigned lost = 0;
     nq_err why = {0};
-    int code = NQ_OK;
+    int rc = NQ_OK;
     for (unsigned i = 0; i < NQ_TX_TRIES; i++) {
         bool again;
-        code = tries_one(s, fn, arg, tx, &again, &why);
+        rc = tries_one(s, fn, arg, tx, &again, &why);
         const int64_t took = nq_mono_us() - start;
         if (!again || took > TRIES_US)
             break;
-        if (code == NQ_EUNAVAILABLE && (++lost >= TRIES_LOST || took > TRIES_LOST_US))
+        if (rc == NQ_EUNAVAILABLE && (++lost >= TRIES_LOST || took > TRIES_LOST_US))
             break;
         if (i + 1 < NQ_TX_TRIES)
             nq_sleep_us(pause / 2 + (int64_t)nq_random((uint64_t)pause));
         pause = pause * 2 < TRIES_MAX_PAUSE_US ? pause * 2 : TRIES_MAX_PAUSE_US;
     }
-    if (code && err)
+    if (rc != NQ_OK && err)
         *err = why;
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)

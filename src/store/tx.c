@@ -13,7 +13,7 @@ NQ_PRIVATE int nq_tx_check(const nq_store *s, nq_tx tx, nq_err *err)
         return nq_err_set(err, NQ_EINVAL,
                           "the transaction handle is not from nq_tx_mysql or nq_tx_sqlite, or its "
                           "connection is NULL");
-    if (tx.ops->size < sizeof(*tx.ops) || !tx.ops->exec || !tx.ops->in_tx)
+    if (tx.ops->size < sizeof *tx.ops || !tx.ops->exec || !tx.ops->in_tx)
         return nq_err_set(err, NQ_EINVAL, "the transaction handle is from an incompatible version of nanoq");
     const int theirs = (int)tx.ops->kind;
     if (theirs != ours)

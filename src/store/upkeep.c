@@ -48,45 +48,45 @@ static void upkeep_from_the_start(nq_scan *at)
 static int upkeep_next_queue(nq_conn *c, struct upkeep_orphans *o, nq_err *err)
 {
     nq_val args[2] = {upkeep_queue(o->scan), nq_int((int64_t)(o->limit - o->list.n))};
-    int code = NQ_OK;
+    int rc = NQ_OK;
     o->more = o->scan->same;
     if (!o->more)
-        code = nq_sql(c, "SELECT MIN(queue) FROM {tasks} WHERE queue > ?", args, 1, upkeep_queue_row, o, NULL,
-                      err);
-    if (code || !o->more)
-        return code;
+        rc = nq_sql(c, "SELECT MIN(queue) FROM {tasks} WHERE queue > ?", args, 1, upkeep_queue_row, o, NULL,
+                    err);
+    if (rc != NQ_OK || !o->more)
+        return rc;
     args[0] = upkeep_queue(o->scan);
-    code = nq_sql(c,
-                  "SELECT " NQ_CLAIMED_COLUMNS ", t.lease FROM {tasks} t LEFT JOIN {workers} p "
-                  "ON p.id = (t.lease >> 36) WHERE t.queue = ? AND t.state = 1 AND p.id IS NULL LIMIT ?",
-                  args, 2, nq_claimed_add, &o->list, NULL, err);
+    rc = nq_sql(c,
+                "SELECT " NQ_CLAIMED_COLUMNS ", t.lease FROM {tasks} t LEFT JOIN {workers} p "
+                "ON p.id = (t.lease >> 36) WHERE t.queue = ? AND t.state = 1 AND p.id IS NULL LIMIT ?",
+                args, 2, nq_claimed_add, &o->list, NULL, err);
     o->scan->same = o->list.n >= o->limit; /* it may have others */
-    return code;
+    return rc;
 }
 
 static int upkeep_find_orphans(nq_conn *c, void *arg, nq_err *err)
 {
     struct upkeep_orphans *o = arg;
     const int64_t until = nq_mono_us() + o->scan->most_us;
-    int code;
+    int rc;
     nq_claimed_free(o->list.head);
     o->list = (nq_claimed_list){0};
     if (!o->scan->more) /* after a failure too: what was found before it is lost */
         upkeep_from_the_start(o->scan);
     o->scan->more = false;
     do
-        code = upkeep_next_queue(c, o, err);
-    while (!code && o->more && o->list.n < o->limit && nq_mono_us() < until);
-    o->scan->more = !code && o->more;
-    return code;
+        rc = upkeep_next_queue(c, o, err);
+    while (rc == NQ_OK && o->more && o->list.n < o->limit && nq_mono_us() < until);
+    o->scan->more = rc == NQ_OK && o->more;
+    return rc;
 }
 
 /* On a server an id may be above what nq_id holds: such a task cannot run again. */
 static int upkeep_bury_beyond(nq_store *s, struct upkeep_orphans *o, nq_err *err)
 {
     static const char reason[] = "worker died, and the id is above the largest one, 9223372036854775807";
-    int code = NQ_OK;
-    for (nq_claimed **p = &o->list.head; *p && !code;) {
+    int rc = NQ_OK;
+    for (nq_claimed **p = &o->list.head; *p && rc == NQ_OK;) {
         nq_claimed *claim = *p;
         if (claim->task.id >= 0) {
             p = &claim->next;
@@ -100,12 +100,12 @@ static int upkeep_bury_beyond(nq_store *s, struct upkeep_orphans *o, nq_err *err
                       .crashed = true,
                       .error = reason,
                       .error_size = sizeof reason - 1};
-        code = nq_store_bury(s, &g, err);
+        rc = nq_store_bury(s, &g, err);
         *p = claim->next;
         o->list.n--;
         free(claim);
     }
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_store_orphans(nq_store *s, nq_scan *scan, size_t limit, nq_claimed **out, size_t *n,
@@ -113,14 +113,14 @@ NQ_PRIVATE int nq_store_orphans(nq_store *s, nq_scan *scan, size_t limit, nq_cla
 {
     nq_scan whole = {.most_us = NQ_MAX_DURATION};
     struct upkeep_orphans o = {.limit = limit, .scan = scan ? scan : &whole};
-    int code = nq_store_do(s, upkeep_find_orphans, &o, err);
-    if (!code && s->driver->unsigned_ids)
-        code = upkeep_bury_beyond(s, &o, err);
+    int rc = nq_store_do(s, upkeep_find_orphans, &o, err);
+    if (rc == NQ_OK && s->driver->unsigned_ids)
+        rc = upkeep_bury_beyond(s, &o, err);
     nq_buf_free(&whole.queue);
-    if (code) {
+    if (rc != NQ_OK) {
         o.scan->more = false;
         nq_claimed_free(o.list.head);
-        return code;
+        return rc;
     }
     *out = o.list.head;
     *n = o.list.n;
@@ -152,31 +152,31 @@ static int upkeep_purge_state(nq_conn *c, struct upkeep_purge *p, int state, int
 {
     const nq_val args[] = {nq_int(state), nq_int(-keep_us), nq_int((int64_t)(p->limit - p->gone))};
     nq_exec_result res = {0};
-    int code;
+    int rc;
     if (keep_us < 0 || p->gone >= p->limit)
         return NQ_OK;
     nq_buf_clear(&p->ids);
     p->nids = 0;
     nq_buf_str(&p->ids, "DELETE FROM {finished} WHERE id IN (");
-    code = nq_sql(c,
-                  "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} "
-                  "ORDER BY finished_at LIMIT ?",
-                  args, 3, upkeep_purge_row, p, NULL, err);
-    if (code || p->nids == 0)
-        return code;
+    rc = nq_sql(c,
+                "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} "
+                "ORDER BY finished_at LIMIT ?",
+                args, 3, upkeep_purge_row, p, NULL, err);
+    if (rc != NQ_OK || p->nids == 0)
+        return rc;
     nq_buf_fmt(&p->ids, ") {at_most:%zu}", p->nids);
-    code = p->ids.failed ? nq_err_nomem(err) : nq_sql(c, p->ids.p, NULL, 0, NULL, NULL, &res, err);
+    rc = p->ids.failed ? nq_err_nomem(err) : nq_sql(c, p->ids.p, NULL, 0, NULL, NULL, &res, err);
     p->gone += res.affected;
-    return code;
+    return rc;
 }
 
 static int upkeep_purge(nq_conn *c, void *arg, nq_err *err)
 {
     struct upkeep_purge *p = arg;
-    int code;
-    if ((code = upkeep_purge_state(c, p, NQ_STATE_DONE, p->keep_done_us, err)) ||
-        (code = upkeep_purge_state(c, p, NQ_STATE_DEAD, p->keep_dead_us, err)))
-        return code;
+    int rc;
+    if ((rc = upkeep_purge_state(c, p, NQ_STATE_DONE, p->keep_done_us, err)) != NQ_OK ||
+        (rc = upkeep_purge_state(c, p, NQ_STATE_DEAD, p->keep_dead_us, err)) != NQ_OK)
+        return rc;
     return upkeep_purge_state(c, p, NQ_STATE_CANCELLED, p->keep_dead_us, err);
 }
 
@@ -186,9 +186,9 @@ NQ_PRIVATE int nq_store_purge(nq_store *s, int64_t keep_done_us, int64_t keep_de
     struct upkeep_purge p = {
         .store = s, .keep_done_us = keep_done_us, .keep_dead_us = keep_dead_us, .limit = limit};
     /* No transaction: each DELETE stands for itself. */
-    int code = nq_store_do(s, upkeep_purge, &p, err);
+    int rc = nq_store_do(s, upkeep_purge, &p, err);
     nq_buf_free(&p.ids);
-    if (!code)
+    if (rc == NQ_OK)
         *n = p.gone;
-    return code;
+    return rc;
 }

@@ -168,9 +168,9 @@ static void complete_put_off(struct completer *c)
 }
 
 /* Is it an outcome that is to blame, rather than the state that the database is in? */
-static bool complete_refused(int code)
+static bool complete_refused(int rc)
 {
-    return code == NQ_EDB || code == NQ_EINVAL || code == NQ_ETOOBIG || code == NQ_EDUPLICATE;
+    return rc == NQ_EDB || rc == NQ_EINVAL || rc == NQ_ETOOBIG || rc == NQ_EDUPLICATE;
 }
 
 /* After a failure: sleep and answer whether to go on. At the end only for so long. */

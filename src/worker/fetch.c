@@ -144,7 +144,7 @@ static bool fetch_next_second(struct fetch *f, struct fetch_claim *c)
     struct nq_worker_queue *const queue = c->limit > 0 ? nq_queue_turn(w, now, &until, &f->limited) : NULL;
     if (queue)
         fetch_begin(f, c, queue);
-    return queue != NULL;
+    return queue;
 }
 
 /* With the lock held: what to claim next, if anything; else *until is when to look again. */
@@ -188,7 +188,7 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     struct nq_worker_queue *const queue = hinted ? hinted : nq_queue_turn(w, now, until, &f->limited);
     if (queue)
         fetch_begin(f, c, queue);
-    return queue != NULL;
+    return queue;
 }
 
 /* With the lock held. The bell is hung out while the fetcher waits for tasks; not in trouble with the

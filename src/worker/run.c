@@ -115,9 +115,10 @@ static int run_start(struct run *r, nq_err *err)
 {
     nq_worker *w = r->worker;
     int rc;
-    if ((rc = run_thread(&r->completer, &r->has_completer, nq_completer_main, w, err)) ||
-        (rc = run_thread(&r->watch, &r->has_watch, nq_watch_main, w, err)) || (rc = run_handlers(r, err)) ||
-        (rc = run_thread(&r->duties, &r->has_duties, nq_duties_main, w, err)))
+    if ((rc = run_thread(&r->completer, &r->has_completer, nq_completer_main, w, err)) != NQ_OK ||
+        (rc = run_thread(&r->watch, &r->has_watch, nq_watch_main, w, err)) != NQ_OK ||
+        (rc = run_handlers(r, err)) != NQ_OK ||
+        (rc = run_thread(&r->duties, &r->has_duties, nq_duties_main, w, err)) != NQ_OK)
         return rc;
     if (run_two_fetchers(w) &&
         (rc = run_thread(&r->second, &r->has_second, nq_fetch_second_main, w, err)) != NQ_OK)

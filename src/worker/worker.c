@@ -54,12 +54,13 @@ static int worker_options(nq_worker_options *o, nq_err *err)
                           o->max_crashes);
     if (o->drain < NQ_DRAIN_NEVER || o->drain > NQ_DRAIN_ALL)
         return nq_err_set(err, NQ_EINVAL, "drain is %d; see enum nq_drain", o->drain);
-    if ((rc = worker_duration(&o->shutdown_timeout_us, NQ_SECONDS(30), 0, "shutdown_timeout_us", err)) ||
-        (rc = worker_duration(&o->cancel_grace_us, NQ_SECONDS(5), 0, "cancel_grace_us", err)) ||
-        (rc = worker_duration(&o->lease_us, NQ_SECONDS(30), NQ_SECONDS(3), "lease_us", err)) ||
-        (rc = worker_duration(&o->poll_us, NQ_SECONDS(1), NQ_MS(1), "poll_us", err)) ||
-        (rc = worker_retention(&o->keep_done_us, 0, "keep_done_us", err)) ||
-        (rc = worker_retention(&o->keep_dead_us, NQ_DAYS(7), "keep_dead_us", err)))
+    if ((rc = worker_duration(&o->shutdown_timeout_us, NQ_SECONDS(30), 0, "shutdown_timeout_us", err)) !=
+            NQ_OK ||
+        (rc = worker_duration(&o->cancel_grace_us, NQ_SECONDS(5), 0, "cancel_grace_us", err)) != NQ_OK ||
+        (rc = worker_duration(&o->lease_us, NQ_SECONDS(30), NQ_SECONDS(3), "lease_us", err)) != NQ_OK ||
+        (rc = worker_duration(&o->poll_us, NQ_SECONDS(1), NQ_MS(1), "poll_us", err)) != NQ_OK ||
+        (rc = worker_retention(&o->keep_done_us, 0, "keep_done_us", err)) != NQ_OK ||
+        (rc = worker_retention(&o->keep_dead_us, NQ_DAYS(7), "keep_dead_us", err)) != NQ_OK)
         return rc;
     return NQ_OK;
 }
@@ -72,7 +73,7 @@ static int worker_sync(nq_worker *w, nq_err *err)
                                &w->watch_cond, &w->duties_cond, &w->bell_cond};
     size_t made = 0, n = sizeof conds / sizeof *conds;
     int rc = pthread_mutex_init(&w->lock, NULL);
-    if (rc)
+    if (rc != NQ_OK)
         return nq_err_sys(err, NQ_ESYSTEM, rc, "cannot make a mutex");
     while (made < n && (rc = nq_cond_init(conds[made])) == 0)
         made++;

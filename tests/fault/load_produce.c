@@ -157,9 +157,9 @@ static int produce_tx(struct produce *p)
     if (rc == NQ_OK)
         rc = nq_enqueue(p->q, load_tx_handle(p->tx), &spec, &id, &err);
     produce_took(start, "tx");
-    if (!rc && load_random(4) == 0)
+    if (rc == NQ_OK && load_random(4) == 0)
         load_sleep((int64_t)load_random(20000));
-    if (!rc && !back) {
+    if (rc == NQ_OK && !back) {
         rc = load_tx_run(p->tx, "COMMIT");
         answer = rc == 0 ? "OK" : load_tx_lost(p->tx) ? "UNKNOWN" : "FAIL";
         if (rc == NQ_OK)

@@ -36,15 +36,14 @@ static _Thread_local nq_mysql_login_try *mysql_auth_now;
  * has; never freed: the library keeps them. */
 static struct mysql_auth_plugin *mysql_auth_plugins[2];
 
-static int mysql_auth_refuse(MYSQL *my, nq_mysql_login_try *l, int code, const char *fmt, ...)
-    NQ_PRINTF(4, 5);
-static int mysql_auth_refuse(MYSQL *my, nq_mysql_login_try *l, int code, const char *fmt, ...)
+static int mysql_auth_refuse(MYSQL *my, nq_mysql_login_try *l, int rc, const char *fmt, ...) NQ_PRINTF(4, 5);
+static int mysql_auth_refuse(MYSQL *my, nq_mysql_login_try *l, int rc, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
     vsnprintf(l->why, sizeof l->why, fmt, args);
     va_end(args);
-    l->code = code;
+    l->code = rc;
     my->net.read_pos[0] = 0; /* 254 there would tell the library to go on with what the server wants */
     return CR_ERROR;
 }
@@ -132,7 +131,7 @@ static int mysql_auth_hello(MYSQL_PLUGIN_VIO *vio, MYSQL *my)
     unsigned char *answer;
     if (!l)
         return CR_ERROR;
-    const bool read = vio->read_packet(vio, &answer) >= 0, tls = mysql_get_ssl_cipher(my) != NULL;
+    const bool read = vio->read_packet(vio, &answer) >= 0, tls = mysql_get_ssl_cipher(my);
     if (!read && mysql_errno(my))
         return CR_ERROR;
     if (l->demanded && !tls)

@@ -106,7 +106,7 @@ int nq_mysql_bell_wait(nq_conn *conn, bool *rung, nq_err *err)
         killed = mysql_errno(c->my) == NQ_MYSQL_ER_QUERY_INTERRUPTED;
         if (!mysql_bell_ended(mysql_errno(c->my)))
             rc = mysql_bell_failed(c, err);
-    } else if ((row = mysql_fetch_row(r)) != NULL) {
+    } else if ((row = mysql_fetch_row(r))) {
         killed = row[0] && row[0][0] == '1'; /* MySQL: SLEEP answers 1 when it is killed */
     } else if (mysql_errno(c->my)) {
         killed = mysql_errno(c->my) == NQ_MYSQL_ER_QUERY_INTERRUPTED;
@@ -177,7 +177,7 @@ static int mysql_bell_find(nq_mysql_conn *c, uint64_t host, const uint64_t queue
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, err);
     *found = 0;
-    while (r && mysql_num_fields(r) >= 8 && *found < MYSQL_BELL_MOST && (row = mysql_fetch_row(r)) != NULL)
+    while (r && mysql_num_fields(r) >= 8 && *found < MYSQL_BELL_MOST && (row = mysql_fetch_row(r)))
         if (row[0] && row[7] && mysql_bell_rings(row[7], database, host, queues, n))
             ids[(*found)++] = strtoull(row[0], NULL, 10);
     if (r)

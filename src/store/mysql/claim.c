@@ -62,7 +62,7 @@ static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_clai
     if (!batch->ids)
         return NQ_ENOMEM;
     batch->list = (nq_claimed_list){.room = most, .most = a->bytes, .some = a->some};
-    while ((row = mysql_fetch_row(r)) != NULL && batch->list.n < cap) {
+    while ((row = mysql_fetch_row(r)) && batch->list.n < cap) {
         nq_val cols[NQ_AT_COUNT];
         mysql_claim_values(row, mysql_fetch_lengths(r), cols);
         const int rc = nq_claimed_read(&batch->list, cols, a->lease);
@@ -87,7 +87,7 @@ static void mysql_claim_batch_keep(struct mysql_claim_batch *batch, const uint64
     nq_claimed *next = l->head, **at = &l->head;
     l->tail = NULL;
     l->n = 0;
-    for (nq_claimed *c; (c = next) != NULL;) {
+    for (nq_claimed *c; (c = next);) {
         const uint64_t id = (uint64_t)c->task.id;
         next = c->next;
         if (!bsearch(&id, have, n, sizeof id, nq_mysql_cmp_u64)) {
@@ -341,7 +341,7 @@ static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size
     uint64_t *list = calloc(rows ? rows : 1, sizeof *list);
     if (list) {
         size_t k = 0;
-        while (k < rows && (row = mysql_fetch_row(r)) != NULL)
+        while (k < rows && (row = mysql_fetch_row(r)))
             list[k++] = strtoull(row[0], NULL, 10);
         qsort(list, k, sizeof *list, nq_mysql_cmp_u64);
         *ids = list;
@@ -393,7 +393,7 @@ static nq_claimed *mysql_claim_sort(nq_claimed *list)
     nq_claimed *half = list, *end = list, *head = NULL, **tail = &head;
     if (!list || !list->next)
         return list;
-    while ((end = end->next) != NULL && (end = end->next) != NULL)
+    while ((end = end->next) && (end = end->next))
         half = half->next;
     nq_claimed *b = half->next;
     half->next = NULL;

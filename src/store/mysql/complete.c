@@ -71,7 +71,7 @@ static void mysql_complete_mark(const nq_mysql_done *d, size_t i, size_t end, MY
     MYSQL_ROW row;
     for (size_t k = i; k < end; k++)
         d->list[k]->result = NQ_ELEASE;
-    while (r && (row = mysql_fetch_row(r)) != NULL) {
+    while (r && (row = mysql_fetch_row(r))) {
         const uint64_t id = strtoull(row[0], NULL, 10);
         const uint64_t *at = bsearch(&id, d->ids + i, end - i, sizeof id, nq_mysql_cmp_u64);
         if (at)

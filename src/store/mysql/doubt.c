@@ -16,7 +16,7 @@ int nq_mysql_doubt_look_up(nq_mysql_conn *c, uint64_t lease, const uint64_t *ids
     int rc = nq_mysql_query_buf(c, &b, err);
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, err);
-    while (r && (row = mysql_fetch_row(r)) != NULL)
+    while (r && (row = mysql_fetch_row(r)))
         if (*found < n && strtoull(row[1], NULL, 10) == lease)
             have[(*found)++] = strtoull(row[0], NULL, 10);
     if (r)

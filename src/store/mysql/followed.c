@@ -44,7 +44,7 @@ int nq_mysql_followed_lock(nq_mysql_conn *c, uint64_t lease, const nq_buf *tasks
     nq_buf_free(&b);
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, err);
-    while (r && (row = mysql_fetch_row(r)) != NULL) {
+    while (r && (row = mysql_fetch_row(r))) {
         if (found++ == 0)
             nq_buf_fmt(gone, ";DELETE FROM %s WHERE id IN (", d->followups);
         nq_buf_fmt(gone, "%s%s", found > 1 ? "," : "", row[0]);

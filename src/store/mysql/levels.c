@@ -6,7 +6,7 @@
 static void mysql_levels_rows(MYSQL_RES *r, bool first, nq_look *l)
 {
     MYSQL_ROW row;
-    while ((row = mysql_fetch_row(r)) != NULL) {
+    while ((row = mysql_fetch_row(r))) {
         const int64_t at = row[first ? 0 : 1] ? strtoll(row[first ? 0 : 1], NULL, 10) : INT64_MIN;
         const long priority = first || !row[0] ? 0 : strtol(row[0], NULL, 10);
         if (first)
@@ -46,7 +46,7 @@ int nq_mysql_levels_read(nq_mysql_conn *c, nq_look *look, nq_err *err)
         }
         if (!nq_mysql_more(c))
             return NQ_OK;
-        if ((rc = nq_mysql_next(c, err)))
+        if ((rc = nq_mysql_next(c, err)) != NQ_OK)
             return rc;
     }
 }

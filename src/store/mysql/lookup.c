@@ -78,7 +78,7 @@ static int mysql_lookup_run(nq_conn *conn, void *arg, nq_err *err)
         rc = nq_mysql_next(c, err);
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, err);
-    while (r && (row = mysql_fetch_row(r)) != NULL)
+    while (r && (row = mysql_fetch_row(r)))
         if (mysql_fetch_lengths(r)[1] == 32)
             mysql_lookup_found(l, row[1], (nq_id)strtoll(row[0], NULL, 10), row[2] && row[2][0] == '1');
     if (r)
@@ -135,7 +135,7 @@ static int mysql_lookup_sees(nq_mysql_call *call, const nq_mysql_row *r, nq_id *
     }
     const int rc = call->tx.ops->exec(call->tx.conn, b.p, &key, 1, mysql_lookup_id, seen, &res);
     nq_buf_free(&b);
-    return rc ? nq_mysql_call_failed(call, &res, err) : NQ_OK;
+    return rc != NQ_OK ? nq_mysql_call_failed(call, &res, err) : NQ_OK;
 }
 
 /*

@@ -159,7 +159,7 @@ NQ_PRIVATE int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq
 /* No password in a text that a person may see, whatever wrote it there. */
 NQ_PRIVATE void nq_mysql_scrub(char *text, const char *secret);
 /* An error that the client library found, not the server: the connection is good for nothing more. */
-NQ_PRIVATE bool nq_mysql_client_error(unsigned code);
+NQ_PRIVATE bool nq_mysql_client_error(unsigned number);
 /* What to do about a failed statement of our own connection: roll back a conflict, give up a lost connection.
  */
 NQ_PRIVATE int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err);
@@ -168,7 +168,7 @@ NQ_PRIVATE int nq_mysql_commit_failed(nq_mysql_conn *c, nq_exec_result *res, nq_
 /* The answer to a COMMIT was lost: err, which holds the reason, becomes NQ_EUNKNOWN and says so. */
 NQ_PRIVATE int nq_mysql_unknown(nq_err *err);
 /* The answer is lost, and with it whether the statement took effect. */
-NQ_PRIVATE bool nq_mysql_unanswered(unsigned code);
+NQ_PRIVATE bool nq_mysql_unanswered(unsigned number);
 
 NQ_PRIVATE int nq_mysql_exec(nq_conn *c, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row,
                              void *arg, nq_exec_result *res, nq_err *err);

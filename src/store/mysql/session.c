@@ -165,7 +165,7 @@ static int mysql_session_read(nq_mysql_conn *c, struct mysql_session_vars *v, nq
         rc = nq_mysql_result(c, &r, err);
         if (rc != NQ_OK)
             return rc;
-        while (r && (row = mysql_fetch_row(r)) != NULL)
+        while (r && (row = mysql_fetch_row(r)))
             if (row[0] && row[1])
                 mysql_session_var(c, v, row[0], row[1]);
         if (r)

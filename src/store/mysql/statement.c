@@ -21,14 +21,14 @@ int nq_mysql_code(unsigned number)
     return NQ_EDB;
 }
 
-bool nq_mysql_client_error(unsigned code)
+bool nq_mysql_client_error(unsigned number)
 {
-    return (code >= 2000 && code < 3000) || (code >= 5000 && code < 6000);
+    return (number >= 2000 && number < 3000) || (number >= 5000 && number < 6000);
 }
 
-bool nq_mysql_unanswered(unsigned code)
+bool nq_mysql_unanswered(unsigned number)
 {
-    switch (code) {
+    switch (number) {
     case NQ_MYSQL_CR_SERVER_GONE: /* could not be sent whole; the others are the client's, before it sends */
     case NQ_MYSQL_CR_OUT_OF_MEMORY:
     case NQ_MYSQL_CR_COMMANDS_OUT_OF_SYNC:
@@ -36,7 +36,7 @@ bool nq_mysql_unanswered(unsigned code)
     case NQ_MYSQL_CR_PARAMS_NOT_BOUND:
         return false;
     default:
-        return nq_mysql_client_error(code); /* a server's own error is an answer */
+        return nq_mysql_client_error(number); /* a server's own error is an answer */
     }
 }
 
@@ -45,7 +45,7 @@ void nq_mysql_scrub(char *text, const char *secret)
     const size_t n = secret ? strlen(secret) : 0;
     if (n < 4)
         return;
-    for (char *p = text; (p = strstr(p, secret)) != NULL;) {
+    for (char *p = text; (p = strstr(p, secret));) {
         memset(p, '*', 3);
         memmove(p + 3, p + n, strlen(p + n) + 1);
         p += 3;
@@ -55,14 +55,14 @@ void nq_mysql_scrub(char *text, const char *secret)
 int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err)
 {
     const unsigned number = (unsigned)res->db_code;
-    const int code = nq_mysql_code(number);
+    const int rc = nq_mysql_code(number);
     char text[sizeof res->message], safe[sizeof err->message];
     memcpy(text, res->message, sizeof text);
     text[sizeof text - 1] = '\0';
     nq_mysql_scrub(text, nq_mysql_data_of(s)->password);
     nq_printable(safe, sizeof safe, text, strlen(text));
-    nq_err_set(err, code, "%s%s (error %u)",
-               code == NQ_ENOTMIGRATED ? "the nanoq tables do not exist, run nanoq migrate: "
+    nq_err_set(err, rc, "%s%s (error %u)",
+               rc == NQ_ENOTMIGRATED ? "the nanoq tables do not exist, run nanoq migrate: "
                : number == NQ_MYSQL_ER_AUTOINC_READ_FAILED ? "no id was to be had, or they are used up: "
                                                            : "",
                safe, number);
@@ -71,7 +71,7 @@ int nq_mysql_fail(const nq_store *s, const nq_exec_result *res, nq_err *err)
         memcpy(err->sqlstate, res->sqlstate, sizeof err->sqlstate);
         err->transaction_lost = res->lost;
     }
-    return code;
+    return rc;
 }
 
 int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err)
@@ -82,8 +82,8 @@ int nq_mysql_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err)
     return nq_mysql_fail(s, res, err);
 }
 
-/* A Galera node without a quorum answers a read that waits for the others (wsrep_sync_wait) as if it had waited for a
- * lock. It is no conflict: nothing works here until the node is back. */
+/* A Galera node without a quorum answers a read that waits for the others (wsrep_sync_wait) as if it had
+ * waited for a lock. It is no conflict: nothing works here until the node is back. */
 static bool mysql_sql_without_quorum(nq_mysql_conn *c, nq_exec_result *res)
 {
     static const char ask[] = "SHOW STATUS LIKE 'wsrep_ready'";
@@ -107,11 +107,12 @@ static bool mysql_sql_without_quorum(nq_mysql_conn *c, nq_exec_result *res)
 int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
 {
     const bool away = mysql_sql_without_quorum(c, res);
-    const int code = nq_mysql_code((unsigned)res->db_code);
-    if (code == NQ_ECONFLICT) {
+    const int rc = nq_mysql_code((unsigned)res->db_code);
+    if (rc == NQ_ECONFLICT) {
         res->lost = true;
         nq_mysql_rollback(&c->base);
-    } else if (away || nq_mysql_lost_((unsigned)res->db_code) || nq_mysql_client_error((unsigned)res->db_code)) {
+    } else if (away || nq_mysql_lost_((unsigned)res->db_code) ||
+               nq_mysql_client_error((unsigned)res->db_code)) {
         res->lost = true;
         c->base.broken = true;
     }
@@ -297,7 +298,7 @@ int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t na
     c->sent = false;
     if (c->begin_due) {
         c->begin_due = false;
-        if ((rc = nq_mysql_query(c, "START TRANSACTION", 17, err)))
+        if ((rc = nq_mysql_query(c, "START TRANSACTION", 17, err)) != NQ_OK)
             return rc;
         rc = -1;
     }

@@ -70,29 +70,29 @@ NQ_PRIVATE int nq_sqlite_open(nq_store *s, nq_err *err)
 {
     nq_sqlite_data *d;
     const char *path = s->url.path;
-    int code;
+    int rc;
 
     if (!path || !path[0])
         return nq_err_set(err, NQ_EURL, "the URL names no file: sqlite:PATH or sqlite::memory:");
-    if (!(d = calloc(1, sizeof(*d))))
+    if (!(d = calloc(1, sizeof *d)))
         return nq_err_nomem(err);
     s->data = d;
     d->memory = strcmp(path, ":memory:") == 0;
-    if ((code = sqlite_conn_version(d, err)) || (code = sqlite_conn_options(s, d, err)))
+    if ((rc = sqlite_conn_version(d, err)) != NQ_OK || (rc = sqlite_conn_options(s, d, err)) != NQ_OK)
         goto out;
     if (!d->memory) {
-        code = sqlite_conn_path(path, &d->file, err);
+        rc = sqlite_conn_path(path, &d->file, err);
     } else {
         nq_buf b = {0};
         nq_buf_fmt(&b, "file:/nanoq-%p-%llx?vfs=memdb", (void *)s, (unsigned long long)nq_random(UINT64_MAX));
         d->file = b.p;
         if (b.failed || sqlite3_open_v2(d->file, &d->anchor, sqlite_conn_flags(d), NULL) != SQLITE_OK)
-            code = nq_err_nomem(err);
+            rc = nq_err_nomem(err);
     }
 out:
-    if (code)
+    if (rc != NQ_OK)
         nq_sqlite_close(s);
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE void nq_sqlite_close(nq_store *s)
@@ -166,34 +166,34 @@ static int sqlite_conn_one_name(const char *file, nq_err *err)
 static int sqlite_conn_open_error(nq_sqlite_conn *c, const char *file, nq_err *err)
 {
     const int saved = c->db ? sqlite3_system_errno(c->db) : ENOMEM;
-    const int rc = c->db ? sqlite3_extended_errcode(c->db) : SQLITE_NOMEM;
+    const int number = c->db ? sqlite3_extended_errcode(c->db) : SQLITE_NOMEM;
     const nq_sqlite_data *d = c->base.store->data;
     struct stat st;
-    int code = NQ_EDENIED;
+    int rc = NQ_EDENIED;
 
-    if (rc == SQLITE_NOMEM)
+    if (number == SQLITE_NOMEM)
         return nq_err_nomem(err);
-    if ((rc & 0xff) != SQLITE_CANTOPEN)
+    if ((number & 0xff) != SQLITE_CANTOPEN)
         return nq_sqlite_conn_error(c, err);
     if (stat(file, &st) == 0 && S_ISDIR(st.st_mode))
-        code = nq_err_set(err, NQ_ENODB, "cannot open %s: it is a directory", file);
+        rc = nq_err_set(err, NQ_ENODB, "cannot open %s: it is a directory", file);
     else if (saved == ENOTDIR || saved == ENAMETOOLONG || saved == ELOOP)
-        code = nq_err_sys(err, NQ_ENODB, saved, "cannot open %s", file);
+        rc = nq_err_sys(err, NQ_ENODB, saved, "cannot open %s", file);
     else if (saved == EACCES || saved == EPERM)
-        code = nq_err_sys(err, NQ_EDENIED, saved, "cannot open %s", file);
+        rc = nq_err_sys(err, NQ_EDENIED, saved, "cannot open %s", file);
     else if (saved == EROFS)
-        code = nq_err_sys(err, NQ_EREADONLY, saved, "cannot open %s", file);
+        rc = nq_err_sys(err, NQ_EREADONLY, saved, "cannot open %s", file);
     else if (d->made && stat(file, &st) != 0 && errno == ENOENT)
-        code = nq_err_set(err, NQ_ENODB, "%s is gone: it was deleted or moved while it was in use", file);
+        rc = nq_err_set(err, NQ_ENODB, "%s is gone: it was deleted or moved while it was in use", file);
     else if (saved != ENOENT && saved != 0)
-        code = nq_err_sys(err, NQ_ESYSTEM, saved, "cannot open %s", file);
+        rc = nq_err_sys(err, NQ_ESYSTEM, saved, "cannot open %s", file);
     else if (!sqlite_conn_parent_exists(file))
-        code = nq_err_set(err, NQ_ENODB, "cannot open %s: its directory does not exist", file);
+        rc = nq_err_set(err, NQ_ENODB, "cannot open %s: its directory does not exist", file);
     else /* SQLite's last try, without creating, hides why the first one failed */
-        code = nq_err_set(err, NQ_EDENIED, "cannot create %s: no permission to write its directory", file);
+        rc = nq_err_set(err, NQ_EDENIED, "cannot create %s: no permission to write its directory", file);
     if (err)
-        err->db_code = rc;
-    return code;
+        err->db_code = number;
+    return rc;
 }
 
 /* Run one PRAGMA; the first column of its last row goes to out as text. */
@@ -219,19 +219,19 @@ static int sqlite_conn_journal(nq_sqlite_conn *c, nq_err *err)
     const nq_sqlite_data *d = s->data;
     const int64_t end = nq_mono_us() + d->busy_us;
     char mode[16] = "";
-    int code;
+    int rc;
     if (d->memory)
         return sqlite_conn_pragma(c, "PRAGMA journal_mode=MEMORY", NULL, 0, err);
-    while (!(code = sqlite_conn_pragma(c, "PRAGMA journal_mode", mode, sizeof(mode), err)) &&
+    while ((rc = sqlite_conn_pragma(c, "PRAGMA journal_mode", mode, sizeof(mode), err)) == NQ_OK &&
            strcmp(mode, "wal") != 0) {
-        code = sqlite_conn_pragma(c, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
-        if (code != NQ_ECONFLICT || nq_mono_us() >= end)
+        rc = sqlite_conn_pragma(c, "PRAGMA journal_mode=WAL", mode, sizeof(mode), err);
+        if (rc != NQ_ECONFLICT || nq_mono_us() >= end)
             break;
         nq_sleep_us(1000 + (int64_t)nq_random(4000));
     }
-    if (!code && strcmp(mode, "wal") != 0 && s->log)
+    if (rc == NQ_OK && strcmp(mode, "wal") != 0 && s->log)
         s->log(NQ_LOG_WARN, "SQLite cannot use WAL for this file: slower, readers wait", s->log_udata);
-    return code;
+    return rc;
 }
 
 /* Everything between an open handle and a usable one. */
@@ -243,7 +243,7 @@ static int sqlite_conn_setup(nq_sqlite_conn *c, nq_err *err)
                        : d->normal ? "PRAGMA synchronous=NORMAL"
                                    : "PRAGMA synchronous=FULL";
     char encoding[16] = "";
-    int code;
+    int rc;
 
     sqlite3_extended_result_codes(c->db, 1);
     if (sqlite3_busy_handler(c->db, sqlite_conn_busy, c) != SQLITE_OK ||
@@ -252,16 +252,17 @@ static int sqlite_conn_setup(nq_sqlite_conn *c, nq_err *err)
         return nq_sqlite_conn_error(c, err);
     /* A file from elsewhere may carry a schema that calls functions or that damages the file. */
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);
-    if ((code = sqlite_conn_pragma(c, "PRAGMA trusted_schema=OFF", NULL, 0, err)) ||
-        (code = sqlite_conn_pragma(c, "PRAGMA temp_store=MEMORY", NULL, 0, err)) ||
-        (code = sqlite_conn_pragma(c, "PRAGMA encoding", encoding, sizeof(encoding), err)))
-        return code;
+    if ((rc = sqlite_conn_pragma(c, "PRAGMA trusted_schema=OFF", NULL, 0, err)) != NQ_OK ||
+        (rc = sqlite_conn_pragma(c, "PRAGMA temp_store=MEMORY", NULL, 0, err)) != NQ_OK ||
+        (rc = sqlite_conn_pragma(c, "PRAGMA encoding", encoding, sizeof(encoding), err)) != NQ_OK)
+        return rc;
     if (strcmp(encoding, "UTF-8") != 0)
         return nq_err_set(err, NQ_EUNSUPPORTED, "the database is encoded in %s, nanoq needs UTF-8", encoding);
     if (sqlite3_db_readonly(c->db, "main") == 1)
         return nq_err_set(err, NQ_EREADONLY, "no permission to write it");
-    if ((code = sqlite_conn_journal(c, err)) || (code = sqlite_conn_pragma(c, sync, NULL, 0, err)))
-        return code;
+    if ((rc = sqlite_conn_journal(c, err)) != NQ_OK ||
+        (rc = sqlite_conn_pragma(c, sync, NULL, 0, err)) != NQ_OK)
+        return rc;
     const size_t most = (size_t)sqlite3_limit(c->db, SQLITE_LIMIT_LENGTH, -1) - NQ_SQLITE_CONN_ROOM;
     if (s->max_payload > most)
         s->max_payload = most;
@@ -271,28 +272,28 @@ static int sqlite_conn_setup(nq_sqlite_conn *c, nq_err *err)
 NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err)
 {
     nq_sqlite_data *d = s->data;
-    nq_sqlite_conn *c = calloc(1, sizeof(*c));
+    nq_sqlite_conn *c = calloc(1, sizeof *c);
     nq_err why = {0};
-    int code;
+    int rc;
 
     if (!c)
         return nq_err_nomem(err);
     c->base.store = s;
     c->lock_fd = -1;
-    if (!d->memory && (code = sqlite_conn_one_name(d->file, err))) {
+    if (!d->memory && (rc = sqlite_conn_one_name(d->file, err)) != NQ_OK) {
         nq_sqlite_disconnect(&c->base);
-        return code;
+        return rc;
     }
     if (sqlite3_open_v2(d->file, &c->db, sqlite_conn_flags(d), NULL) != SQLITE_OK) {
-        code = sqlite_conn_open_error(c, d->file, err);
-    } else if ((code = sqlite_conn_setup(c, &why))) {
-        nq_err_set(err, code, "%s: %s", d->memory ? ":memory:" : d->file, why.message);
+        rc = sqlite_conn_open_error(c, d->file, err);
+    } else if ((rc = sqlite_conn_setup(c, &why)) != NQ_OK) {
+        nq_err_set(err, rc, "%s: %s", d->memory ? ":memory:" : d->file, why.message);
         if (err)
             err->db_code = why.db_code;
     }
-    if (code) {
+    if (rc != NQ_OK) {
         nq_sqlite_disconnect(&c->base);
-        return code;
+        return rc;
     }
     if (!d->made) /* the first one: while the store is opened, by one thread */
         d->made = !d->memory;

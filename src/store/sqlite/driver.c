@@ -21,18 +21,18 @@ static int sqlite_done_compare(const void *a, const void *b)
 static int sqlite_done_each(nq_sqlite_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err)
 {
     sqlite3_stmt *stmt;
-    int code =
+    int rc =
         nq_sqlite_hot_get(c, NQ_SQLITE_DELETE, "DELETE FROM {tasks} WHERE id = ? AND lease = ?", &stmt, err);
-    for (size_t i = 0; i < n && !code; i++) {
+    for (size_t i = 0; i < n && rc == NQ_OK; i++) {
         if (sqlite3_bind_int64(stmt, 1, outcomes[i]->id) ||
             sqlite3_bind_int64(stmt, 2, (sqlite3_int64)outcomes[i]->lease) ||
             sqlite3_step(stmt) != SQLITE_DONE)
-            code = nq_sqlite_conn_error(c, err);
+            rc = nq_sqlite_conn_error(c, err);
         else
             outcomes[i]->result = sqlite3_changes(c->db) ? NQ_OK : NQ_ELEASE;
         sqlite3_reset(stmt);
     }
-    return code;
+    return rc;
 }
 
 /* Consecutive ids under one lease: all in one statement when all are still ours, else each by itself. */
@@ -40,21 +40,21 @@ static int sqlite_done_run(nq_sqlite_conn *c, nq_outcome *const outcomes[], size
 {
     sqlite3_stmt *stmt;
     bool all = false;
-    int code = nq_sqlite_hot_get(c, NQ_SQLITE_DELETE_RUN,
-                                 "DELETE FROM {tasks} WHERE id BETWEEN ?1 AND ?2 AND lease = ?3 AND ?4 ="
-                                 " (SELECT COUNT(*) FROM {tasks} WHERE id BETWEEN ?1 AND ?2 AND lease = ?3)",
-                                 &stmt, err);
-    if (code)
-        return code;
+    int rc = nq_sqlite_hot_get(c, NQ_SQLITE_DELETE_RUN,
+                               "DELETE FROM {tasks} WHERE id BETWEEN ?1 AND ?2 AND lease = ?3 AND ?4 ="
+                               " (SELECT COUNT(*) FROM {tasks} WHERE id BETWEEN ?1 AND ?2 AND lease = ?3)",
+                               &stmt, err);
+    if (rc != NQ_OK)
+        return rc;
     if (sqlite3_bind_int64(stmt, 1, outcomes[0]->id) || sqlite3_bind_int64(stmt, 2, outcomes[n - 1]->id) ||
         sqlite3_bind_int64(stmt, 3, (sqlite3_int64)outcomes[0]->lease) ||
         sqlite3_bind_int64(stmt, 4, (sqlite3_int64)n) || sqlite3_step(stmt) != SQLITE_DONE)
-        code = nq_sqlite_conn_error(c, err);
+        rc = nq_sqlite_conn_error(c, err);
     else
         all = (size_t)sqlite3_changes(c->db) == n;
     sqlite3_reset(stmt);
-    if (code)
-        return code;
+    if (rc != NQ_OK)
+        return rc;
     for (size_t i = 0; i < n && all; i++)
         outcomes[i]->result = NQ_OK;
     return all ? NQ_OK : sqlite_done_each(c, outcomes, n, err);
@@ -65,24 +65,24 @@ static int sqlite_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     nq_outcome **sorted;
     size_t first = 0;
-    int code = NQ_OK;
+    int rc = NQ_OK;
 
     if (n < NQ_SQLITE_RUN_MIN)
         return sqlite_done_each(c, outcomes, n, err);
-    if (!(sorted = malloc(n * sizeof(*sorted))))
+    if (!(sorted = malloc(n * sizeof *sorted)))
         return nq_err_nomem(err);
-    memcpy(sorted, outcomes, n * sizeof(*sorted));
-    qsort(sorted, n, sizeof(*sorted), sqlite_done_compare);
-    for (size_t end = 1; end <= n && !code; end++) {
+    memcpy(sorted, outcomes, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, sqlite_done_compare);
+    for (size_t end = 1; end <= n && rc == NQ_OK; end++) {
         if (end < n && sorted[end]->id == sorted[end - 1]->id + 1 &&
             sorted[end]->lease == sorted[first]->lease)
             continue;
-        code = end - first < NQ_SQLITE_RUN_MIN ? sqlite_done_each(c, sorted + first, end - first, err)
-                                               : sqlite_done_run(c, sorted + first, end - first, err);
+        rc = end - first < NQ_SQLITE_RUN_MIN ? sqlite_done_each(c, sorted + first, end - first, err)
+                                             : sqlite_done_run(c, sorted + first, end - first, err);
         first = end;
     }
     free(sorted);
-    return code;
+    return rc;
 }
 
 /* ---- Claim ---- */
@@ -93,15 +93,15 @@ static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
 {
     nq_sqlite_data *d = c->base.store->data;
     const nq_val args[] = {nq_text(d->doubt_queue), nq_int((int64_t)d->doubt)};
-    int code = NQ_OK;
+    int rc = NQ_OK;
     if (d->doubt)
-        code = nq_sql(&c->base,
-                      "UPDATE {tasks} SET state = 0, lease = 0"
-                      " WHERE queue = ? AND state = 1 AND lease = ?",
-                      args, 2, NULL, NULL, NULL, err);
-    if (!code)
+        rc = nq_sql(&c->base,
+                    "UPDATE {tasks} SET state = 0, lease = 0"
+                    " WHERE queue = ? AND state = 1 AND lease = ?",
+                    args, 2, NULL, NULL, NULL, err);
+    if (rc == NQ_OK)
         d->doubt = 0;
-    return code;
+    return rc;
 }
 
 /* No cursor gets as far back as a time may be that is no integer. */
@@ -135,31 +135,31 @@ static int sqlite_levels(nq_conn *conn, const char *queue, nq_look *look, nq_err
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     sqlite3_stmt *stmt;
     sqlite3_int64 last = INT64_MIN;
-    int rc = SQLITE_ROW, code = sqlite_claim_settle(c, err);
+    int step = SQLITE_ROW, rc = sqlite_claim_settle(c, err);
     look->n = 0;
     look->strange = false;
-    if (code)
-        return code;
-    code = nq_sqlite_hot_get(c, NQ_SQLITE_LEVEL,
-                             "SELECT priority, run_at FROM {tasks} WHERE queue = ? AND state = 0"
-                             " AND priority > ? ORDER BY priority, run_at LIMIT 1",
-                             &stmt, err);
-    if (code)
-        return code;
-    while (!code && rc == SQLITE_ROW) {
+    if (rc != NQ_OK)
+        return rc;
+    rc = nq_sqlite_hot_get(c, NQ_SQLITE_LEVEL,
+                           "SELECT priority, run_at FROM {tasks} WHERE queue = ? AND state = 0"
+                           " AND priority > ? ORDER BY priority, run_at LIMIT 1",
+                           &stmt, err);
+    if (rc != NQ_OK)
+        return rc;
+    while (rc == NQ_OK && step == SQLITE_ROW) {
         if (sqlite3_bind_text(stmt, 1, queue, -1, SQLITE_STATIC) || sqlite3_bind_int64(stmt, 2, last))
-            rc = SQLITE_ERROR;
-        else if ((rc = sqlite3_step(stmt)) == SQLITE_ROW && !sqlite_level_read(stmt, &last, look)) {
+            step = SQLITE_ERROR;
+        else if ((step = sqlite3_step(stmt)) == SQLITE_ROW && !sqlite_level_read(stmt, &last, look)) {
             look->strange = true;
-            rc = SQLITE_DONE;
+            step = SQLITE_DONE;
         }
-        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-            code = nq_sqlite_conn_error(c, err);
+        if (step != SQLITE_ROW && step != SQLITE_DONE)
+            rc = nq_sqlite_conn_error(c, err);
         sqlite3_reset(stmt);
     }
     sqlite3_clear_bindings(stmt);
     look->now_us = nq_real_us();
-    return code;
+    return rc;
 }
 
 static const char sqlite_due_head[] =
@@ -175,7 +175,7 @@ static const char sqlite_due_tail[] = " ORDER BY run_at, id LIMIT ?";
 static int sqlite_due_get(nq_sqlite_conn *c, const nq_claim_args *args, sqlite3_stmt **out, nq_err *err)
 {
     nq_buf text = {0}, sql = {0};
-    int code;
+    int rc;
     if (!args->types && c->hot[NQ_SQLITE_DUE]) {
         *out = c->hot[NQ_SQLITE_DUE];
         return NQ_OK;
@@ -189,14 +189,14 @@ static int sqlite_due_get(nq_sqlite_conn *c, const nq_claim_args *args, sqlite3_
     }
     nq_buf_str(&text, sqlite_due_tail);
     if (text.failed || nq_sql_expand(c->base.store, text.p, &sql) || sql.failed)
-        code = nq_err_nomem(err);
+        rc = nq_err_nomem(err);
     else if (args->types)
-        code = nq_sqlite_take(c, sql.p, out, err);
+        rc = nq_sqlite_take(c, sql.p, out, err);
     else
-        code = nq_sqlite_hot_get(c, NQ_SQLITE_DUE, text.p, out, err);
+        rc = nq_sqlite_hot_get(c, NQ_SQLITE_DUE, text.p, out, err);
     nq_buf_free(&text);
     nq_buf_free(&sql);
-    return code;
+    return rc;
 }
 
 /* True on a failure. */
@@ -217,17 +217,17 @@ static int sqlite_claim_collect(nq_sqlite_conn *c, sqlite3_stmt *due, nq_claimed
                                 nq_err *err)
 {
     nq_val cols[NQ_SQLITE_MAX_COLUMNS];
-    int rc;
-    while ((rc = sqlite3_step(due)) == SQLITE_ROW) {
-        const int code = nq_claimed_add(cols, nq_sqlite_row(due, cols), list);
-        if (code == NQ_ETOOBIG) {
+    int step;
+    while ((step = sqlite3_step(due)) == SQLITE_ROW) {
+        const int rc = nq_claimed_add(cols, nq_sqlite_row(due, cols), list);
+        if (rc == NQ_ETOOBIG) {
             *cut = true;
             return NQ_OK;
         }
-        if (code)
+        if (rc != NQ_OK)
             return nq_err_nomem(err);
     }
-    return rc == SQLITE_DONE ? NQ_OK : nq_sqlite_conn_error(c, err);
+    return step == SQLITE_DONE ? NQ_OK : nq_sqlite_conn_error(c, err);
 }
 
 /* Mark the ids first..last, all of them just read. Nobody else writes meanwhile: ids say enough. */
@@ -235,38 +235,38 @@ static int sqlite_claim_mark_run(nq_sqlite_conn *c, nq_id first, nq_id last, uin
                                  nq_err *err)
 {
     sqlite3_stmt *mark;
-    int code = last == first ? nq_sqlite_hot_get(c, NQ_SQLITE_MARK, NQ_SQLITE_MARK_SQL "id = ?", &mark, err)
-                             : nq_sqlite_hot_get(c, NQ_SQLITE_MARK_RUN,
-                                                 NQ_SQLITE_MARK_SQL "id BETWEEN ? AND ?", &mark, err);
-    if (code)
-        return code;
+    int rc = last == first ? nq_sqlite_hot_get(c, NQ_SQLITE_MARK, NQ_SQLITE_MARK_SQL "id = ?", &mark, err)
+                           : nq_sqlite_hot_get(c, NQ_SQLITE_MARK_RUN, NQ_SQLITE_MARK_SQL "id BETWEEN ? AND ?",
+                                               &mark, err);
+    if (rc != NQ_OK)
+        return rc;
     if (sqlite3_bind_int64(mark, 1, (sqlite3_int64)lease) || sqlite3_bind_int64(mark, 2, now) ||
         sqlite3_bind_int64(mark, 3, first) || (last != first && sqlite3_bind_int64(mark, 4, last)) ||
         sqlite3_step(mark) != SQLITE_DONE)
-        code = nq_sqlite_conn_error(c, err);
+        rc = nq_sqlite_conn_error(c, err);
     sqlite3_reset(mark);
-    return code;
+    return rc;
 }
 
 static int sqlite_claim_mark(nq_sqlite_conn *c, nq_claimed *list, uint64_t lease, int64_t now, nq_err *err)
 {
-    int code = NQ_OK;
-    while (list && !code) {
+    int rc = NQ_OK;
+    while (list && rc == NQ_OK) {
         const nq_id first = list->task.id;
         nq_id next = first;
         nq_claimed *end;
         for (end = list; end && end->task.id == next; end = end->next)
             next++;
         if (next - first >= NQ_SQLITE_RUN_MIN)
-            code = sqlite_claim_mark_run(c, first, next - 1, lease, now, err);
-        for (; list != end && !code; list = list->next) {
+            rc = sqlite_claim_mark_run(c, first, next - 1, lease, now, err);
+        for (; list != end && rc == NQ_OK; list = list->next) {
             list->lease = lease;
             list->task.generation++;
             if (next - first < NQ_SQLITE_RUN_MIN)
-                code = sqlite_claim_mark_run(c, list->task.id, list->task.id, lease, now, err);
+                rc = sqlite_claim_mark_run(c, list->task.id, list->task.id, lease, now, err);
         }
     }
-    return code;
+    return rc;
 }
 
 /* Begin, complete what piggybacks, read, mark, commit. `due` is bound. */
@@ -274,34 +274,35 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
                            nq_claimed_list *list, nq_err *err)
 {
     bool cut = false;
-    int code = nq_sqlite_begin(&c->base, err);
-    if (code)
-        return code;
+    int rc = nq_sqlite_begin(&c->base, err);
+    if (rc != NQ_OK)
+        return rc;
     if (a->piggyback)
-        code = sqlite_delete_done(&c->base, a->piggyback->outcomes, a->piggyback->n, err);
-    if (!code)
-        code = sqlite_claim_collect(c, due, list, &cut, err);
+        rc = sqlite_delete_done(&c->base, a->piggyback->outcomes, a->piggyback->n, err);
+    if (rc == NQ_OK)
+        rc = sqlite_claim_collect(c, due, list, &cut, err);
     sqlite3_reset(due);
-    if (!code && (code = sqlite_claim_mark(c, list->head, a->lease, now, err)) && a->refused && list->n == 1)
-        *a->refused = (nq_refused){nq_row_refused(code), false, list->head->task.id};
+    if (rc == NQ_OK && (rc = sqlite_claim_mark(c, list->head, a->lease, now, err)) != NQ_OK && a->refused &&
+        list->n == 1)
+        *a->refused = (nq_refused){nq_row_refused(rc), false, list->head->task.id};
     else if (a->refused)
         a->refused->cut = cut;
-    if (!code && nq_store_followed(c->base.store))
-        code = nq_followups_claimed(&c->base, list->head, err);
-    if (code) {
+    if (rc == NQ_OK && nq_store_followed(c->base.store))
+        rc = nq_followups_claimed(&c->base, list->head, err);
+    if (rc != NQ_OK) {
         nq_sqlite_rollback(&c->base);
-        return code;
+        return rc;
     }
-    code = nq_sqlite_commit(&c->base, err);
+    rc = nq_sqlite_commit(&c->base, err);
     if (a->piggyback)
-        a->piggyback->piggybacked = nq_piggybacked_of(code);
-    return code;
+        a->piggyback->piggybacked = nq_piggybacked_of(rc);
+    return rc;
 }
 
 static void sqlite_claim_doubt(nq_sqlite_data *d, const nq_claim_args *args)
 {
     d->doubt = args->lease;
-    snprintf(d->doubt_queue, sizeof(d->doubt_queue), "%s", args->queue);
+    snprintf(d->doubt_queue, sizeof d->doubt_queue, "%s", args->queue);
 }
 
 static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err)
@@ -310,29 +311,29 @@ static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **o
     const int64_t now = nq_real_us();
     sqlite3_stmt *due;
     nq_claimed_list list = {.room = c->base.store->max_payload, .most = args->bytes, .some = args->some};
-    int rc, code;
+    int step, rc;
 
-    if ((code = sqlite_claim_settle(c, err)) || (code = sqlite_due_get(c, args, &due, err)))
-        return code;
+    if ((rc = sqlite_claim_settle(c, err)) != NQ_OK || (rc = sqlite_due_get(c, args, &due, err)) != NQ_OK)
+        return rc;
     if (sqlite_due_bind(due, args, now)) {
-        code = nq_sqlite_conn_error(c, err);
+        rc = nq_sqlite_conn_error(c, err);
     } else {
         /* Look before taking the one write lock of the file. */
-        rc = sqlite3_step(due);
-        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-            code = nq_sqlite_conn_error(c, err);
+        step = sqlite3_step(due);
+        if (step != SQLITE_ROW && step != SQLITE_DONE)
+            rc = nq_sqlite_conn_error(c, err);
         sqlite3_reset(due);
-        if (rc == SQLITE_ROW)
-            code = sqlite_claim_tx(c, due, args, now, &list, err);
+        if (step == SQLITE_ROW)
+            rc = sqlite_claim_tx(c, due, args, now, &list, err);
     }
     sqlite3_clear_bindings(due);
     if (args->types)
         nq_sqlite_give(c, due);
-    if (code == NQ_EUNKNOWN)
+    if (rc == NQ_EUNKNOWN)
         sqlite_claim_doubt(c->base.store->data, args);
-    if (code) {
+    if (rc != NQ_OK) {
         nq_claimed_free(list.head);
-        return code;
+        return rc;
     }
     *out = list.head;
     *n = list.n;

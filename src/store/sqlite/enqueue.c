@@ -84,10 +84,10 @@ static int sqlite_enqueue_row(const nq_val cols[], size_t ncols, void *arg)
 }
 
 /* An id that plain SQL gave was the last one: the next one meets the check on the column. */
-static int sqlite_enqueue_failed(int code, const nq_exec_result *res, nq_err *err)
+static int sqlite_enqueue_failed(int rc, const nq_exec_result *res, nq_err *err)
 {
-    if (code != NQ_EINVAL || !strstr(res->message, "id BETWEEN"))
-        return code;
+    if (rc != NQ_EINVAL || !strstr(res->message, "id BETWEEN"))
+        return rc;
     return nq_err_set(
         err, NQ_EFULL,
         "the ids of the tasks are used up: somebody gave the last there is; see docs/schema.md");
@@ -141,19 +141,19 @@ static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
         row[job->tasks[i].unique == NQ_UNIQUE_DATA ? SQLITE_ENQUEUE_KEY : SQLITE_ENQUEUE_PAYLOAD],
     };
     nq_exec_result res;
-    int code;
+    int rc;
 
     for (int tries = 0; tries < NQ_SQLITE_ENQUEUE_TRIES; tries++) {
         struct sqlite_enqueue_live live = {0};
-        if ((code = sqlite_enqueue_run(job, SQLITE_ENQUEUE_INSERT, row, NQ_SQLITE_ENQUEUE_COLUMNS, NULL, &res,
-                                       err)))
-            return code;
+        if ((rc = sqlite_enqueue_run(job, SQLITE_ENQUEUE_INSERT, row, NQ_SQLITE_ENQUEUE_COLUMNS, NULL, &res,
+                                     err)) != NQ_OK)
+            return rc;
         job->results[i] = NQ_OK;
         job->ids[i] = res.insert_id;
         if (res.affected)
             return NQ_OK;
-        if ((code = sqlite_enqueue_run(job, SQLITE_ENQUEUE_FIND, wanted, 2, &live, &res, err)))
-            return code;
+        if ((rc = sqlite_enqueue_run(job, SQLITE_ENQUEUE_FIND, wanted, 2, &live, &res, err)) != NQ_OK)
+            return rc;
         job->results[i] = NQ_DUPLICATE;
         job->ids[i] = live.id;
         row[NQ_SQLITE_ENQUEUE_COLUMNS] = nq_int(live.id);
@@ -170,22 +170,22 @@ static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
 
 static int sqlite_enqueue_all(sqlite_enqueue_job *job, nq_err *err)
 {
-    int code = NQ_OK;
+    int rc = NQ_OK;
     job->now = nq_real_us();
-    for (size_t i = 0; i < job->n && !code; i++)
-        code = sqlite_enqueue_one(job, i, err);
-    return code;
+    for (size_t i = 0; i < job->n && rc == NQ_OK; i++)
+        rc = sqlite_enqueue_one(job, i, err);
+    return rc;
 }
 
 static int sqlite_enqueue_own(nq_conn *conn, void *arg, nq_err *err)
 {
     sqlite_enqueue_job *job = arg;
-    int code = NQ_OK;
+    int rc = NQ_OK;
     job->c = (nq_sqlite_conn *)conn;
-    for (int i = 0; i < SQLITE_ENQUEUE_STEPS && !code; i++)
-        code = nq_sqlite_hot_get(job->c, sqlite_enqueue_steps[i].hot, sqlite_enqueue_steps[i].sql,
-                                 &job->stmt[i], err);
-    return code ? code : sqlite_enqueue_all(job, err);
+    for (int i = 0; i < SQLITE_ENQUEUE_STEPS && rc == NQ_OK; i++)
+        rc = nq_sqlite_hot_get(job->c, sqlite_enqueue_steps[i].hot, sqlite_enqueue_steps[i].sql,
+                               &job->stmt[i], err);
+    return rc != NQ_OK ? rc : sqlite_enqueue_all(job, err);
 }
 
 /* A statement without parameters on the caller's handle. */
@@ -201,58 +201,58 @@ static int sqlite_enqueue_control(const sqlite_enqueue_job *job, const char *sql
 static int sqlite_enqueue_chunk(sqlite_enqueue_job *job, nq_store *s, size_t from, size_t n, bool *all,
                                 nq_err *err)
 {
-    nq_val *rows = malloc(n * NQ_SQLITE_ENQUEUE_COLUMNS * sizeof(*rows));
+    nq_val *rows = malloc(n * NQ_SQLITE_ENQUEUE_COLUMNS * sizeof *rows);
     nq_buf text = {0}, sql = {0};
     nq_exec_result res;
-    int code;
+    int rc;
 
     nq_buf_str(&text, NQ_SQLITE_ENQUEUE_HEAD);
     for (size_t i = 0; i < n; i++)
         nq_buf_str(&text, i ? ", " NQ_SQLITE_ENQUEUE_ROW : NQ_SQLITE_ENQUEUE_ROW);
     nq_buf_str(&text, NQ_SQLITE_ENQUEUE_TAIL);
     if (!rows || text.failed || nq_sql_expand(s, text.p, &sql) || sql.failed) {
-        code = nq_err_nomem(err);
+        rc = nq_err_nomem(err);
         goto out;
     }
     for (size_t i = 0; i < n; i++)
         sqlite_enqueue_values(job, from + i, rows + i * NQ_SQLITE_ENQUEUE_COLUMNS);
-    if ((code = sqlite_enqueue_control(job, "SAVEPOINT nanoq_chunk", err)))
+    if ((rc = sqlite_enqueue_control(job, "SAVEPOINT nanoq_chunk", err)) != NQ_OK)
         goto out;
     if (job->tx.ops->exec(job->tx.conn, sql.p, rows, n * NQ_SQLITE_ENQUEUE_COLUMNS, NULL, NULL, &res)) {
-        code = nq_sqlite_caller_failed(job->store, &res, err);
+        rc = nq_sqlite_caller_failed(job->store, &res, err);
         goto out;
     }
     *all = res.affected == n;
-    if (!*all && (code = sqlite_enqueue_control(job, "ROLLBACK TO nanoq_chunk", err)))
+    if (!*all && (rc = sqlite_enqueue_control(job, "ROLLBACK TO nanoq_chunk", err)) != NQ_OK)
         goto out;
-    code = sqlite_enqueue_control(job, "RELEASE nanoq_chunk", err);
+    rc = sqlite_enqueue_control(job, "RELEASE nanoq_chunk", err);
     for (size_t i = 0; i < n && *all; i++) /* AUTOINCREMENT: one statement's ids follow each other */
         job->ids[from + i] = res.insert_id - (nq_id)(n - 1 - i);
 out:
     free(rows);
     nq_buf_free(&text);
     nq_buf_free(&sql);
-    return code;
+    return rc;
 }
 
 static int sqlite_enqueue_chunks(sqlite_enqueue_job *job, nq_store *s, nq_err *err)
 {
-    int code = NQ_OK;
+    int rc = NQ_OK;
     job->now = nq_real_us();
-    for (size_t from = 0, n; from < job->n && !code; from += n) {
+    for (size_t from = 0, n; from < job->n && rc == NQ_OK; from += n) {
         bool all = false;
         n = job->n - from < NQ_SQLITE_ENQUEUE_CHUNK ? job->n - from : NQ_SQLITE_ENQUEUE_CHUNK;
-        code = sqlite_enqueue_chunk(job, s, from, n, &all, err);
-        for (size_t i = from; i < from + n && !all && !code; i++)
-            code = sqlite_enqueue_one(job, i, err);
+        rc = sqlite_enqueue_chunk(job, s, from, n, &all, err);
+        for (size_t i = from; i < from + n && !all && rc == NQ_OK; i++)
+            rc = sqlite_enqueue_one(job, i, err);
     }
-    return code;
+    return rc;
 }
 
 static int sqlite_enqueue_caller(nq_store *s, sqlite_enqueue_job *job, nq_err *err)
 {
     nq_err why = {0};
-    int code;
+    int rc;
     if (job->tx.ops->kind != NQ_TX_SQLITE)
         return nq_err_set(err, NQ_EINVAL, "the transaction is not one of SQLite's: use nq_tx_sqlite");
     for (int i = 0; i < SQLITE_ENQUEUE_STEPS; i++)
@@ -261,43 +261,43 @@ static int sqlite_enqueue_caller(nq_store *s, sqlite_enqueue_job *job, nq_err *e
     if (job->n == 1)
         return sqlite_enqueue_all(job, err);
     /* A savepoint makes it all or nothing, inside a transaction or outside. */
-    if ((code = sqlite_enqueue_control(job, "SAVEPOINT nanoq_enqueue", err)))
-        return code;
-    code = sqlite_enqueue_chunks(job, s, &why);
-    if (!code)
-        code = sqlite_enqueue_control(job, "RELEASE nanoq_enqueue", &why);
-    if (code) {
+    if ((rc = sqlite_enqueue_control(job, "SAVEPOINT nanoq_enqueue", err)) != NQ_OK)
+        return rc;
+    rc = sqlite_enqueue_chunks(job, s, &why);
+    if (rc == NQ_OK)
+        rc = sqlite_enqueue_control(job, "RELEASE nanoq_enqueue", &why);
+    if (rc != NQ_OK) {
         if (!why.transaction_lost && !sqlite_enqueue_control(job, "ROLLBACK TO nanoq_enqueue", NULL))
             sqlite_enqueue_control(job, "RELEASE nanoq_enqueue", NULL);
         if (err)
             *err = why;
     }
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                  int results[], nq_err *err)
 {
     sqlite_enqueue_job job = {.store = s, .tasks = tasks, .n = n, .tx = tx};
-    int code;
+    int rc;
 
     if (n == 0)
         return NQ_OK;
-    job.ids = calloc(n, sizeof(*job.ids));
-    job.results = calloc(n, sizeof(*job.results));
+    job.ids = calloc(n, sizeof *job.ids);
+    job.results = calloc(n, sizeof *job.results);
     if (!job.ids || !job.results)
-        code = nq_err_nomem(err);
+        rc = nq_err_nomem(err);
     else if (tx.ops)
-        code = sqlite_enqueue_caller(s, &job, err);
+        rc = sqlite_enqueue_caller(s, &job, err);
     else
-        code = nq_store_tx(s, sqlite_enqueue_own, &job, err);
-    if (!code && ids)
-        memcpy(ids, job.ids, n * sizeof(*ids));
-    if (!code && results)
-        memcpy(results, job.results, n * sizeof(*results));
+        rc = nq_store_tx(s, sqlite_enqueue_own, &job, err);
+    if (rc == NQ_OK && ids)
+        memcpy(ids, job.ids, n * sizeof *ids);
+    if (rc == NQ_OK && results)
+        memcpy(results, job.results, n * sizeof *results);
     free(job.ids);
     free(job.results);
     for (int i = 0; i < SQLITE_ENQUEUE_STEPS; i++)
         nq_buf_free(&job.sql[i]);
-    return code;
+    return rc;
 }

@@ -77,26 +77,26 @@ static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
 {
     const char *database = sqlite3_db_filename(c->db, "main");
     nq_buf path = {0};
-    int code = NQ_OK;
+    int rc = NQ_OK;
 
     if (c->lock_fd >= 0)
         return NQ_OK;
     sqlite_lock_path(c, &path);
     if (path.failed) {
-        code = nq_err_nomem(err);
+        rc = nq_err_nomem(err);
     } else {
         c->lock_fd = sqlite_lock_make(path.p, database);
         if (c->lock_fd < 0)
-            code = nq_err_sys(err, errno == EACCES || errno == EPERM ? NQ_EDENIED : NQ_ESYSTEM, errno,
-                              "cannot open the lock file %s", path.p);
+            rc = nq_err_sys(err, errno == EACCES || errno == EPERM ? NQ_EDENIED : NQ_ESYSTEM, errno,
+                            "cannot open the lock file %s", path.p);
         if (c->lock_fd >= 0 && !(c->lock_ticket = nq_fork_leaves(c->lock_fd))) {
             close(c->lock_fd);
             c->lock_fd = -1;
-            code = nq_err_nomem(err);
+            rc = nq_err_nomem(err);
         }
     }
     nq_buf_free(&path);
-    return code;
+    return rc;
 }
 
 /* Who has not beaten since the lock file was made may have been robbed of the one before. It is never written
@@ -105,12 +105,12 @@ NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     struct stat lock;
-    int code;
+    int rc;
     *us = NQ_DAYS(365);
     if (!sqlite_lock_possible(c))
         return NQ_OK;
-    if ((code = sqlite_lock_open(c, err)))
-        return code;
+    if ((rc = sqlite_lock_open(c, err)) != NQ_OK)
+        return rc;
     if (fstat(c->lock_fd, &lock) == 0)
         *us = nq_real_us() - (NQ_SECONDS((int64_t)lock.st_mtim.tv_sec) + lock.st_mtim.tv_nsec / 1000);
     if (*us < 0)
@@ -132,12 +132,12 @@ NQ_PRIVATE int nq_sqlite_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     struct flock lock;
-    int code;
+    int rc;
 
     if (!sqlite_lock_possible(c))
         return NQ_OK;
-    if ((code = sqlite_lock_open(c, err)))
-        return code;
+    if ((rc = sqlite_lock_open(c, err)) != NQ_OK)
+        return rc;
     if (sqlite_lock_call(c->lock_fd, F_OFD_SETLK, F_WRLCK, id, &lock) == 0) {
         c->lock_id = id;
         return NQ_OK;
@@ -162,9 +162,9 @@ NQ_PRIVATE int nq_sqlite_lock_probe(nq_conn *conn, const uint64_t ids[], size_t 
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     const bool possible = sqlite_lock_possible(c);
-    int code;
-    if (possible && (code = sqlite_lock_open(c, err)))
-        return code;
+    int rc;
+    if (possible && (rc = sqlite_lock_open(c, err)) != NQ_OK)
+        return rc;
     for (size_t i = 0; i < n; i++) {
         struct flock lock;
         if (!possible || sqlite_lock_call(c->lock_fd, F_OFD_GETLK, F_WRLCK, ids[i], &lock) != 0)

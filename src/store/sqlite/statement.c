@@ -41,26 +41,26 @@ static int sqlite_sql_code(int db_code, const char *message)
 
 NQ_PRIVATE int nq_sqlite_error(const nq_exec_result *res, nq_err *err)
 {
-    const int code = sqlite_sql_code(res->db_code, res->message);
-    if (code == NQ_ECONFLICT)
-        nq_err_set(err, code, "another process is writing: %s", res->message);
-    else if (code == NQ_ENOTMIGRATED)
-        nq_err_set(err, code, "the nanoq tables do not exist, run nanoq migrate: %s", res->message);
+    const int rc = sqlite_sql_code(res->db_code, res->message);
+    if (rc == NQ_ECONFLICT)
+        nq_err_set(err, rc, "another process is writing: %s", res->message);
+    else if (rc == NQ_ENOTMIGRATED)
+        nq_err_set(err, rc, "the nanoq tables do not exist, run nanoq migrate: %s", res->message);
     else
-        nq_err_set(err, code, "SQLite: %s%s", res->message,
+        nq_err_set(err, rc, "SQLite: %s%s", res->message,
                    res->db_code == SQLITE_READONLY_DIRECTORY ? ": its directory cannot be written" : "");
     if (err)
         err->db_code = res->db_code;
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE int nq_sqlite_caller_failed(const nq_store *s, nq_exec_result *res, nq_err *err)
 {
-    const int code = nq_sqlite_error(res, err);
+    const int rc = nq_sqlite_error(res, err);
     (void)s;
     if (err)
         err->transaction_lost = res->lost;
-    return code;
+    return rc;
 }
 
 /* After these the handle's own state may be wrong: a fresh one looks at the file anew. */
@@ -99,14 +99,14 @@ NQ_PRIVATE int nq_sqlite_hot_get(nq_sqlite_conn *c, enum nq_sqlite_hot which, co
 {
     if (!c->hot[which]) {
         nq_buf b = {0};
-        int code = nq_sql_expand(c->base.store, template_sql, &b);
-        if (code || b.failed)
-            code = nq_err_nomem(err);
+        int rc = nq_sql_expand(c->base.store, template_sql, &b);
+        if (rc != NQ_OK || b.failed)
+            rc = nq_err_nomem(err);
         else
-            code = sqlite_sql_prepare(c, b.p, &c->hot[which], err);
+            rc = sqlite_sql_prepare(c, b.p, &c->hot[which], err);
         nq_buf_free(&b);
-        if (code)
-            return code;
+        if (rc != NQ_OK)
+            return rc;
     }
     *out = c->hot[which];
     return NQ_OK;
@@ -144,18 +144,18 @@ NQ_PRIVATE int nq_sqlite_exec(nq_conn *conn, const char *sql, const nq_val args[
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     nq_exec_result own;
     sqlite3_stmt *stmt = NULL;
-    int code;
+    int rc;
 
     if (!res)
         res = &own;
-    memset(res, 0, sizeof(*res));
-    if ((code = nq_sqlite_take(c, sql, &stmt, err)))
-        return code;
-    code = nq_sqlite_run(c->db, stmt, args, nargs, row, arg, res);
+    memset(res, 0, sizeof *res);
+    if ((rc = nq_sqlite_take(c, sql, &stmt, err)) != NQ_OK)
+        return rc;
+    rc = nq_sqlite_run(c->db, stmt, args, nargs, row, arg, res);
     nq_sqlite_give(c, stmt);
-    if (code == -1 && res->db_code)
-        code = nq_sqlite_conn_failed(c, res, err);
-    return code;
+    if (rc == -1 && res->db_code)
+        rc = nq_sqlite_conn_failed(c, res, err);
+    return rc;
 }
 
 /* ---- Transactions ---- */
@@ -163,11 +163,11 @@ NQ_PRIVATE int nq_sqlite_exec(nq_conn *conn, const char *sql, const nq_val args[
 static int sqlite_sql_control(nq_sqlite_conn *c, enum nq_sqlite_hot which, const char *sql, nq_err *err)
 {
     sqlite3_stmt *stmt;
-    int code = nq_sqlite_hot_get(c, which, sql, &stmt, err);
-    if (!code && sqlite3_step(stmt) != SQLITE_DONE)
-        code = nq_sqlite_conn_error(c, err);
+    int rc = nq_sqlite_hot_get(c, which, sql, &stmt, err);
+    if (rc == NQ_OK && sqlite3_step(stmt) != SQLITE_DONE)
+        rc = nq_sqlite_conn_error(c, err);
     sqlite3_reset(c->hot[which]);
-    return code;
+    return rc;
 }
 
 /* IMMEDIATE: a deferred transaction that reads first can meet SQLITE_BUSY_SNAPSHOT, which no waiting cures.
@@ -188,20 +188,20 @@ NQ_PRIVATE int nq_sqlite_commit(nq_conn *conn, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     nq_err why = {0};
-    int code = sqlite_sql_control(c, NQ_SQLITE_COMMIT, "COMMIT", &why);
-    if (!code)
+    int rc = sqlite_sql_control(c, NQ_SQLITE_COMMIT, "COMMIT", &why);
+    if (rc == NQ_OK)
         return NQ_OK;
     nq_sqlite_rollback(conn); /* a failed COMMIT may leave the transaction open; nothing may stay half-done */
     if (sqlite_sql_unknown(why.db_code)) {
         conn->broken = true;
-        code = nq_err_set(err, NQ_EUNKNOWN, "the commit failed, it may or may not have taken effect: %.300s",
-                          why.message);
+        rc = nq_err_set(err, NQ_EUNKNOWN, "the commit failed, it may or may not have taken effect: %.300s",
+                        why.message);
         if (err)
             err->db_code = why.db_code;
     } else if (err) {
         *err = why;
     }
-    return code;
+    return rc;
 }
 
 NQ_PRIVATE void nq_sqlite_rollback(nq_conn *conn)

@@ -310,7 +310,7 @@ static void supervise_run(struct nq_supervisor *d)
         nq_supervise_fill(d);
         if (d->thread->ctx && supervise_is_slow(d, nq_mono_us()))
             nq_supervise_recall(d);
-        const bool more = d->thread->ctx != NULL;
+        const bool more = d->thread->ctx;
         pthread_mutex_unlock(&w->lock);
         if (!more)
             return;

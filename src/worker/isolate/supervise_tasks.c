@@ -46,7 +46,7 @@ NQ_PRIVATE void nq_supervise_fill(struct nq_supervisor *d)
     nq_worker *w = d->worker;
     nq_child *c = d->child;
     struct nq_handler_thread *thread = d->thread;
-    const size_t depth = supervise_tasks_depth(w), has = thread->pipelined.n + (thread->ctx != NULL);
+    const size_t depth = supervise_tasks_depth(w), has = thread->pipelined.n + (thread->ctx ? 1 : 0);
     size_t more = w->ready.n / (w->idle + 1) + 1, bytes = c->out.n - c->out_at;
     if (w->phase != NQ_PHASE_RUN || c->retire || c->fault || c->ended || (thread->ctx && has > depth / 2))
         return;
@@ -60,7 +60,7 @@ NQ_PRIVATE void nq_supervise_fill(struct nq_supervisor *d)
         if (thread->ctx && (d->recalled || bytes > SUPERVISE_TASKS_BYTES ||
                             c->seq + 1 - thread->ctx->seq >= NQ_PIPELINE_MAX))
             return;
-        if (c->begun + thread->pipelined.n + (thread->ctx != NULL) >= c->limits->tasks)
+        if (c->begun + thread->pipelined.n + (thread->ctx ? 1 : 0) >= c->limits->tasks)
             return;
         nq_supervise_number(d, nq_task_list_pop(&w->ready));
         if (thread->ctx)
