@@ -11,12 +11,14 @@
 /*
  * Threads of a worker, and who queues whom:
  *
- *   fetcher     claims tasks                   -> ready list; where batches are small a second one claims
- * beside it, while one claim after the other comes back full handlers    run them                       ->
- * ended list, or the next claim's transaction completer   records what became of them watch       cancels
- * attempts whose deadline passed duties      is the member: beats, watches the others, reclaims (-> ended
- * list), purges; cancels what it is asked to, writes progress wake, bell  listen for hints from other
- * processes, and wake the fetcher or duties; both may be missing
+ *   fetcher     claims tasks                   -> ready list
+ *   second      claims beside it, where batches are small and one claim after the other comes back full
+ *   handlers    run them                       -> ended list, or the next claim's transaction
+ *   completer   records what became of them
+ *   watch       cancels attempts whose deadline passed
+ *   duties      is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what
+ *               it is asked to, writes progress
+ *   wake, bell  listen for hints from other processes, and wake the fetcher or duties; both may be missing
  *
  * The thread in nq_worker_run starts them, waits for a stop and takes them down phase by phase.
  *
