@@ -242,6 +242,7 @@ NQ_PRIVATE int nq_member_beat(nq_member *m, nq_err *err)
 
 struct members_look {
     uint64_t self;
+    int64_t asked_us; /* nq_mono_us(), before the rows were read */
     struct members_other *seen;
     size_t n, cap;
 };
@@ -302,7 +303,10 @@ static void members_compare(nq_member *m, struct members_look *l, const int8_t f
         const struct members_other *was =
             j < m->nothers && m->others[j].id == o->id && m->others[j].beat == o->beat ? &m->others[j] : NULL;
         o->still_us = was ? was->still_us + gap : 0;
-        const bool restarted = nq_us_since(now, o->quiet_us) < m->server_us && o->still_us < MEMBERS_GRACE_US;
+        /* By the time before the rows were read: we may have been held up since, and it is no later than it
+         * was. */
+        const bool restarted =
+            nq_us_since(l->asked_us, o->quiet_us) < m->server_us && o->still_us < MEMBERS_GRACE_US;
         if (free_now[i] != 1 || now < m->grace_us || restarted || o->beat >= MEMBERS_LOCKLESS)
             continue;
         m->suspects++;
@@ -333,6 +337,7 @@ static int members_look(nq_member *m, struct members_look *l, int8_t **free_now,
     int rc = members_ready(m, err);
     if (rc != NQ_OK)
         return rc;
+    l->asked_us = nq_mono_us();
     rc = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at} FROM {workers} ORDER BY id", NULL, 0,
                 members_row, l, NULL, err);
     return rc != NQ_OK || l->n == 0 ? rc : members_probe(m, l, free_now, err);

@@ -99,6 +99,9 @@ static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
     return rc;
 }
 
+/* The kernel's clock for the times of files stands still for so long: a file may be younger than it says. */
+#define SQLITE_LOCK_TICK_US NQ_MS(20)
+
 /* Who has not beaten since the lock file was made may have been robbed of the one before. It is never written
  * to, so its time is that of its making. */
 NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err)
@@ -112,7 +115,8 @@ NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err)
     if ((rc = sqlite_lock_open(c, err)) != NQ_OK)
         return rc;
     if (fstat(c->lock_fd, &lock) == 0)
-        *us = nq_real_us() - (NQ_SECONDS((int64_t)lock.st_mtim.tv_sec) + lock.st_mtim.tv_nsec / 1000);
+        *us = nq_real_us() - (NQ_SECONDS((int64_t)lock.st_mtim.tv_sec) + lock.st_mtim.tv_nsec / 1000) -
+              SQLITE_LOCK_TICK_US;
     if (*us < 0)
         *us = 0;
     return NQ_OK;
