@@ -117,8 +117,10 @@ NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err)
     if (fstat(c->lock_fd, &lock) == 0)
         *us = nq_real_us() - (NQ_SECONDS((int64_t)lock.st_mtim.tv_sec) + lock.st_mtim.tv_nsec / 1000) -
               SQLITE_LOCK_TICK_US;
-    if (*us < 0)
+    if (*us < 0) { /* made just now: what we do from here on, such as to beat, is to come after that */
+        nq_sleep_us(*us > -SQLITE_LOCK_TICK_US ? -*us : SQLITE_LOCK_TICK_US);
         *us = 0;
+    }
     return NQ_OK;
 }
 
