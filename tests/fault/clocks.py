@@ -64,7 +64,7 @@ def steps(db, figures, seed, seconds=2):
                     run.note("STEP", f"by={offset}")
                     time.sleep(seconds)
                 clock.set(0)
-                db.sql("UPDATE nanoq_tasks SET run_at = " + ("UTC_TIMESTAMP(6)" if db.mysql else "0") + " WHERE state = 0")
+                db.sql("UPDATE nanoq_tasks SET run_at = " + ("UTC_TIMESTAMP(6)" if db.mysql else "10000000000000") + " WHERE state = 0")
                 run.stop("produce")
                 run.drain(workers=1)
                 judge(run, {"STEP": 8, "OK": 50, "retries": 10, "snoozes": 5}, steady_clock=False)
