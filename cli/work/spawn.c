@@ -255,7 +255,6 @@ void spawn_stop(const struct spawn_command *c, struct spawn_process *p)
         p->ladder.kill_us = INT64_MAX;
         return;
     }
-    p->killed = p->killed || number == SIGKILL;
     if (number != 0)
         spawn_ask(p, (unsigned char)number);
 }

@@ -47,7 +47,6 @@ struct spawn_process {
     int in, out, err; /* our ends of its stdin, stdout, stderr, non-blocking; -1: closed */
     int unread;       /* the other end of its stdin, to see how much of it was read; -1: not kept */
     nq_ladder ladder; /* of being told to stop */
-    bool killed;      /* it did not stop by itself within the grace */
 };
 
 /*

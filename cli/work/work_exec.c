@@ -116,7 +116,7 @@ static nq_verdict exec_verdict(struct exec *x, const nq_ending *end, nq_ctx *ctx
     nq_ending_words(end, !end->exited, what);
     if (x->cause == NQ_CAUSE_TIMEOUT) {
         snprintf(what, sizeof what, "timed out after %g s%s", (double)x->task->timeout_us / 1e6,
-                 x->process.killed ? " and had to be killed" : "");
+                 x->process.ladder.kills > 0 ? " and had to be killed" : "");
     } else if (x->cause != NQ_CAUSE_NONE) {
         snprintf(what, sizeof what, "%s", x->cause == NQ_CAUSE_CANCEL ? "cancelled while it ran" : "stopped");
     }

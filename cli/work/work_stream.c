@@ -226,7 +226,7 @@ nq_verdict work_stream(nq_ctx *ctx, const nq_task *task, void *udata)
     char last[NQ_MAX_ERROR];
     nq_tail tail = c->tail; /* not what it says from now on */
     tail.bytes = memcpy(last, c->last, sizeof last);
-    bool killed = c->process.killed;
+    bool killed = c->process.ladder.kills > 0;
     if (x.state == EXCHANGE_BROKE) {
         log_task(&(struct log_event){.level = LOG_ERROR, .task = task, .took_us = -1},
                  "child %d broke the protocol: %s; it is replaced", (int)c->process.pid, x.why);

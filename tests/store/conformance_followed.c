@@ -29,6 +29,14 @@ static size_t followed_promote(nq *q)
     return n;
 }
 
+/* It is done: so many follow-ups become tasks then, and so many tasks there are. */
+static void followed_done(nq *q, nq_claimed *c, size_t made, int tasks)
+{
+    ck_assert_int_eq(t_finish(q, c, NQ_OUT_DONE, 0, NULL), NQ_OK);
+    ck_assert_uint_eq(followed_promote(q), made);
+    ck_assert_int_eq(t_sql(TASKS), tasks);
+}
+
 /* Claim it as a worker may: any type, one type, told its id, told that something is there. */
 enum { FOLLOWED_ANY, FOLLOWED_TYPED, FOLLOWED_TOLD, FOLLOWED_GUESSED, FOLLOWED_WAYS };
 
@@ -88,9 +96,7 @@ START_TEST(those_of_a_claimed_task_go)
     ck_assert_mem_eq(c->task.payload, "old", 3);
     ck_assert_int_eq(t_sql(FOLLOWUPS), 1);
     ck_assert_int_eq(t_sql("SELECT id FROM nanoq_followups"), kept);
-    ck_assert_int_eq(t_finish(q, c, NQ_OUT_DONE, 0, NULL), NQ_OK);
-    ck_assert_uint_eq(followed_promote(q), 0);
-    ck_assert_int_eq(t_sql(TASKS), 2);
+    followed_done(q, c, 0, 2);
     t_free_claimed(c);
     t_free_claimed(runs);
     nq_close(q);
@@ -117,9 +123,7 @@ START_TEST(a_committed_duplicate_of_a_waiting_task_runs_nothing_twice)
     followed_refused(q, t_tx(mine), FOLLOWED_OLD, id);
     t_run(mine, "COMMIT");
     ck_assert_int_eq(t_sql(FOLLOWUPS), 1);
-    ck_assert_int_eq(t_finish(q, c, NQ_OUT_DONE, 0, NULL), NQ_OK);
-    ck_assert_uint_eq(followed_promote(q), 1);
-    ck_assert_int_eq(t_sql(TASKS), 1);
+    followed_done(q, c, 1, 1);
     t_disconnect(mine);
     t_free_claimed(c);
     nq_close(q);
@@ -240,9 +244,7 @@ START_TEST(those_that_are_held_stay_and_nobody_waits)
     t_run(promoter, "ROLLBACK");
     t_run(open, "COMMIT"); /* after the claim: it has to run again */
     ck_assert_int_eq(t_sql(FOLLOWUPS), 2);
-    ck_assert_int_eq(t_finish(q, c, NQ_OUT_DONE, 0, NULL), NQ_OK);
-    ck_assert_uint_eq(followed_promote(q), 1);
-    ck_assert_int_eq(t_sql(TASKS), 1);
+    followed_done(q, c, 1, 1);
     t_free_claimed(c);
     t_disconnect(promoter);
     t_disconnect(open);

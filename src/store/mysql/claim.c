@@ -72,9 +72,8 @@ static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_clai
             return rc;
         batch->list.tail->task.generation += !changed;
         batch->ids[batch->list.n - 1] = (uint64_t)batch->list.tail->task.id;
-        if (mysql_num_fields(r) > NQ_AT_COUNT && row[NQ_AT_COUNT] && row[NQ_AT_COUNT][0] == '1') {
+        if (mysql_num_fields(r) > NQ_AT_COUNT && row[NQ_AT_COUNT] && row[NQ_AT_COUNT][0] == '1')
             nq_buf_fmt(&batch->followed, "%s%s", batch->nfollowed++ ? "," : "", row[NQ_AT_id]);
-        }
     }
     qsort(batch->ids, batch->list.n, sizeof *batch->ids, nq_mysql_cmp_u64);
     return NQ_OK;
