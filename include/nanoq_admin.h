@@ -124,6 +124,54 @@ typedef int (*nq_stats_fn)(const nq_queue_stats *stats, void *udata);
  * with the backlog and the history. Thread-safe. Errors, all before fn is called: as for nq_list. */
 NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err);
 
+/*
+ * SETTINGS OF QUEUES, for all workers of all hosts, kept in the database. A queue may have groups, "mail//42"
+ * is group 42 of queue "mail"; settings are of a queue and all its groups together, of each group by itself,
+ * or of one group. Workers read them twice a second, and at once when they are changed by a call on the same
+ * host. Plain SQL may write them too: docs/schema.md.
+ */
+enum nq_ordered {
+    NQ_ORDERED_NO = 0,
+    NQ_ORDERED_STRICT, /* one task of a group at a time, in order; a failed one keeps its place */
+    NQ_ORDERED_HALT    /* and a dead one stops its group until it is retried or deleted */
+};
+
+typedef struct nq_queue_settings {
+    size_t size;
+    const char *group;     /* of this group; "*": of each group by itself; default: of the queue as a whole */
+    int64_t max_running;   /* so many run at once at most, over all hosts; default: any number */
+    int64_t rate, rate_us; /* at most rate starts in rate_us, over all hosts; default: no limit */
+    unsigned burst;        /* how many may start at once after a quiet time; default: by the rate */
+    unsigned weight;       /* of a group: tasks in its turn; default 1, at most 1000 */
+    int ordered;           /* of groups: enum nq_ordered; default NQ_ORDERED_NO */
+    const char *dead_to;   /* a queue that gets a copy of what ends dead; default: none */
+} nq_queue_settings;
+
+/* Replace the settings of a queue or group; whether it is paused is left alone. settings NULL: it has none.
+ * Thread-safe. NQ_EINVAL, NQ_EREADONLY, NQ_ENOTMIGRATED, NQ_ESCHEMA, those of a connection. */
+NQ_API int nq_queue_set(nq *q, const char *queue, const nq_queue_settings *settings, nq_err *err);
+
+/* One row of settings, as workers heed it: a value that a setting cannot have counts as not set. The
+ * library's, like nq_info. Strings are never NULL. */
+typedef struct nq_queue_row {
+    const char *name;  /* "mail", "mail//42", "mail//" and a star */
+    const char *queue; /* "mail" */
+    const char *group; /* "", "42", "*" */
+    const char *type;  /* or "" */
+    bool paused;
+    int64_t paused_at_us;   /* 0: not known */
+    const char *paused_why; /* written by anybody: NOT safe for a terminal as it is */
+    int64_t max_running, rate, rate_us;
+    unsigned burst, weight; /* 0: not set */
+    int ordered;            /* -1: not set */
+    const char *dead_to;    /* or "" */
+    int64_t changed_at_us;
+} nq_queue_row;
+typedef int (*nq_queue_row_fn)(const nq_queue_row *row, void *udata);
+/* The settings of a queue and its groups, or (queue NULL) of all, in order of name; fn as for nq_list.
+ * Thread-safe. Errors as for nq_list. */
+NQ_API int nq_queue_get(nq *q, const char *queue, nq_queue_row_fn fn, void *udata, nq_err *err);
+
 /* The SQL that nq_migrate would run on tables of schema version `from`, 0: on an empty database, of this
  * URL's kind and prefix. *sql is freed with nq_free. Needs no connection. NQ_EINVAL: there is no such
  * version. */

@@ -7,13 +7,14 @@
 
 #include "../store/store.h"
 
-/* Told after a commit of this handle's that made tasks due (wake) or asked to cancel one that runs (look): a
- * hint, called without locks, must be quick. id: of the one task that is due, of the queue of that hint, or
- * 0. */
+/* Told after a commit of this handle's that made tasks due (wake), asked to cancel one that runs (look) or
+ * changed settings of queues (settings): a hint, called without locks, must be quick. id: of the one task
+ * that is due, of the queue of that hint, or 0. */
 typedef struct nq_listener {
     struct nq_listener *next;
     void (*wake)(void *arg, uint64_t queue, nq_id id);
     void (*look)(void *arg);
+    void (*settings)(void *arg);
     void *arg;
 } nq_listener;
 
@@ -33,6 +34,8 @@ NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n, nq_id id);
 
 /* Have the workers look for requests to cancel. Likewise. */
 NQ_PRIVATE void nq_wake_look(nq *q);
+/* Have them read the settings of queues. Likewise. */
+NQ_PRIVATE void nq_wake_settings(nq *q);
 
 /* hints.c: tell other processes. Hints may be lost: whoever waits for one looks by itself now and then. */
 typedef struct nq_hints nq_hints;

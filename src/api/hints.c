@@ -124,7 +124,7 @@ static bool hints_local(nq_hints *h, const uint64_t queues[], size_t n, nq_id id
 {
     const unsigned own = atomic_load(&h->own);
     const int64_t now = nq_mono_us();
-    const int first = atomic_load(&h->next), most = queues[0] == NQ_HINT_CANCEL ? HINTS_PLACES : HINTS_TOLD;
+    const int first = atomic_load(&h->next), most = queues[0] >= NQ_HINT_SETTINGS ? HINTS_PLACES : HINTS_TOLD;
     int told = 0, next = 0, fd = -1;
     for (int i = 0; i < HINTS_PLACES && told < most; i++) {
         const int place = (first + i) % HINTS_PLACES;
@@ -146,7 +146,7 @@ NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq
 {
     const int saved = errno;
     const bool told = h->local && hints_local(h, queues, n, id);
-    if (h->ringer)
+    if (h->ringer && queues[0] != NQ_HINT_SETTINGS) /* which every worker reads by itself soon */
         nq_ringer_ring(h->ringer, queues, n, told);
     errno = saved;
 }

@@ -130,7 +130,8 @@ void nq_unlisten(nq *q, nq_listener *l)
     pthread_mutex_unlock(&q->lock);
 }
 
-static void queue_wake(nq *q, bool look, uint64_t queue, nq_id id)
+/* queue: or NQ_HINT_CANCEL, NQ_HINT_SETTINGS. */
+static void queue_wake(nq *q, uint64_t queue, nq_id id)
 {
     nq_listener *l;
 
@@ -140,8 +141,10 @@ static void queue_wake(nq *q, bool look, uint64_t queue, nq_id id)
     q->waking++;
     for (l = q->listeners; l; l = l->next) {
         pthread_mutex_unlock(&q->lock);
-        if (look)
+        if (queue == NQ_HINT_CANCEL)
             l->look(l->arg);
+        else if (queue == NQ_HINT_SETTINGS)
+            l->settings(l->arg);
         else
             l->wake(l->arg, queue, id);
         pthread_mutex_lock(&q->lock);
@@ -158,15 +161,22 @@ NQ_PRIVATE nq_hints *nq_hints_of(nq *q)
 
 NQ_PRIVATE void nq_wake(nq *q, const uint64_t queues[], size_t n, nq_id id)
 {
-    queue_wake(q, false, queues[0], id);
+    queue_wake(q, queues[0], id);
     nq_hints_send(q->hints, queues, n, id);
 }
 
 NQ_PRIVATE void nq_wake_look(nq *q)
 {
     const uint64_t cancel = NQ_HINT_CANCEL;
-    queue_wake(q, true, cancel, 0);
+    queue_wake(q, cancel, 0);
     nq_hints_send(q->hints, &cancel, 1, 0);
+}
+
+NQ_PRIVATE void nq_wake_settings(nq *q)
+{
+    const uint64_t settings = NQ_HINT_SETTINGS;
+    queue_wake(q, settings, 0);
+    nq_hints_send(q->hints, &settings, 1, 0);
 }
 
 void nq_hint(nq *q, const char *queue)

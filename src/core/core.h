@@ -131,9 +131,10 @@ NQ_PRIVATE int nq_check_prefix(const char *prefix, nq_err *err);
 NQ_PRIVATE int nq_options_copy(void *out, size_t ours, const void *theirs, const char *what, nq_err *err);
 
 /* ---- hint_name.c -- what a queue is called in a hint; a queue's name is never NQ_HINT_ANY */
-#define NQ_HINT_ANY    ((uint64_t)0)
-#define NQ_HINT_CANCEL UINT64_MAX /* no queue: somebody asked to cancel a running task */
-#define NQ_HINT_QUEUES 8          /* of one hint; more of them are NQ_HINT_ANY */
+#define NQ_HINT_ANY      ((uint64_t)0)
+#define NQ_HINT_CANCEL   UINT64_MAX       /* no queue: somebody asked to cancel a running task */
+#define NQ_HINT_SETTINGS (UINT64_MAX - 1) /* nor is this: settings of queues were changed */
+#define NQ_HINT_QUEUES   8                /* of one hint; more of them are NQ_HINT_ANY */
 NQ_PRIVATE uint64_t nq_fnv1a(const char *text);
 NQ_PRIVATE uint64_t nq_hint_queue(const char *name);
 /* This host, as datagrams see it; 0: cannot tell. */

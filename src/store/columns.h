@@ -13,7 +13,8 @@
     X(followups)                                                                                             \
     X(workers)                                                                                               \
     X(cancels)                                                                                               \
-    X(progress)
+    X(progress)                                                                                              \
+    X(queues)
 #define NQ_TABLES_BEFORE(X) X(processors)
 
 /*

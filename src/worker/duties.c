@@ -39,6 +39,7 @@ struct duty_state {
 
 static int duties_beat(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_check_cancels(struct duties *d, int64_t *next_us, nq_err *err);
+static int duties_settings(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_watch(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_promote(struct duties *d, int64_t *next_us, nq_err *err);
@@ -49,6 +50,7 @@ static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err);
 /* Of several that are due the first goes first: the beat before all else, it keeps the leases. */
 static const struct duty duties_table[] = {
     {"the heartbeat", duties_beat, -1, 0, 0},
+    {"reading the settings of queues", duties_settings, 0, NQ_MS(500), NQ_WANTED_SETTINGS},
     {"checking for requests to cancel", duties_check_cancels, -1, 0, NQ_WANTED_CANCELS},
     {"watching other workers", duties_watch, 0, NQ_MS(300), 0},
     {"looking for tasks of dead workers", duties_reclaim, 0, NQ_SECONDS(1), 0},
@@ -172,6 +174,17 @@ static int duties_beat(struct duties *d, int64_t *next_us, nq_err *err)
 {
     (void)next_us;
     return nq_member_beat(d->member, err);
+}
+
+/* ---- Settings ---- */
+
+static int duties_settings(struct duties *d, int64_t *next_us, nq_err *err)
+{
+    (void)next_us;
+    pthread_mutex_lock(&d->worker->lock);
+    duties_heed(d, NQ_WANTED_SETTINGS);
+    pthread_mutex_unlock(&d->worker->lock);
+    return nq_worker_read_settings(d->worker, err);
 }
 
 /* ---- Requests to cancel, progress ---- */

@@ -137,7 +137,8 @@ static bool fetch_next_second(struct fetch *f, struct fetch_claim *c)
     nq_worker *w = f->worker;
     const int64_t now = nq_mono_us();
     int64_t until = INT64_MAX;
-    if (w->full < NQ_FULL_CLAIMS || w->drained || !w->member || w->seq >= w->seq_max || f->retry_us > now)
+    if (w->full < NQ_FULL_CLAIMS || w->drained || !w->member || !w->settings || w->seq >= w->seq_max ||
+        f->retry_us > now)
         return false;
     c->id = 0;
     c->limit = nq_fetch_wanted(w);
@@ -167,7 +168,7 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
         w->drained = true;
         nq_worker_wake(w);
     }
-    if (w->drained || !w->member)
+    if (w->drained || !w->member || !w->settings)
         return false;
     if (w->seq >= w->seq_max) {
         w->rejoin = true;

@@ -40,8 +40,9 @@ struct nq_listening {
     int fd, index;       /* of the datagrams; -1: none */
     uint64_t hint_queue; /* of the first hint that waits, and its task, or 0 */
     nq_id hint_id;
-    bool pending; /* a hint waits for next_us */
-    bool cancels; /* and so does one of requests to cancel */
+    bool pending;  /* a hint waits for next_us */
+    bool cancels;  /* and so does one of requests to cancel, */
+    bool settings; /* and of settings that were changed */
     int64_t next_us, gap_us;
     uint64_t claimed; /* at the last hint that was passed on */
     bool strange;     /* a stranger's hint waits for strange_us; the same for theirs: */
@@ -77,9 +78,11 @@ static void listen_pass(struct nq_listening *l, int64_t now)
     l->next_us = now + l->gap_us;
     if (l->cancels)
         nq_cancels_wake(w);
+    if (l->settings)
+        nq_settings_wake(w);
     if (l->pending)
         nq_fetch_wake(w, l->hint_queue, l->hint_id);
-    l->pending = l->cancels = false;
+    l->pending = l->cancels = l->settings = false;
 }
 
 /* ---- Datagrams ---- */
@@ -95,7 +98,7 @@ static void listen_take_strange(struct nq_listening *l, int64_t now)
     l->strange_claimed = claimed;
     l->strange_us = now + l->strange_gap_us;
     l->strange = false;
-    l->pending = l->cancels = true;
+    l->pending = l->cancels = l->settings = true;
     l->hint_queue = NQ_HINT_ANY;
     l->hint_id = 0;
 }
@@ -116,10 +119,11 @@ static void listen_read_datagrams(struct nq_listening *l, int64_t now)
         for (size_t k = 0; k < l->worker->nqueues; k++)
             ours = ours || hint[0] == l->queues[k] || hint[0] == NQ_HINT_ANY;
         if (stranger) {
-            l->strange = l->strange || ours || hint[0] == NQ_HINT_CANCEL;
+            l->strange = l->strange || ours || hint[0] >= NQ_HINT_SETTINGS;
             continue;
         }
         l->cancels = l->cancels || hint[0] == NQ_HINT_CANCEL;
+        l->settings = l->settings || hint[0] == NQ_HINT_SETTINGS;
         if (ours && !l->pending) {
             l->hint_queue = hint[0];
             l->hint_id = n > (ssize_t)sizeof hint[0] && hint[1] <= INT64_MAX ? (nq_id)hint[1] : 0;
@@ -211,7 +215,7 @@ static void listen_echo(struct nq_listening *l, int64_t now)
 static bool listen_poll(struct nq_listening *l, bool *datagrams, bool *events)
 {
     const int64_t now = nq_mono_us();
-    const bool waiting = l->pending || l->cancels;
+    const bool waiting = l->pending || l->cancels || l->settings;
     const bool hear = !waiting && now >= l->next_us, see = now >= l->notify_us;
     struct pollfd fds[3] = {
         {l->stop_fd, POLLIN, 0}, {hear ? l->fd : -1, POLLIN, 0}, {see ? l->notify : -1, POLLIN, 0}};
@@ -245,7 +249,7 @@ static void *listen_main(void *arg)
             listen_echo(l, now);
         if (l->strange && now >= l->strange_us)
             listen_take_strange(l, now);
-        if ((l->pending || l->cancels) && now >= l->next_us)
+        if ((l->pending || l->cancels || l->settings) && now >= l->next_us)
             listen_pass(l, now);
         datagrams = events = false;
     }

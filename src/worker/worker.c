@@ -104,6 +104,7 @@ static void worker_free_memory(nq_worker *w)
     free(w->middleware);
     free(w->threads);
     free(w->types);
+    nq_settings_unref(w->settings);
     free(w);
 }
 
@@ -141,6 +142,7 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     w->seq_max = NQ_LEASE_SEQ_MAX;
     w->listener.wake = nq_fetch_wake;
     w->listener.look = nq_cancels_wake;
+    w->listener.settings = nq_settings_wake;
     w->listener.arg = w;
     atomic_init(&w->refs, 1);
     nq_task_list_init(&w->ready);

@@ -46,7 +46,8 @@ enum nq_fetcher {
 /* Duties that other threads ask for, as bits. */
 enum nq_wanted {
     NQ_WANTED_CANCELS = 1, /* to check for requests to cancel */
-    NQ_WANTED_PROMOTE = 2  /* to promote follow-ups */
+    NQ_WANTED_PROMOTE = 2, /* to promote follow-ups */
+    NQ_WANTED_SETTINGS = 4 /* to read the settings of queues */
 };
 
 #define NQ_MAX_CONCURRENCY    1024          /* handler threads */
@@ -206,19 +207,20 @@ struct nq_worker {
     uint64_t hint_queue; /* of the first hint since the fetcher looked, and the task that it names, or 0 */
     nq_id hint_id;
     enum nq_fetcher fetcher;
-    bool bell_waits;     /* for it to do so */
-    int64_t wrote_us;    /* when a claim or an outcome of ours was committed last */
-    int64_t avg16_us;    /* 16 times the moving average of how long handlers take */
-    int64_t watch_until; /* the watch thread sleeps until then */
-    int64_t due_us;      /* an outcome of ours comes due then */
-    int64_t give_up_us;  /* NQ_PHASE_RECORD: stop trying then */
-    uint64_t member;     /* 0: not joined */
-    uint64_t seq;        /* of the last lease */
-    bool rejoin;         /* leases are used up */
-    bool reclaimed;      /* what dead workers had left when we joined */
-    uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
-    uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
-    unsigned wanted;     /* enum nq_wanted: duties that are asked for */
+    bool bell_waits;       /* for it to do so */
+    int64_t wrote_us;      /* when a claim or an outcome of ours was committed last */
+    int64_t avg16_us;      /* 16 times the moving average of how long handlers take */
+    int64_t watch_until;   /* the watch thread sleeps until then */
+    int64_t due_us;        /* an outcome of ours comes due then */
+    int64_t give_up_us;    /* NQ_PHASE_RECORD: stop trying then */
+    uint64_t member;       /* 0: not joined */
+    uint64_t seq;          /* of the last lease */
+    bool rejoin;           /* leases are used up */
+    bool reclaimed;        /* what dead workers had left when we joined */
+    uint64_t taken;        /* grows with each batch of tasks that is taken in, orphans included; from 1 */
+    uint64_t swept;        /* the follow-ups were seen to when `taken` was this and nothing was held */
+    nq_settings *settings; /* NULL: not read yet, and nothing is claimed before; changed by duties only */
+    unsigned wanted;       /* enum nq_wanted: duties that are asked for */
     bool drained;
     /* Of claims: how many in a row were full, most tasks that each fetcher's under way may bring, and does
      * the second one wait for a first one that cannot keep up? */
@@ -359,6 +361,14 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
 
 /* ---- cancel.c: look for requests to cancel, and cancel */
 NQ_PRIVATE int nq_cancels_check(nq_worker *w, nq_err *err);
+
+/* ---- settings.c: what is set for queues */
+NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err); /* by duties only */
+/* What was read last, with a reference for the caller; NULL: nothing yet. With the lock held it is
+ * w->settings. */
+NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w);
+/* The listener of changes: has duties read them. Without the lock, from any thread. */
+NQ_PRIVATE void nq_settings_wake(void *worker);
 
 /* ---- progress.c */
 /* nq_ctx_progress, of a note with a size. Any thread. */

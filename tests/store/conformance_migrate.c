@@ -150,7 +150,7 @@ static char *migrate_all_rows(const char *workers)
     } all[] = {{"tasks", MIGRATE_TASKS},
                {"finished", MIGRATE_FINISHED},
                {"followups", MIGRATE_FOLLOWUPS},
-               {workers, "*"}};
+               {workers, "id, name, beat, started_at, beat_at"}};
     nq_buf rows = {0};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         char *of = t_text(t_side(), "SELECT %s FROM nanoq_%s ORDER BY id", all[i].columns, all[i].table);

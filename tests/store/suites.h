@@ -28,5 +28,6 @@ Suite *suite_galera(void);
 Suite *suite_hostile(void);
 Suite *suite_session(void);
 Suite *suite_files(void);
+Suite *suite_settings(void);
 
 #endif

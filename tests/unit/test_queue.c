@@ -436,7 +436,8 @@ START_TEST(listeners)
 {
     static const struct nq_tx_ops sqlite = {sizeof sqlite, NQ_TX_SQLITE, no_exec, no_tx};
     int a = 0, b = 0, conn = 0;
-    nq_listener la = {NULL, count_told, count_look, &a}, lb = {NULL, count_told, count_look, &b};
+    nq_listener la = {NULL, count_told, count_look, count_look, &a},
+                lb = {NULL, count_told, count_look, count_look, &b};
     nq *q = open_queue();
 
     nq_listen(q, &la);
@@ -513,7 +514,7 @@ START_TEST(unlisten_is_final)
         nq_listener l[2];
         for (int i = 0; i < 2; i++) {
             g[i] = (struct guard){PTHREAD_MUTEX_INITIALIZER, 0, false};
-            l[i] = (nq_listener){NULL, wake_guard_told, wake_guard, &g[i]};
+            l[i] = (nq_listener){NULL, wake_guard_told, wake_guard, wake_guard, &g[i]};
             nq_listen(q, &l[i]);
         }
         for (int i = round % 2, n = 0; n < 2; n++, i = !i) {
@@ -576,7 +577,7 @@ static void gate_wake_told(void *arg, uint64_t queue, nq_id id)
     gate_wake(arg);
 }
 
-static nq_listener gate_listener = {NULL, gate_wake_told, gate_wake, NULL};
+static nq_listener gate_listener = {NULL, gate_wake_told, gate_wake, gate_wake, NULL};
 
 static void *gate_produce(void *q)
 {

@@ -217,6 +217,12 @@ static const nq_fragment mysql_db_fragments[] = {
      * keys; a DELETE takes no {by_id}. */
     {"at_most", "LIMIT $"},
     {"same_key", "t.unique_key = f.unique_key"},
+    /* A sum, not an exclusive or, which the same change in two rows would leave as it was. */
+    {"settings_print",
+     "CAST(COALESCE(SUM(CAST(CONV(LEFT(SHA1(CONCAT_WS('|', name, COALESCE(HEX(type), '-'), "
+     "COALESCE(paused_at, '-'), COALESCE(HEX(paused_why), '-'), COALESCE(max_running, '-'), "
+     "COALESCE(rate, '-'), COALESCE(rate_us, '-'), COALESCE(burst, '-'), COALESCE(weight, '-'), "
+     "COALESCE(ordered, '-'), COALESCE(dead_to, '-'))), 10), 16, 10) AS UNSIGNED)), 0) AS SIGNED)"},
     {"strange", "(priority < -100 OR priority > 100)"},
     {NULL, NULL}};
 

@@ -398,6 +398,7 @@ static const nq_fragment sqlite_fragments[] = {
     /* which is known of bytes without reading them */
     {"size", "CASE typeof($) WHEN 'blob' THEN length($) ELSE length(CAST($ AS BLOB)) END"},
     {"exact", "$"},
+    {"settings_print", "0"}, /* it has nothing to compute one with; the rows are as near */
     {"least", "MIN"},
     {"lock", ""},
     {"lock_free", ""},

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* The settings of queues: written and listed. */
+#include <stdio.h>
+
+#include "api.h"
+
+#define SETTINGS_MAX 2147483647 /* of max_running and rate */
+
+/* The row that a call is about. */
+static int settings_name(char name[NQ_MAX_QUEUE + 1], const char *queue, const char *group, nq_err *err)
+{
+    int rc = nq_check_queue(queue, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (nq_queue_base(queue) < strlen(queue) && group)
+        return nq_err_set(err, NQ_EINVAL, "queue '%s' names a group already, and group '%.100s' another",
+                          queue, group);
+    if (strlen(queue) + (group ? strlen(group) + 2 : 0) > NQ_MAX_QUEUE)
+        return nq_err_set(err, NQ_EINVAL, "queue '%s' and its group have more than %d bytes together", queue,
+                          NQ_MAX_QUEUE - 2);
+    snprintf(name, NQ_MAX_QUEUE + 1, "%s%s%s", queue, group ? "//" : "", group ? group : "");
+    if (nq_setting_named(name, strlen(name)))
+        return NQ_OK;
+    char shown[128];
+    nq_printable(shown, sizeof shown, name, strlen(name));
+    return nq_err_set(err, NQ_EINVAL,
+                      "'%s' names no group of a queue: allowed are A-Z a-z 0-9 _ . : / -, or * for each",
+                      shown);
+}
+
+/* ---- Writing ---- */
+
+struct settings_write {
+    const char *name;
+    nq_queue_settings s;
+};
+
+static int settings_check(const nq_queue_settings *s, nq_err *err)
+{
+    if (s->max_running < 0 || s->max_running > SETTINGS_MAX)
+        return nq_err_set(err, NQ_EINVAL, "max_running is %lld; allowed are 1 to %d, and 0 for no limit",
+                          (long long)s->max_running, SETTINGS_MAX);
+    if (s->rate < 0 || s->rate > SETTINGS_MAX)
+        return nq_err_set(err, NQ_EINVAL, "rate is %lld; allowed are 1 to %d, and 0 for no limit",
+                          (long long)s->rate, SETTINGS_MAX);
+    if ((s->rate == 0) != (s->rate_us == 0))
+        return nq_err_set(err, NQ_EINVAL, "rate is %lld and rate_us %lld: a rate needs both",
+                          (long long)s->rate, (long long)s->rate_us);
+    if (s->rate_us < 0 || s->rate_us > NQ_MAX_DURATION)
+        return nq_err_set(err, NQ_EINVAL, "rate_us is %lld; allowed are 1 us to ten years",
+                          (long long)s->rate_us);
+    if (s->burst > 1000000)
+        return nq_err_set(err, NQ_EINVAL, "burst is %u; allowed are 1 to 1000000, and 0 for the default",
+                          s->burst);
+    if (s->weight > 1000)
+        return nq_err_set(err, NQ_EINVAL, "weight is %u; allowed are 1 to 1000, and 0 for the default",
+                          s->weight);
+    if (s->ordered < NQ_ORDERED_NO || s->ordered > NQ_ORDERED_HALT)
+        return nq_err_set(err, NQ_EINVAL, "ordered is %d; see enum nq_ordered", s->ordered);
+    if (s->burst && !s->rate)
+        return nq_err_set(err, NQ_EINVAL, "burst is %u, but there is no rate", s->burst);
+    return s->dead_to ? nq_check_queue(s->dead_to, err) : NQ_OK;
+}
+
+static nq_val settings_or_null(int64_t v)
+{
+    return v ? nq_int(v) : nq_null();
+}
+
+#define SETTINGS_NONE                                                                                        \
+    "type IS NULL AND paused_at IS NULL AND max_running IS NULL AND rate IS NULL AND burst IS NULL AND "     \
+    "weight IS NULL AND ordered IS NULL AND dead_to IS NULL AND keep_done_us IS NULL AND keep_dead_us IS "   \
+    "NULL"
+
+/* A row that says nothing goes. */
+static int settings_tidy(nq_conn *c, const char *name, nq_err *err)
+{
+    const nq_val arg = nq_text(name);
+    return nq_sql(c, "DELETE FROM {queues} WHERE name = ? AND " SETTINGS_NONE, &arg, 1, NULL, NULL, NULL,
+                  err);
+}
+
+/* Update the row of a name, its last argument; or insert it, with the same arguments in the same order. */
+static int settings_upsert(nq_conn *c, const char *update, const char *insert, const nq_val args[], size_t n,
+                           nq_err *err)
+{
+    nq_exec_result res = {0};
+    int rc = nq_sql(c, update, args, n, NULL, NULL, &res, err);
+    if (rc != NQ_OK || res.affected > 0)
+        return rc;
+    rc = nq_sql(c, insert, args, n, NULL, NULL, NULL, err);
+    return rc == NQ_EDUPLICATE ? nq_err_set(err, NQ_ECONFLICT, "the row was made by another meanwhile") : rc;
+}
+
+static int settings_write(nq_conn *c, void *arg, nq_err *err)
+{
+    const struct settings_write *w = arg;
+    const nq_queue_settings *s = &w->s;
+    const nq_val args[] = {settings_or_null(s->max_running),
+                           settings_or_null(s->rate),
+                           settings_or_null(s->rate_us),
+                           settings_or_null(s->burst),
+                           settings_or_null(s->weight),
+                           settings_or_null(s->ordered),
+                           s->dead_to ? nq_text(s->dead_to) : nq_null(),
+                           nq_text(w->name)};
+    const int rc = settings_upsert(
+        c,
+        "UPDATE {queues} SET max_running = ?, rate = ?, rate_us = ?, burst = ?, weight = ?, ordered = ?, "
+        "dead_to = ?, changed_at = {now} WHERE name = ?",
+        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, dead_to, name, "
+        "changed_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})",
+        args, sizeof args / sizeof *args, err);
+    return rc == NQ_OK ? settings_tidy(c, w->name, err) : rc;
+}
+
+NQ_API int nq_queue_set(nq *q, const char *queue, const nq_queue_settings *settings, nq_err *err)
+{
+    char name[NQ_MAX_QUEUE + 1];
+    struct settings_write w = {.name = name};
+    int rc = nq_usable(q, err);
+    if (rc != NQ_OK ||
+        (rc = nq_options_copy(&w.s, sizeof w.s, settings, "nq_queue_settings", err)) != NQ_OK ||
+        (rc = settings_name(name, queue, w.s.group, err)) != NQ_OK ||
+        (rc = settings_check(&w.s, err)) != NQ_OK || (rc = nq_ready(q, err)) != NQ_OK ||
+        (rc = nq_store_tx(nq_store_of(q), settings_write, &w, err)) != NQ_OK)
+        return rc;
+    nq_wake_settings(q);
+    return NQ_OK;
+}
+
+/* ---- Listing ---- */
+
+/* Is this row of the queue, or of a group of it? A queue that names a group is that group's. */
+static bool settings_of(const char *name, const char *queue)
+{
+    const size_t n = queue ? strlen(queue) : 0;
+    return !queue || (strncmp(name, queue, n) == 0 && (name[n] == '\0' || strncmp(name + n, "//", 2) == 0));
+}
+
+static int settings_show(const nq_setting *s, nq_queue_row_fn fn, void *udata)
+{
+    char queue[NQ_MAX_QUEUE + 1];
+    const size_t base = nq_queue_base(s->name);
+    memcpy(queue, s->name, base);
+    queue[base] = '\0';
+    const nq_queue_row row = {.name = s->name,
+                              .queue = queue,
+                              .group = s->name[base] ? s->name + base + 2 : "",
+                              .type = s->type ? s->type : "",
+                              .paused = s->paused,
+                              .paused_at_us = s->paused_at_us,
+                              .paused_why = s->why ? s->why : "",
+                              .max_running = s->max_running,
+                              .rate = s->rate,
+                              .rate_us = s->rate_us,
+                              .burst = (unsigned)s->burst,
+                              .weight = (unsigned)s->weight,
+                              .ordered = s->ordered,
+                              .dead_to = s->dead_to,
+                              .changed_at_us = s->changed_at_us};
+    return fn(&row, udata);
+}
+
+NQ_API int nq_queue_get(nq *q, const char *queue, nq_queue_row_fn fn, void *udata, nq_err *err)
+{
+    nq_settings *s = NULL;
+    int rc = nq_usable(q, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (!fn)
+        return nq_err_set(err, NQ_EINVAL, "no function to show the settings with was given");
+    if ((queue && (rc = nq_check_queue(queue, err)) != NQ_OK) || (rc = nq_ready(q, err)) != NQ_OK ||
+        (rc = nq_settings_read(&s, nq_store_of(q), NULL, err)) != NQ_OK)
+        return rc;
+    for (size_t i = 0; i < s->n; i++)
+        if (settings_of(s->rows[i].name, queue) && settings_show(&s->rows[i], fn, udata))
+            break;
+    nq_settings_unref(s);
+    return NQ_OK;
+}
