@@ -249,6 +249,9 @@ typedef struct nq_task_spec {
     int unique;              /* enum nq_unique */
     const void *unique_data; /* for NQ_UNIQUE_DATA; at least one byte */
     size_t unique_size;
+    /* Within the queue: a tenant, a customer, whatever its tasks are to have fair turns with; printable text
+     * of up to 255 bytes, default none. docs/queues.md */
+    const char *group;
 } nq_task_spec;
 
 /* NQ_TASK(.type = "email", .payload = p, .payload_size = n): a task for one call (C only). */
@@ -310,6 +313,7 @@ typedef struct nq_task {
     int64_t created_at_us;
     int64_t run_at_us;
     const char *last_error; /* of the attempt before, or NULL */
+    const char *group;      /* within the queue, or NULL; .h-... of a text that is no part of a name */
 } nq_task;
 
 typedef enum nq_verdict {

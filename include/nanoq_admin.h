@@ -43,6 +43,7 @@ typedef struct nq_info {
     /* What the running attempt told by nq_ctx_progress, a second ago perhaps; progress_at_us 0: nothing. */
     int64_t progress_done, progress_total, progress_at_us;
     const char *progress_note; /* bytes of the handler's: NOT safe for a terminal as it is */
+    const char *group;         /* within the queue, or "" */
 } nq_info;
 
 /* Called per task, in the thread that called nq_list or nq_get; the pointers are valid until it returns;
@@ -58,7 +59,8 @@ enum nq_order { NQ_OLDEST_FIRST = 0, NQ_NEWEST_FIRST }; /* by id: in the order o
 
 typedef struct nq_list_options {
     size_t size;
-    const char *const *queues; /* tasks of any of these queues; default: of every queue */
+    const char *const *queues; /* tasks of any of these queues and their groups, or of these groups
+                                  (mail//42); default: of every queue */
     size_t nqueues;            /* at most NQ_MAX_LIST_NAMES */
     const char *const *types;  /* and of any of these types, compared byte for byte; default: of every type */
     size_t ntypes;             /* at most NQ_MAX_LIST_NAMES */
@@ -115,6 +117,7 @@ typedef struct nq_queue_stats {
     const char *queue;
     uint64_t due, delayed, running, done, dead, cancelled; /* due + delayed = waiting */
     int64_t oldest_due_us; /* how long the longest due task has been due; 0 when none is */
+    uint64_t groups;       /* that have some of these tasks; they are counted with their queue's */
 } nq_queue_stats;
 /* Called per queue; the pointers are valid until it returns; non-zero stops, which is no failure. It may call
  * into the same nq. */

@@ -71,6 +71,9 @@ static bool add_option(struct add_request *r, int key, const char *value)
         }
         r->spec.queue = value;
         return true;
+    case 'g':
+        r->spec.group = value;
+        return true;
     case 'p':
         if (!cli_take_int("--priority", value, NQ_MIN_PRIORITY, NQ_MAX_PRIORITY, &v))
             return false;
@@ -208,6 +211,7 @@ static const struct cli_option add_options[] = {
     {'i', "in", "DURATION", "run no earlier than in 250ms, 5s, 5m, 2h, 7d, 1h30m; a bare number is seconds"},
     {'a', "at", "TIME", "run no earlier than 2026-01-31T12:00:00Z (UTC without a zone) or @1769860800"},
     {'q', "queue", "QUEUE", "default: default"},
+    {'g', "group", "GROUP", "within the queue: a tenant, a customer; groups have turns. docs/queues.md"},
     {'p', "priority", "N", "-100 to 100, lower runs first; default 0"},
     {'t', "timeout", "DURATION", "of one attempt; default 60s, at least 1s"},
     {'r', "max-retries", "N", "0 to 1000; default 10"},
@@ -229,17 +233,19 @@ const struct cli_command cli_add = {
         "task has the\n"
         "same unique key, its id is printed and the exit code is 4: nothing was added.\n\n"
         "--stdin: lines like {\"type\": \"email\", \"payload\": {\"to\": 1}, \"queue\": \"mail\", "
-        "\"priority\": 0,\n"
-        "\"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\"}; only type is "
-        "required. payload is\n"
-        "any JSON value, kept as it is written; payload_text is a string whose text becomes the "
-        "payload. \"at\" for\n"
-        "a point in time, \"unique\": false for --no-unique; numbers in in, at and timeout are seconds. "
-        "Options say\n"
-        "what holds for lines that do not say. The lines are enqueued in chunks (500, or what came in "
-        "0.2 s), an id\n"
-        "is printed for each, duplicates included. A chunk with a bad line is not enqueued at all, and "
-        "ends it.\n"
+        "\"group\": \"42\",\n"
+        "\"priority\": 0, \"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\"}; "
+        "only type is\n"
+        "required. payload is any JSON value, kept as it is written; payload_text is a string whose text "
+        "becomes the\n"
+        "payload. \"at\" for a point in time, \"unique\": false for --no-unique; numbers in in, at and "
+        "timeout are\n"
+        "seconds. Options say what holds for lines that do not say. The lines are enqueued in chunks (500, "
+        "or "
+        "what\n"
+        "came in 0.2 s), an id is printed for each, duplicates included. A chunk with a bad line is not "
+        "enqueued at\n"
+        "all, and ends it.\n"
         "Exit code 4: all lines were taken, and at least one was a duplicate; --format json says which. A "
         "member\n"
         "that is named twice is refused, within a payload it is not looked at.\n",

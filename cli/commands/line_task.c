@@ -119,8 +119,9 @@ static bool line_unique(nq_task_spec *spec, const char *key, const json_t *v, ch
     return false;
 }
 
-static const char *const line_members[] = {"type", "payload", "payload_text", "queue",      "priority", "in",
-                                           "at",   "timeout", "max_retries",  "unique_key", "unique",   NULL};
+static const char *const line_members[] = {
+    "type", "payload", "payload_text", "queue",      "group",  "priority", "in",
+    "at",   "timeout", "max_retries",  "unique_key", "unique", NULL};
 
 static bool line_member(nq_task_spec *spec, const char *text, const char *key, const json_t *v, char *why,
                         size_t size)
@@ -132,6 +133,10 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, c
     if (strcmp(key, "queue") == 0) {
         spec->queue = json_string_value(v);
         return line_name(v, NQ_MAX_QUEUE, true, why, size);
+    }
+    if (strcmp(key, "group") == 0) {
+        spec->group = json_string_value(v);
+        return line_name(v, 255, false, why, size);
     }
     if (strncmp(key, "payload", 7) == 0)
         return line_payload(spec, text, key, v, why, size);
@@ -182,7 +187,7 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_f
             const char *near = cli_nearest(key, line_members);
             return line_bad(f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",
                             near ? near
-                                 : "; allowed: type, payload, payload_text, queue, priority, in, at, "
+                                 : "; allowed: type, payload, payload_text, queue, group, priority, in, at, "
                                    "timeout, max_retries, unique_key, unique");
         }
         if (!line_member(spec, text, key, v, why, sizeof why))

@@ -6,6 +6,7 @@ const struct table_column look_columns[LOOK_COLUMNS] = {
     {.name = "id", .right = true},
     {.name = "state"},
     {.name = "queue"},
+    {.name = "group", .machine = true},
     {.name = "type"},
     {.name = "priority", .right = true, .machine = true},
     {.name = "attempts", .right = true},
@@ -77,7 +78,14 @@ void look_task(struct table *t, const nq_info *info, size_t here)
     const bool words = cli.format == CLI_TABLE && info->cancelling;
     table_int(t, info->id);
     table_text(t, words ? "running, cancelling" : state ? state : "?");
-    table_text(t, info->queue);
+    if (cli.format == CLI_TABLE && *info->group) { /* people see both by the name in the database */
+        char name[NQ_MAX_QUEUE + 1];
+        snprintf(name, sizeof name, "%s//%s", info->queue, info->group);
+        table_text(t, name);
+    } else {
+        table_text(t, info->queue);
+    }
+    table_optional(t, info->group);
     table_text(t, info->type);
     table_int(t, info->priority);
     table_int(t, info->attempts);
@@ -114,7 +122,8 @@ static int look_show_row(const nq_info *info, void *udata)
         return 0;
     }
     /* In the table the state and the progress say it all in words. */
-    static const char *const not_shown[] = {"cancelling", "progress_done", "progress_total", "progress_note"};
+    static const char *const not_shown[] = {"group", "cancelling", "progress_done", "progress_total",
+                                            "progress_note"};
     struct table_column all[LOOK_COLUMNS];
     struct table table;
     memcpy(all, look_columns, sizeof all);

@@ -15,6 +15,7 @@ static int stats_row(const nq_queue_stats *stats, void *udata)
         table_duration(t, stats->oldest_due_us);
     else
         table_none(t);
+    table_int(t, (int64_t)stats->groups);
     table_row(t);
     return 0;
 }
@@ -30,6 +31,7 @@ static int stats_run(int argc, char **argv)
         {.name = "dead", .right = true},
         {.name = "cancelled", .right = true},
         {.name = "oldest_due", .right = true},
+        {.name = "groups", .right = true, .machine = true},
     };
     struct cli_parse parse;
     const char *value;
@@ -62,7 +64,7 @@ const struct cli_command cli_stats = {
     .notes = "oldest_due: how long the longest due task has been due (JSON, TSV: seconds); nothing (JSON: "
              "null) when "
              "none is\n"
-             "due. A queue without tasks is not listed. It counts rows, "
+             "due. A queue without tasks is not listed; groups are counted with their queue. It counts rows, "
              "so it takes\n"
              "longer as the backlog grows.\n",
     .run = stats_run,

@@ -278,13 +278,13 @@ const struct cli_command cli_work = {
     .summary = "Run CMD once per task, the payload on its stdin; or, with --stream, for task after task",
     .options = work_options,
     .notes =
-        "CMD finds NANOQ_ID, NANOQ_TYPE, NANOQ_QUEUE, NANOQ_ATTEMPT (from 1), NANOQ_MAX_RETRIES and "
-        "NANOQ_DEADLINE\n"
-        "(seconds since 1970, with a fraction) in its environment, besides what nanoq itself was "
-        "started\n"
-        "with, except the database's password (NANOQ_PASSWORD, the variable that password_env names, what "
-        "stands in\n"
-        "NANOQ_DB).\n\n"
+        "CMD finds NANOQ_ID, NANOQ_TYPE, NANOQ_QUEUE, NANOQ_GROUP, NANOQ_ATTEMPT (from 1), "
+        "NANOQ_MAX_RETRIES\n"
+        "and NANOQ_DEADLINE (seconds since 1970, with a fraction) in its environment, besides what nanoq "
+        "itself was\n"
+        "started with, except the database's password (NANOQ_PASSWORD, the variable that password_env names, "
+        "what\n"
+        "stands in NANOQ_DB).\n\n"
         "Exit status 0: done; 75: retry; 65: dead at once; others, and signals: retry, after a delay "
         "that grows,\n"
         "dead when out of attempts. The last 4 KB of its stderr are kept as the error. At its timeout a "

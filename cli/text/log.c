@@ -229,6 +229,8 @@ static void log_json(struct text *t, const struct log_event *e, const char *mess
         text_int(t, e->task->id);
         log_member(t, "type", e->task->type);
         log_member(t, "queue", e->task->queue);
+        if (e->task->group)
+            log_member(t, "group", e->task->group);
         text_str(t, ",\"attempt\":");
         text_int(t, e->task->attempt);
     }

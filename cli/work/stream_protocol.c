@@ -253,6 +253,8 @@ void stream_task(struct text *out, const nq_task *task, int64_t deadline_us)
     protocol_number(out, "id", task->id);
     protocol_string(out, "type", task->type);
     protocol_string(out, "queue", task->queue);
+    if (task->group)
+        protocol_string(out, "group", task->group);
     protocol_number(out, "priority", task->priority);
     protocol_number(out, "attempt", task->attempt);
     protocol_number(out, "max_retries", task->max_retries);

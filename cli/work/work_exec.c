@@ -31,15 +31,16 @@ static int exec_start(struct exec *x, nq_ctx *ctx)
 {
     const nq_task *task = x->task;
     int64_t deadline = cli_now_us(CLOCK_REALTIME) + nq_ctx_remaining_us(ctx);
-    char *own[7] = {0};
+    char *own[8] = {0};
     own[0] = cli_format("NANOQ_ID=%" PRId64, task->id);
     own[1] = cli_format("NANOQ_TYPE=%s", task->type);
     own[2] = cli_format("NANOQ_QUEUE=%s", task->queue);
     own[3] = cli_format("NANOQ_ATTEMPT=%u", task->attempt);
     own[4] = cli_format("NANOQ_MAX_RETRIES=%u", task->max_retries);
     own[5] = cli_format("NANOQ_DEADLINE=%" PRId64 ".%06d", deadline / 1000000, (int)(deadline % 1000000));
+    own[6] = cli_format("NANOQ_GROUP=%s", task->group ? task->group : "");
     int why = spawn_start(x->command, own, false, &x->process);
-    for (size_t i = 0; i < 6; i++)
+    for (size_t i = 0; i < 7; i++)
         free(own[i]);
     return why;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Showing tasks: one, or a list. */
+#include <stdio.h>
+
 #include "api.h"
 
 #define LIST_PREVIEW   "256" /* bytes of a payload in a list */
@@ -127,6 +129,8 @@ static int list_take(const nq_val cols[], size_t ncols, void *arg)
         .progress_at_us = cols[LIST_AT_TOLD].i,
     };
     NQ_COLUMNS(LIST_SET)
+    const char *group = nq_group_split((char *)(uintptr_t)row->info.queue);
+    row->info.group = group ? group : "";
     rows->all[rows->n++] = row;
     return 0;
 }
@@ -141,12 +145,18 @@ static void list_show(const struct list_rows *rows, bool backwards, nq_info_fn f
 
 /* ---- List ---- */
 
+/* Between which names the groups of a queue are. */
+struct list_range {
+    char from[NQ_MAX_QUEUE + 3], to[NQ_MAX_QUEUE + 3];
+};
+
 struct list {
     struct list_rows rows;
     nq_list_options opts;
     bool falling;   /* read from the highest id down */
     bool backwards; /* and so against the order that was asked for */
     nq_buf sql;
+    struct list_range *ranges; /* one for each queue */
     nq_val *args;
     size_t nargs;
 };
@@ -164,6 +174,23 @@ static void list_among(struct list *l, const char *column, const char *const nam
         nq_buf_str(&l->sql, i ? "" : column);
         nq_buf_str(&l->sql, i ? "" : " IN (?");
         list_arg(l, nq_text(names[i]));
+    }
+    nq_buf_str(&l->sql, n ? ")" : "");
+}
+
+/* Of these queues with their groups: the range from "mail//" to "mail/0", the next byte after '/'. */
+static void list_queues(struct list *l, const char *const names[], size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        nq_buf_str(&l->sql, i ? " OR i.queue = ?" : " AND (i.queue = ?");
+        list_arg(l, nq_text(names[i]));
+        if (!nq_group_may_have(names[i]))
+            continue;
+        nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ?)");
+        snprintf(l->ranges[i].from, sizeof l->ranges[i].from, "%s//", names[i]);
+        snprintf(l->ranges[i].to, sizeof l->ranges[i].to, "%s/0", names[i]);
+        list_arg(l, nq_text(l->ranges[i].from));
+        list_arg(l, nq_text(l->ranges[i].to));
     }
     nq_buf_str(&l->sql, n ? ")" : "");
 }
@@ -220,7 +247,7 @@ static void list_part(struct list *l, unsigned of_table)
     list_bound(l, o->after, o->order == NQ_OLDEST_FIRST);
     list_bound(l, o->before, o->order != NQ_OLDEST_FIRST);
     list_states(l, of_table);
-    list_among(l, "i.queue", o->queues, o->nqueues);
+    list_queues(l, o->queues, o->nqueues);
     list_among(l, "{exact:i.type}", o->types, o->ntypes);
     list_end(l, "i.id");
     nq_buf_str(&l->sql, live ? ") page JOIN {tasks} t ON t.id = page.id " LIST_LIVE_JOINS ") a"
@@ -300,16 +327,19 @@ NQ_API int nq_list(nq *q, const nq_list_options *opts, nq_info_fn fn, void *udat
     /* Before an id alone: those nearest to it, so from there on backwards. */
     l.backwards = l.opts.before && !l.opts.after;
     l.falling = (l.opts.order == NQ_NEWEST_FIRST) != l.backwards;
-    /* For each table two bounds, all states, the names and a limit; and the limit of both together. */
+    /* For each table two bounds, all states, the names, those of queues with their groups', and a limit; and
+     * the limit of both together. */
     l.args =
-        calloc(2 * (2 + NQ_STATE_CANCELLED + 1 + l.opts.nqueues + l.opts.ntypes + 1) + 1, sizeof *l.args);
-    rc = l.args ? nq_store_do(nq_store_of(q), list_run, &l, err) : nq_err_nomem(err);
+        calloc(2 * (2 + NQ_STATE_CANCELLED + 1 + 3 * l.opts.nqueues + l.opts.ntypes + 1) + 1, sizeof *l.args);
+    l.ranges = calloc(l.opts.nqueues + 1, sizeof *l.ranges);
+    rc = l.args && l.ranges ? nq_store_do(nq_store_of(q), list_run, &l, err) : nq_err_nomem(err);
     if (rc == NQ_ENOMEM)
         nq_err_nomem(err); /* a row's own answer has no text yet */
     if (rc == NQ_OK)
         list_show(&l.rows, l.backwards, fn, udata);
     list_rows_free(&l.rows);
     nq_buf_free(&l.sql);
+    free(l.ranges);
     free(l.args);
     return rc;
 }

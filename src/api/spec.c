@@ -93,6 +93,9 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
         return rc;
     memset(out, 0, sizeof *out);
     out->queue = s.queue ? s.queue : "default";
+    if (s.group && (rc = nq_group_name(out->name, out->queue, s.group, err)) != NQ_OK)
+        return rc;
+    out->queue = s.group ? out->name : out->queue;
     out->type = s.type;
     out->payload = s.payload_size > 0 ? s.payload : "";
     out->payload_size = s.payload_size;

@@ -4,13 +4,14 @@
 
 struct stats_one {
     nq_queue_stats s;
-    char queue[NQ_MAX_QUEUE + 1];
+    char queue[NQ_MAX_QUEUE + 1]; /* cut behind the base */
+    size_t group;                 /* where in it the name of the row's group is; 0: it has none */
 };
 
-/* Both tables' rows; each table's come in order of name. */
+/* Both tables' rows, a row for each queue and each group. */
 struct stats_all {
     struct stats_one *all;
-    size_t n, cap, live; /* the first `live` are of the tasks */
+    size_t n, cap;
 };
 
 static int stats_all_add(struct stats_all *t, const nq_val *queue, const nq_queue_stats *s)
@@ -25,7 +26,41 @@ static int stats_all_add(struct stats_all *t, const nq_val *queue, const nq_queu
     if (n > 0)
         memcpy(at->queue, queue->p, n);
     at->queue[n] = '\0';
+    const char *group = nq_group_split(at->queue);
+    at->group = group ? (size_t)(group - at->queue) : 0;
     return 0;
+}
+
+/* By the names of the queues; the groups of one by theirs, both tables' of a group beside each other. */
+static int stats_order(const void *a, const void *b)
+{
+    const struct stats_one *x = a, *y = b;
+    const int order = strcmp(x->queue, y->queue);
+    if (order || !x->group != !y->group)
+        return order ? order : x->group ? 1 : -1;
+    return x->group ? strcmp(x->queue + x->group, y->queue + y->group) : 0;
+}
+
+/* Count all rows of a queue and its groups in the first; where the next queue begins. */
+static size_t stats_sum(struct stats_one *all, size_t i, size_t n)
+{
+    nq_queue_stats *s = &all[i].s;
+    size_t k = i;
+    for (; k < n && strcmp(all[k].queue, all[i].queue) == 0; k++) {
+        const nq_queue_stats *t = &all[k].s;
+        s->groups += all[k].group > 0 && (k == i || stats_order(&all[k], &all[k - 1]) != 0);
+        if (k == i)
+            continue;
+        s->due += t->due;
+        s->delayed += t->delayed;
+        s->running += t->running;
+        s->done += t->done;
+        s->dead += t->dead;
+        s->cancelled += t->cancelled;
+        s->oldest_due_us = t->oldest_due_us > s->oldest_due_us ? t->oldest_due_us : s->oldest_due_us;
+    }
+    s->queue = all[i].queue;
+    return k;
 }
 
 static int stats_live_row(const nq_val cols[], size_t ncols, void *arg)
@@ -59,7 +94,6 @@ static int stats_all_run(nq_conn *c, void *arg, nq_err *err)
                 "{us:MIN(CASE WHEN state = 0 AND run_at <= {now} THEN run_at END)}, {us:now} "
                 "FROM {tasks} GROUP BY queue ORDER BY queue",
                 NULL, 0, stats_live_row, t, NULL, err);
-    t->live = t->n;
     if (rc == NQ_OK)
         rc = nq_sql(c,
                     "SELECT queue, COUNT(CASE WHEN state = 2 THEN 1 END), "
@@ -72,7 +106,7 @@ static int stats_all_run(nq_conn *c, void *arg, nq_err *err)
 NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
 {
     struct stats_all t = {0};
-    size_t i = 0, j;
+    size_t next = 0;
     int rc = nq_usable(q, err);
     if (rc != NQ_OK)
         return rc;
@@ -81,17 +115,11 @@ NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
     if ((rc = nq_ready(q, err)) != NQ_OK)
         return rc;
     rc = nq_store_do(nq_store_of(q), stats_all_run, &t, err);
-    for (j = t.live; rc == NQ_OK && (i < t.live || j < t.n);) {
-        const int order = i == t.live ? 1 : j == t.n ? -1 : strcmp(t.all[i].queue, t.all[j].queue);
-        struct stats_one *at = order <= 0 ? &t.all[i++] : &t.all[j];
-        if (order == 0) {
-            at->s.done = t.all[j].s.done;
-            at->s.dead = t.all[j].s.dead;
-            at->s.cancelled = t.all[j].s.cancelled;
-        }
-        j += order >= 0;
-        at->s.queue = at->queue;
-        if (fn(&at->s, udata))
+    if (rc == NQ_OK && t.n > 0)
+        qsort(t.all, t.n, sizeof *t.all, stats_order);
+    for (size_t i = 0; rc == NQ_OK && i < t.n; i = next) {
+        next = stats_sum(t.all, i, t.n);
+        if (fn(&t.all[i].s, udata))
             break;
     }
     free(t.all);

@@ -140,6 +140,16 @@ NQ_PRIVATE uint64_t nq_hint_queue(const char *name);
 /* This host, as datagrams see it; 0: cannot tell. */
 NQ_PRIVATE uint64_t nq_hint_host(void);
 
+/* ---- group.c -- BASE//GROUP: a group of the queue BASE */
+/* Bytes of a queue's name that are its base: all, where it names no group. */
+NQ_PRIVATE size_t nq_group_base(const char *queue);
+/* Cut the group off a name; the group, or NULL: it has none. */
+NQ_PRIVATE char *nq_group_split(char *queue);
+/* May a queue of this name have groups? One that names a group has none. */
+NQ_PRIVATE bool nq_group_may_have(const char *queue);
+/* The name of a group, which may be any text; one that does not fit is told by its hash. */
+NQ_PRIVATE int nq_group_name(char out[NQ_MAX_QUEUE + 1], const char *queue, const char *group, nq_err *err);
+
 /* ---- state.c -- states and legal moves as one table */
 enum nq_move {
     NQ_MOVE_CLAIM,

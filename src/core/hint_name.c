@@ -5,17 +5,23 @@
 
 #include "core.h"
 
-NQ_PRIVATE uint64_t nq_fnv1a(const char *text)
+static uint64_t hint_name_hash(const char *text, size_t n)
 {
     uint64_t h = 14695981039346656037u;
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 1099511628211u;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ (unsigned char)text[i]) * 1099511628211u;
     return h;
 }
 
+NQ_PRIVATE uint64_t nq_fnv1a(const char *text)
+{
+    return hint_name_hash(text, strlen(text));
+}
+
+/* A worker serves a queue with its groups: they are called alike. */
 NQ_PRIVATE uint64_t nq_hint_queue(const char *name)
 {
-    const uint64_t h = nq_fnv1a(name);
+    const uint64_t h = hint_name_hash(name, nq_group_base(name));
     return h != NQ_HINT_ANY ? h : 1;
 }
 

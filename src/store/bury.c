@@ -232,3 +232,40 @@ NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err 
                      (long long)g.id, error);
     return rc;
 }
+
+/* ---- Tasks that no claim looks at ---- */
+
+struct bury_strange {
+    const char *queue;
+    nq_id ids[100];
+    size_t n;
+};
+
+static int bury_strange_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct bury_strange *s = arg;
+    (void)ncols;
+    if (s->n < sizeof s->ids / sizeof *s->ids)
+        s->ids[s->n++] = cols[0].i;
+    return 0;
+}
+
+static int bury_find_strange(nq_conn *conn, void *arg, nq_err *err)
+{
+    struct bury_strange *s = arg;
+    const nq_val queue = nq_text(s->queue);
+    s->n = 0;
+    return nq_sql(conn,
+                  "SELECT id FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND {strange} LIMIT 100",
+                  &queue, 1, bury_strange_row, s, NULL, err);
+}
+
+NQ_PRIVATE int nq_bury_strange(nq_store *store, const char *queue, nq_err *err)
+{
+    struct bury_strange s = {.queue = queue};
+    int rc = nq_store_do(store, bury_find_strange, &s, err);
+    for (size_t i = 0; i < s.n && rc == NQ_OK; i++)
+        rc = nq_bury_waiting(store, s.ids[i], "cannot be claimed",
+                             "its priority is not one of -100 to 100, or its run_at is no time", err);
+    return rc;
+}

@@ -53,6 +53,7 @@ static inline int nq_claimed_read(nq_claimed_list *list, const nq_val cols[NQ_AT
     made->bytes = bytes;
     made->unread = here ? NQ_READ : bytes > list->room ? NQ_TOO_BIG : NQ_UNREAD;
     made->task = (nq_task){NQ_COLUMNS(NQ_CLAIMED_SET).payload_size = payload->n};
+    made->task.group = nq_group_split((char *)(uintptr_t)made->task.queue);
     made->task.payload =
         nq_claimed_put(&at, payload); /* last: its place is what may be left of the allocation */
     list->bytes += bytes;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* One queue's view of one claiming thread: which priorities have due tasks, and where to go on. */
-#include "store.h"
+#include "groups.h"
 
 #define CLAIMER_LEVELS (NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 1)
 /* How long levels and cursors may go without a fresh look: what was committed late, behind a cursor, and a
@@ -31,6 +31,8 @@ struct nq_claimer {
     int64_t guess_from; /* from where it was due */
     int64_t looked_us;  /* our clock at the last look */
     int64_t now_us;     /* and the database's */
+    nq_groups *groups;  /* NULL: its name can have none */
+    bool thorough;      /* see nq_claimer_thorough */
 };
 
 NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
@@ -47,8 +49,18 @@ NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, 
     c->stale = true;
     c->guess_from = INT64_MIN;
     c->bytes = NQ_DEFAULT_CLAIM_BYTES;
+    const int rc = nq_group_may_have(queue) ? nq_groups_new(&c->groups, s, queue, err) : NQ_OK;
+    if (rc != NQ_OK) {
+        nq_claimer_free(c);
+        return rc;
+    }
     *out = c;
     return NQ_OK;
+}
+
+NQ_PRIVATE void nq_claimer_thorough(nq_claimer *c)
+{
+    c->thorough = true;
 }
 
 NQ_PRIVATE void nq_claimer_bytes(nq_claimer *c, size_t bytes)
@@ -60,6 +72,7 @@ NQ_PRIVATE void nq_claimer_free(nq_claimer *c)
 {
     if (!c)
         return;
+    nq_groups_free(c->groups);
     free(c->queue);
     free(c);
 }
@@ -90,42 +103,6 @@ static void claimer_looked(nq_claimer *c, const nq_look *look)
     c->stale = false;
 }
 
-struct claimer_strange {
-    const char *queue;
-    nq_id ids[100];
-    size_t n;
-};
-
-static int claimer_strange_row(const nq_val cols[], size_t ncols, void *arg)
-{
-    struct claimer_strange *s = arg;
-    (void)ncols;
-    if (s->n < sizeof s->ids / sizeof *s->ids)
-        s->ids[s->n++] = cols[0].i;
-    return 0;
-}
-
-static int claimer_find_strange(nq_conn *conn, void *arg, nq_err *err)
-{
-    struct claimer_strange *s = arg;
-    const nq_val queue = nq_text(s->queue);
-    s->n = 0;
-    return nq_sql(conn,
-                  "SELECT id FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND {strange} LIMIT 100",
-                  &queue, 1, claimer_strange_row, s, NULL, err);
-}
-
-/* Nothing would ever claim them, but they would look as if they were due. */
-static int claimer_bury_strange(nq_claimer *c, nq_err *err)
-{
-    struct claimer_strange s = {.queue = c->queue};
-    int rc = nq_store_do(c->store, claimer_find_strange, &s, err);
-    for (size_t i = 0; i < s.n && rc == NQ_OK; i++)
-        rc = nq_bury_waiting(c->store, s.ids[i], "cannot be claimed",
-                             "its priority is not one of -100 to 100, or its run_at is no time", err);
-    return rc;
-}
-
 /* Read the levels anew. A cursor starts at the earliest task: that is the head, without the deleted entries
  * before it. */
 static int claimer_look(nq_claimer *c, nq_err *err)
@@ -135,7 +112,7 @@ static int claimer_look(nq_claimer *c, nq_err *err)
     if (rc == NQ_OK)
         claimer_looked(c, &l.look);
     if (rc == NQ_OK && l.look.strange) {
-        rc = claimer_bury_strange(c, err);
+        rc = nq_bury_strange(c->store, c->queue, err);
         c->stale = true; /* there may be more of them */
     }
     return rc;
@@ -157,6 +134,7 @@ struct claimer_batch {
     size_t ngot;
     nq_refused refused; /* of it */
     bool full;          /* of bytes */
+    bool grouped;       /* groups had their turns */
 };
 
 static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
@@ -340,10 +318,38 @@ static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, b
     return NQ_OK;
 }
 
+/* ---- Groups ---- */
+
+/* Turns of the groups until one brings something: each in a transaction of its own. */
+static int claimer_grouped(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
+{
+    char strange[NQ_MAX_QUEUE + 1];
+    int rc = NQ_OK;
+    c->stale = true;
+    b->grouped = true;
+    nq_groups_begin(c->groups);
+    while (b->n == 0 && rc == NQ_OK) {
+        rc = nq_groups_next(c->groups, limit, &b->args.turns, &b->args.nturns, err);
+        if (rc != NQ_OK || b->args.nturns == 0)
+            break;
+        if ((rc = claimer_careful(c, limit, b, err)) != NQ_OK)
+            break;
+        nq_groups_claimed(c->groups, b->got);
+        if (b->got)
+            claimer_append(b);
+    }
+    b->args.turns = NULL;
+    b->args.nturns = 0;
+    if (rc == NQ_OK && nq_groups_strange(c->groups, strange))
+        rc = nq_bury_strange(c->store, strange, err);
+    return rc;
+}
+
 /* ---- How long until the next one ---- */
 
 struct claimer_next {
     const nq_claimer *claimer;
+    bool groups;            /* of them, not of the queue's own tasks */
     int64_t run_at, now_us; /* run_at INT64_MAX: none waits */
 };
 
@@ -357,7 +363,8 @@ static int claimer_next_row(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-/* With a filter the levels, which know no types, do not say it: read on to the first task of ours. */
+/* With a filter what was looked at, which knows no types, does not say it: read on to the first task of ours,
+ * of one priority or of the whole range of groups. */
 static int claimer_next_typed(nq_conn *conn, void *arg, nq_err *err)
 {
     struct claimer_next *next = arg;
@@ -368,18 +375,20 @@ static int claimer_next_typed(nq_conn *conn, void *arg, nq_err *err)
     if (!args)
         return nq_err_nomem(err);
     next->run_at = INT64_MAX;
-    nq_buf_str(
-        &sql,
-        "SELECT {us:run_at}, {us:now} FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND priority = ? "
-        "AND {exact:type} IN (");
+    nq_buf_str(&sql, "SELECT {us:run_at}, {us:now} FROM {tasks} {claim} WHERE ");
+    nq_buf_str(&sql, next->groups ? "queue > ? AND queue < ? AND state = 0 AND {exact:type} IN ("
+                                  : "queue = ? AND state = 0 AND priority = ? AND {exact:type} IN (");
     for (size_t i = 0; i < c->ntypes; i++) {
         nq_buf_str(&sql, i ? ",?" : "?");
         args[i + 2] = nq_text(c->types[i]);
     }
     nq_buf_str(&sql, ") ORDER BY run_at, id LIMIT 1");
     args[0] = nq_text(c->queue);
-    for (size_t i = 0; i < c->nlevels && rc == NQ_OK; i++) {
-        args[1] = nq_int(c->levels[i].known.priority);
+    for (size_t i = 0; i < (next->groups ? 1 : c->nlevels) && rc == NQ_OK; i++) {
+        if (next->groups)
+            nq_groups_range(c->groups, args);
+        else
+            args[1] = nq_int(c->levels[i].known.priority);
         rc = sql.failed ? nq_err_nomem(err)
                         : nq_sql(conn, sql.p, args, c->ntypes + 2, claimer_next_row, next, NULL, err);
     }
@@ -388,18 +397,51 @@ static int claimer_next_typed(nq_conn *conn, void *arg, nq_err *err)
     return rc;
 }
 
+/* Of a queue with groups whose types are filtered: the queue's own next one, or a group's. */
+static int claimer_next_grouped(nq_claimer *c, struct claimer_next *next, nq_err *err)
+{
+    int rc = claimer_look(c, err);
+    if (rc == NQ_OK)
+        rc = nq_store_do(c->store, claimer_next_typed, next, err);
+    const int64_t own = next->run_at;
+    next->groups = true;
+    if (rc == NQ_OK)
+        rc = nq_store_do(c->store, claimer_next_typed, next, err);
+    next->run_at = own < next->run_at ? own : next->run_at;
+    return rc;
+}
+
 /* 0: one is due, but others hold it just now. */
-static int claimer_wait(nq_claimer *c, int64_t *wait_us, nq_err *err)
+static int claimer_wait(nq_claimer *c, bool grouped, int64_t *wait_us, nq_err *err)
 {
     struct claimer_next next = {.claimer = c, .run_at = INT64_MAX, .now_us = c->now_us};
     int rc = NQ_OK;
+    if (grouped && !c->types) {
+        *wait_us = nq_groups_wait(c->groups);
+        return NQ_OK;
+    }
     for (size_t i = 0; i < c->nlevels; i++)
         if (c->levels[i].known.first_run_at < next.run_at)
             next.run_at = c->levels[i].known.first_run_at;
-    if (c->types && c->nlevels)
+    if (c->types && grouped)
+        rc = claimer_next_grouped(c, &next, err);
+    else if (c->types && c->nlevels)
         rc = nq_store_do(c->store, claimer_next_typed, &next, err);
     if (rc == NQ_OK)
         *wait_us = next.run_at == INT64_MAX ? -1 : next.run_at > next.now_us ? next.run_at - next.now_us : 0;
+    return rc;
+}
+
+/* From a queue without groups. */
+static int claimer_alone(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
+{
+    int rc = c->told && limit ? claimer_told(c, b, err) : NQ_OK;
+    bool guessed = false;
+    if (c->hinted && rc == NQ_OK && b->n == 0 && !c->most)
+        rc = claimer_guess(c, limit, b, &guessed, err);
+    c->hinted = false;
+    if (rc == NQ_OK && b->n == 0)
+        rc = claimer_rounds(c, limit, guessed, b, err);
     return rc;
 }
 
@@ -416,20 +458,26 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                      piggyback && piggyback->n && nq_store_piggybacks(c->store, 1) ? piggyback : NULL}};
     b.args.refused = &b.refused;
     int64_t wait = 0;
-    int rc = c->told && limit ? claimer_told(c, &b, err) : NQ_OK;
-    bool guessed = false;
-    if (c->hinted && rc == NQ_OK && b.n == 0 && !c->most)
-        rc = claimer_guess(c, limit, &b, &guessed, err);
+    int rc = c->groups ? nq_groups_probe(c->groups, false, err) : NQ_OK;
+    const bool hinted = c->hinted || c->told || c->thorough;
+    if (rc == NQ_OK)
+        rc = c->groups && nq_groups_some(c->groups) ? claimer_grouped(c, limit, &b, err)
+                                                    : claimer_alone(c, limit, &b, err);
+    /* What a hint told of is not the queue's own, so it may be of a group that is new. */
+    if (rc == NQ_OK && b.n == 0 && c->groups && !nq_groups_some(c->groups) && hinted) {
+        rc = nq_groups_probe(c->groups, true, err);
+        if (rc == NQ_OK && nq_groups_some(c->groups))
+            rc = claimer_grouped(c, limit, &b, err);
+    }
     c->hinted = false;
-    if (rc == NQ_OK && b.n == 0)
-        rc = claimer_rounds(c, limit, guessed, &b, err);
+    c->told = 0;
     if (rc != NQ_OK)
         c->stale = true;
     if (rc != NQ_OK && b.n == 0)
         return rc;
     /* Some and then an error: they are ours, and the error comes again with the next call. A short batch
      * says nothing of what comes next: look again at once. */
-    if (b.n == 0 && (rc = claimer_wait(c, &wait, err)) != NQ_OK)
+    if (b.n == 0 && (rc = claimer_wait(c, b.grouped, &wait, err)) != NQ_OK)
         return rc;
     for (nq_claimed *k = b.head; k; k = k->next)
         nq_claimed_load(c->store, k, NULL);

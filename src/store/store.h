@@ -26,6 +26,7 @@
 typedef struct nq_store nq_store;
 typedef struct nq_conn nq_conn;
 typedef struct nq_driver nq_driver;
+struct nq_groups_look; /* groups.h */
 
 /* A lease names one committed claim: the worker's id in the high bits, its claim counter in the low 36.
  * It fits a signed 64-bit column, and no two claims ever share one, so it is the fencing token. */
@@ -46,6 +47,7 @@ typedef struct nq_new {
     enum nq_unique unique;
     const void *data; /* the unique data: the payload or the caller's */
     size_t data_size;
+    char name[NQ_MAX_QUEUE + 1]; /* where there is a group: of both, which queue points to */
 } nq_new;
 
 /* How far a claimed task's payload was read: a large one only when its claim is committed, so that whoever
@@ -155,6 +157,8 @@ NQ_PRIVATE bool nq_store_claims_apart(const nq_store *s, size_t limit);
  */
 NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_piggyback *piggyback,
                                 nq_claimed **out, size_t *n, int64_t *wait_us, nq_err *err);
+/* A claim that finds nothing of the queue looks for groups too: for who ends when nothing is left. */
+NQ_PRIVATE void nq_claimer_thorough(nq_claimer *c);
 
 /* Apply outcomes in one transaction; outcomes[i]->result is set on NQ_OK. On an error none took effect,
  * or (NQ_EUNKNOWN) all or none did; calling again is safe: what did take effect answers NQ_ELEASE. */
@@ -260,6 +264,8 @@ NQ_PRIVATE int nq_bury(nq_conn *c, nq_grave *g, nq_err *err);
 NQ_PRIVATE int nq_store_bury(nq_store *s, nq_grave *g, nq_err *err);
 /* A waiting task becomes dead, its error is "what: why". */
 NQ_PRIVATE int nq_bury_waiting(nq_store *s, nq_id id, const char *what, const char *why, nq_err *err);
+/* Bury waiting tasks of this queue that nothing would ever claim, though they look as if they were due. */
+NQ_PRIVATE int nq_bury_strange(nq_store *store, const char *queue, nq_err *err);
 /* A follow-up becomes a dead task, in the open transaction; deleting it is left to the caller. */
 NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err *err);
 /* Ids may have begun again: delete the record of an earlier task with this id. */
@@ -512,6 +518,9 @@ typedef struct nq_refused {
 
 typedef struct nq_claim_args {
     const char *queue;
+    const struct nq_turn
+        *turns; /* not NULL: claim up to so many of each, and not of the queue at one priority */
+    size_t nturns;
     int priority;
     int64_t from_run_at;      /* the cursor: look at run_at >= this; INT64_MIN: from the head */
     nq_id from_id;            /* and of these at from_run_at itself only ids above this (may be ignored) */
@@ -588,6 +597,8 @@ struct nq_driver {
     /* The priorities with waiting tasks, ascending, each with its earliest run_at, and the database's now.
      * Index-only. */
     int (*levels)(nq_conn *c, const char *queue, nq_look *look, nq_err *err);
+    /* See groups.h. Index-only, with one look into the index for each group. */
+    int (*groups)(nq_conn *c, struct nq_groups_look *look, nq_err *err);
     bool looks; /* is nq_claim_args.look heeded? Only where a round trip costs something. */
     /* Claim at one priority in one committed transaction; list in (run_at, id) order. */
     int (*claim)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);

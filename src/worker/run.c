@@ -63,9 +63,12 @@ static bool run_two_fetchers(const nq_worker *w)
 static int run_claimer(nq_worker *w, nq_claimer **out, const char *queue, size_t ntypes, nq_err *err)
 {
     int rc = nq_claimer_new(out, w->store, queue, w->types, ntypes, err);
-    if (rc == NQ_OK)
-        nq_claimer_bytes(*out, w->opts.claim_bytes);
-    return rc;
+    if (rc != NQ_OK)
+        return rc;
+    nq_claimer_bytes(*out, w->opts.claim_bytes);
+    if (w->opts.drain != NQ_DRAIN_NEVER)
+        nq_claimer_thorough(*out);
+    return NQ_OK;
 }
 
 static int run_claimers(nq_worker *w, nq_err *err)

@@ -289,7 +289,7 @@ class Add(Base):
         task = self.add("t", "--in", "1h")
         for t in (self.show(task), self.json("list")[0]):
             absent = [k for k, v in t.items() if v is None]
-            self.assertEqual(absent, ["claimed_at", "finished_at", "worker", "progress_done", "progress_total",
+            self.assertEqual(absent, ["group", "claimed_at", "finished_at", "worker", "progress_done", "progress_total",
                                       "progress_note", "progress_at", "error"])
             self.assertEqual((t["payload"], t["attempts"], t["cancelling"]), ("", 0, False))
         self.assertEqual([s["oldest_due"] for s in self.json("stats")], [None])
@@ -299,6 +299,17 @@ class Add(Base):
         self.assertEqual(dict(zip(*[row.split("\t") for row in rows]))["error"], "")
         self.run_nanoq("delete", str(task))
         self.assertEqual((self.json("stats"), self.run_nanoq("stats")), ([], b"no tasks\n"))
+
+    def test_a_group_is_shown_beside_its_queue(self):
+        self.add("a", "--queue", "mail", "--group", "42")
+        self.run_nanoq("add", "--stdin", stdin='{"type":"b","queue":"mail","group":"43"}\n{"type":"c","queue":"mail"}\n')
+        self.assertEqual([(t["queue"], t["group"]) for t in self.json("list", "--queue", "mail")],
+                         [("mail", "42"), ("mail", "43"), ("mail", None)])
+        self.assertEqual([t["type"] for t in self.json("list", "--queue", "mail//43")], ["b"])
+        self.assertIn(b" mail//42 ", self.run_nanoq("list"))
+        self.assertEqual([(s["queue"], s["due"], s["groups"]) for s in self.json("stats")], [("mail", 3, 2)])
+        self.run_nanoq("add", "d", "--group", "", code=2)
+        self.assertIn("group", self.err)
 
     def test_a_task_is_named_once_in_a_message(self):
         task = self.add("t")

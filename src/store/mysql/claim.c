@@ -2,108 +2,13 @@
 /* MySQL and MariaDB: claiming tasks, and settling claims whose COMMIT was not answered. */
 #include <inttypes.h>
 
-#include "../claimed.h"
+#include "../groups.h"
 #include "mysql_driver.h"
-
-/* ---- Claim: what was selected --------------------------------------------------------------- */
-
-struct mysql_claim_batch {
-    nq_claimed_list list;
-    uint64_t *ids;   /* sorted */
-    nq_buf followed; /* the ids of those that have follow-ups, so many */
-    size_t nfollowed;
-    bool cut; /* at the limit of bytes: rows were left */
-};
-
-static void mysql_claim_batch_free(struct mysql_claim_batch *batch)
-{
-    nq_claimed_free(batch->list.head);
-    free(batch->ids);
-    nq_buf_free(&batch->followed);
-    *batch = (struct mysql_claim_batch){0};
-}
-
-static nq_val mysql_claim_bytes(const char *p, unsigned long n)
-{
-    return p ? nq_blob(p, n) : nq_null();
-}
-
-static nq_val mysql_claim_number(const char *text)
-{
-    return nq_int(text ? (int64_t)strtoull(text, NULL, 10) : 0); /* a sign is minded here too */
-}
-
-#define MYSQL_CLAIM_ID(i)       mysql_claim_number(row[i])
-#define MYSQL_CLAIM_INT(i)      mysql_claim_number(row[i])
-#define MYSQL_CLAIM_COUNT(i)    mysql_claim_number(row[i])
-#define MYSQL_CLAIM_ATTEMPTS(i) mysql_claim_number(row[i])
-#define MYSQL_CLAIM_MS(i)       mysql_claim_number(row[i])
-#define MYSQL_CLAIM_TIME(i)     mysql_claim_number(row[i])
-#define MYSQL_CLAIM_NAME(i)     nq_blob(row[i], len[i])
-#define MYSQL_CLAIM_TEXT(i)     mysql_claim_bytes(row[i], len[i])
-#define MYSQL_CLAIM_VALUE(column, kind, ...)                                                                 \
-    NQ_IF_READ_##kind(cols[NQ_AT_##column] = MYSQL_CLAIM_##kind(NQ_AT_##column);)
-
-/* A row of text as values. */
-static void mysql_claim_values(MYSQL_ROW row, const unsigned long *len, nq_val cols[NQ_AT_COUNT])
-{
-    cols[NQ_AT_SIZE] = mysql_claim_number(row[NQ_AT_SIZE]);
-    cols[NQ_AT_PAYLOAD] = mysql_claim_bytes(row[NQ_AT_PAYLOAD], len[NQ_AT_PAYLOAD]);
-    NQ_COLUMNS(MYSQL_CLAIM_VALUE)
-}
-
-/* changed: the rows were read after the claim had changed them. */
-static int mysql_claim_batch_read(struct mysql_claim_batch *batch, const nq_claim_args *a, size_t most,
-                                  bool changed, MYSQL_RES *r)
-{
-    MYSQL_ROW row;
-    const size_t cap = (size_t)mysql_num_rows(r);
-    batch->ids = calloc(cap ? cap : 1, sizeof *batch->ids);
-    if (!batch->ids)
-        return NQ_ENOMEM;
-    batch->list = (nq_claimed_list){.room = most, .most = a->bytes, .some = a->some};
-    while ((row = mysql_fetch_row(r)) && batch->list.n < cap) {
-        nq_val cols[NQ_AT_COUNT];
-        mysql_claim_values(row, mysql_fetch_lengths(r), cols);
-        const int rc = nq_claimed_read(&batch->list, cols, a->lease);
-        if ((batch->cut = rc == NQ_ETOOBIG))
-            break;
-        if (rc != NQ_OK)
-            return rc;
-        batch->list.tail->task.generation += !changed;
-        batch->ids[batch->list.n - 1] = (uint64_t)batch->list.tail->task.id;
-        if (mysql_num_fields(r) > NQ_AT_COUNT && row[NQ_AT_COUNT] && row[NQ_AT_COUNT][0] == '1')
-            nq_buf_fmt(&batch->followed, "%s%s", batch->nfollowed++ ? "," : "", row[NQ_AT_id]);
-    }
-    qsort(batch->ids, batch->list.n, sizeof *batch->ids, nq_mysql_cmp_u64);
-    return NQ_OK;
-}
-
-/* Keep only the tasks that carry the lease. */
-static void mysql_claim_batch_keep(struct mysql_claim_batch *batch, const uint64_t *have, size_t n)
-{
-    nq_claimed_list *l = &batch->list;
-    nq_claimed *next = l->head, **at = &l->head;
-    l->tail = NULL;
-    l->n = 0;
-    for (nq_claimed *c; (c = next);) {
-        const uint64_t id = (uint64_t)c->task.id;
-        next = c->next;
-        if (!bsearch(&id, have, n, sizeof id, nq_mysql_cmp_u64)) {
-            free(c);
-            continue;
-        }
-        *at = l->tail = c;
-        at = &c->next;
-        l->n++;
-    }
-    *at = NULL;
-}
 
 /* ---- Claim: when COMMIT's answer was lost ---------------------------------------------------- */
 
 /* On c where it still works, on a connection of its own where it does not: what of the batch is ours? */
-static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_claim_batch *batch, nq_err *err)
+static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, nq_mysql_batch *batch, nq_err *err)
 {
     nq_conn *other = NULL;
     size_t found = 0;
@@ -121,7 +26,7 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, struct mysql_cla
         rc = tries < 2 ? NQ_OK : rc;
     }
     if (rc == NQ_OK)
-        mysql_claim_batch_keep(batch, have, found);
+        nq_mysql_batch_keep(batch, have, found);
     else
         nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), lease, batch->ids, batch->list.n);
     if (other)
@@ -157,8 +62,7 @@ static void mysql_claim_piggybacked(const nq_claim_args *a, enum nq_piggybacked 
 }
 
 /* After a COMMIT without an answer: what of the batch is ours says whether it took effect. */
-static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
-                             nq_err *err)
+static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
 {
     c->base.broken = true;
     const int rc = mysql_claim_verify(c, a->lease, batch, err);
@@ -167,21 +71,20 @@ static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, struct my
     return rc;
 }
 
-static void mysql_claim_refused(const nq_claim_args *a, const struct mysql_claim_batch *batch, int rc)
+static void mysql_claim_refused(const nq_claim_args *a, const nq_mysql_batch *batch, int rc)
 {
     if (a->refused && batch->list.n == 1)
         *a->refused = (nq_refused){nq_row_refused(rc), false, batch->list.head->task.id};
 }
 
 /* An id of plain SQL's may be above what nq_id holds; sorted, it is the last one. */
-static bool mysql_claim_ids(const struct mysql_claim_batch *batch)
+static bool mysql_claim_ids(const nq_mysql_batch *batch)
 {
     return batch->list.n == 0 || batch->ids[batch->list.n - 1] <= INT64_MAX;
 }
 
 /* The second round trip. On an error nothing is held, or what may be is remembered. */
-static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
-                            nq_err *err)
+static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
 {
     nq_buf b = {0}, gone = {0};
     nq_exec_result res;
@@ -256,28 +159,38 @@ static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const n
     return rc;
 }
 
+/* The rows of each SELECT: one, or one for each turn. */
+static int mysql_claim_rows(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
+{
+    int rc = NQ_OK;
+    for (size_t i = 0; i < (a->nturns && !a->types ? a->nturns : 1) && rc == NQ_OK; i++) {
+        MYSQL_RES *r = NULL;
+        if ((rc = nq_mysql_next(c, err)) == NQ_OK)
+            rc = nq_mysql_result(c, &r, err);
+        if (rc == NQ_OK && r && nq_mysql_batch_read(batch, a, c->base.store->max_payload, false, r) != NQ_OK)
+            rc = nq_err_nomem(err);
+        if (r)
+            mysql_free_result(r);
+    }
+    nq_mysql_batch_sort(batch);
+    return rc;
+}
+
 /* "START TRANSACTION; DELETE ...; SELECT ... FOR UPDATE SKIP LOCKED" in b, and perhaps the levels: read its
  * rows, then take them. */
 static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_args *a,
-                              const nq_mysql_done *done, struct mysql_claim_batch *batch, nq_err *err)
+                              const nq_mysql_done *done, nq_mysql_batch *batch, nq_err *err)
 {
-    MYSQL_RES *r = NULL;
     int rc = nq_mysql_query_buf(c, b, err);
     if (rc == NQ_OK)
         rc = nq_mysql_done_read(done, c, false, err);
     if (rc == NQ_OK)
-        rc = nq_mysql_next(c, err);
-    if (rc == NQ_OK)
-        rc = nq_mysql_result(c, &r, err);
-    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, false, r) != NQ_OK)
-        rc = nq_err_nomem(err);
-    if (r)
-        mysql_free_result(r);
+        rc = mysql_claim_rows(c, a, batch, err);
     if (rc == NQ_OK && a->look) {
         rc = nq_mysql_next(c, err);
         rc = rc == NQ_OK ? nq_mysql_levels_read(c, a->look, err) : rc;
         if (rc == NQ_OK && !mysql_claim_first(a, a->look))
-            mysql_claim_batch_free(batch);
+            nq_mysql_batch_free(batch);
     }
     if (rc == NQ_OK && !mysql_claim_ids(batch)) {
         rc = nq_err_set(err, NQ_EINVAL, "an id is above the largest one, %" PRId64, INT64_MAX);
@@ -286,6 +199,22 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
     if (rc != NQ_OK || batch->list.n == 0)
         return mysql_claim_nothing(c, a, done, rc, err);
     return mysql_claim_take(c, a, batch, err);
+}
+
+/* What the i-th turn claims; what it is itself, where there are no turns. */
+static nq_claim_args mysql_claim_turn(const nq_claim_args *a, size_t i, size_t *left)
+{
+    nq_claim_args turn = *a;
+    if (a->nturns) {
+        const nq_turn *t = &a->turns[i];
+        turn.queue = t->queue;
+        turn.priority = t->priority;
+        turn.from_run_at = t->from_run_at;
+        turn.from_id = 0;
+        turn.limit = t->most < *left ? t->most : *left;
+    }
+    *left -= turn.limit;
+    return turn;
 }
 
 static void mysql_claim_columns(const nq_mysql_conn *c, nq_buf *b)
@@ -298,14 +227,18 @@ static void mysql_claim_columns(const nq_mysql_conn *c, nq_buf *b)
 }
 
 static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
-                                 struct mysql_claim_batch *batch, nq_err *err)
+                                 nq_mysql_batch *batch, nq_err *err)
 {
     nq_buf b = {0};
+    size_t left = a->limit;
     nq_buf_str(&b, "START TRANSACTION");
     nq_mysql_done_text(done, c->base.store, &b);
-    mysql_claim_columns(c, &b);
-    mysql_claim_where_due(&b, a);
-    nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", a->limit);
+    for (size_t i = 0; i < (a->nturns ? a->nturns : 1); i++) {
+        const nq_claim_args turn = mysql_claim_turn(a, i, &left);
+        mysql_claim_columns(c, &b);
+        mysql_claim_where_due(&b, &turn);
+        nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", turn.limit);
+    }
     if (a->look) {
         nq_buf_str(&b, ";");
         nq_mysql_levels_text(c->base.store, a->queue, &b);
@@ -322,14 +255,19 @@ static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size
     nq_buf b = {0};
     MYSQL_RES *r = NULL;
     MYSQL_ROW row;
-    nq_buf_fmt(&b, "SELECT id FROM %s", nq_mysql_data_of(c->base.store)->tasks);
-    mysql_claim_where_due(&b, a);
-    nq_buf_str(&b, " AND CAST(type AS BINARY) IN ("); /* see {exact:COLUMN} */
-    for (size_t i = 0; i < a->ntypes; i++) {
-        nq_buf_str(&b, i ? "," : "");
-        nq_mysql_hex(&b, "_utf8mb4", a->types[i], strlen(a->types[i]));
+    size_t left = a->limit;
+    for (size_t k = 0; k < (a->nturns ? a->nturns : 1); k++) {
+        const nq_claim_args turn = mysql_claim_turn(a, k, &left);
+        nq_buf_fmt(&b, "%s(SELECT id FROM %s", k ? " UNION ALL " : "",
+                   nq_mysql_data_of(c->base.store)->tasks);
+        mysql_claim_where_due(&b, &turn);
+        nq_buf_str(&b, " AND CAST(type AS BINARY) IN ("); /* see {exact:COLUMN} */
+        for (size_t i = 0; i < a->ntypes; i++) {
+            nq_buf_str(&b, i ? "," : "");
+            nq_mysql_hex(&b, "_utf8mb4", a->types[i], strlen(a->types[i]));
+        }
+        nq_buf_fmt(&b, ") ORDER BY run_at,id LIMIT %zu OFFSET %zu)", turn.limit, skip);
     }
-    nq_buf_fmt(&b, ") ORDER BY run_at,id LIMIT %zu OFFSET %zu", a->limit, skip);
     int rc = nq_mysql_query_buf(c, &b, err);
     nq_buf_free(&b);
     if (rc == NQ_OK)
@@ -358,7 +296,7 @@ static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size
  * further then.
  */
 static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
-                                   struct mysql_claim_batch *batch, nq_err *err)
+                                   nq_mysql_batch *batch, nq_err *err)
 {
     const nq_mysql_done none = {0};
     for (size_t round = 0; round < 4; round++) {
@@ -379,9 +317,9 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, con
         }
         nq_buf_free(&b);
         free(ids);
-        if (rc != NQ_OK || batch->list.n || n < a->limit)
+        if (rc != NQ_OK || batch->list.n || n < a->limit || a->nturns)
             return rc;
-        mysql_claim_batch_free(batch);
+        nq_mysql_batch_free(batch);
     }
     return NQ_OK;
 }
@@ -410,8 +348,7 @@ static nq_claimed *mysql_claim_sort(nq_claimed *list)
 
 /* "UPDATE; SELECT" in one round trip; the UPDATE commits itself. Not where a rival holds the row: waiting for
  * it would be waiting for a client that may have been stopped. */
-static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct mysql_claim_batch *batch,
-                             nq_err *err)
+static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
 {
     const char *tasks = nq_mysql_data_of(c->base.store)->tasks;
     const uint64_t id = (uint64_t)a->from_id;
@@ -438,7 +375,7 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
         rc = nq_mysql_next(c, &why);
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, &why);
-    if (rc == NQ_OK && r && mysql_claim_batch_read(batch, a, c->base.store->max_payload, true, r) != NQ_OK)
+    if (rc == NQ_OK && r && nq_mysql_batch_read(batch, a, c->base.store->max_payload, true, r) != NQ_OK)
         rc = nq_err_nomem(&why);
     if (r)
         mysql_free_result(r);
@@ -455,7 +392,7 @@ static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, struct my
 int nq_mysql_claim_id(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err)
 {
     nq_mysql_conn *c = nq_mysql_of(conn);
-    struct mysql_claim_batch batch = {0};
+    nq_mysql_batch batch = {0};
     if (!c->mariadb) /* MySQL cannot say for one statement how long it may wait */
         return NQ_OK;
     const int rc = mysql_claim_named(c, a, &batch, err);
@@ -464,14 +401,14 @@ int nq_mysql_claim_id(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, s
         *n = batch.list.n;
         batch.list.head = NULL;
     }
-    mysql_claim_batch_free(&batch);
+    nq_mysql_batch_free(&batch);
     return rc;
 }
 
 int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err)
 {
     nq_mysql_conn *c = nq_mysql_of(conn);
-    struct mysql_claim_batch batch = {0};
+    nq_mysql_batch batch = {0};
     nq_mysql_done done = {0};
     int rc = nq_mysql_settle(c, err);
     if (rc == NQ_OK)
@@ -489,6 +426,6 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
         batch.list.head = NULL;
     }
     nq_mysql_done_free(&done);
-    mysql_claim_batch_free(&batch);
+    nq_mysql_batch_free(&batch);
     return rc;
 }

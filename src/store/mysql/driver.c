@@ -257,6 +257,7 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .rollback = nq_mysql_rollback,
     .enqueue = nq_mysql_enqueue,
     .levels = nq_mysql_levels,
+    .groups = nq_mysql_groups,
     .looks = true,
     .claim = nq_mysql_claim,
     .claim_id = nq_mysql_claim_id,

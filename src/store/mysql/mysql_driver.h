@@ -222,6 +222,26 @@ NQ_PRIVATE void nq_mysql_followed(const nq_mysql_data *d, const char *head, cons
  * append the ";DELETE" that goes behind the claim's UPDATE; nothing when there are none. */
 NQ_PRIVATE int nq_mysql_followed_lock(nq_mysql_conn *c, uint64_t lease, const nq_buf *tasks, size_t n,
                                       nq_buf *gone, nq_err *err);
+/* ---- batch.c -- What a claim selected. */
+typedef struct nq_mysql_batch {
+    nq_claimed_list list;
+    uint64_t *ids;   /* once all is read, sorted */
+    nq_buf followed; /* the ids of those that have follow-ups, so many */
+    size_t nfollowed;
+    bool cut; /* at the limit of bytes: rows were left */
+} nq_mysql_batch;
+NQ_PRIVATE void nq_mysql_batch_free(nq_mysql_batch *batch);
+/* Add rows to it; payloads have up to `most` bytes. changed: they were read after the claim had changed them.
+ */
+NQ_PRIVATE int nq_mysql_batch_read(nq_mysql_batch *batch, const nq_claim_args *a, size_t most, bool changed,
+                                   MYSQL_RES *r);
+NQ_PRIVATE void nq_mysql_batch_sort(nq_mysql_batch *batch);
+/* Keep only the tasks with these ids, sorted. */
+NQ_PRIVATE void nq_mysql_batch_keep(nq_mysql_batch *batch, const uint64_t *have, size_t n);
+
+/* ---- groups.c */
+NQ_PRIVATE int nq_mysql_groups(nq_conn *c, struct nq_groups_look *look, nq_err *err);
+
 /* ---- claim.c */
 NQ_PRIVATE int nq_mysql_claim(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err);
 NQ_PRIVATE int nq_mysql_claim_id(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n,

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "../groups.h"
 #include "sqlite_driver.h"
 
 #include "steps.h"
@@ -87,23 +88,6 @@ static int sqlite_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_
 
 /* ---- Claim ---- */
 
-/* Give back what a claim in doubt may have taken: before claiming anew, and before a look, which would not
- * see those tasks wait. */
-static int sqlite_claim_settle(nq_sqlite_conn *c, nq_err *err)
-{
-    nq_sqlite_data *d = c->base.store->data;
-    const nq_val args[] = {nq_text(d->doubt_queue), nq_int((int64_t)d->doubt)};
-    int rc = NQ_OK;
-    if (d->doubt)
-        rc = nq_sql(&c->base,
-                    "UPDATE {tasks} SET state = 0, lease = 0"
-                    " WHERE queue = ? AND state = 1 AND lease = ?",
-                    args, 2, NULL, NULL, NULL, err);
-    if (rc == NQ_OK)
-        d->doubt = 0;
-    return rc;
-}
-
 /* No cursor gets as far back as a time may be that is no integer. */
 #define SQLITE_FIRST_TIME (-9223372036854775808.0)
 
@@ -135,7 +119,7 @@ static int sqlite_levels(nq_conn *conn, const char *queue, nq_look *look, nq_err
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     sqlite3_stmt *stmt;
     sqlite3_int64 last = INT64_MIN;
-    int step = SQLITE_ROW, rc = sqlite_claim_settle(c, err);
+    int step = SQLITE_ROW, rc = nq_sqlite_settle(c, err);
     look->n = 0;
     look->strange = false;
     if (rc != NQ_OK)
@@ -269,7 +253,28 @@ static int sqlite_claim_mark(nq_sqlite_conn *c, nq_claimed *list, uint64_t lease
     return rc;
 }
 
-/* Begin, complete what piggybacks, read, mark, commit. `due` is bound. */
+/* The due tasks of each turn. */
+static int sqlite_claim_turns(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_args *a, int64_t now,
+                              nq_claimed_list *list, bool *cut, nq_err *err)
+{
+    size_t left = a->limit;
+    int rc = NQ_OK;
+    for (size_t i = 0; i < a->nturns && left > 0 && rc == NQ_OK; i++) {
+        nq_claim_args turn = *a;
+        const size_t before = list->n;
+        turn.queue = a->turns[i].queue;
+        turn.priority = a->turns[i].priority;
+        turn.from_run_at = a->turns[i].from_run_at;
+        turn.limit = a->turns[i].most < left ? a->turns[i].most : left;
+        rc = sqlite_due_bind(due, &turn, now) ? nq_sqlite_conn_error(c, err)
+                                              : sqlite_claim_collect(c, due, list, cut, err);
+        sqlite3_reset(due);
+        left -= list->n - before;
+    }
+    return rc;
+}
+
+/* Begin, complete what piggybacks, read, mark, commit. `due` is bound, but where there are turns. */
 static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_args *a, int64_t now,
                            nq_claimed_list *list, nq_err *err)
 {
@@ -280,7 +285,8 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
     if (a->piggyback)
         rc = sqlite_delete_done(&c->base, a->piggyback->outcomes, a->piggyback->n, err);
     if (rc == NQ_OK)
-        rc = sqlite_claim_collect(c, due, list, &cut, err);
+        rc = a->nturns ? sqlite_claim_turns(c, due, a, now, list, &cut, err)
+                       : sqlite_claim_collect(c, due, list, &cut, err);
     sqlite3_reset(due);
     if (rc == NQ_OK && (rc = sqlite_claim_mark(c, list->head, a->lease, now, err)) != NQ_OK && a->refused &&
         list->n == 1)
@@ -299,12 +305,6 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
     return rc;
 }
 
-static void sqlite_claim_doubt(nq_sqlite_data *d, const nq_claim_args *args)
-{
-    d->doubt = args->lease;
-    snprintf(d->doubt_queue, sizeof d->doubt_queue, "%s", args->queue);
-}
-
 static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
@@ -313,9 +313,11 @@ static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **o
     nq_claimed_list list = {.room = c->base.store->max_payload, .most = args->bytes, .some = args->some};
     int step, rc;
 
-    if ((rc = sqlite_claim_settle(c, err)) != NQ_OK || (rc = sqlite_due_get(c, args, &due, err)) != NQ_OK)
+    if ((rc = nq_sqlite_settle(c, err)) != NQ_OK || (rc = sqlite_due_get(c, args, &due, err)) != NQ_OK)
         return rc;
-    if (sqlite_due_bind(due, args, now)) {
+    if (args->nturns) {
+        rc = sqlite_claim_tx(c, due, args, now, &list, err); /* of groups that were looked at just now */
+    } else if (sqlite_due_bind(due, args, now)) {
         rc = nq_sqlite_conn_error(c, err);
     } else {
         /* Look before taking the one write lock of the file. */
@@ -330,7 +332,7 @@ static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **o
     if (args->types)
         nq_sqlite_give(c, due);
     if (rc == NQ_EUNKNOWN)
-        sqlite_claim_doubt(c->base.store->data, args);
+        nq_sqlite_doubt(c->base.store->data, args);
     if (rc != NQ_OK) {
         nq_claimed_free(list.head);
         return rc;
@@ -452,6 +454,7 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .rollback = nq_sqlite_rollback,
     .enqueue = nq_sqlite_enqueue,
     .levels = sqlite_levels,
+    .groups = nq_sqlite_groups,
     .claim = sqlite_claim,
     .piggyback_limit = sqlite_piggyback_limit,
     .delete_done = sqlite_delete_done,

@@ -14,6 +14,7 @@ enum nq_sqlite_hot {
     NQ_SQLITE_FIND,
     NQ_SQLITE_FOLLOW,
     NQ_SQLITE_LEVEL,
+    NQ_SQLITE_GROUP,
     NQ_SQLITE_DUE,
     NQ_SQLITE_MARK,
     NQ_SQLITE_MARK_RUN,
@@ -74,6 +75,10 @@ NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err);
 NQ_PRIVATE void nq_sqlite_lock_drop(nq_conn *conn, uint64_t id);
 NQ_PRIVATE int nq_sqlite_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, int8_t free_out[],
                                     nq_err *err);
+/* Remember a claim in doubt; give back what it may have taken. */
+NQ_PRIVATE void nq_sqlite_doubt(nq_sqlite_data *d, const nq_claim_args *args);
+NQ_PRIVATE int nq_sqlite_settle(nq_sqlite_conn *c, nq_err *err);
+NQ_PRIVATE int nq_sqlite_groups(nq_conn *conn, struct nq_groups_look *look, nq_err *err);
 
 /* Fill err from what the database said and answer the code. */
 NQ_PRIVATE int nq_sqlite_error(const nq_exec_result *res, nq_err *err);

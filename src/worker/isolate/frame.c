@@ -6,6 +6,7 @@
 #define FRAME_NUMBER(column, kind, ...) NQ_IF_READ_##kind(int64_t column;)
 struct frame_task {
     uint64_t lease, handler, payload_size;
+    int64_t group;
     NQ_COLUMNS(FRAME_NUMBER)
 };
 
@@ -67,7 +68,8 @@ static const char *frame_take(const char **body, int64_t size)
 NQ_PRIVATE size_t nq_frame_task_size(const nq_ctx *ctx)
 {
     const nq_task *t = &ctx->claim->task;
-    return sizeof(nq_frame) + sizeof(struct frame_task) + t->payload_size + 1 NQ_COLUMNS(FRAME_SIZE);
+    return sizeof(nq_frame) + sizeof(struct frame_task) + (size_t)frame_text(t->group) + t->payload_size +
+           1 NQ_COLUMNS(FRAME_SIZE);
 }
 
 NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
@@ -78,10 +80,12 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     f.lease = ctx->claim->lease;
     f.handler = (uint64_t)(ctx->handler - ctx->worker->handlers);
     f.payload_size = t->payload_size;
+    f.group = frame_text(t->group);
     NQ_COLUMNS(FRAME_SET)
     frame_head(out, NQ_FRAME_TASK, ctx->seq, nq_frame_task_size(ctx) - sizeof(nq_frame));
     nq_buf_add(out, &f, sizeof f);
     NQ_COLUMNS(FRAME_ADD)
+    nq_buf_add(out, t->group, (size_t)f.group);
     nq_buf_add(out, t->payload, t->payload_size);
     nq_buf_add(out, "", 1);
 }
@@ -95,6 +99,7 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *ha
     out->lease = f.lease;
     out->task = (nq_task){.payload_size = f.payload_size};
     NQ_COLUMNS(FRAME_READ)
+    out->task.group = frame_take(&body, f.group);
     out->task.payload = body;
     *handler = f.handler;
 }

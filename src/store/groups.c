@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/* The turns of a queue's groups: which of them a claim is to take tasks of, and of each how many. */
+#include <stdio.h>
+
+#include "groups.h"
+
+/*
+ * A claim takes a window of groups with due tasks, a few tasks of each, and the next claim goes on behind
+ * them: so a group with few tasks waits for one round, however many another has. The queue itself, with the
+ * tasks that have no group, has its turn among them.
+ *
+ * Other claimers pass by the same groups. Where half of a window brings nothing, because others are at the
+ * same tasks, a smaller one is in fewer's way; where all of it does, a bigger one saves claims.
+ */
+#define GROUPS_WINDOW     64
+#define GROUPS_MIN_WINDOW 8
+#define GROUPS_MAX_WINDOW 256
+/* How soon a group is found to be there, whose tasks no hint told of. */
+#define GROUPS_PROBE_US NQ_MS(500)
+
+struct nq_groups {
+    nq_store *store;
+    char *queue;
+    char from[NQ_MAX_QUEUE + 3]; /* all groups are between these names */
+    char to[NQ_MAX_QUEUE + 3];
+    bool some;
+    int64_t probed_us; /* our clock at the last probe; 0: none yet */
+    size_t window;
+    bool at_queue;                /* the next turn is the queue's own; else of the groups behind */
+    nq_groups_look look;          /* .after */
+    char start[NQ_MAX_QUEUE + 1]; /* the pass ends with this group, */
+    bool from_queue;              /* or before the queue, with which it began, */
+    bool wrapped;                 /* when it has come round */
+    bool over;
+    bool seen;       /* by the pass: a group */
+    int64_t wait_us; /* by the pass: until a task is due; -1: none waits */
+    nq_group groups[GROUPS_MAX_WINDOW];
+    nq_turn turns[GROUPS_MAX_WINDOW];
+    size_t nturns;
+    char strange[NQ_MAX_QUEUE + 1]; /* a group with tasks that nothing would ever claim */
+};
+
+NQ_PRIVATE int nq_groups_new(nq_groups **out, nq_store *s, const char *queue, nq_err *err)
+{
+    static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+    nq_groups *g = calloc(1, sizeof *g);
+    if (!g || !(g->queue = strdup(queue))) {
+        free(g);
+        return nq_err_nomem(err);
+    }
+    g->store = s;
+    g->window = GROUPS_WINDOW;
+    snprintf(g->from, sizeof g->from, "%s//", queue);
+    snprintf(g->to, sizeof g->to, "%s/0", queue); /* the next byte after '/' */
+    /* Claimers that begin at different places are in each other's way less. */
+    nq_buf_fmt(&g->look.after, "%s%c%c", g->from, digits[nq_random(35)], digits[nq_random(35)]);
+    if (g->look.after.failed) {
+        nq_groups_free(g);
+        return nq_err_nomem(err);
+    }
+    *out = g;
+    return NQ_OK;
+}
+
+NQ_PRIVATE void nq_groups_free(nq_groups *g)
+{
+    if (!g)
+        return;
+    nq_buf_free(&g->look.after);
+    free(g->queue);
+    free(g);
+}
+
+NQ_PRIVATE bool nq_groups_some(const nq_groups *g)
+{
+    return g->some;
+}
+
+/* ---- Are there any? ---- */
+
+static int groups_probe_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    bool *some = arg;
+    (void)cols;
+    (void)ncols;
+    *some = true;
+    return 0;
+}
+
+static int groups_probe(nq_conn *conn, void *arg, nq_err *err)
+{
+    nq_groups *g = arg;
+    const nq_val args[] = {nq_text(g->from), nq_text(g->to)};
+    g->some = false;
+    return nq_sql(conn, "SELECT 1 FROM {tasks} {claim} WHERE queue > ? AND queue < ? LIMIT 1", args, 2,
+                  groups_probe_row, &g->some, NULL, err);
+}
+
+NQ_PRIVATE int nq_groups_probe(nq_groups *g, bool surely, nq_err *err)
+{
+    const int64_t now = nq_mono_us();
+    if (!surely && g->probed_us && now - g->probed_us < GROUPS_PROBE_US)
+        return NQ_OK;
+    g->probed_us = now;
+    return nq_store_do(g->store, groups_probe, g, err);
+}
+
+/* ---- A pass ---- */
+
+NQ_PRIVATE void nq_groups_begin(nq_groups *g)
+{
+    const size_t n = g->look.after.n < NQ_MAX_QUEUE ? g->look.after.n : NQ_MAX_QUEUE;
+    memcpy(g->start, g->look.after.p, n);
+    g->start[n] = '\0';
+    g->from_queue = g->at_queue;
+    g->wrapped = g->over = g->seen = false;
+    g->wait_us = -1;
+    g->nturns = 0;
+}
+
+/* What is due has a turn; of the rest the time is kept. */
+static void groups_see(nq_groups *g, const char *queue, int priority, int64_t at, int64_t now)
+{
+    if (at <= now) {
+        g->turns[g->nturns++] = (nq_turn){queue, priority, at, 0};
+        g->wait_us = 0;
+    } else if (g->wait_us < 0 || at - now < g->wait_us) {
+        g->wait_us = at - now;
+    }
+}
+
+/* The queue's own tasks: of its first priority with a due one. */
+static int groups_look_queue(nq_conn *conn, void *arg, nq_err *err)
+{
+    nq_groups *g = arg;
+    nq_level levels[NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 1], *best = NULL;
+    nq_look look = {.levels = levels, .max = sizeof levels / sizeof *levels};
+    const int rc = conn->store->driver->levels(conn, g->queue, &look, err);
+    if (rc != NQ_OK)
+        return rc;
+    for (size_t i = 0; i < look.n && (!best || best->first_run_at > look.now_us); i++)
+        if (!best || levels[i].first_run_at < best->first_run_at)
+            best = &levels[i];
+    if (best)
+        groups_see(g, g->queue, best->priority, best->first_run_at, look.now_us);
+    if (look.strange)
+        snprintf(g->strange, sizeof g->strange, "%s", g->queue);
+    return NQ_OK;
+}
+
+static int groups_look(nq_conn *conn, void *arg, nq_err *err)
+{
+    nq_groups *g = arg;
+    return conn->store->driver->groups(conn, &g->look, err);
+}
+
+/* The next groups, as many as the window has room for. */
+static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
+{
+    const size_t at = g->nturns;
+    g->look.to = g->to;
+    g->look.most = room;
+    g->look.groups = g->groups + at;
+    g->look.some = false;
+    const int rc = nq_store_do(g->store, groups_look, g, err);
+    if (rc != NQ_OK)
+        return rc;
+    g->seen = g->seen || g->look.some;
+    for (size_t i = 0; i < g->look.n && !g->over; i++) {
+        /* each stays where it is: turns point into the groups, and are no more than they */
+        nq_group *to = &g->groups[g->nturns];
+        *to = g->look.groups[i];
+        if (g->wrapped && !g->from_queue && strcmp(to->queue, g->start) > 0) {
+            g->over = true;
+            nq_buf_clear(&g->look.after);
+            nq_buf_str(&g->look.after, g->start);
+            break;
+        }
+        if (to->strange)
+            memcpy(g->strange, to->queue, sizeof g->strange);
+        groups_see(g, to->queue, to->priority, to->first_run_at, g->look.now_us);
+    }
+    if (g->over || !g->look.end)
+        return NQ_OK;
+    g->over = g->wrapped && !g->from_queue;
+    g->at_queue = !g->over;
+    if (g->over) {
+        nq_buf_clear(&g->look.after);
+        nq_buf_str(&g->look.after, g->start);
+    }
+    return NQ_OK;
+}
+
+/* After the last group comes the queue itself, and then the first group. */
+static int groups_step(nq_groups *g, size_t window, nq_err *err)
+{
+    if (!g->at_queue)
+        return groups_look_on(g, window - g->nturns, err);
+    if (g->wrapped) { /* the queue was what the pass began with */
+        g->over = true;
+        return NQ_OK;
+    }
+    g->wrapped = true;
+    const int rc = nq_store_do(g->store, groups_look_queue, g, err);
+    if (rc != NQ_OK)
+        return rc;
+    g->at_queue = false;
+    nq_buf_clear(&g->look.after);
+    nq_buf_str(&g->look.after, g->from);
+    return NQ_OK;
+}
+
+/* Their shares of what is wanted; the first ones have what is left over. */
+static void groups_share(nq_groups *g, size_t wanted)
+{
+    for (size_t i = 0; i < g->nturns; i++)
+        g->turns[i].most = wanted / g->nturns + (i < wanted % g->nturns);
+}
+
+NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns, size_t *n, nq_err *err)
+{
+    const size_t window = g->window < wanted ? g->window : wanted;
+    int rc = NQ_OK;
+    g->nturns = 0;
+    while (g->nturns < window && !g->over && rc == NQ_OK)
+        rc = groups_step(g, window, err);
+    if (rc == NQ_OK && g->look.after.failed)
+        rc = nq_err_nomem(err);
+    if (rc != NQ_OK)
+        return rc;
+    if (g->over)
+        g->some = g->seen;
+    groups_share(g, wanted);
+    *turns = g->turns;
+    *n = g->nturns;
+    return NQ_OK;
+}
+
+NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list)
+{
+    size_t brought = 0;
+    const char *last = NULL;
+    for (const nq_claimed *c = list; c; c = c->next) {
+        const char *group = c->task.group ? c->task.group : "";
+        brought += !last || strcmp(group, last) != 0;
+        last = group;
+    }
+    if (g->nturns < GROUPS_MIN_WINDOW)
+        return;
+    if (brought < g->nturns / 2)
+        g->window = g->window / 2 < GROUPS_MIN_WINDOW ? GROUPS_MIN_WINDOW : g->window / 2;
+    else if (brought == g->nturns && g->nturns == g->window && g->window < GROUPS_MAX_WINDOW)
+        g->window *= 2;
+}
+
+NQ_PRIVATE int64_t nq_groups_wait(const nq_groups *g)
+{
+    return g->wait_us;
+}
+
+NQ_PRIVATE bool nq_groups_strange(nq_groups *g, char queue[NQ_MAX_QUEUE + 1])
+{
+    memcpy(queue, g->strange, sizeof g->strange);
+    g->strange[0] = '\0';
+    return *queue != '\0';
+}
+
+NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2])
+{
+    range[0] = nq_text(g->from);
+    range[1] = nq_text(g->to);
+}

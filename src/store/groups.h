@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* Groups of a queue: what is looked at, and the turns that a claim gives them. */
+#ifndef NQ_STORE_GROUPS_H
+#define NQ_STORE_GROUPS_H
+
+#include "store.h"
+
+/* ---- What a driver finds and is given ---- */
+
+/* A group with waiting tasks, or the queue itself: at its first priority with a due one, else where the next
+ * one is due. */
+typedef struct nq_group {
+    char queue[NQ_MAX_QUEUE + 1];
+    int priority;
+    int64_t first_run_at;
+    bool strange; /* as of nq_look */
+} nq_group;
+
+/* Groups of a queue in order of their names: those behind `after`, up to `most`, and before `to`. */
+typedef struct nq_groups_look {
+    const char *to;
+    nq_buf after; /* in and out */
+    size_t most;
+    nq_group *groups; /* room for most */
+    size_t n;
+    bool some; /* out: there are groups, with tasks that wait or run */
+    bool end;  /* out: none are behind these */
+    int64_t now_us;
+} nq_groups_look;
+
+/* A group that is to have a turn in a claim. */
+typedef struct nq_turn {
+    const char *queue;
+    int priority;
+    int64_t from_run_at;
+    size_t most;
+} nq_turn;
+
+/* ---- groups.c: the groups of a queue and the queue itself take turns ---- */
+
+typedef struct nq_groups nq_groups;
+NQ_PRIVATE int nq_groups_new(nq_groups **out, nq_store *s, const char *queue, nq_err *err);
+NQ_PRIVATE void nq_groups_free(nq_groups *g); /* accepts NULL */
+/* Are there any, by the last look? And look, if the last one is not of just now, or in any case. */
+NQ_PRIVATE bool nq_groups_some(const nq_groups *g);
+NQ_PRIVATE int nq_groups_probe(nq_groups *g, bool surely, nq_err *err);
+/* A pass begins: each group has at most one turn in it, so that none comes round twice in one claim. */
+NQ_PRIVATE void nq_groups_begin(nq_groups *g);
+/* The next turns, of `wanted` tasks together: until the next call. *n 0: the pass is over. */
+NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns, size_t *n, nq_err *err);
+/* What the claim for these turns brought. */
+NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list);
+/* Has it come by tasks of a priority or a time that none may have? Of this group, for one. */
+NQ_PRIVATE bool nq_groups_strange(nq_groups *g, char queue[NQ_MAX_QUEUE + 1]);
+/* The names between which all groups are, as values. */
+NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2]);
+/* After a pass that brought nothing: how long until the next task is due, as of a claim. */
+NQ_PRIVATE int64_t nq_groups_wait(const nq_groups *g);
+
+#endif
