@@ -23,6 +23,7 @@ enum cli_exit {
     CLI_NOT_FOUND = 3,
     CLI_DUPLICATE = 4,
     CLI_DEAD = 5,         /* work --drain: some tasks ended dead */
+    CLI_TIMEOUT = 7,      /* pause --wait: the time is up */
     CLI_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h */
     CLI_DENIED = 77       /* EX_NOPERM */
 };
@@ -80,7 +81,11 @@ struct cli_command {
 };
 /* The commands in the order of the help: X(NAME) is cli_NAME, which commands/NAME.c defines. */
 #define CLI_COMMANDS(X)                                                                                      \
-    X(add) X(work) X(list) X(show) X(retry) X(cancel) X(delete) X(stats) X(migrate) X(bench)
+    X(add)                                                                                                   \
+    X(work)                                                                                                  \
+    X(list)                                                                                                  \
+    X(show)                                                                                                  \
+    X(retry) X(cancel) X(delete) X(stats) X(queues) X(workers) X(pause) X(resume) X(limit) X(migrate) X(bench)
 #define CLI_DECLARE(NAME) extern const struct cli_command cli_##NAME;
 CLI_COMMANDS(CLI_DECLARE)
 
@@ -102,6 +107,9 @@ bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t 
 bool cli_take_keep(const char *what, const char *text, int64_t *out); /* a duration or "forever" */
 bool cli_take_id(const char *text, nq_id *out);
 bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *out); /* "512M": bytes */
+
+/* ---- commands/pause.c -- Say so where workers live that heed no settings of queues. */
+void cli_warn_of_old_workers(nq *q);
 
 /* ---- text/nearest.c */
 /* The nearest of names (NULL-terminated) to a word, or NULL when none is near. */

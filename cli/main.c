@@ -53,7 +53,8 @@ static int main_help(void)
          "hidden from ps as soon as nanoq has started, but a shell's history keeps it.\n\n"
          "Exit codes: 0 success, 1 failure, 2 wrong use or input, 3 no such task, 4 duplicate of a live "
          "task,\n"
-         "5 work --drain: some tasks ended dead, 69 database not to be reached, 77 access denied.");
+         "5 work --drain: some tasks ended dead, 7 pause --wait: the time is up,\n69 database not to be "
+         "reached, 77 access denied.");
     return CLI_OK;
 }
 

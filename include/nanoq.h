@@ -105,7 +105,8 @@ NQ_API const char *nq_version(void);
     X(NQ_ESTUCK, -21, "handlers ignored their cancellation and still run")                                   \
     X(NQ_ESYSTEM, -22, "operating system error")                                                             \
     X(NQ_EREADONLY, -23, "database is read-only")                                                            \
-    X(NQ_ETHREADS, -24, "the process has threads already: it cannot fork safely")
+    X(NQ_ETHREADS, -24, "the process has threads already: it cannot fork safely")                            \
+    X(NQ_ETIMEOUT, -25, "the time is up")
 
 enum nq_code {
     NQ_OK = 0,

@@ -175,6 +175,44 @@ typedef int (*nq_queue_row_fn)(const nq_queue_row *row, void *udata);
  * Thread-safe. Errors as for nq_list. */
 NQ_API int nq_queue_get(nq *q, const char *queue, nq_queue_row_fn fn, void *udata, nq_err *err);
 
+typedef struct nq_pause_options {
+    size_t size;
+    const char *group; /* as in nq_queue_settings */
+    const char *why; /* for people: UTF-8 without control characters, at most 255 bytes; default: as it was */
+    int64_t wait_us; /* wait until every worker knows, and (nq_pause) no task of it runs, at most so long;
+                        default: not at all */
+} nq_pause_options;
+
+/*
+ * Pause a queue, all its groups with it, or one of them: no task of it starts any more, on any host, as soon
+ * as the workers know: at once on this one, elsewhere within a second. What runs goes on, what was claimed
+ * and has not begun is given back, and tasks can be added. It stays so until nq_resume, whatever ends or
+ * starts meanwhile. Pausing again is no error. opts may be NULL.
+ *
+ * NQ_ETIMEOUT: it is paused, but wait_us were over before; the message says what was waited for. A worker of
+ * a version before this knows nothing of pauses: nq_worker_row.version is "" then. Thread-safe. Other errors
+ * as for nq_queue_set.
+ */
+NQ_API int nq_pause(nq *q, const char *queue, const nq_pause_options *opts, nq_err *err);
+/* The opposite. Resuming what is not paused is no error. */
+NQ_API int nq_resume(nq *q, const char *queue, const nq_pause_options *opts, nq_err *err);
+
+/* A worker that is alive, or died less than some seconds ago, by its own words. The library's, like nq_info.
+ * Strings are never NULL, and NOT safe for a terminal as they are. */
+typedef struct nq_worker_row {
+    uint64_t id;
+    const char *name;              /* host:pid */
+    const char *queues;            /* separated by commas */
+    const char *types;             /* separated by line feeds; "": any */
+    const char *version;           /* of its library; "": of one that heeds no settings of queues */
+    unsigned concurrency, running; /* running: as of its last beat */
+    bool knows;                    /* it has read the settings of queues as they are */
+    int64_t started_at_us, beat_at_us, beat_ago_us;
+} nq_worker_row;
+typedef int (*nq_worker_row_fn)(const nq_worker_row *row, void *udata);
+/* The workers, in order of id; fn as for nq_list. Thread-safe. Errors as for nq_list. */
+NQ_API int nq_workers(nq *q, nq_worker_row_fn fn, void *udata, nq_err *err);
+
 /* The SQL that nq_migrate would run on tables of schema version `from`, 0: on an empty database, of this
  * URL's kind and prefix. *sql is freed with nq_free. Needs no connection. NQ_EINVAL: there is no such
  * version. */

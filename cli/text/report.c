@@ -74,6 +74,8 @@ int cli_exit_of(int code)
         return CLI_NOT_FOUND;
     case NQ_EDUPLICATE:
         return CLI_DUPLICATE;
+    case NQ_ETIMEOUT:
+        return CLI_TIMEOUT;
     case NQ_EUNAVAILABLE:
         return CLI_UNAVAILABLE;
     case NQ_EDENIED:
@@ -94,8 +96,8 @@ int cli_fail(const nq_err *err)
 
 int cli_worse(int a, int b)
 {
-    static const int order[] = {CLI_OK,      CLI_DUPLICATE, CLI_NOT_FOUND,  CLI_USAGE,
-                                CLI_FAILURE, CLI_DENIED,    CLI_UNAVAILABLE};
+    static const int order[] = {CLI_OK,    CLI_TIMEOUT, CLI_DUPLICATE, CLI_NOT_FOUND,
+                                CLI_USAGE, CLI_FAILURE, CLI_DENIED,    CLI_UNAVAILABLE};
     int worst = a;
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++)
         if (order[i] == a || order[i] == b)

@@ -238,7 +238,7 @@ static void table_list(const struct table *t)
         width[i % n] = wide > width[i % n] ? wide : width[i % n];
     }
     if (t->ncells == 0) {
-        puts("no tasks");
+        printf("no %s\n", t->of ? t->of : "tasks");
         return;
     }
     for (size_t i = 0; i + 1 < n; i++)

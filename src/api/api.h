@@ -53,6 +53,15 @@ NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place);
 /* list.c: NQ_ENOTFOUND, and which task. */
 NQ_PRIVATE int nq_absent(nq_id id, nq_err *err);
 
+/* settings.c: the name of the row of a queue, or of a group of it, NULL: of none. */
+NQ_PRIVATE int nq_settings_name(char name[NQ_MAX_QUEUE + 1], const char *queue, const char *group,
+                                nq_err *err);
+/* Delete the row if it says nothing. */
+NQ_PRIVATE int nq_settings_tidy(nq_conn *c, const char *name, nq_err *err);
+/* Update the row of a name, the last argument; or insert it, with the same arguments in the same order. */
+NQ_PRIVATE int nq_settings_upsert(nq_conn *c, const char *update, const char *insert, const nq_val args[],
+                                  size_t n, nq_err *err);
+
 /* spec.c: check one spec, of whatever header's size, and fill in the defaults. Payloads have at most
  * `allowed` bytes by the options and `possible` by the database. */
 NQ_PRIVATE int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out, nq_err *err);

@@ -6,8 +6,8 @@
 
 #define SETTINGS_MAX 2147483647 /* of max_running and rate */
 
-/* The row that a call is about. */
-static int settings_name(char name[NQ_MAX_QUEUE + 1], const char *queue, const char *group, nq_err *err)
+NQ_PRIVATE int nq_settings_name(char name[NQ_MAX_QUEUE + 1], const char *queue, const char *group,
+                                nq_err *err)
 {
     int rc = nq_check_queue(queue, err);
     if (rc != NQ_OK)
@@ -72,17 +72,15 @@ static nq_val settings_or_null(int64_t v)
     "weight IS NULL AND ordered IS NULL AND dead_to IS NULL AND keep_done_us IS NULL AND keep_dead_us IS "   \
     "NULL"
 
-/* A row that says nothing goes. */
-static int settings_tidy(nq_conn *c, const char *name, nq_err *err)
+NQ_PRIVATE int nq_settings_tidy(nq_conn *c, const char *name, nq_err *err)
 {
     const nq_val arg = nq_text(name);
     return nq_sql(c, "DELETE FROM {queues} WHERE name = ? AND " SETTINGS_NONE, &arg, 1, NULL, NULL, NULL,
                   err);
 }
 
-/* Update the row of a name, its last argument; or insert it, with the same arguments in the same order. */
-static int settings_upsert(nq_conn *c, const char *update, const char *insert, const nq_val args[], size_t n,
-                           nq_err *err)
+NQ_PRIVATE int nq_settings_upsert(nq_conn *c, const char *update, const char *insert, const nq_val args[],
+                                  size_t n, nq_err *err)
 {
     nq_exec_result res = {0};
     int rc = nq_sql(c, update, args, n, NULL, NULL, &res, err);
@@ -104,7 +102,7 @@ static int settings_write(nq_conn *c, void *arg, nq_err *err)
                            settings_or_null(s->ordered),
                            s->dead_to ? nq_text(s->dead_to) : nq_null(),
                            nq_text(w->name)};
-    const int rc = settings_upsert(
+    const int rc = nq_settings_upsert(
         c,
         "UPDATE {queues} SET max_running = ?, rate = ?, rate_us = ?, burst = ?, weight = ?, ordered = ?, "
         "dead_to = ?, changed_at = {now} WHERE name = ?",
@@ -112,7 +110,7 @@ static int settings_write(nq_conn *c, void *arg, nq_err *err)
         "changed_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})",
         args, sizeof args / sizeof *args, err);
-    return rc == NQ_OK ? settings_tidy(c, w->name, err) : rc;
+    return rc == NQ_OK ? nq_settings_tidy(c, w->name, err) : rc;
 }
 
 NQ_API int nq_queue_set(nq *q, const char *queue, const nq_queue_settings *settings, nq_err *err)
@@ -122,7 +120,7 @@ NQ_API int nq_queue_set(nq *q, const char *queue, const nq_queue_settings *setti
     int rc = nq_usable(q, err);
     if (rc != NQ_OK ||
         (rc = nq_options_copy(&w.s, sizeof w.s, settings, "nq_queue_settings", err)) != NQ_OK ||
-        (rc = settings_name(name, queue, w.s.group, err)) != NQ_OK ||
+        (rc = nq_settings_name(name, queue, w.s.group, err)) != NQ_OK ||
         (rc = settings_check(&w.s, err)) != NQ_OK || (rc = nq_ready(q, err)) != NQ_OK ||
         (rc = nq_store_tx(nq_store_of(q), settings_write, &w, err)) != NQ_OK)
         return rc;

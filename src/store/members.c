@@ -48,6 +48,8 @@ struct nq_member {
     nq_store *store;
     nq_conn *conn; /* NULL after it broke */
     uint64_t id;
+    unsigned running; /* nq_member_says */
+    uint64_t settings;
     bool locked;
     int64_t lock_us; /* not locked: when to try again */
     int64_t looked_us, grace_us;
@@ -57,8 +59,9 @@ struct nq_member {
     unsigned suspects; /* of them: lock free, verdict not yet due */
 };
 
-static const char members_beat_sql[] =
-    "UPDATE {workers} SET beat = (beat & 4611686018427387903) + ?, beat_at = {now} WHERE id = ?";
+static const char members_beat_sql[] = "UPDATE {workers} SET beat = (beat & 4611686018427387903) + ?, "
+                                       "beat_at = {now}, running = ?, settings = ? "
+                                       "WHERE id = ?";
 
 /* ---- The connection ---- */
 
@@ -73,9 +76,10 @@ static void members_hang_up(nq_member *m)
 
 static int members_beat_once(nq_member *m, nq_err *err)
 {
-    const nq_val args[] = {nq_int(1 + (m->locked ? 0 : MEMBERS_LOCKLESS)), nq_int((int64_t)m->id)};
+    const nq_val args[] = {nq_int(1 + (m->locked ? 0 : MEMBERS_LOCKLESS)), nq_int(m->running),
+                           m->settings ? nq_int((int64_t)m->settings) : nq_null(), nq_int((int64_t)m->id)};
     nq_exec_result res = {0};
-    int rc = nq_sql(m->conn, members_beat_sql, args, 2, NULL, NULL, &res, err);
+    int rc = nq_sql(m->conn, members_beat_sql, args, 4, NULL, NULL, &res, err);
     if (rc == NQ_OK && res.affected == 0)
         rc = nq_err_set(err, NQ_ELEASE, "this worker was declared dead by another one");
     return rc;
@@ -123,15 +127,24 @@ static int members_server(nq_member *m, nq_err *err)
     return rc;
 }
 
-static int members_enter(nq_member *m, const char *name, nq_err *err)
+static int members_enter(nq_member *m, const char *name, const nq_member_about *about, nq_err *err)
 {
-    const nq_val arg = nq_text(name);
+    const nq_val args[] = {nq_text(name),
+                           about ? nq_blob(about->queues, strlen(about->queues)) : nq_null(),
+                           about && about->types ? nq_blob(about->types, strlen(about->types)) : nq_null(),
+                           about ? nq_int(about->concurrency) : nq_null(),
+                           nq_text(nq_version()),
+                           about && about->settings ? nq_int((int64_t)about->settings) : nq_null()};
+    m->settings = about ? about->settings : 0;
     nq_exec_result res = {0};
     int rc = m->store->driver->connect(m->store, &m->conn, err);
     if (rc != NQ_OK || (rc = members_server(m, err)) != NQ_OK)
         return rc;
-    if ((rc = nq_sql(m->conn, "INSERT INTO {workers} (name, started_at, beat_at) VALUES (?, {now}, {now})",
-                     &arg, 1, NULL, NULL, &res, err)) != NQ_OK)
+    if ((rc = nq_sql(m->conn,
+                     "INSERT INTO {workers} (name, queues, types, concurrency, version, settings, running, "
+                     "started_at, "
+                     "beat_at) VALUES (?, ?, ?, ?, ?, ?, 0, {now}, {now})",
+                     args, 6, NULL, NULL, &res, err)) != NQ_OK)
         return rc;
     if (res.insert_id <= 0 || (uint64_t)res.insert_id > MEMBERS_MAX_ID)
         return nq_err_set(err, NQ_EFULL, "the ids of workers are used up");
@@ -150,7 +163,8 @@ static int members_enter(nq_member *m, const char *name, nq_err *err)
     return members_beat_once(m, err);
 }
 
-NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq_err *err)
+NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, const nq_member_about *about,
+                              nq_err *err)
 {
     nq_member *m = calloc(1, sizeof *m);
     nq_err why = {0};
@@ -160,7 +174,7 @@ NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq
     m->store = s;
     /* A row that a failed try leaves behind has no lock: the others take it for what it is. */
     for (int i = 0; i < MEMBERS_TRIES; i++) {
-        rc = members_enter(m, name, &why);
+        rc = members_enter(m, name, about, &why);
         if (rc == NQ_OK) {
             m->looked_us = nq_mono_us();
             *out = m;
@@ -175,6 +189,12 @@ NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq
     if (err)
         *err = why;
     return rc;
+}
+
+NQ_PRIVATE void nq_member_says(nq_member *m, unsigned running, uint64_t settings)
+{
+    m->running = running;
+    m->settings = settings;
 }
 
 NQ_PRIVATE uint64_t nq_member_id(const nq_member *m)

@@ -14,7 +14,7 @@
 #define SETTINGS_FEW 500
 
 static const char settings_sql[] =
-    "SELECT {bytes:name}, {bytes:type}, paused_at IS NOT NULL, {us:paused_at}, {bytes:paused_why}, "
+    "SELECT name, {bytes:type}, paused_at IS NOT NULL, {us:paused_at}, {bytes:paused_why}, "
     "max_running, "
     "rate, rate_us, burst, weight, ordered, {bytes:dead_to}, {us:changed_at} FROM {queues} ORDER BY name "
     "LIMIT 10001";
@@ -127,7 +127,8 @@ static int settings_row(const nq_val cols[], size_t ncols, void *arg)
     bool failed = false;
     (void)ncols;
     const nq_val *name = &cols[SETTINGS_NAME];
-    if (!settings_is_text(name) || !nq_setting_named(name->p, name->n) || r->s->n == NQ_SETTINGS_ROWS) {
+    /* bytes in a SQLite file are not the text of a queue's name, though they may look so */
+    if (name->type != NQ_VAL_TEXT || !nq_setting_named(name->p, name->n) || r->s->n == NQ_SETTINGS_ROWS) {
         r->s->ignored++;
         return 0;
     }

@@ -208,8 +208,18 @@ NQ_PRIVATE int nq_store_progress_sweep(nq_store *s, size_t limit, size_t *n, nq_
 /* -- Membership and liveness: members.c says how death is told. -- */
 
 typedef struct nq_member nq_member;
-/* Enter this process as a worker. name: host:pid, for people. */
-NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, nq_err *err);
+/* What a worker says of itself, for people and for nq_why. The strings must outlive the member. */
+typedef struct nq_member_about {
+    const char *queues; /* separated by commas */
+    const char *types;  /* separated by line feeds; NULL: any */
+    unsigned concurrency;
+    uint64_t settings; /* as nq_member_says does */
+} nq_member_about;
+/* Enter this process as a worker. name: host:pid, for people. about NULL: nothing is said. */
+NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, const nq_member_about *about,
+                              nq_err *err);
+/* What the next beats say: how many tasks run, and the hash of the settings that are heeded; 0: of none. */
+NQ_PRIVATE void nq_member_says(nq_member *m, unsigned running, uint64_t settings);
 NQ_PRIVATE uint64_t nq_member_id(const nq_member *m);
 /* Say that we live. NQ_ELEASE: we were declared dead; every lease of this member is lost. */
 NQ_PRIVATE int nq_member_beat(nq_member *m, nq_err *err);

@@ -50,7 +50,7 @@ static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err);
 /* Of several that are due the first goes first: the beat before all else, it keeps the leases. */
 static const struct duty duties_table[] = {
     {"the heartbeat", duties_beat, -1, 0, 0},
-    {"reading the settings of queues", duties_settings, 0, NQ_MS(500), NQ_WANTED_SETTINGS},
+    {"reading the settings of queues", duties_settings, -1, NQ_MS(500), NQ_WANTED_SETTINGS},
     {"checking for requests to cancel", duties_check_cancels, -1, 0, NQ_WANTED_CANCELS},
     {"watching other workers", duties_watch, 0, NQ_MS(300), 0},
     {"looking for tasks of dead workers", duties_reclaim, 0, NQ_SECONDS(1), 0},
@@ -64,9 +64,11 @@ static const struct duty duties_table[] = {
 struct duties {
     nq_worker *worker;
     nq_member *member;         /* NULL: not joined */
+    nq_buf queues, types;      /* as the others are told */
     struct nq_outage joining;  /* trouble with that */
     struct nq_outage database; /* it cannot be reached: one line for all duties */
     int64_t join_us;           /* the next try */
+    uint64_t told;             /* the hash of the settings that the last beat said */
     int64_t joined_us;
     struct duty_state state[DUTIES_COUNT];
     nq_reports *reports; /* NULL: no memory for them yet */
@@ -124,18 +126,39 @@ static int64_t duties_every(const nq_worker *w, const struct duty *duty)
     return duty->every_us ? duty->every_us : often;
 }
 
+/* What this worker serves; once. */
+static void duties_describe(struct duties *d)
+{
+    const nq_worker *w = d->worker;
+    for (size_t i = 0; i < w->nqueues && (i > 0 || d->queues.n == 0); i++)
+        nq_buf_fmt(&d->queues, "%s%s", i > 0 ? "," : "", w->queues[i].name);
+    for (size_t i = 0; w->types && i < w->nhandlers && (i > 0 || d->types.n == 0); i++)
+        nq_buf_fmt(&d->types, "%s%s", i > 0 ? "\n" : "", w->types[i]);
+}
+
 static void duties_join(struct duties *d)
 {
     nq_worker *w = d->worker;
     nq_err err = {0};
     char name[240];
     duties_name(name, sizeof name);
-    if (nq_member_join(&d->member, w->store, name, &err) != NQ_OK) {
+    /* Before the first claim, and so that joining says it: a paused queue stays so. */
+    if (!w->settings && nq_worker_read_settings(w, &err) != NQ_OK) {
+        d->join_us = nq_mono_us() + nq_outage_failed(w, &d->joining, "reading the settings of queues", &err);
+        return;
+    }
+    duties_describe(d);
+    const nq_member_about about = {.queues = d->queues.failed ? "" : d->queues.p,
+                                   .types = d->types.failed ? NULL : d->types.p,
+                                   .concurrency = w->opts.concurrency,
+                                   .settings = w->settings->hash};
+    if (nq_member_join(&d->member, w->store, name, &about, &err) != NQ_OK) {
         d->join_us = nq_mono_us() + nq_outage_failed(w, &d->joining, "joining", &err);
         return;
     }
     nq_outage_ended(w, &d->joining, "joining");
     d->joined_us = nq_mono_us();
+    d->told = about.settings;
     for (size_t i = 0; i < DUTIES_COUNT; i++) {
         const struct duty *duty = &duties_table[i];
         d->state[i].due_us = d->joined_us + (duty->first_us < 0 ? duties_every(w, duty) : duty->first_us);
@@ -172,8 +195,13 @@ static void duties_rejoin(struct duties *d)
 
 static int duties_beat(struct duties *d, int64_t *next_us, nq_err *err)
 {
+    nq_worker *w = d->worker;
     (void)next_us;
-    return nq_member_beat(d->member, err);
+    /* Only this thread changes the settings. */
+    nq_member_says(d->member, atomic_load(&w->running), w->settings ? w->settings->hash : 0);
+    const int rc = nq_member_beat(d->member, err);
+    d->told = rc == NQ_OK && w->settings ? w->settings->hash : 0;
+    return rc;
 }
 
 /* ---- Settings ---- */
@@ -184,7 +212,9 @@ static int duties_settings(struct duties *d, int64_t *next_us, nq_err *err)
     pthread_mutex_lock(&d->worker->lock);
     duties_heed(d, NQ_WANTED_SETTINGS);
     pthread_mutex_unlock(&d->worker->lock);
-    return nq_worker_read_settings(d->worker, err);
+    const int rc = nq_worker_read_settings(d->worker, err);
+    /* Somebody may wait for every worker to know. */
+    return rc == NQ_OK && d->told != d->worker->settings->hash ? duties_beat(d, next_us, err) : rc;
 }
 
 /* ---- Requests to cancel, progress ---- */
@@ -412,6 +442,8 @@ static void duties_leave(struct duties *d)
         nq_worker_log(d->worker, NQ_LOG_DEBUG, "taking away progress: %s", err.message);
     nq_reports_free(d->reports);
     nq_buf_free(&d->scan.queue);
+    nq_buf_free(&d->queues);
+    nq_buf_free(&d->types);
     if (d->member && nq_member_leave(d->member, &err) != NQ_OK)
         nq_worker_log(d->worker, NQ_LOG_WARN, "leaving: %s", err.message);
 }

@@ -63,6 +63,8 @@ static bool fetch_drained(nq_worker *w, int64_t now)
         struct nq_worker_queue *f = &w->queues[i];
         if (held)
             f->quiet = 0;
+        if (f->paused)
+            continue; /* what waits there is not run, so it is not waited for */
         quiet = quiet && f->quiet >= 2;
         drained = drained && (w->opts.drain == NQ_DRAIN_DUE ? f->wait_us != 0 : f->wait_us < 0);
     }
@@ -91,7 +93,7 @@ static struct nq_worker_queue *fetch_hinted(nq_worker *w, bool hint, nq_id *id)
     *id = hint ? w->hint_id : 0;
     w->hint_id = 0;
     for (size_t i = 0; *id && i < w->nqueues; i++)
-        if (w->queues[i].hint == w->hint_queue && w->queues[i].wait_us != 0 &&
+        if (w->queues[i].hint == w->hint_queue && w->queues[i].wait_us != 0 && !w->queues[i].paused &&
             nq_queue_room(&w->queues[i]) > 0)
             return &w->queues[i];
     *id = 0;
@@ -320,7 +322,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
     while ((ctx = nq_task_list_pop(&got)))
         if (run && ctx->claim->unread != NQ_READ)
             nq_done_push(w, ctx);
-        else if (run)
+        else if (run && !nq_task_paused(w, ctx))
             nq_ready_push(w, ctx, c->queue);
         else
             nq_done_release(w, ctx);

@@ -37,7 +37,7 @@ static void listen_bell_look_again(nq_worker *w)
     int64_t next = INT64_MAX;
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < w->nqueues; i++)
-        if (w->queues[i].next_us < next && nq_queue_room(&w->queues[i]) > 0)
+        if (w->queues[i].next_us < next && !w->queues[i].paused && nq_queue_room(&w->queues[i]) > 0)
             next = w->queues[i].next_us;
     pthread_mutex_unlock(&w->lock);
     if (next > nq_mono_us() + LISTEN_BELL_SOON_US)

@@ -75,6 +75,8 @@ NQ_PRIVATE struct nq_worker_queue *nq_queue_turn(nq_worker *w, int64_t now, int6
     int64_t earned = 0;
     for (size_t i = 0; i < w->nqueues; i++) {
         struct nq_worker_queue *queue = &w->queues[i];
+        if (queue->paused)
+            continue;
         if (queue->next_us > now) {
             *until = queue->next_us < *until ? queue->next_us : *until;
         } else if (nq_queue_room(queue) == 0) {

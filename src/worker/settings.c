@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The settings of queues as this worker knows them: read by its duties, looked at by all its threads. */
+#include <unistd.h>
+
 #include "worker.h"
 
 NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w)
@@ -12,11 +14,46 @@ NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w)
     return s;
 }
 
-/* With the lock held. */
+NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx)
+{
+    return w->settings && w->settings->n > 0 && nq_settings_paused(w->settings, ctx->claim->task.queue);
+}
+
+/* With the lock held: tasks that have not begun are given back. Those that were sent to a child are called
+ * back by the thread that waits for it. */
+static void settings_release(nq_worker *w)
+{
+    const uint64_t one = 1;
+    nq_task_list all = w->ready;
+    nq_task_list_init(&w->ready);
+    for (nq_ctx *ctx; (ctx = nq_task_list_pop(&all));)
+        if (nq_task_paused(w, ctx))
+            nq_done_release(w, ctx);
+        else
+            nq_task_list_push(&w->ready, ctx);
+    for (unsigned i = 0; i < w->opts.concurrency; i++)
+        if (w->threads[i].pipelined.n > 0 && write(w->threads[i].wake_fd, &one, sizeof one) < 0)
+            continue; /* it is readable already */
+}
+
+/* With the lock held: heed them. */
 static void settings_apply(nq_worker *w)
 {
+    const int64_t now = nq_mono_us();
+    for (size_t i = 0; i < w->nqueues; i++) {
+        struct nq_worker_queue *queue = &w->queues[i];
+        const bool was = queue->paused;
+        queue->paused = nq_settings_paused(w->settings, queue->name);
+        if (was && !queue->paused) {
+            queue->next_us = now;
+            queue->pause_us = NQ_PAUSE_MIN_US;
+            queue->quiet = 0;
+        }
+    }
+    settings_release(w);
     /* The first reading is what the fetchers wait for. */
     pthread_cond_signal(&w->fetch_cond);
+    nq_second_wake(w);
 }
 
 NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err)

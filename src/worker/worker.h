@@ -128,6 +128,7 @@ struct nq_worker_queue {
     nq_claimer *claimers[NQ_FETCHERS];
     unsigned concurrency; /* most of its tasks in hand; 0: no limit */
     unsigned in_hand;     /* those that are ready, sent to a child or running; not counted without a limit */
+    bool paused;          /* nothing of it is claimed */
     unsigned claiming;    /* those that claims under way may bring; the same */
     unsigned weight;
     int64_t credit;   /* nq_queue_turn's */
@@ -367,6 +368,8 @@ NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err); /* by duties 
 /* What was read last, with a reference for the caller; NULL: nothing yet. With the lock held it is
  * w->settings. */
 NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w);
+/* With the lock held: must this task not start, because its queue or group is paused? */
+NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx);
 /* The listener of changes: has duties read them. Without the lock, from any thread. */
 NQ_PRIVATE void nq_settings_wake(void *worker);
 

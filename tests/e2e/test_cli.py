@@ -482,6 +482,106 @@ class Admin(Base):
         self.assertEqual(done.returncode, 1)
 
 
+class QueuesTests:
+    """Settings of queues, on each store."""
+
+    def queue(self, name):
+        return next(row for row in self.json("queues") if row["queue"] == name)
+
+    def test_a_pause_is_shown_and_ends(self):
+        self.run_nanoq("add", "--queue", "mail", "t", "1")
+        self.run_nanoq("pause", "mail", "--why", "deploy", "--wait=5s")
+        row = self.queue("mail")
+        self.assertEqual((row["paused"], row["paused_why"], row["waiting"]), (True, "deploy", 1))
+        self.assertRegex(row["paused_at"], r"^20\d\d-")
+        self.run_nanoq("work", "--drain", "--queue", "mail", "--", "cat")
+        self.assertEqual(self.queue("mail")["waiting"], 1)
+        self.run_nanoq("resume", "mail")
+        self.assertEqual(self.run_nanoq("work", "--drain", "--queue", "mail", "--", "cat"), b"1")
+        self.assertEqual(self.json("queues"), [])
+        self.assertEqual(self.run_nanoq("queues"), b"no queues\n")
+
+    def test_a_pause_waits_for_what_runs(self):
+        self.run_nanoq("add", "t", "1")
+        worker = self.start("work", "--", "sh", "-c", "echo began; read x < gate", cwd=self.dir)
+        os.mkfifo(self.dir + "/gate")
+        self.assertEqual(worker.stdout.readline(), b"began\n")
+        self.run_nanoq("pause", "default", "--wait=200ms", code=7)
+        self.assertIn("still runs", self.err)
+        self.assertEqual([w["queues"] for w in self.json("workers")], ["default"])
+        self.assertEqual((self.queue("default")["workers"], self.queue("default")["running"]), (1, 1))
+        with open(self.dir + "/gate", "w", encoding="ascii") as gate:
+            gate.write("x\n")
+        self.run_nanoq("pause", "default", "--wait")
+        self.assertEqual(self.run_nanoq("stats"), b"no tasks\n")
+
+    def test_limits_are_set_and_taken_away(self):
+        self.run_nanoq("limit", "mail", "--running", "5", "--rate", "100/m", "--burst", "3", "--dead-to", "bad")
+        self.run_nanoq("limit", "mail", "--each", "--running", "1", "--ordered=halt")
+        self.run_nanoq("limit", "mail", "--group", "42", "--weight", "3", "--rate", "1/90s")
+        row = self.queue("mail")
+        self.assertEqual((row["limit"], row["rate_starts"], row["rate_time"], row["burst"], row["dead_to"]),
+                         (5, 100, 60, 3, "bad"))
+        row = self.queue("mail//*")
+        self.assertEqual((row["limit"], row["ordered"], row["paused"]), (1, "halt", False))
+        row = self.queue("mail//42")
+        self.assertEqual((row["weight"], row["rate_starts"], row["rate_time"], row["limit"]), (3, 1, 90, None))
+        self.run_nanoq("limit", "mail", "--off")
+        self.run_nanoq("limit", "mail", "--each", "--off")
+        self.run_nanoq("limit", "mail", "--group", "42", "--off")
+        self.assertEqual(self.json("queues"), [])
+
+    def test_wrong_use_says_what_is_allowed(self):
+        for args in (["limit", "mail"], ["limit", "mail", "--off", "--running", "1"], ["limit", "--running", "1"],
+                     ["limit", "mail", "--running", "0"], ["limit", "mail", "--rate", "5"], ["limit", "mail", "--rate", "x/m"],
+                     ["limit", "mail", "--rate", "5/x"], ["limit", "mail", "--ordered=no"], ["limit", "mail", "--burst", "2"],
+                     ["limit", "a b", "--running", "1"], ["pause"], ["pause", "a", "b"], ["pause", "a", "--why", "\x1b[0m"],
+                     ["pause", "a", "--wait=x"], ["pause", "a", "--group", "x y"], ["resume"], ["queues", "x"],
+                     ["workers", "x"]):
+            self.run_nanoq(*args, code=2)
+            self.assertTrue(self.err.startswith("nanoq"), self.err)
+            self.assertNotIn("\x1b", self.err)
+
+    def test_hostile_text_is_escaped_and_old_workers_are_named(self):
+        self.run_nanoq("pause", "mail")
+        self.sql("UPDATE nanoq_queues SET paused_why = %s" % ("'a' || char(27) || '[31m'" if self.SQLITE else
+                                                             "CONCAT('a', CHAR(27), '[31m')"))
+        now = "1" if self.SQLITE else "UTC_TIMESTAMP(6)"
+        self.sql("INSERT INTO nanoq_workers (name, queues, started_at, beat_at) VALUES (%s, 'mail,x', %s, %s)" %
+                 ("'w' || char(27) || '[2J'" if self.SQLITE else "CONCAT('w', CHAR(27), '[2J')", now, now))
+        for command in ("queues", "workers"):
+            self.assertNotIn(b"\x1b", self.run_nanoq(command))
+            self.assertNotIn(b"\x1b", self.run_nanoq(command, "--json"))
+        self.assertEqual(self.queue("mail")["workers"], 1)
+        self.run_nanoq("pause", "mail")
+        self.assertIn("1 worker of an older version", self.err)
+
+
+class QueuesSqlite(QueuesTests, Base):
+    SQLITE = True
+
+    def setUp(self):
+        super().setUp()
+        self.run_nanoq("migrate")
+
+    def sql(self, text):
+        with sqlite3.connect(self.dir + "/state/nanoq/nanoq.db") as db:
+            db.execute(text)
+        db.close()
+
+
+@unittest.skipUnless(MYSQL, "NANOQ_TEST_MYSQL is not set")
+class QueuesMysql(QueuesTests, MysqlBase):
+    SQLITE = False
+
+    def setUp(self):
+        super().setUp()
+        self.run_nanoq("migrate")
+
+    def sql(self, text):
+        self.client("USE %s; %s" % (self.database, text))
+
+
 class WorkTests:
     """Run on each store."""
 

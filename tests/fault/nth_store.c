@@ -224,7 +224,7 @@ static int store_caller_rollback(struct store_world *w, nq_err *err)
 static int store_join(struct store_world *w, nq_err *err)
 {
     int rc;
-    INJECT(rc, nq_member_join(&w->member, w->s, "test:1", err));
+    INJECT(rc, nq_member_join(&w->member, w->s, "test:1", NULL, err));
     return rc;
 }
 

@@ -14,7 +14,7 @@ void steps_join(struct steps *s, int member)
 {
     s->ids[member] = 1 + s->leases; /* without a store: any that is new */
     if (s->q) {
-        T_OK(nq_member_join(&s->members[member], nq_store_of(s->q), "model:1", &t_last));
+        T_OK(nq_member_join(&s->members[member], nq_store_of(s->q), "model:1", NULL, &t_last));
         s->ids[member] = nq_member_id(s->members[member]);
     }
 }

@@ -52,11 +52,11 @@ START_TEST(a_lock_file_that_is_tidied_away_kills_nobody)
 {
     nq *q = files_open("q.db"), *later = files_open("q.db");
     nq_member *a = NULL, *b = NULL;
-    T_OK(nq_member_join(&a, nq_store_of(q), "a", &t_last));
+    T_OK(nq_member_join(&a, nq_store_of(q), "a", NULL, &t_last));
     ck_assert_int_eq(unlink("q.db-nanoq-lock"), 0);
     if (_i == 2)
         files_made_within_a_tick();
-    T_OK(nq_member_join(&b, nq_store_of(later), "b", &t_last));
+    T_OK(nq_member_join(&b, nq_store_of(later), "b", NULL, &t_last));
     for (const int64_t end = t_mono() + NQ_MS(1500); t_mono() < end; t_pause_ms(50)) {
         if (_i == 0)
             ck_assert_uint_eq(files_watch(a), 0);

@@ -12,7 +12,7 @@
 static nq_member *members_join(nq *q, const char *name)
 {
     nq_member *m = NULL;
-    T_OK(nq_member_join(&m, nq_store_of(q), name, &t_last));
+    T_OK(nq_member_join(&m, nq_store_of(q), name, NULL, &t_last));
     ck_assert_uint_gt(nq_member_id(m), 0);
     return m;
 }
@@ -59,7 +59,7 @@ START_TEST(locks_that_others_can_guess)
         t_sql("SELECT GET_LOCK(CONCAT('nanoq:', LEFT(SHA2('%s:', 256), 32), ':', %d), 0)", lock, i);
     }
     T_OK(nq_migrate(q, &t_last));
-    T_OK(nq_member_join(&m, s, "locked", &t_last));
+    T_OK(nq_member_join(&m, s, "locked", NULL, &t_last));
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_workers WHERE beat >= 4611686018427387904"), 0);
     ck_assert_int_eq(t_sql("SELECT IS_FREE_LOCK(" MEMBERS_LOCK ")", lock, (int)nq_member_id(m)), 0);
     T_OK(nq_member_leave(m, &t_last));
@@ -80,9 +80,9 @@ START_TEST(locks_that_others_have_taken)
     const char *lock = nq_mysql_data_of(s)->lock_name;
     for (int i = 1; i < 20; i++)
         t_sql("SELECT GET_LOCK(" MEMBERS_LOCK ", 0)", lock, i);
-    T_OK(nq_member_join(&m, s, "lockless", &t_last));
+    T_OK(nq_member_join(&m, s, "lockless", NULL, &t_last));
     t_sql("SELECT RELEASE_ALL_LOCKS()");
-    T_OK(nq_member_join(&watcher, s, "watcher", &t_last));
+    T_OK(nq_member_join(&watcher, s, "watcher", NULL, &t_last));
     /* It does not beat, its lock is free, and it is alive. */
     const int64_t until = t_mono() + NQ_MS(1500);
     while (t_mono() < until) {
@@ -119,7 +119,7 @@ START_TEST(who_may_lock_is_who_may_write)
     unlink(lock);
     if (members_modes[_i].there)
         close(open(lock, O_RDWR | O_CREAT | O_EXCL, members_modes[_i].there));
-    T_OK(nq_member_join(&m, nq_store_of(q), "locker", &t_last));
+    T_OK(nq_member_join(&m, nq_store_of(q), "locker", NULL, &t_last));
     ck_assert_int_eq(stat(lock, &st), 0);
     ck_assert_uint_eq(st.st_mode & 0777, members_modes[_i].expected);
     T_OK(nq_member_leave(m, &t_last));

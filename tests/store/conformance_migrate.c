@@ -407,8 +407,8 @@ START_TEST(two_prefixes_live_in_one_database)
     t_free_claimed(list);
     nq_member *ma = NULL, *mb = NULL; /* members of the one are strangers to the other */
     unsigned died = 0;
-    T_OK(nq_member_join(&ma, nq_store_of(a), "a", &t_last));
-    T_OK(nq_member_join(&mb, nq_store_of(b), "b", &t_last));
+    T_OK(nq_member_join(&ma, nq_store_of(a), "a", NULL, &t_last));
+    T_OK(nq_member_join(&mb, nq_store_of(b), "b", NULL, &t_last));
     T_OK(nq_member_watch(ma, NQ_SECONDS(30), &died, &t_last));
     ck_assert_uint_eq(died, 0);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM a_workers"), 1);
@@ -516,7 +516,7 @@ START_TEST(dropping_takes_all_of_ones_own_tables_and_no_others)
         T_ADD(a, .type = "t");
         T_ADD(b, .type = "t", .unique = NQ_UNIQUE_NONE);
         t_free_claimed(t_claim_one(a, NQ_LEASE(1, i + 1)));
-        T_OK(nq_member_join(&m, nq_store_of(a), "a", &t_last)); /* refuses nothing */
+        T_OK(nq_member_join(&m, nq_store_of(a), "a", NULL, &t_last)); /* refuses nothing */
         T_OK(nq_drop_tables(a, &t_last));
         T_FAILS(nq_enqueue(a, NQ_OWN_TX, NQ_TASK(.type = "t"), NULL, &t_last), NQ_ENOTMIGRATED);
         nq_member_free(m);

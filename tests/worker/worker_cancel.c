@@ -89,7 +89,7 @@ START_TEST(a_lost_lease_cancels_the_handler_and_nothing_it_says_counts)
     /* Somebody else declares this worker dead and takes the task. */
     nq *other = t_open();
     nq_member *thief = NULL;
-    T_OK(nq_member_join(&thief, nq_store_of(other), "thief", &t_last));
+    T_OK(nq_member_join(&thief, nq_store_of(other), "thief", NULL, &t_last));
     t_sql("UPDATE nanoq_tasks SET lease = %llu, generation = generation + 1",
           (unsigned long long)NQ_LEASE(nq_member_id(thief), 1));
     t_sql("DELETE FROM nanoq_workers WHERE id <> %llu", (unsigned long long)nq_member_id(thief));

@@ -211,12 +211,21 @@ static void supervise_cancel(struct nq_supervisor *d, int64_t now)
         nq_child_signal(d->child, number);
 }
 
+/* With the lock held: is one of them not to start any more? */
+static bool supervise_is_paused(const struct nq_supervisor *d)
+{
+    const nq_ctx *ctx = d->thread->pipelined.head;
+    while (ctx && !nq_task_paused(d->worker, ctx))
+        ctx = ctx->next;
+    return ctx;
+}
+
 /* With the lock held: is it time to take back what is behind the running task? */
 static bool supervise_is_slow(const struct nq_supervisor *d, int64_t now)
 {
     const nq_worker *w = d->worker;
     return d->thread->pipelined.n > 0 && !d->recalled &&
-           (now - d->since_us >= SUPERVISE_SLOW_US || w->phase != NQ_PHASE_RUN ||
+           (now - d->since_us >= SUPERVISE_SLOW_US || w->phase != NQ_PHASE_RUN || supervise_is_paused(d) ||
             nq_ctx_cause(d->thread->ctx) != NQ_CAUSE_NONE);
 }
 

@@ -76,7 +76,7 @@ NQ_PRIVATE void nq_supervise_return(nq_worker *w, nq_ctx *ctx)
     if (cause == NQ_CAUSE_CANCEL) {
         ctx->out.kind = NQ_OUT_CANCELLED;
         nq_done_push(w, ctx);
-    } else if (cause == NQ_CAUSE_NONE && w->phase == NQ_PHASE_RUN &&
+    } else if (cause == NQ_CAUSE_NONE && w->phase == NQ_PHASE_RUN && !nq_task_paused(w, ctx) &&
                w->member == NQ_LEASE_WORKER(ctx->claim->lease)) {
         nq_task_list_push_front(&w->ready, ctx);
         nq_ready_wake(w);

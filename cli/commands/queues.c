@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq queues: the settings, depth and workers of each queue. */
+#include "../cli.h"
+#include "../text/table.h"
+
+/* What is known of a queue, or of a group, which has a row of its own where it has settings or tasks. */
+struct queues_one {
+    char name[NQ_MAX_QUEUE + 1];
+    uint64_t due, delayed, running;
+    unsigned workers, handlers;
+    nq_queue_row row; /* its strings are unset */
+    char why[256], dead_to[NQ_MAX_QUEUE + 1];
+};
+
+struct queues_all {
+    struct queues_one *all;
+    size_t n, cap;
+};
+
+static struct queues_one *queues_find(struct queues_all *a, const char *name, size_t size)
+{
+    if (size > NQ_MAX_QUEUE)
+        return NULL;
+    for (size_t i = 0; i < a->n; i++)
+        if (strlen(a->all[i].name) == size && memcmp(a->all[i].name, name, size) == 0)
+            return &a->all[i];
+    if (a->n == a->cap) {
+        a->cap = 2 * a->cap + 16;
+        a->all = cli_realloc(a->all, a->cap * sizeof *a->all);
+    }
+    struct queues_one *one = &a->all[a->n++];
+    *one = (struct queues_one){.row.ordered = -1};
+    memcpy(one->name, name, size);
+    return one;
+}
+
+static int queues_stats(const nq_queue_stats *stats, void *udata)
+{
+    struct queues_one *one = queues_find(udata, stats->queue, strlen(stats->queue));
+    if (!one)
+        return 0;
+    one->due = stats->due;
+    one->delayed = stats->delayed;
+    one->running = stats->running;
+    return 0;
+}
+
+static int queues_settings(const nq_queue_row *row, void *udata)
+{
+    struct queues_one *one = queues_find(udata, row->name, strlen(row->name));
+    if (!one)
+        return 0;
+    one->row = *row;
+    snprintf(one->why, sizeof one->why, "%.*s",
+             (int)text_whole(row->paused_why, strnlen(row->paused_why, 255)), row->paused_why);
+    snprintf(one->dead_to, sizeof one->dead_to, "%s", row->dead_to);
+    return 0;
+}
+
+static int queues_worker(const nq_worker_row *row, void *udata)
+{
+    for (const char *at = row->queues; *at;) {
+        const size_t n = strcspn(at, ",");
+        struct queues_one *one = n > 0 ? queues_find(udata, at, n) : NULL;
+        if (one) {
+            one->workers++;
+            one->handlers += row->concurrency;
+        }
+        at += n + (at[n] == ',');
+    }
+    return 0;
+}
+
+static int queues_compare(const void *a, const void *b)
+{
+    return strcmp(((const struct queues_one *)a)->name, ((const struct queues_one *)b)->name);
+}
+
+/* "100/1m00s", for people. */
+static void queues_rate(struct table *t, const nq_queue_row *row)
+{
+    char per[32], text[64];
+    table_short_duration(row->rate_us, per);
+    snprintf(text, sizeof text, "%lld/%s", (long long)row->rate, per);
+    table_optional(t, row->rate ? text : NULL);
+}
+
+static void queues_number(struct table *t, int64_t v)
+{
+    if (v > 0)
+        table_int(t, v);
+    else
+        table_none(t);
+}
+
+static void queues_show(struct table *t, const struct queues_one *one)
+{
+    static const char *const ordered[] = {"no", "strict", "halt"};
+    const nq_queue_row *row = &one->row;
+    table_text(t, one->name);
+    table_int(t, (int64_t)(one->due + one->delayed));
+    table_int(t, (int64_t)one->due);
+    table_int(t, (int64_t)one->running);
+    table_int(t, one->workers);
+    table_int(t, one->handlers);
+    queues_number(t, row->max_running);
+    queues_rate(t, row);
+    queues_number(t, row->rate);
+    if (row->rate)
+        table_duration(t, row->rate_us);
+    else
+        table_none(t);
+    queues_number(t, row->burst);
+    queues_number(t, row->weight);
+    table_optional(t, row->ordered >= 0 ? ordered[row->ordered] : NULL);
+    table_optional(t, one->dead_to);
+    table_bool(t, row->paused);
+    table_time(t, row->paused ? row->paused_at_us : 0);
+    table_optional(t, one->why);
+    table_row(t);
+}
+
+static const struct table_column queues_columns[] = {
+    {.name = "queue"},
+    {.name = "waiting", .right = true},
+    {.name = "due", .right = true, .machine = true},
+    {.name = "running", .right = true},
+    {.name = "workers", .right = true},
+    {.name = "handlers", .right = true, .machine = true},
+    {.name = "limit", .right = true},
+    {.name = "rate", .people = true},
+    {.name = "rate_starts", .right = true, .machine = true},
+    {.name = "rate_time", .right = true, .machine = true},
+    {.name = "burst", .right = true, .machine = true},
+    {.name = "weight", .right = true, .machine = true},
+    {.name = "ordered", .machine = true},
+    {.name = "dead_to", .machine = true},
+    {.name = "paused", .machine = true},
+    {.name = "paused_at"},
+    {.name = "paused_why", .wide = true},
+};
+
+enum { QUEUES_JSON = 256 };
+
+static int queues_run(int argc, char **argv)
+{
+    struct queues_all all = {0};
+    struct cli_parse parse;
+    const char *value;
+    nq_err err = {0};
+    nq *q = NULL;
+    int key;
+    cli_parse_start(&parse, &cli_queues);
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) == QUEUES_JSON)
+        cli.format = CLI_JSON;
+    if (key != CLI_PARSE_END)
+        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    if (optind < argc)
+        return cli_usage("takes no argument '%s'", argv[optind]);
+    int exit_code = cli_open(&q);
+    if (exit_code != CLI_OK)
+        return exit_code;
+    const bool ok = nq_stats(q, queues_stats, &all, &err) == NQ_OK &&
+                    nq_queue_get(q, NULL, queues_settings, &all, &err) == NQ_OK &&
+                    nq_workers(q, queues_worker, &all, &err) == NQ_OK;
+    struct table table;
+    table_start(&table, queues_columns, sizeof queues_columns / sizeof queues_columns[0], false);
+    table.of = "queues";
+    if (all.n > 0)
+        qsort(all.all, all.n, sizeof *all.all, queues_compare);
+    for (size_t i = 0; ok && i < all.n; i++)
+        queues_show(&table, &all.all[i]);
+    table_finish(&table, ok);
+    exit_code = ok ? CLI_OK : cli_fail(&err);
+    free(all.all);
+    nq_close(q);
+    return exit_code;
+}
+
+static const struct cli_option queues_options[] = {{QUEUES_JSON, "json", NULL, "the same as --format json"},
+                                                   CLI_OPTION_FORMAT,
+                                                   CLI_OPTION_DB,
+                                                   CLI_OPTION_END};
+const struct cli_command cli_queues = {
+    .name = "queues",
+    .args = "[OPTION...]",
+    .summary = "List queues and groups: settings, tasks, workers",
+    .options = queues_options,
+    .notes = "workers: how many serve it, by their last beats. It counts rows, so it takes longer as the "
+             "backlog grows.\n",
+    .run = queues_run,
+};
