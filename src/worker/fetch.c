@@ -296,6 +296,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
     int64_t now = nq_mono_us();
     nq_task_list got;
     nq_ctx *ctx;
+    size_t paused = 0;
     nq_task_list_init(&got);
     atomic_fetch_add(&w->claimed, n);
     while (list) {
@@ -324,15 +325,22 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
             nq_done_push(w, ctx);
         else if (run && !nq_task_paused(w, ctx))
             nq_ready_push(w, ctx, c->queue);
-        else
+        else {
+            paused += run;
             nq_done_release(w, ctx);
+        }
     nq_ready_wake(w);
     if (n > 0)
         w->wrote_us = now;
     w->piggybacking = run && n == c->limit && nq_store_piggybacks(w->store, n);
     if (!w->piggybacking)
         nq_piggyback_end(w);
-    fetch_schedule(c->queue, c, n, wait_us, w->opts.poll_us);
+    /* A claim of nothing but tasks of paused groups is as one that found none, or they would come again at
+     * once. */
+    if (paused < n || n == 0)
+        fetch_schedule(c->queue, c, n, wait_us, w->opts.poll_us);
+    else
+        fetch_schedule(c->queue, c, 0, -1, w->opts.poll_us);
     pthread_mutex_unlock(&w->lock);
 }
 

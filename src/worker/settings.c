@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The settings of queues as this worker knows them: read by its duties, looked at by all its threads. */
+#include <stdio.h>
 #include <unistd.h>
 
 #include "worker.h"
@@ -16,7 +17,14 @@ NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w)
 
 NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx)
 {
-    return w->settings && w->settings->n > 0 && nq_settings_paused(w->settings, ctx->claim->task.queue);
+    const nq_task *task = &ctx->claim->task;
+    char name[2 * NQ_MAX_QUEUE + 4];
+    if (!w->settings || w->settings->n == 0)
+        return false;
+    if (!task->group)
+        return nq_settings_paused(w->settings, task->queue);
+    snprintf(name, sizeof name, "%s//%s", task->queue, task->group);
+    return nq_settings_paused(w->settings, name);
 }
 
 /* With the lock held: tasks that have not begun are given back. Those that were sent to a child are called

@@ -245,6 +245,26 @@ START_TEST(a_group_is_paused_with_its_queue)
 }
 END_TEST
 
+/* Of a worker that serves the queue with all its groups. */
+START_TEST(a_paused_group_leaves_the_others_of_its_queue_to_run)
+{
+    nq *q = t_open();
+    struct pause_seen *s = p_shared(sizeof *s);
+    p_thread t;
+    T_OK(nq_pause(q, "a", P_PAUSE(.group = "1"), &t_last));
+    pause_add(q, "a//1", 30);
+    p_start(&t, p_new(q, P_OPTIONS(.queues = pause_queues, .nqueues = 2), pause_handle, s));
+    pause_add(q, "a", 20);
+    pause_add(q, "a//2", 20);
+    T_WAIT(p_load(&s->ran[0]) == 40, 30);
+    ck_assert_int_eq(p_load(&s->ran[0]), 40);
+    T_OK(nq_resume(q, "a", P_PAUSE(.group = "1"), &t_last));
+    T_WAIT(p_load(&s->ran[0]) == 70, 30);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 /* ---- What workers say ---- */
 
 static int pause_note_worker(const nq_worker_row *row, void *udata)
@@ -295,6 +315,7 @@ Suite *suite_pause(void)
     tcase_add_test(c, bad_pauses_are_refused);
     tcase_add_test(c, a_drain_does_not_wait_for_a_paused_queue);
     tcase_add_test(c, a_group_is_paused_with_its_queue);
+    tcase_add_test(c, a_paused_group_leaves_the_others_of_its_queue_to_run);
     tcase_add_test(c, workers_say_what_they_serve);
     return s;
 }
