@@ -75,6 +75,8 @@ NQ_API const char *nq_version(void);
 #define NQ_MAX_RETRIES         1000 /* highest max_retries */
 #define NQ_MIN_PRIORITY        (-100)
 #define NQ_MAX_PRIORITY        100
+#define NQ_MAX_HEADERS         64   /* headers of a task, */
+#define NQ_MAX_HEADERS_SIZE    4096 /* and bytes of them all, as "name: value" lines; 32 are the library's */
 #define NQ_DEFAULT_MAX_PAYLOAD ((size_t)1 << 20)
 
 /* ---- Errors ------------------------------------------------------------------------------- */
@@ -235,6 +237,14 @@ enum nq_unique {
     NQ_UNIQUE_NONE         /* any number */
 };
 
+/* Text that goes with a task beside its payload: of a trace, a tenant, a language. It is not part of the
+ * unique key. name: 1 to 40 of a-z 0-9 -; those that begin with nq- are the library's. value: UTF-8 without
+ * control characters. */
+typedef struct nq_header {
+    const char *name;
+    const char *value;
+} nq_header;
+
 typedef struct nq_task_spec {
     size_t size;
     const char *type;    /* required */
@@ -253,6 +263,8 @@ typedef struct nq_task_spec {
     /* Within the queue: a tenant, a customer, whatever its tasks are to have fair turns with; printable text
      * of up to 255 bytes, default none. docs/queues.md */
     const char *group;
+    const nq_header *headers; /* each name once; what a handler was given may be passed on as it is */
+    size_t nheaders;          /* at most NQ_MAX_HEADERS */
 } nq_task_spec;
 
 /* NQ_TASK(.type = "email", .payload = p, .payload_size = n): a task for one call (C only). */
@@ -315,7 +327,12 @@ typedef struct nq_task {
     int64_t run_at_us;
     const char *last_error; /* of the attempt before, or NULL */
     const char *group;      /* within the queue, or NULL; .h-... of a text that is no part of a name */
+    const nq_header *headers;
+    size_t nheaders;
 } nq_task;
+
+/* The value of a header, or NULL: the task has none of this name. Valid as long as the task. Thread-safe. */
+NQ_API const char *nq_task_header(const nq_task *task, const char *name);
 
 typedef enum nq_verdict {
     NQ_DONE = 0, /* finished */

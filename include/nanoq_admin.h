@@ -44,6 +44,8 @@ typedef struct nq_info {
     int64_t progress_done, progress_total, progress_at_us;
     const char *progress_note; /* bytes of the handler's: NOT safe for a terminal as it is */
     const char *group;         /* within the queue, or "" */
+    const nq_header *headers;  /* of its producer's */
+    size_t nheaders;
 } nq_info;
 
 /* Called per task, in the thread that called nq_list or nq_get; the pointers are valid until it returns;

@@ -46,7 +46,7 @@ enum list_at {
 /* A task as its row was read, with the texts behind it: callbacks come when the connection is free again. */
 struct list_row {
     nq_info info;
-    char text[];
+    _Alignas(max_align_t) char text[];
 };
 
 struct list_rows {
@@ -101,6 +101,7 @@ static const char *list_text(char **at, const nq_val *v)
 #define LIST_TIME(v)                 (v).i
 #define LIST_NAME(v)                 list_text(&at, &(v))
 #define LIST_TEXT(v)                 list_text(&at, &(v))
+#define LIST_HEADERS(v)              NULL /* in their own way */
 #define LIST_SIZE(column, kind, ...) NQ_IF_BYTES_##kind(+cols[LIST_AT_##column].n + 1)
 #define LIST_SET(column, kind, goes, unsaid, of_task, field)                                                 \
     NQ_IF_READ_##kind(row->info.field = LIST_##kind(cols[LIST_AT_##column]);)
@@ -109,12 +110,18 @@ static int list_take(const nq_val cols[], size_t ncols, void *arg)
 {
     struct list_rows *rows = arg;
     const nq_val *payload = &cols[LIST_AT_PAYLOAD], *size = &cols[LIST_AT_SIZE];
-    const size_t n = payload->n + cols[LIST_AT_WORKER].n + cols[LIST_AT_NOTE].n + 3 NQ_COLUMNS(LIST_SIZE);
+    const nq_val *text = &cols[LIST_AT_headers];
+    const size_t headers = text->n ? nq_headers_room(text->p, text->n) : 0;
+    const size_t n =
+        headers + payload->n + cols[LIST_AT_WORKER].n + cols[LIST_AT_NOTE].n + 3 NQ_COLUMNS(LIST_SIZE);
     struct list_row *row = list_grow(rows) ? malloc(sizeof *row + n) : NULL;
     (void)ncols;
     if (!row)
         return NQ_ENOMEM;
+    nq_headers read = {0};
     char *at = row->text;
+    if (headers) /* first: there it is aligned */
+        at = nq_headers_read(&read, at, text->p, text->n);
     row->info = (nq_info){
         .state = (int)cols[LIST_AT_STATE].i,
         .payload = list_text(&at, payload),
@@ -131,6 +138,8 @@ static int list_take(const nq_val cols[], size_t ncols, void *arg)
     NQ_COLUMNS(LIST_SET)
     const char *group = nq_group_split((char *)(uintptr_t)row->info.queue);
     row->info.group = group ? group : "";
+    row->info.headers = read.all;
+    row->info.nheaders = read.n;
     rows->all[rows->n++] = row;
     return 0;
 }

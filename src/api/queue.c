@@ -248,7 +248,9 @@ int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_err *err
     rc = nq_spec_check(task, q->max_payload, nq_store_max_payload(q->store), &new_task, err);
     if (rc != NQ_OK)
         return rc;
-    if ((rc = queue_insert(q, tx, &new_task, 1, &new_id, &result, err)) != NQ_OK)
+    rc = queue_insert(q, tx, &new_task, 1, &new_id, &result, err);
+    nq_spec_free(&new_task, 1);
+    if (rc != NQ_OK)
         return rc;
     if (id)
         *id = new_id;
@@ -308,6 +310,7 @@ int nq_enqueue_many(nq *q, nq_tx tx, const nq_task_spec tasks[], size_t n, nq_id
     if (results)
         memcpy(results, new_results, n * sizeof *results);
 out:
+    nq_spec_free(new_tasks, new_tasks ? n : 0);
     free(new_tasks);
     free(new_ids);
     free(new_results);

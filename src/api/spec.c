@@ -80,6 +80,12 @@ static void spec_zeros(nq_task_spec *s)
         s->run_at_us = 1; /* 1970, and 0 says that none is given */
 }
 
+void nq_spec_free(nq_new tasks[], size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(tasks[i].headers);
+}
+
 int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out, nq_err *err)
 {
     nq_task_spec s = {0}; /* gcc at -O3 does not see that the copy fills it */
@@ -91,7 +97,13 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
         (rc = spec_check_times(&s, err)) != NQ_OK ||
         (rc = spec_check_sizes(&s, allowed, possible, err)) != NQ_OK)
         return rc;
+    nq_buf headers = {0};
+    if ((s.headers || s.nheaders) && (rc = nq_headers_write(&headers, s.headers, s.nheaders, err)) != NQ_OK) {
+        nq_buf_free(&headers);
+        return rc;
+    }
     memset(out, 0, sizeof *out);
+    out->headers = headers.p;
     out->queue = s.queue ? s.queue : "default";
     if (s.group && (rc = nq_group_name(out->name, out->queue, s.group, err)) != NQ_OK)
         return rc;

@@ -130,6 +130,21 @@ NQ_PRIVATE int nq_check_prefix(const char *prefix, nq_err *err);
  * size 0 and a bigger one whose extra bytes are not zero. */
 NQ_PRIVATE int nq_options_copy(void *out, size_t ours, const void *theirs, const char *what, nq_err *err);
 
+/* ---- headers.c -- the "name: value" lines of a task */
+typedef struct nq_headers {
+    const nq_header *all; /* without the library's */
+    size_t n;
+    int64_t expires_at_us; /* 0: never */
+} nq_headers;
+/* Bytes that nq_headers_read needs for a text; 0: there is nothing to be read. */
+NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n);
+/* Read any text. What is read lies in room, which is aligned as malloc's; answers what is behind it. */
+NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, size_t n);
+/* Append the text without its time of expiry; false: it has none. */
+NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t n);
+/* Check headers, and make a text of them. */
+NQ_PRIVATE int nq_headers_write(nq_buf *out, const nq_header all[], size_t n, nq_err *err);
+
 /* ---- hint_name.c -- what a queue is called in a hint; a queue's name is never NQ_HINT_ANY */
 #define NQ_HINT_ANY      ((uint64_t)0)
 #define NQ_HINT_CANCEL   UINT64_MAX       /* no queue: somebody asked to cancel a running task */

@@ -31,6 +31,7 @@ static inline unsigned nq_claimed_count(const nq_val *v)
 #define NQ_CLAIMED_TIME(v)                 (v).i
 #define NQ_CLAIMED_NAME(v)                 nq_claimed_put(&at, &(v))
 #define NQ_CLAIMED_TEXT(v)                 (v).type == NQ_VAL_NULL ? NULL : nq_claimed_put(&at, &(v))
+#define NQ_CLAIMED_HEADERS(v)              NULL /* in their own way */
 #define NQ_CLAIMED_ROOM(column, kind, ...) NQ_IF_BYTES_##kind(+cols[NQ_AT_##column].n + 1)
 #define NQ_CLAIMED_SET(column, kind, goes, unsaid, field, ...)                                               \
     NQ_IF_READ_##kind(.field = NQ_CLAIMED_##kind(cols[NQ_AT_##column]), )
@@ -42,18 +43,25 @@ static inline int nq_claimed_read(nq_claimed_list *list, const nq_val cols[NQ_AT
     const bool here = payload->type != NQ_VAL_NULL;
     const uint64_t bytes = here ? payload->n : (uint64_t)cols[NQ_AT_SIZE].i;
     const size_t room = here || bytes > list->room ? payload->n : (size_t)bytes;
+    const nq_val *text = &cols[NQ_AT_headers];
+    const size_t headers = text->n ? nq_headers_room(text->p, text->n) : 0;
     if (nq_claimed_full(list, bytes))
         return NQ_ETOOBIG;
-    nq_claimed *made = malloc(sizeof *made + room + 1 NQ_COLUMNS(NQ_CLAIMED_ROOM));
+    nq_claimed *made = malloc(sizeof *made + headers + room + 1 NQ_COLUMNS(NQ_CLAIMED_ROOM));
     if (!made)
         return NQ_ENOMEM;
+    nq_headers read = {0};
     char *at = (char *)(made + 1);
+    if (headers) /* first: there it is aligned */
+        at = nq_headers_read(&read, at, text->p, text->n);
     made->next = NULL;
     made->lease = lease;
     made->bytes = bytes;
     made->unread = here ? NQ_READ : bytes > list->room ? NQ_TOO_BIG : NQ_UNREAD;
     made->task = (nq_task){NQ_COLUMNS(NQ_CLAIMED_SET).payload_size = payload->n};
     made->task.group = nq_group_split((char *)(uintptr_t)made->task.queue);
+    made->task.headers = read.all;
+    made->task.nheaders = read.n;
     made->task.payload =
         nq_claimed_put(&at, payload); /* last: its place is what may be left of the allocation */
     list->bytes += bytes;

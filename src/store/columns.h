@@ -22,7 +22,8 @@
  *
  * kind: how a claim reads it.
  *   ID, INT, COUNT (never negative), ATTEMPTS (a task shows the one that begins), MS (a duration, shown in
- *   microseconds), TIME, NAME (a text), TEXT (a text or NULL); NONE: in its own way, or not at all
+ *   microseconds), TIME, NAME (a text), TEXT (a text or NULL), HEADERS (a text of which the headers are
+ *   read); NONE: in its own way, or not at all
  * goes: where it goes when the task does.
  *   OWN    each statement says what becomes of it
  *   KEPT   to {finished} and back
@@ -44,6 +45,7 @@
     X(attempts, ATTEMPTS, OWN, -, attempt, attempts)                                                         \
     X(crashes, COUNT, OWN, -, crashes, crashes)                                                              \
     X(error, TEXT, OWN, -, last_error, error)                                                                \
+    X(headers, HEADERS, FREE, NULL, headers, headers)                                                        \
     X(payload, NONE, GIVEN, -, -, -)                                                                         \
     X(unique_key, NONE, GIVEN, -, -, -)                                                                      \
     X(state, NONE, OWN, -, -, -)                                                                             \
@@ -59,6 +61,7 @@
 #define NQ_IF_READ_TIME(...)     __VA_ARGS__
 #define NQ_IF_READ_NAME(...)     __VA_ARGS__
 #define NQ_IF_READ_TEXT(...)     __VA_ARGS__
+#define NQ_IF_READ_HEADERS(...)  __VA_ARGS__
 #define NQ_IF_READ_NONE(...)
 
 #define NQ_IF_BYTES_ID(...)
@@ -67,8 +70,9 @@
 #define NQ_IF_BYTES_ATTEMPTS(...)
 #define NQ_IF_BYTES_MS(...)
 #define NQ_IF_BYTES_TIME(...)
-#define NQ_IF_BYTES_NAME(...) __VA_ARGS__
-#define NQ_IF_BYTES_TEXT(...) __VA_ARGS__
+#define NQ_IF_BYTES_NAME(...)    __VA_ARGS__
+#define NQ_IF_BYTES_TEXT(...)    __VA_ARGS__
+#define NQ_IF_BYTES_HEADERS(...) /* nq_headers_room says how many */
 #define NQ_IF_BYTES_NONE(...)
 
 #define NQ_IF_MOVED_OWN(...)
@@ -104,6 +108,7 @@
 #define NQ_SQL_TIME(column)     "{us:t." #column "}"
 #define NQ_SQL_NAME(column)     "{bytes:t." #column "}"
 #define NQ_SQL_TEXT(column)     "{bytes:t." #column "}"
+#define NQ_SQL_HEADERS(column)  "{short:t." #column "}"
 
 /*
  * A claimed task as nq_claimed_add reads it: FROM {tasks} t is the caller's. Payloads above NQ_INLINE_BYTES
@@ -130,6 +135,7 @@ enum nq_claimed_at { NQ_AT_SIZE, NQ_AT_PAYLOAD, NQ_COLUMNS(NQ_CLAIMED_AT) NQ_AT_
 #define NQ_FIELD_MS                            int64_t
 #define NQ_FIELD_NAME                          const char *
 #define NQ_FIELD_TEXT                          const char *
+#define NQ_FIELD_HEADERS                       char *
 #define NQ_SAID_FIELD(column, kind, goes, ...) NQ_IF_SAID_##goes(NQ_FIELD_##kind column;)
 #define NQ_SAID_AT(column, kind, goes, ...)    NQ_IF_SAID_##goes(NQ_SAID_##column, )
 enum nq_said { NQ_COLUMNS(NQ_SAID_AT) NQ_SAID_COUNT };
@@ -140,5 +146,6 @@ enum nq_said { NQ_COLUMNS(NQ_SAID_AT) NQ_SAID_COUNT };
 #define NQ_VALUE_MS(v)                        nq_int(v)
 #define NQ_VALUE_NAME(v)                      nq_text(v)
 #define NQ_VALUE_TEXT(v)                      ((v) ? nq_text(v) : nq_null())
+#define NQ_VALUE_HEADERS(v)                   ((v) ? nq_text(v) : nq_null())
 
 #endif

@@ -17,7 +17,7 @@
  *   mysql/, sqlite/             nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
-#define NQ_SCHEMA_VERSION 5 /* of the last of the steps in src/store/.../steps */
+#define NQ_SCHEMA_VERSION 6 /* of the last of the steps in src/store/.../steps */
 
 /* What the checks of the tables allow at most; as text for statements, which saturate there. */
 #define NQ_MAX_GENERATION "2000000000"
@@ -455,6 +455,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {us:COLUMN}  a stored time as microseconds since 1970; {us:now} the database's time so
  *   {bytes:COLUMN}  a column as bytes, whatever its writer made of it; LENGTH and SUBSTR count them
  *   {size:COLUMN}   the number of its bytes
+ *   {short:COLUMN}  the bytes of a column that is mostly NULL; of more than 4096 only that there are more
  *   {exact:COLUMN}  a text to compare: the server pads with spaces, so that "mail " would be "mail"
  *   {least}      the function that answers the smaller of two
  *   {lock}       FOR UPDATE, where the database needs it

@@ -26,7 +26,7 @@ static void store_snapshot(const nth_run *run, char *out, size_t size)
 {
     static const char *const parts[] = {
         "SELECT 'task', type, payload, queue, state, priority, attempts, crashes, max_retries, timeout_ms, "
-        "lease <> 0, unique_key IS NULL, LENGTH(error), SUBSTR(error, 1, 20) FROM "
+        "lease <> 0, unique_key IS NULL, headers, LENGTH(error), SUBSTR(error, 1, 20) FROM "
         "%stasks ORDER BY type, payload, "
         "state",
         "SELECT 'ended', type, payload, queue, state, priority, attempts, crashes, max_retries, timeout_ms, "
@@ -116,6 +116,8 @@ static int store_many(struct store_world *w, nq_err *err)
     tasks[3].type = "a";
     snprintf(payloads[3], sizeof payloads[3], "one"); /* a live one's duplicate */
     tasks[3].payload_size = 3;
+    tasks[6].headers = &(const nq_header){"lang", "de"};
+    tasks[6].nheaders = 1;
     tasks[5].unique = NQ_UNIQUE_DATA;
     tasks[5].unique_data = "key";
     tasks[5].unique_size = 3;

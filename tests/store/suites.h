@@ -26,6 +26,7 @@ Suite *suite_attempts(void);
 Suite *suite_held(void);
 Suite *suite_galera(void);
 Suite *suite_groups(void);
+Suite *suite_headers(void);
 Suite *suite_hostile(void);
 Suite *suite_session(void);
 Suite *suite_files(void);

@@ -20,6 +20,7 @@ Suite *suite_isolation_end(void);
 Suite *suite_isolation_tx(void);
 Suite *suite_steer(void);
 Suite *suite_complete(void);
+Suite *suite_worker_headers(void);
 Suite *suite_hostile(void);
 Suite *suite_hostile_random(void);
 Suite *suite_queues(void);

@@ -29,6 +29,7 @@ static nq_val mysql_batch_number(const char *text)
 #define MYSQL_BATCH_TIME(i)     mysql_batch_number(row[i])
 #define MYSQL_BATCH_NAME(i)     nq_blob(row[i], len[i])
 #define MYSQL_BATCH_TEXT(i)     mysql_batch_bytes(row[i], len[i])
+#define MYSQL_BATCH_HEADERS(i)  mysql_batch_bytes(row[i], len[i])
 #define MYSQL_BATCH_VALUE(column, kind, ...)                                                                 \
     NQ_IF_READ_##kind(cols[NQ_AT_##column] = MYSQL_BATCH_##kind(NQ_AT_##column);)
 

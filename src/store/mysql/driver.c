@@ -201,6 +201,7 @@ static const nq_fragment mysql_db_fragments[] = {
     {"at", "(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND)"},
     {"us", "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', $)"},
     {"bytes", "$"},
+    {"short", "$"}, /* its type has no more */
     {"size", "LENGTH($)"},
     {"exact", "CAST($ AS BINARY)"},
     {"least", "LEAST"},

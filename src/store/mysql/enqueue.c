@@ -83,7 +83,8 @@ static size_t mysql_enqueue_piece(const nq_mysql_call *j, nq_mysql_row **rows, s
     const size_t most = packet < MYSQL_ENQUEUE_BYTES ? packet : MYSQL_ENQUEUE_BYTES;
     size_t bytes = 0, fit = 0;
     while (fit < n && fit < MYSQL_ENQUEUE_CHUNK && bytes <= most) {
-        bytes += rows[fit]->task->payload_size + 512;
+        const char *headers = rows[fit]->task->headers;
+        bytes += rows[fit]->task->payload_size + (headers ? strlen(headers) : 0) + 512;
         if (bytes <= most || fit == 0)
             fit++;
     }

@@ -23,11 +23,12 @@ static bool mysql_insert_differs(const char *v, const char *unsaid)
     return v != unsaid && (!v || !unsaid || strcmp(v, unsaid) != 0);
 }
 
-#define MYSQL_INSERT_INT(v, unsaid)   (v) != (unsaid)
-#define MYSQL_INSERT_COUNT(v, unsaid) (v) != (unsaid)
-#define MYSQL_INSERT_MS(v, unsaid)    (v) != (unsaid)
-#define MYSQL_INSERT_NAME(v, unsaid)  mysql_insert_differs(v, unsaid)
-#define MYSQL_INSERT_TEXT(v, unsaid)  mysql_insert_differs(v, unsaid)
+#define MYSQL_INSERT_INT(v, unsaid)     (v) != (unsaid)
+#define MYSQL_INSERT_COUNT(v, unsaid)   (v) != (unsaid)
+#define MYSQL_INSERT_MS(v, unsaid)      (v) != (unsaid)
+#define MYSQL_INSERT_NAME(v, unsaid)    mysql_insert_differs(v, unsaid)
+#define MYSQL_INSERT_TEXT(v, unsaid)    mysql_insert_differs(v, unsaid)
+#define MYSQL_INSERT_HEADERS(v, unsaid) (v) != (unsaid)
 #define MYSQL_INSERT_LOOK(column, kind, goes, unsaid, ...)                                                   \
     NQ_IF_SAID_##goes(s.said[NQ_SAID_##column] =                                                             \
                           s.said[NQ_SAID_##column] || MYSQL_INSERT_##kind(t->column, unsaid);)

@@ -397,6 +397,7 @@ static const nq_fragment sqlite_fragments[] = {
     {"at", "?"},
     {"us", "$"},
     {"bytes", "CAST($ AS BLOB)"}, /* text is measured and cut in characters otherwise */
+    {"short", "CASE WHEN $ IS NOT NULL THEN SUBSTR(CAST($ AS BLOB), 1, 4097) END"},
     /* which is known of bytes without reading them */
     {"size", "CASE typeof($) WHEN 'blob' THEN length($) ELSE length(CAST($ AS BLOB)) END"},
     {"exact", "$"},

@@ -2,7 +2,8 @@
 /* What worker and child say to each other, as bytes. */
 #include "isolate.h"
 
-/* A number for each column that a task shows; of a text its size with the NUL, 0: none. */
+/* A number for each column that a task shows; of a text its size with the NUL, 0: none; of headers how many.
+ */
 #define FRAME_NUMBER(column, kind, ...) NQ_IF_READ_##kind(int64_t column;)
 struct frame_task {
     uint64_t lease, handler, payload_size;
@@ -26,7 +27,7 @@ static void frame_head(nq_buf *out, enum nq_frame_kind kind, uint64_t seq, size_
     nq_buf_add(out, &head, sizeof head);
 }
 
-/* ---- A task: fixed part, texts, payload; a NUL behind each of the last two. ---- */
+/* ---- A task: fixed part, texts, headers, payload; a NUL behind each but the first. ---- */
 
 static int64_t frame_text(const char *text)
 {
@@ -48,6 +49,7 @@ static const char *frame_take(const char **body, int64_t size)
 #define FRAME_OF_TIME(v)                                   (v)
 #define FRAME_OF_NAME(v)                                   frame_text(v)
 #define FRAME_OF_TEXT(v)                                   frame_text(v)
+#define FRAME_OF_HEADERS(v)                                (int64_t) t->nheaders
 #define FRAME_TO_ID(v)                                     (v)
 #define FRAME_TO_INT(v)                                    (int)(v)
 #define FRAME_TO_COUNT(v)                                  (unsigned)(v)
@@ -56,6 +58,7 @@ static const char *frame_take(const char **body, int64_t size)
 #define FRAME_TO_TIME(v)                                   (v)
 #define FRAME_TO_NAME(v)                                   frame_take(&body, v)
 #define FRAME_TO_TEXT(v)                                   frame_take(&body, v)
+#define FRAME_TO_HEADERS(v)                                NULL /* behind the texts */
 
 #define FRAME_SIZE(column, kind, goes, unsaid, field, ...) NQ_IF_BYTES_##kind(+(size_t)frame_text(t->field))
 #define FRAME_SET(column, kind, goes, unsaid, field, ...)                                                    \
@@ -68,8 +71,11 @@ static const char *frame_take(const char **body, int64_t size)
 NQ_PRIVATE size_t nq_frame_task_size(const nq_ctx *ctx)
 {
     const nq_task *t = &ctx->claim->task;
-    return sizeof(nq_frame) + sizeof(struct frame_task) + (size_t)frame_text(t->group) + t->payload_size +
-           1 NQ_COLUMNS(FRAME_SIZE);
+    size_t n = sizeof(nq_frame) + sizeof(struct frame_task) + (size_t)frame_text(t->group) + t->payload_size +
+               1 NQ_COLUMNS(FRAME_SIZE);
+    for (size_t i = 0; i < t->nheaders; i++)
+        n += strlen(t->headers[i].name) + strlen(t->headers[i].value) + 2;
+    return n;
 }
 
 NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
@@ -86,11 +92,16 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     nq_buf_add(out, &f, sizeof f);
     NQ_COLUMNS(FRAME_ADD)
     nq_buf_add(out, t->group, (size_t)f.group);
+    for (size_t i = 0; i < t->nheaders; i++) {
+        nq_buf_add(out, t->headers[i].name, strlen(t->headers[i].name) + 1);
+        nq_buf_add(out, t->headers[i].value, strlen(t->headers[i].value) + 1);
+    }
     nq_buf_add(out, t->payload, t->payload_size);
     nq_buf_add(out, "", 1);
 }
 
-NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *handler)
+NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header headers[NQ_MAX_HEADERS],
+                                   size_t *handler)
 {
     struct frame_task f;
     memcpy(&f, body, sizeof f);
@@ -100,6 +111,12 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, size_t *ha
     out->task = (nq_task){.payload_size = f.payload_size};
     NQ_COLUMNS(FRAME_READ)
     out->task.group = frame_take(&body, f.group);
+    out->task.headers = f.headers ? headers : NULL;
+    out->task.nheaders = (size_t)f.headers;
+    for (size_t i = 0; i < out->task.nheaders; i++) {
+        headers[i].name = frame_take(&body, frame_text(body));
+        headers[i].value = frame_take(&body, frame_text(body));
+    }
     out->task.payload = body;
     *handler = f.handler;
 }
