@@ -265,6 +265,8 @@ typedef struct nq_task_spec {
     const char *group;
     const nq_header *headers; /* each name once; what a handler was given may be passed on as it is */
     size_t nheaders;          /* at most NQ_MAX_HEADERS */
+    int64_t expires_us;       /* no attempt begins later than now + this: then it ends dead, its error
+                                 "expired", no attempt counted; default: any time. docs/headers.md */
 } nq_task_spec;
 
 /* NQ_TASK(.type = "email", .payload = p, .payload_size = n): a task for one call (C only). */
@@ -329,6 +331,7 @@ typedef struct nq_task {
     const char *group;      /* within the queue, or NULL; .h-... of a text that is no part of a name */
     const nq_header *headers;
     size_t nheaders;
+    int64_t expires_at_us; /* no attempt begins later; 0: any time */
 } nq_task;
 
 /* The value of a header, or NULL: the task has none of this name. Valid as long as the task. Thread-safe. */
@@ -414,14 +417,15 @@ typedef int64_t (*nq_retry_fn)(unsigned attempt, const nq_task *task, void *udat
 NQ_API int64_t nq_default_retry_delay(unsigned attempt);
 
 /* Called after a failed attempt was recorded: error is the message, final says that the task is dead. Also
- * for crashes found when a dead worker's tasks are reclaimed. Called from library threads; be brief. */
+ * for crashes found when a dead worker's tasks are reclaimed, and for tasks that expired, which nobody
+ * attempted. Called from library threads; be brief. */
 typedef void (*nq_error_fn)(const nq_task *task, const char *error, bool final, void *udata);
 
 enum nq_event_kind {
     NQ_EVENT_STARTED = 1, /* its handler is about to run */
     NQ_EVENT_DONE,
     NQ_EVENT_RETRIED,
-    NQ_EVENT_DEAD,
+    NQ_EVENT_DEAD, /* also: it expired */
     NQ_EVENT_SNOOZED,
     NQ_EVENT_CANCELLED,
     NQ_EVENT_RELEASED,  /* given back as it was: a stop, or it was not begun */

@@ -14,7 +14,7 @@ enum nq_state {
     NQ_STATE_WAITING = 0,  /* due now or later, or to be retried */
     NQ_STATE_RUNNING = 1,  /* claimed by a worker */
     NQ_STATE_DONE = 2,     /* kept only where keep_done says so */
-    NQ_STATE_DEAD = 3,     /* out of attempts, discarded, or crashed too often */
+    NQ_STATE_DEAD = 3,     /* out of attempts, discarded, crashed too often, or expired */
     NQ_STATE_CANCELLED = 4 /* by nq_cancel */
 };
 
@@ -46,6 +46,7 @@ typedef struct nq_info {
     const char *group;         /* within the queue, or "" */
     const nq_header *headers;  /* of its producer's */
     size_t nheaders;
+    int64_t expires_at_us; /* no attempt begins later; 0: any time */
 } nq_info;
 
 /* Called per task, in the thread that called nq_list or nq_get; the pointers are valid until it returns;
@@ -99,7 +100,8 @@ NQ_API int nq_list(nq *q, const nq_list_options *opts, nq_info_fn fn, void *udat
 NQ_API int nq_get(nq *q, nq_id id, nq_info_fn fn, void *udata, nq_err *err);
 
 /* Run it now: a dead, cancelled or done task goes back to waiting, attempts and crashes from zero; one that
- * waits becomes due. NQ_ENOTFOUND; NQ_ESTATE when running; NQ_EDUPLICATE when a live task has its key. */
+ * waits becomes due. Whoever retries by hand wants it run: it expires no more. NQ_ENOTFOUND; NQ_ESTATE when
+ * running; NQ_EDUPLICATE when a live task has its key. */
 NQ_API int nq_retry(nq *q, nq_id id, nq_err *err);
 /*
  * Cancel a task. One that waits is taken out of the queue and kept as cancelled. For one that runs the

@@ -42,6 +42,12 @@ static int spec_check_times(const nq_task_spec *s, nq_err *err)
     }
     if (s->delay_us != 0 && s->run_at_us != 0)
         return nq_err_set(err, NQ_EINVAL, "both delay_us and run_at_us are given: one is allowed");
+    if (s->expires_us < 0 || s->expires_us > NQ_MAX_DURATION)
+        return nq_err_set(err, NQ_EINVAL, "expires_us is %lld, allowed are 0 (any time) to %lld (3650 days)",
+                          (long long)s->expires_us, (long long)NQ_MAX_DURATION);
+    if (s->expires_us != 0 && s->expires_us <= s->delay_us)
+        return nq_err_set(err, NQ_EINVAL, "expires_us is %lld: it must be above delay_us, which is %lld",
+                          (long long)s->expires_us, (long long)s->delay_us);
     if (s->timeout_us != 0 && (s->timeout_us < NQ_SECONDS(1) || s->timeout_us > NQ_MAX_DURATION))
         return nq_err_set(err, NQ_EINVAL,
                           "timeout_us is %lld, allowed are 0 (60 s) and %lld (1 s) to %lld "
@@ -80,6 +86,19 @@ static void spec_zeros(nq_task_spec *s)
         s->run_at_us = 1; /* 1970, and 0 says that none is given */
 }
 
+int nq_spec_expire(nq_new *task, int64_t now_us, nq_err *err)
+{
+    nq_buf text = {0};
+    const int64_t at = now_us + task->expires_us;
+    nq_buf_fmt(&text, "%snq-expires: %lld\n", task->headers ? task->headers : "", (long long)at);
+    if (text.failed)
+        return nq_err_nomem(err);
+    free(task->headers);
+    task->headers = text.p;
+    task->expires_us = 0;
+    return NQ_OK;
+}
+
 void nq_spec_free(nq_new tasks[], size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -104,6 +123,7 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
     }
     memset(out, 0, sizeof *out);
     out->headers = headers.p;
+    out->expires_us = s.expires_us;
     out->queue = s.queue ? s.queue : "default";
     if (s.group && (rc = nq_group_name(out->name, out->queue, s.group, err)) != NQ_OK)
         return rc;

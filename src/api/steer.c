@@ -38,18 +38,55 @@ static int move_by_id(nq_conn *c, const char *sql, nq_id id, nq_err *err)
     return nq_sql(c, sql, &arg, 1, NULL, NULL, NULL, err);
 }
 
+struct move_headers {
+    nq_buf text;  /* without the time of expiry, */
+    bool expires; /* if there is one */
+};
+
+static int move_headers_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct move_headers *h = arg;
+    (void)ncols;
+    h->expires =
+        cols[0].n <= NQ_MAX_HEADERS_SIZE && nq_headers_without_expiry(&h->text, cols[0].p, cols[0].n);
+    return 0;
+}
+
+/* Whoever retries by hand wants it run: it does not expire any more. */
+static int move_unexpire(nq_conn *c, nq_id id, nq_err *err)
+{
+    struct move_headers h = {0};
+    nq_val args[] = {nq_int(id), nq_int(id)};
+    int rc = nq_sql(c, "SELECT {short:t.headers} FROM {tasks} t WHERE t.id = ? AND t.headers IS NOT NULL",
+                    args, 1, move_headers_row, &h, NULL, err);
+    if (rc == NQ_OK && h.text.failed)
+        rc = nq_err_nomem(err);
+    if (h.text.n)
+        args[0] = (nq_val){NQ_VAL_TEXT, 0, h.text.p, h.text.n};
+    else
+        args[0] = nq_null();
+    if (rc == NQ_OK && h.expires)
+        rc = nq_sql(c, "UPDATE {tasks} SET headers = ? WHERE id = ?", args, 2, NULL, NULL, NULL, err);
+    nq_buf_free(&h.text);
+    return rc;
+}
+
 static int move_retry(nq_conn *c, const struct move_task *m, nq_err *err)
 {
     int rc;
-    if (m->state == NQ_STATE_WAITING)
-        return move_by_id(c, "UPDATE {tasks} SET run_at = {now} WHERE id = ? AND run_at > {now}", m->id, err);
+    if (m->state == NQ_STATE_WAITING) {
+        rc = move_by_id(c, "UPDATE {tasks} SET run_at = {now} WHERE id = ? AND run_at > {now}", m->id, err);
+        return rc != NQ_OK ? rc : move_unexpire(c, m->id, err);
+    }
     rc = move_by_id(c,
                     "INSERT INTO {tasks} (" NQ_MOVED_COLUMNS "error, run_at) SELECT " NQ_MOVED_COLUMNS
                     "error, {now} FROM {finished} WHERE id = ?",
                     m->id, err);
     if (rc == NQ_EDUPLICATE)
         return nq_err_set(err, rc, "a live task has the unique key of task %lld", (long long)m->id);
-    return rc != NQ_OK ? rc : move_by_id(c, "DELETE FROM {finished} WHERE id = ?", m->id, err);
+    if (rc == NQ_OK)
+        rc = move_by_id(c, "DELETE FROM {finished} WHERE id = ?", m->id, err);
+    return rc != NQ_OK ? rc : move_unexpire(c, m->id, err);
 }
 
 /* A running task is its worker's alone. What is asked of this claim counts when it ends, in whatever way:

@@ -116,7 +116,6 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
     char *p = room + (size - n - 1);
     memcpy(p, text, n);
     p[n] = '\0';
-    out->all = all;
     for (size_t at = 0, len; at < n; at += len + 1) {
         len = headers_length(p + at, n - at);
         const struct headers_line l = headers_line(p + at, len);
@@ -133,6 +132,7 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
         if (!headers_known(all, out->n, l.name))
             all[out->n++] = (nq_header){l.name, l.value};
     }
+    out->all = out->n ? all : NULL;
     return room + size;
 }
 

@@ -42,6 +42,39 @@ NQ_PRIVATE void nq_claimed_load(nq_store *s, nq_claimed *c, nq_err *err)
         c->unread = NQ_NO_MEMORY;
 }
 
+static int claimed_clock_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(int64_t *)arg = cols[0].i;
+    return 0;
+}
+
+static int claimed_clock_ask(nq_conn *conn, void *arg, nq_err *err)
+{
+    return nq_sql(conn, "SELECT {us:now}", NULL, 0, claimed_clock_row, arg, NULL, err);
+}
+
+/* The database's clock. Where it cannot be asked, tasks are held already and must begin or end: by ours. */
+static int64_t claimed_clock(nq_store *s)
+{
+    int64_t now = nq_store_clock(s);
+    if (now == 0)
+        nq_store_do(s, claimed_clock_ask, &now, NULL);
+    return now ? now : nq_real_us();
+}
+
+NQ_PRIVATE void nq_claimed_expiry(nq_store *s, int64_t now_us, nq_claimed *list)
+{
+    const int64_t mono = nq_mono_us();
+    for (; list; list = list->next) {
+        if (!list->task.expires_at_us)
+            continue;
+        now_us = now_us ? now_us : claimed_clock(s);
+        const int64_t left = nq_us_since(list->task.expires_at_us, now_us);
+        list->expires_us = left > INT64_MAX - mono ? INT64_MAX : left < 1 - mono ? 1 : mono + left;
+    }
+}
+
 NQ_PRIVATE void nq_claimed_free(nq_claimed *list)
 {
     while (list) {

@@ -62,6 +62,8 @@ static inline int nq_claimed_read(nq_claimed_list *list, const nq_val cols[NQ_AT
     made->task.group = nq_group_split((char *)(uintptr_t)made->task.queue);
     made->task.headers = read.all;
     made->task.nheaders = read.n;
+    made->task.expires_at_us = read.expires_at_us;
+    made->expires_us = 0;
     made->task.payload =
         nq_claimed_put(&at, payload); /* last: its place is what may be left of the allocation */
     list->bytes += bytes;

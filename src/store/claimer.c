@@ -432,6 +432,9 @@ static int claimer_wait(nq_claimer *c, bool grouped, int64_t *wait_us, nq_err *e
     return rc;
 }
 
+/* For so long after a look our clock says what the database's does. */
+#define CLAIMER_CLOCK_US NQ_SECONDS(5)
+
 /* From a queue without groups. */
 static int claimer_alone(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
 {
@@ -479,6 +482,9 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
      * says nothing of what comes next: look again at once. */
     if (b.n == 0 && (rc = claimer_wait(c, b.grouped, &wait, err)) != NQ_OK)
         return rc;
+    nq_claimed_expiry(c->store,
+                      c->looked_us && nq_mono_us() - c->looked_us < CLAIMER_CLOCK_US ? claimer_now(c) : 0,
+                      b.head);
     for (nq_claimed *k = b.head; k; k = k->next)
         nq_claimed_load(c->store, k, NULL);
     *out = b.head;

@@ -216,8 +216,8 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
 {
     const bool dead = o->kind == NQ_OUT_DEAD;
     const nq_val id = nq_int(o->id);
-    const nq_val args[] = {nq_int(tasks_state(o->kind)), nq_int(dead), nq_int(dead && o->crashed),
-                           tasks_error(o), id};
+    const nq_val args[] = {nq_int(tasks_state(o->kind)), nq_int(dead && !o->expired),
+                           nq_int(dead && o->crashed), tasks_error(o), id};
     static const char insert[] =
         "INSERT INTO {finished} (" NQ_MOVED_COLUMNS "run_at, state, attempts, crashes, error, finished_at) "
         "SELECT " NQ_MOVED_COLUMNS "run_at, ?, {least}(attempts + ?, " NQ_MAX_ATTEMPTS
@@ -310,7 +310,7 @@ static bool tasks_plain(nq_outcome *const outcomes[], size_t n)
  * to waiting is dead. */
 static int tasks_refused(nq_store *s, nq_outcome *o, const nq_err *why, nq_err *err)
 {
-    const bool failed = o->kind == NQ_OUT_RETRY || o->kind == NQ_OUT_DEAD;
+    const bool failed = (o->kind == NQ_OUT_RETRY || o->kind == NQ_OUT_DEAD) && !o->expired;
     const bool again = o->kind == NQ_OUT_RETRY || o->kind == NQ_OUT_SNOOZE || o->kind == NQ_OUT_RELEASE;
     nq_buf text = {0};
     if (o->error)

@@ -213,6 +213,11 @@ NQ_PRIVATE void nq_store_close(nq_store *s)
     free(s);
 }
 
+NQ_PRIVATE int64_t nq_store_clock(const nq_store *s)
+{
+    return s->driver->hosts_clock ? nq_real_us() : 0;
+}
+
 NQ_PRIVATE size_t nq_store_max_payload(const nq_store *s)
 {
     return s->max_payload;

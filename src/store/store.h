@@ -44,6 +44,7 @@ typedef struct nq_new {
     size_t payload_size;
     int64_t delay_us; /* used when run_at_us is 0 */
     int64_t run_at_us;
+    int64_t expires_us; /* from the INSERT on; 0: it does not expire, or its headers say when */
     enum nq_unique unique;
     const void *data; /* the unique data: the payload or the caller's */
     size_t data_size;
@@ -65,7 +66,8 @@ typedef struct nq_claimed {
     uint64_t lease;
     uint64_t bytes; /* of the payload in its row; but task.payload_size is 0 unless it is NQ_READ */
     enum nq_unread unread;
-    nq_task task; /* its pointers lead into this allocation */
+    int64_t expires_us; /* our clock (nq_mono_us) when the task expires; 0: never */
+    nq_task task;       /* its pointers lead into this allocation */
 } nq_claimed;
 
 enum nq_outcome_kind {
@@ -85,6 +87,7 @@ typedef struct nq_outcome {
     enum nq_outcome_kind kind; /* becomes NQ_OUT_CANCELLED where that was asked for, unless it is DONE */
     bool keep;                 /* NQ_OUT_DONE: keep a record */
     bool crashed;              /* NQ_OUT_RETRY, NQ_OUT_DEAD: crashes + 1 too */
+    bool expired;              /* NQ_OUT_DEAD: nothing was attempted, so no attempt is counted */
     int64_t delay_us;
     const char *error; /* NQ_OUT_RETRY, NQ_OUT_DEAD, NQ_OUT_CANCELLED; NULL: that of the attempt before */
     size_t error_size;
@@ -110,6 +113,8 @@ NQ_PRIVATE int nq_store_migration_sql(const nq_store *s, unsigned from, nq_buf *
 NQ_PRIVATE int nq_store_drop(nq_store *s, nq_err *err);
 NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                 int results[], nq_err *err);
+/* The database's clock, where it is this host's; else 0. */
+NQ_PRIVATE int64_t nq_store_clock(const nq_store *s);
 /* How much a payload may have so that one statement fits the server's packet. */
 NQ_PRIVATE size_t nq_store_max_payload(const nq_store *s);
 
@@ -251,6 +256,9 @@ static inline bool nq_claimed_full(const nq_claimed_list *l, uint64_t bytes)
 }
 NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg);
 NQ_PRIVATE void nq_claimed_free(nq_claimed *list);
+/* Set by our clock when they expire. now_us: the database's clock; 0: ask for it, but only where one of them
+ * does. */
+NQ_PRIVATE void nq_claimed_expiry(nq_store *s, int64_t now_us, nq_claimed *list);
 /* Read the payload of a claim that is committed. */
 NQ_PRIVATE void nq_claimed_load(nq_store *s, nq_claimed *c, nq_err *err);
 

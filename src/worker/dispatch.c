@@ -174,6 +174,18 @@ NQ_PRIVATE void nq_dispatch_unread(nq_ctx *ctx, nq_outcome *out)
     }
 }
 
+NQ_PRIVATE void nq_dispatch_expired(nq_ctx *ctx, nq_outcome *out)
+{
+    const char *before = ctx->claim->task.last_error;
+    if (before)
+        nq_fail(ctx, NQ_DISCARD, "expired; the attempt before: %.2000s", before);
+    else
+        nq_fail(ctx, NQ_DISCARD, "expired");
+    *out = dispatch_outcome(ctx);
+    dispatch_failed(ctx, out, true);
+    out->expired = true;
+}
+
 NQ_PRIVATE void nq_dispatch_crash(nq_ctx *ctx, nq_outcome *out)
 {
     unsigned crash = ctx->claim->task.crashes + 1;

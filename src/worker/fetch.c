@@ -288,16 +288,31 @@ static void fetch_schedule(struct nq_worker_queue *queue, const struct fetch_cla
     queue->next_us = now + pause;
 }
 
+/* What has its outcome already: its payload could not be read, or it expired. */
+static bool fetch_ended(nq_ctx *ctx)
+{
+    nq_outcome out;
+    if (ctx->claim->unread != NQ_READ)
+        nq_dispatch_unread(ctx, &out);
+    else if (nq_ctx_expired(ctx))
+        nq_dispatch_expired(ctx, &out);
+    else
+        return false;
+    ctx->out = out;
+    return true;
+}
+
 /* Take in what was claimed; unless it came too late, when it goes straight back. */
 static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed *list, size_t n,
                        int64_t wait_us)
 {
     nq_worker *w = f->worker;
     int64_t now = nq_mono_us();
-    nq_task_list got;
+    nq_task_list got, ended;
     nq_ctx *ctx;
     size_t paused = 0;
     nq_task_list_init(&got);
+    nq_task_list_init(&ended);
     atomic_fetch_add(&w->claimed, n);
     while (list) {
         nq_claimed *claim = list;
@@ -306,12 +321,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         f->spare = ctx->next;
         f->nspare--;
         nq_ctx_hold(ctx, claim, now);
-        if (claim->unread != NQ_READ) {
-            nq_outcome out;
-            nq_dispatch_unread(ctx, &out);
-            ctx->out = out;
-        }
-        nq_task_list_push(&got, ctx);
+        nq_task_list_push(fetch_ended(ctx) ? &ended : &got, ctx);
     }
     pthread_mutex_lock(&w->lock);
     fetch_landed(f, c, n);
@@ -320,10 +330,13 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         fetch_sweep(w);
     bool run =
         w->phase == NQ_PHASE_RUN && atomic_load(&w->stops) == 0 && w->member == NQ_LEASE_WORKER(c->lease);
-    while ((ctx = nq_task_list_pop(&got)))
-        if (run && ctx->claim->unread != NQ_READ)
+    while ((ctx = nq_task_list_pop(&ended)))
+        if (run)
             nq_done_push(w, ctx);
-        else if (run && !nq_task_paused(w, ctx))
+        else
+            nq_done_release(w, ctx);
+    while ((ctx = nq_task_list_pop(&got)))
+        if (run && !nq_task_paused(w, ctx))
             nq_ready_push(w, ctx, c->queue);
         else {
             paused += run;

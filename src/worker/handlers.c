@@ -30,6 +30,14 @@ NQ_PRIVATE void *nq_handler_main(void *arg)
     while ((ctx = handlers_take(thread))) {
         nq_outcome out;
         pthread_mutex_unlock(&w->lock);
+        if (nq_ctx_expired(ctx)) { /* while it waited for us */
+            nq_dispatch_expired(ctx, &out);
+            atomic_store(&ctx->begun_us, 0);
+            pthread_mutex_lock(&w->lock);
+            nq_attempt_end(thread, &out);
+            nq_attempts_ended(w, 0, 0);
+            continue;
+        }
         nq_event_started(ctx);
         if (ctx->handler && ctx->handler->isolated) {
             nq_supervise(thread);

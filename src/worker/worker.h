@@ -291,6 +291,12 @@ NQ_PRIVATE void nq_dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome 
 NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out);
 /* The same once more, for an attempt that completed its task in a transaction which was not committed. */
 NQ_PRIVATE void nq_dispatch_uncommitted(nq_ctx *ctx, nq_outcome *out);
+/* Is it too late to begin? And what becomes of the task then. */
+static inline bool nq_ctx_expired(const nq_ctx *ctx)
+{
+    return ctx->claim->expires_us && ctx->claim->expires_us <= nq_mono_us();
+}
+NQ_PRIVATE void nq_dispatch_expired(nq_ctx *ctx, nq_outcome *out);
 /* What becomes of a task whose payload was not read. */
 NQ_PRIVATE void nq_dispatch_unread(nq_ctx *ctx, nq_outcome *out);
 /* What becomes of a task whose worker died. */

@@ -20,6 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         nq_new task;
         nq_err err = {0};
         FUZZ_CHECK(nq_spec_check(&spec, ADD_MAX_PAYLOAD, ADD_MAX_PAYLOAD, &task, &err) == NQ_OK);
+        nq_spec_free(&task, 1);
         if (json_object_get(root, "payload")) { /* the bytes as they stood, and nothing around */
             json_t *payload =
                 json_input(spec.payload, spec.payload_size, fault.message, &line, &fault.column);
@@ -27,6 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             json_decref(payload);
         }
     }
+    free((void *)(uintptr_t)spec.headers);
     json_decref(root);
     free(text);
     return 0;

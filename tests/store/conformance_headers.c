@@ -188,6 +188,144 @@ START_TEST(no_bytes_in_the_column_stop_a_queue)
 }
 END_TEST
 
+/* ---- Not later than ---- */
+
+static int headers_expiry(const nq_info *info, void *udata)
+{
+    *(int64_t *)udata = info->expires_at_us;
+    return 0;
+}
+
+static int64_t headers_expires_at(nq *q, nq_id id)
+{
+    int64_t at = -1;
+    T_OK(nq_get(q, id, headers_expiry, &at, &t_last));
+    return at;
+}
+
+START_TEST(the_time_of_expiry_is_the_databases)
+{
+    const bool in_mine = _i;
+    nq *q = t_open();
+    t_conn *mine = t_connect();
+    const nq_tx tx = in_mine ? t_tx(mine) : NQ_OWN_TX;
+    nq_id ids[4] = {0};
+    const int64_t before = t_now(q);
+    nq_task_spec many[3] = {*NQ_TASK(.type = "b", HEADERS_TWO, .expires_us = NQ_HOURS(1)),
+                            *NQ_TASK(.type = "c"), *NQ_TASK(.type = "d", HEADERS_TWO)};
+    if (in_mine)
+        t_begin(mine);
+    T_OK(nq_enqueue(q, tx, NQ_TASK(.type = "a", .expires_us = NQ_MINUTES(5)), &ids[3], &t_last));
+    T_OK(nq_enqueue_many(q, tx, many, 3, ids, NULL, &t_last));
+    if (in_mine)
+        t_run(mine, "COMMIT");
+    t_disconnect(mine);
+    const int64_t after = t_now(q), a = headers_expires_at(q, ids[3]), b = headers_expires_at(q, ids[0]);
+    ck_assert(a >= before + NQ_MINUTES(5) && a <= after + NQ_MINUTES(5));
+    ck_assert(b >= before + NQ_HOURS(1) && b <= after + NQ_HOURS(1));
+    ck_assert_int_eq(headers_expires_at(q, ids[1]), 0);
+    ck_assert_int_eq(headers_expires_at(q, ids[2]), 0);
+    int seen = 0;
+    T_OK(nq_get(q, ids[3], headers_see_none, &seen, &t_last));
+    T_OK(nq_get(q, ids[0], headers_see_two, &seen, &t_last));
+    T_OK(nq_get(q, ids[1], headers_see_none, &seen, &t_last));
+    T_OK(nq_get(q, ids[2], headers_see_two, &seen, &t_last));
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_claim_says_when_its_tasks_expire_by_our_clock)
+{
+    nq *q = t_open();
+    size_t n = 0;
+    T_ADD(q, .type = "never");
+    T_ADD(q, .type = "later", .expires_us = NQ_HOURS(1));
+    t_sql("INSERT INTO nanoq_tasks (type, headers) VALUES ('long ago', 'nq-expires: 5')");
+    t_sql("INSERT INTO nanoq_tasks (type, headers) VALUES ('end', 'nq-expires: 9223372036854775807')");
+    nq_claimed *list = t_claim(q, NQ_LEASE(1, 1), 10, &n);
+    ck_assert_uint_eq(n, 4);
+    for (nq_claimed *c = list; c; c = c->next) {
+        const int64_t left = c->expires_us - nq_mono_us();
+        if (strcmp(c->task.type, "never") == 0)
+            ck_assert_int_eq(c->expires_us, 0);
+        else if (strcmp(c->task.type, "later") == 0)
+            ck_assert(left > NQ_MINUTES(58) && left <= NQ_HOURS(1) + NQ_SECONDS(5));
+        else if (strcmp(c->task.type, "end") == 0)
+            ck_assert(c->expires_us > nq_mono_us() + NQ_DAYS(3650));
+        else
+            ck_assert(c->expires_us > 0 && left < 0);
+    }
+    t_free_claimed(list);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(an_expired_one_ends_dead_without_an_attempt)
+{
+    nq *q = t_open();
+    t_task task;
+    const nq_id id = T_ADD(q, .type = "t", HEADERS_TWO, .expires_us = NQ_SECONDS(1));
+    nq_claimed *c = t_claim_one(q, NQ_LEASE(1, 1));
+    nq_outcome o = {.id = id,
+                    .lease = c->lease,
+                    .kind = NQ_OUT_DEAD,
+                    .expired = true,
+                    .error = "expired",
+                    .error_size = 7},
+               *outs[] = {&o};
+    T_OK(nq_store_finish(nq_store_of(q), outs, 1, &t_last));
+    ck_assert_int_eq(o.result, NQ_OK);
+    t_free_claimed(c);
+    ck_assert_int_eq(t_get(q, id, &task), NQ_OK);
+    ck_assert_int_eq(task.info.state, NQ_STATE_DEAD);
+    ck_assert_uint_eq(task.info.attempts, 0);
+    ck_assert_uint_eq(task.info.crashes, 0);
+    ck_assert_str_eq(task.error, "expired");
+    t_task_free(&task);
+    ck_assert_int_gt(headers_expires_at(q, id), 0);
+    /* By hand it is run all the same, and keeps its other headers. */
+    T_OK(nq_retry(q, id, &t_last));
+    ck_assert_int_eq(headers_expires_at(q, id), 0);
+    headers_shown(q, id);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(retried_by_hand_it_expires_no_more)
+{
+    static const char *const texts[][2] = {{"nq-expires: 5", NULL},
+                                           {"a: 1\nnq-expires: 5\nb: 2", "a: 1\nb: 2"},
+                                           {"nq-expires: soon\nnq-expires: 6\nno header\n", "no header\n"},
+                                           {"a: 1", "a: 1"}};
+    nq *q = t_open();
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        t_sql("INSERT INTO nanoq_tasks (type, headers) VALUES ('t', '%s')", texts[i][0]);
+        const nq_id id = t_sql("SELECT id FROM nanoq_tasks");
+        T_OK(nq_retry(q, id, &t_last)); /* it waits */
+        char *now = t_text(t_side(), "SELECT headers FROM nanoq_tasks");
+        ck_assert(texts[i][1] ? now && strcmp(now, texts[i][1]) == 0 : !now);
+        free(now);
+        T_OK(nq_delete(q, id, &t_last));
+    }
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_bad_expiry_is_refused)
+{
+    nq *q = t_open();
+    T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t", .expires_us = -1), NULL, &t_last), NQ_EINVAL);
+    T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t", .expires_us = NQ_MAX_DURATION + 1), NULL, &t_last),
+            NQ_EINVAL);
+    T_FAILS(nq_enqueue(q, NQ_OWN_TX,
+                       NQ_TASK(.type = "t", .expires_us = NQ_MINUTES(1), .delay_us = NQ_MINUTES(1)), NULL,
+                       &t_last),
+            NQ_EINVAL);
+    ck_assert_ptr_nonnull(strstr(t_last.message, "it must be above delay_us"));
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_headers(void)
 {
     Suite *s = suite_create("headers");
@@ -197,5 +335,10 @@ Suite *suite_headers(void)
     tcase_add_test(c, plain_sql_reads_and_writes_them);
     tcase_add_test(c, bad_ones_are_refused_before_anything_is_sent);
     tcase_add_test(c, no_bytes_in_the_column_stop_a_queue);
+    tcase_add_loop_test(c, the_time_of_expiry_is_the_databases, 0, 2);
+    tcase_add_test(c, a_claim_says_when_its_tasks_expire_by_our_clock);
+    tcase_add_test(c, an_expired_one_ends_dead_without_an_attempt);
+    tcase_add_test(c, retried_by_hand_it_expires_no_more);
+    tcase_add_test(c, a_bad_expiry_is_refused);
     return s;
 }

@@ -2,7 +2,7 @@
 /* MySQL and MariaDB: the text of an INSERT, and whether there are ids for it. */
 #include "mysql_driver.h"
 
-#define MYSQL_INSERT_MOST (NQ_SAID_COUNT + 5) /* values of one row */
+#define MYSQL_INSERT_MOST (NQ_SAID_COUNT + 7) /* values of one row */
 
 /*
  * Columns that hold the schema's default in each row are left out: the server takes up to a tenth longer for
@@ -11,6 +11,7 @@
 struct mysql_insert_shape {
     bool said[NQ_SAID_COUNT];
     bool delay, at; /* run_at by a delay; by a point in time in some rows */
+    bool expires;   /* some do: headers are made here */
     bool follow;
     bool theirs; /* on the caller's connection */
 };
@@ -46,7 +47,9 @@ static struct mysql_insert_shape mysql_insert_shape(bool theirs, bool follow, nq
         NQ_COLUMNS(MYSQL_INSERT_LOOK)
         s.delay = s.delay || t->delay_us != 0;
         s.at = s.at || t->run_at_us != 0;
+        s.expires = s.expires || t->expires_us != 0;
     }
+    s.said[NQ_SAID_headers] = s.said[NQ_SAID_headers] && !s.expires;
     return s;
 }
 
@@ -64,6 +67,10 @@ static void mysql_insert_row(nq_buf *b, const struct mysql_insert_shape *s, cons
     for (size_t i = 0; i < NQ_SAID_COUNT; i++)
         if (s->said[i])
             nq_buf_add(b, ",?", 2);
+    if (s->expires)
+        nq_buf_str(b,
+                   ",COALESCE(CONCAT(COALESCE(?,X''),'nq-expires: ',TIMESTAMPDIFF(MICROSECOND,'1970-01-01',"
+                   "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)),?)");
     if (s->at)
         nq_buf_str(b, ",COALESCE(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND,"
                       "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)");
@@ -80,6 +87,11 @@ static size_t mysql_insert_bind(nq_val *v, const struct mysql_insert_shape *s, c
         v[n++] = nq_blob(t->payload, t->payload_size);
     v[n++] = t->unique == NQ_UNIQUE_NONE ? nq_null() : nq_blob(r->key, sizeof r->key);
     NQ_COLUMNS(MYSQL_INSERT_BIND)
+    if (s->expires) {
+        v[n++] = NQ_VALUE_HEADERS(t->headers);
+        v[n++] = t->expires_us ? nq_int(t->expires_us) : nq_null();
+        v[n++] = NQ_VALUE_HEADERS(t->headers);
+    }
     if (s->at)
         v[n++] = t->run_at_us ? nq_int(t->run_at_us) : nq_null();
     if (s->at || s->delay)
@@ -99,7 +111,8 @@ nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool theirs, bool follow
     for (size_t i = 0; i < NQ_SAID_COUNT; i++)
         if (s.said[i])
             nq_buf_str(sql, mysql_insert_names[i]);
-    nq_buf_fmt(sql, "%s%s) VALUES ", s.at || s.delay ? ",run_at" : "", s.follow ? ",task_id" : "");
+    nq_buf_fmt(sql, "%s%s%s) VALUES ", s.expires ? ",headers" : "", s.at || s.delay ? ",run_at" : "",
+               s.follow ? ",task_id" : "");
     for (size_t i = 0; v && i < nrows; i++) {
         nq_buf_str(sql, i ? "," : "");
         mysql_insert_row(sql, &s, rows[i]);

@@ -62,7 +62,15 @@ NQ_PRIVATE void nq_supervise_fill(struct nq_supervisor *d)
             return;
         if (c->begun + thread->pipelined.n + (thread->ctx ? 1 : 0) >= c->limits->tasks)
             return;
-        nq_supervise_number(d, nq_task_list_pop(&w->ready));
+        nq_task_list_pop(&w->ready);
+        if (nq_ctx_expired(ctx)) {
+            nq_outcome out;
+            nq_dispatch_expired(ctx, &out);
+            ctx->out = out;
+            nq_done_push(w, ctx);
+            continue;
+        }
+        nq_supervise_number(d, ctx);
         if (thread->ctx)
             nq_task_list_push(&thread->pipelined, ctx);
         else
