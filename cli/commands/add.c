@@ -12,6 +12,7 @@ struct add_request {
     nq_task_spec spec;
     struct text input; /* payload from stdin */
     bool raw, lines;
+    nq_header headers[NQ_MAX_HEADERS];
 };
 
 static bool add_when(nq_task_spec *spec, int key, const char *value)
@@ -52,6 +53,24 @@ static bool add_unique(nq_task_spec *spec, int key, const char *value)
     return true;
 }
 
+/* What the name and the value may be, says the library. The name ends where the = was. */
+static bool add_header(struct add_request *r, const char *value)
+{
+    char *equals = strchr(value, '=');
+    if (!equals) {
+        cli_complain("--header: needs NAME=VALUE, not '%s'", value);
+        return false;
+    }
+    if (r->spec.nheaders == NQ_MAX_HEADERS) {
+        cli_complain("--header: at most %d are allowed", NQ_MAX_HEADERS);
+        return false;
+    }
+    *equals = '\0';
+    r->headers[r->spec.nheaders++] = (nq_header){value, equals + 1};
+    r->spec.headers = r->headers;
+    return true;
+}
+
 enum { ADD_RAW = 256, ADD_STDIN };
 
 static bool add_option(struct add_request *r, int key, const char *value)
@@ -86,6 +105,10 @@ static bool add_option(struct add_request *r, int key, const char *value)
             return false;
         r->spec.max_retries = v == 0 ? NQ_ZERO : (int)v;
         return true;
+    case 'e':
+        return cli_take_duration("--expires", value, NQ_MS(1), &r->spec.expires_us);
+    case 'H':
+        return add_header(r, value);
     case ADD_RAW:
         r->raw = true;
         return true;
@@ -217,6 +240,8 @@ static const struct cli_option add_options[] = {
     {'r', "max-retries", "N", "0 to 1000; default 10"},
     {'u', "unique-key", "DATA", "one live task per type and DATA, instead of per type and payload"},
     {'N', "no-unique", NULL, "any number of equal tasks"},
+    {'e', "expires", "DURATION", "start no attempt later than this after now; then it ends as dead"},
+    {'H', "header", "NAME=VALUE", "text beside the payload, like traceparent=00-...; may be repeated"},
     {ADD_RAW, "raw", NULL, "take the payload as it is; without, it must be JSON"},
     {ADD_STDIN, "stdin", NULL, "enqueue many: one JSON object a line, see below"},
     CLI_OPTION_FORMAT,
@@ -234,18 +259,17 @@ const struct cli_command cli_add = {
         "same unique key, its id is printed and the exit code is 4: nothing was added.\n\n"
         "--stdin: lines like {\"type\": \"email\", \"payload\": {\"to\": 1}, \"queue\": \"mail\", "
         "\"group\": \"42\",\n"
-        "\"priority\": 0, \"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\"}; "
-        "only type is\n"
-        "required. payload is any JSON value, kept as it is written; payload_text is a string whose text "
-        "becomes the\n"
-        "payload. \"at\" for a point in time, \"unique\": false for --no-unique; numbers in in, at and "
-        "timeout are\n"
-        "seconds. Options say what holds for lines that do not say. The lines are enqueued in chunks (500, "
-        "or "
+        "\"priority\": 0, \"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\",\n"
+        "\"expires\": \"1h\", \"headers\": {\"lang\": \"de\"}}; only type is required. payload is any "
+        "JSON value, kept\n"
+        "as it is written; payload_text is a string whose text becomes the payload. \"at\" for a point in "
+        "time,\n"
+        "\"unique\": false for --no-unique; numbers in in, at, timeout and expires are seconds. Options say "
         "what\n"
-        "came in 0.2 s), an id is printed for each, duplicates included. A chunk with a bad line is not "
-        "enqueued at\n"
-        "all, and ends it.\n"
+        "holds for lines that do not say. The lines are enqueued in chunks (500, or what came in 0.2 s), an "
+        "id is\n"
+        "printed for each, duplicates included. A chunk with a bad line is not enqueued at all, and ends "
+        "it.\n"
         "Exit code 4: all lines were taken, and at least one was a duplicate; --format json says which. A "
         "member\n"
         "that is named twice is refused, within a payload it is not looked at.\n",

@@ -17,7 +17,8 @@ struct line_fault {
     int column;
     char message[256];
 };
-/* Fill spec, which holds the defaults, from the object root that text was parsed to; it points into both. */
+/* Fill spec, which holds the defaults, from the object root that text was parsed to; it points into both;
+ * headers of its own are to be freed. */
 bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_fault *fault);
 
 #endif

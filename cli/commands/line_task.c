@@ -119,13 +119,59 @@ static bool line_unique(nq_task_spec *spec, const char *key, const json_t *v, ch
     return false;
 }
 
-static const char *const line_members[] = {
-    "type", "payload", "payload_text", "queue",      "group",  "priority", "in",
-    "at",   "timeout", "max_retries",  "unique_key", "unique", NULL};
+static bool line_header(const char *name, const json_t *v)
+{
+    const char *value = json_is_string(v) ? json_string_value(v) : "\n";
+    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+    bool good = n > 0 && n <= 40 && name[n] == '\0' && strncmp(name, "nq-", 3) != 0 &&
+                strlen(value) == (json_is_string(v) ? json_string_length(v) : 0);
+    for (const char *c = value; good && *c != '\0'; c++)
+        good = (unsigned char)*c >= 0x20 && *c != 0x7F &&
+               ((unsigned char)c[0] != 0xC2 || (unsigned char)c[1] >= 0xA0);
+    return good;
+}
 
-static bool line_member(nq_task_spec *spec, const char *text, const char *key, const json_t *v, char *why,
+static bool line_headers(nq_task_spec *spec, json_t *v, char *why, size_t size)
+{
+    const size_t n = json_is_object(v) ? json_object_size(v) : NQ_MAX_HEADERS + 1;
+    nq_header *all = n <= NQ_MAX_HEADERS ? cli_alloc((n + 1) * sizeof *all) : NULL;
+    const char *name;
+    json_t *value;
+    size_t i = 0, bytes = 0;
+    bool good = all;
+    if (good) {
+        json_object_foreach(v, name, value)
+        {
+            good = good && line_header(name, value);
+            all[i++] = (nq_header){name, json_string_value(value)};
+            bytes += strlen(name) + 3 + (good ? json_string_length(value) : 0);
+        }
+    }
+    if (!good || bytes > NQ_MAX_HEADERS_SIZE - 32) {
+        snprintf(
+            why, size,
+            "an object of at most %d strings without control characters, of %d bytes in all, with names of "
+            "1 to 40 of a-z 0-9 - that do not begin with nq-",
+            NQ_MAX_HEADERS, NQ_MAX_HEADERS_SIZE - 32);
+        free(all);
+        return false;
+    }
+    spec->headers = all;
+    spec->nheaders = n;
+    return true;
+}
+
+static const char *const line_members[] = {"type",       "payload", "payload_text", "queue",   "group",
+                                           "priority",   "in",      "at",           "timeout", "max_retries",
+                                           "unique_key", "unique",  "expires",      "headers", NULL};
+
+static bool line_member(nq_task_spec *spec, const char *text, const char *key, json_t *v, char *why,
                         size_t size)
 {
+    if (strcmp(key, "headers") == 0)
+        return line_headers(spec, v, why, size);
+    if (strcmp(key, "expires") == 0)
+        return json_input_duration(v, NQ_MS(1), &spec->expires_us, why, size);
     if (strcmp(key, "type") == 0) {
         spec->type = json_string_value(v);
         return line_name(v, NQ_MAX_TYPE, false, why, size);
@@ -188,13 +234,16 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_f
             return line_bad(f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",
                             near ? near
                                  : "; allowed: type, payload, payload_text, queue, group, priority, in, at, "
-                                   "timeout, max_retries, unique_key, unique");
+                                   "timeout, max_retries, unique_key, unique, expires, headers");
         }
         if (!line_member(spec, text, key, v, why, sizeof why))
             return line_bad(f, text, key, "%s: must be %s", key, why);
     }
     if (json_object_get(root, "in") && json_object_get(root, "at"))
         return line_bad(f, text, "at", "in and at exclude each other");
+    if (spec->expires_us && spec->expires_us <= spec->delay_us)
+        return line_bad(f, text, json_object_get(root, "expires") ? "expires" : "in",
+                        "expires must be later than in");
     if (!spec->type)
         return line_bad(f, text, NULL, "the member \"type\" is missing");
     return true;

@@ -16,6 +16,7 @@ const struct table_column look_columns[LOOK_COLUMNS] = {
     {.name = "timeout", .right = true, .machine = true},
     {.name = "created_at", .machine = true},
     {.name = "run_at"},
+    {.name = "expires_at", .machine = true},
     {.name = "claimed_at", .machine = true},
     {.name = "finished_at", .machine = true},
     {.name = "worker", .machine = true},
@@ -26,6 +27,7 @@ const struct table_column look_columns[LOOK_COLUMNS] = {
     {.name = "progress_note", .machine = true},
     {.name = "progress_at", .machine = true},
     {.name = "error"},
+    {.name = "headers", .machine = true},
     {.name = "payload_size", .right = true, .machine = true},
     {.name = "payload", .wide = true},
 };
@@ -95,6 +97,7 @@ void look_task(struct table *t, const nq_info *info, size_t here)
     table_duration(t, info->timeout_us);
     table_time(t, info->created_at_us);
     table_time(t, info->run_at_us);
+    table_time(t, info->expires_at_us);
     table_time(t, info->claimed_at_us);
     table_time(t, info->finished_at_us);
     table_optional(t, info->worker);
@@ -105,6 +108,7 @@ void look_task(struct table *t, const nq_info *info, size_t here)
     table_optional(t, info->progress_note);
     table_time(t, info->progress_at_us);
     look_error(t, info->error);
+    table_headers(t, info->headers, info->nheaders);
     table_int(t, (int64_t)info->payload_size);
     table_payload(t, info->payload, here, info->payload_size);
     table_row(t);

@@ -231,6 +231,9 @@ static void log_json(struct text *t, const struct log_event *e, const char *mess
         log_member(t, "queue", e->task->queue);
         if (e->task->group)
             log_member(t, "group", e->task->group);
+        const char *trace = nq_task_header(e->task, "traceparent");
+        if (trace)
+            log_member(t, "traceparent", trace);
         text_str(t, ",\"attempt\":");
         text_int(t, e->task->attempt);
     }

@@ -90,6 +90,27 @@ void table_none(struct table *t)
     table_nothing(table_cell(t));
 }
 
+void table_headers(struct table *t, const nq_header *all, size_t n)
+{
+    struct text *cell = table_cell(t), line = {0};
+    if (!cell || n == 0) {
+        table_nothing(cell);
+        return;
+    }
+    if (cli.format == CLI_JSON) {
+        text_headers(cell, all, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        text_str(&line, i ? ", " : "");
+        text_str(&line, all[i].name);
+        text_str(&line, "=");
+        text_str(&line, all[i].value);
+    }
+    table_bytes(cell, line.p, line.n);
+    text_free(&line);
+}
+
 void table_int(struct table *t, int64_t v)
 {
     struct text *cell = table_cell(t);

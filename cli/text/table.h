@@ -29,7 +29,9 @@ void table_start(struct table *t, const struct table_column *columns, size_t nco
 /* One cell after the other, in the order of the columns. */
 void table_text(struct table *t, const char *s);
 void table_optional(struct table *t, const char *s); /* NULL or "": there is none; JSON: null */
-void table_none(struct table *t);                    /* there is no such value; JSON: null */
+/* "name=value, name=value", in JSON an object; nothing when there are none. */
+void table_headers(struct table *t, const nq_header *all, size_t n);
+void table_none(struct table *t); /* there is no such value; JSON: null */
 void table_int(struct table *t, int64_t v);
 void table_bool(struct table *t, bool v);
 void table_time(struct table *t, int64_t us);     /* 0: none */

@@ -231,3 +231,14 @@ size_t text_width(const char *p, size_t n)
     }
     return width;
 }
+
+void text_headers(struct text *out, const nq_header *all, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        text_str(out, i ? ", " : "{");
+        text_json(out, all[i].name, strlen(all[i].name));
+        text_str(out, ": ");
+        text_json(out, all[i].value, strlen(all[i].value));
+    }
+    text_str(out, n ? "}" : "{}");
+}

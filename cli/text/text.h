@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nanoq.h"
+
 /* Growing text; p is NUL-terminated once anything was added. Out of memory ends the program. */
 struct text {
     char *p;
@@ -28,6 +30,8 @@ void text_safe(struct text *t, const void *p, size_t n);
 /* The same with the backslash doubled, so that it can be undone: for TSV. */
 void text_tsv(struct text *t, const void *p, size_t n);
 /* A JSON string with its quotes; invalid bytes become U+FFFD. */
+/* Headers as a JSON object. */
+void text_headers(struct text *out, const nq_header *all, size_t n);
 void text_json(struct text *t, const void *p, size_t n);
 void text_base64(struct text *t, const void *p, size_t n);
 /* Columns on a terminal, of text that text_safe made. */

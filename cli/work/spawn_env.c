@@ -15,6 +15,8 @@ static bool env_is_ours(const char *entry)
     static const char *const names[] = {"NANOQ_ID", "NANOQ_TYPE", "NANOQ_QUEUE", "NANOQ_GROUP",
                                         "NANOQ_ATTEMPT", "NANOQ_MAX_RETRIES", "NANOQ_DEADLINE",
                                         "NANOQ_STREAM",
+                                        /* of the trace of a task, not of ours */
+                                        "TRACEPARENT", "TRACESTATE",
                                         /* systemd's, for us alone */
                                         "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)

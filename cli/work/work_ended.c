@@ -85,6 +85,10 @@ void work_attempt_failed(const nq_task *task, const char *error, bool final, voi
                                 .error = error};
     size_t n = strcspn(error, "\n");
     (void)udata;
+    if (e.took_us < 0 && task->expires_at_us != 0 && strncmp(error, "expired", strlen("expired")) == 0) {
+        log_task(&e, "not started, now dead: %.*s", (int)(n < 200 ? n : 200), error);
+        return;
+    }
     log_task(&e, "attempt %u of %u failed, %s: %.*s", task->attempt, task->max_retries + 1,
              final ? "now dead" : "will be retried", (int)(n < 200 ? n : 200), error);
 }

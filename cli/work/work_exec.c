@@ -31,7 +31,10 @@ static int exec_start(struct exec *x, nq_ctx *ctx)
 {
     const nq_task *task = x->task;
     int64_t deadline = cli_now_us(CLOCK_REALTIME) + nq_ctx_remaining_us(ctx);
-    char *own[8] = {0};
+    const char *const parent = nq_task_header(task, "traceparent"),
+                      *state = nq_task_header(task, "tracestate");
+    char *own[10] = {0};
+    size_t n = 7;
     own[0] = cli_format("NANOQ_ID=%" PRId64, task->id);
     own[1] = cli_format("NANOQ_TYPE=%s", task->type);
     own[2] = cli_format("NANOQ_QUEUE=%s", task->queue);
@@ -39,8 +42,12 @@ static int exec_start(struct exec *x, nq_ctx *ctx)
     own[4] = cli_format("NANOQ_MAX_RETRIES=%u", task->max_retries);
     own[5] = cli_format("NANOQ_DEADLINE=%" PRId64 ".%06d", deadline / 1000000, (int)(deadline % 1000000));
     own[6] = cli_format("NANOQ_GROUP=%s", task->group ? task->group : "");
+    if (parent)
+        own[n++] = cli_format("TRACEPARENT=%s", parent);
+    if (parent && state)
+        own[n++] = cli_format("TRACESTATE=%s", state);
     int why = spawn_start(x->command, own, false, &x->process);
-    for (size_t i = 0; i < 7; i++)
+    for (size_t i = 0; i < n; i++)
         free(own[i]);
     return why;
 }

@@ -285,12 +285,32 @@ class Add(Base):
         self.assertEqual(self.run_nanoq("add", "a", "1", code=4), first)
         self.assertEqual(len(self.json("list")), 2)
 
+    def test_headers_and_expiry(self):
+        task = self.add("t", "--header", "lang=d\u00e4", "-H", "a=", "--header", "b=x=y", "--expires", "10m")
+        t = self.show(task)
+        self.assertEqual(t["headers"], {"lang": "d\u00e4", "a": "", "b": "x=y"})
+        self.assertTrue(t["expires_at"].startswith("20"), t)
+        self.assertEqual(self.json("list")[0]["headers"], t["headers"])
+        self.assertIn("lang=d\u00e4, a=, b=x=y", self.run_nanoq("show", str(task)).decode())
+        for args in (["--header", "x"], ["--header", "X=1"], ["--header", "nq-expires=1"], ["--header", "a=1\n2"],
+                     ["--header", "a=1", "--header", "a=2"], ["--expires", "0"], ["--expires", "5s", "--in", "5s"]):
+            self.run_nanoq("add", "t", "1", *args, code=2)
+        self.run_nanoq("add", "--stdin", "-H", "all=1", stdin='{"type":"l","headers":{"one":"2"},"expires":3600}\n{"type":"m"}\n')
+        rest = {t["type"]: t for t in self.json("list")[1:]}
+        self.assertEqual((rest["l"]["headers"], rest["m"]["headers"]), ({"one": "2"}, {"all": "1"}))
+        self.assertIsNone(rest["m"]["expires_at"])
+        for bad in ('{"A":"1"}', '{"a":1}', '[]', '{"nq-a":"1"}', '{"a":"\\n"}', '{"a":"\\u0000"}', '{"a":"\\u0085"}',
+                    '{"a":"%s"}' % ("x" * 4064), "{%s}" % ",".join('"h%d":""' % i for i in range(65))):
+            self.run_nanoq("add", "--stdin", stdin='{"type":"n","headers":%s}' % bad, code=2)
+        self.run_nanoq("add", "--stdin", stdin='{"type":"n","in":"1h","expires":"1m"}', code=2)
+        self.assertEqual(len(self.json("list")), 3)
+
     def test_json_has_null_for_what_is_not_there(self):
         task = self.add("t", "--in", "1h")
         for t in (self.show(task), self.json("list")[0]):
             absent = [k for k, v in t.items() if v is None]
-            self.assertEqual(absent, ["group", "claimed_at", "finished_at", "worker", "progress_done", "progress_total",
-                                      "progress_note", "progress_at", "error"])
+            self.assertEqual(absent, ["group", "expires_at", "claimed_at", "finished_at", "worker", "progress_done", "progress_total",
+                                      "progress_note", "progress_at", "error", "headers"])
             self.assertEqual((t["payload"], t["attempts"], t["cancelling"]), ("", 0, False))
         self.assertEqual([s["oldest_due"] for s in self.json("stats")], [None])
         self.assertEqual([(r["result"], r["error"]) for r in self.json("retry", str(task))], [("waiting", None)])

@@ -318,6 +318,23 @@ while True:
         self.assertEqual(base64.b64decode(tasks["t3"]["payload_base64"]), payloads[3])
         self.assertNotIn("payload", tasks["t3"])
 
+    def test_headers(self):
+        self.add("with", "1", "--header", "traceparent=00-a-b-01", "--header", "text=\u2028\"")
+        self.add("without", "1")
+        self.stream("-j", "1", *self.child("""
+while True:
+    line = sys.stdin.readline()
+    if not line: break
+    note("lines", line.strip().encode().hex())
+    say({"done": json.loads(line)["id"]})
+"""))
+        lines = [bytes.fromhex(h) for h in self.lines("lines")]
+        tasks = {t["type"]: t for t in map(json.loads, lines)}
+        self.assertEqual(tasks["with"]["headers"], {"traceparent": "00-a-b-01", "text": "\u2028\""})
+        self.assertEqual(list(tasks["with"])[-2:], ["headers", "payload"])
+        self.assertNotIn("headers", tasks["without"])
+        self.assertNotIn(b"\xe2\x80\xa8", b"".join(lines))
+
     def test_full_pipes_do_not_block(self):
         """A megabyte for the child, which first writes several to both of its pipes."""
         big = json.dumps("x" * 1000000)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # nanoq work as a service: limits, what is left after kill -9, signals, systemd's notices, logs.
+import datetime
 import json
 import os
 import re
@@ -55,6 +56,27 @@ class ServiceBase(Base):
                 if after.split()[1] == str(pid):
                     found.append((int(entry), after.split()[0], before.partition("(")[2]))
         return found
+
+
+class Headers(ServiceBase):
+    def test_a_command_finds_the_trace_of_its_task_alone(self):
+        self.add("a", "1", "--header", "traceparent=00-a-b-01", "--header", "tracestate=x=1")
+        self.add("b", "1")
+        self.env["TRACEPARENT"] = "of the worker"
+        out = self.work("-j", "1", "--log", "json", *self.script('cat > /dev/null; echo "$NANOQ_TYPE $TRACEPARENT $TRACESTATE."'))
+        self.assertEqual(out.decode().split("\n"), ["a 00-a-b-01 x=1.", "b  .", ""])
+        ended = {line["type"]: line for line in self.log() if line.get("verdict") == "done"}
+        self.assertEqual((ended["a"]["traceparent"], "traceparent" in ended["b"]), ("00-a-b-01", False))
+
+    def test_an_expired_task_is_not_started(self):
+        for command in (self.script("cat > /dev/null; touch ran"), ("--stream", *self.script("touch ran"))):
+            task = self.add("late", "--expires", "1ms", "--no-unique")
+            self.wait(lambda t=task: self.show(t)["expires_at"] < datetime.datetime.utcnow().isoformat(), "it to expire")
+            self.work(*command, code=5)
+            self.assertIn("task %d late: not started, now dead: expired" % task, self.err)
+            ended = self.show(task)
+            self.assertEqual((ended["state"], ended["error"], ended["attempts"]), ("dead", "expired", 0))
+        self.assertFalse(os.path.exists(self.path("ran")))
 
 
 class Limits(ServiceBase):
