@@ -151,7 +151,6 @@ typedef struct nq_queue_settings {
     unsigned burst;        /* how many may start at once after a quiet time; default: by the rate */
     unsigned weight;       /* of a group: tasks in its turn; default 1, at most 1000 */
     int ordered;           /* of groups: enum nq_ordered; default NQ_ORDERED_NO */
-    const char *dead_to;   /* a queue that gets a copy of what ends dead; default: none */
 } nq_queue_settings;
 
 /* Replace the settings of a queue or group; whether it is paused is left alone. settings NULL: it has none.
@@ -171,7 +170,7 @@ typedef struct nq_queue_row {
     int64_t max_running, rate, rate_us;
     unsigned burst, weight; /* 0: not set */
     int ordered;            /* -1: not set */
-    const char *dead_to;    /* or "" */
+    const char *dead_to;    /* reserved: nothing heeds it */
     int64_t changed_at_us;
 } nq_queue_row;
 typedef int (*nq_queue_row_fn)(const nq_queue_row *row, void *udata);

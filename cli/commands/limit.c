@@ -10,7 +10,6 @@ enum {
     LIMIT_BURST,
     LIMIT_WEIGHT,
     LIMIT_ORDERED,
-    LIMIT_DEAD_TO,
     LIMIT_OFF
 };
 
@@ -72,9 +71,6 @@ static bool limit_take(int key, const char *value, struct limit_args *a)
         return true;
     case LIMIT_ORDERED:
         return limit_ordered(value, &a->s);
-    case LIMIT_DEAD_TO:
-        a->s.dead_to = value;
-        return true;
     default:
         a->off = true;
         return true;
@@ -118,7 +114,6 @@ static const struct cli_option limit_options[] = {
     {LIMIT_WEIGHT, "weight", "N", "of a group: tasks in its turn"},
     {LIMIT_ORDERED, "ordered", "[=halt]",
      "of groups: one task at a time, in order; halt: stop at a dead one"},
-    {LIMIT_DEAD_TO, "dead-to", "QUEUE", "a queue that gets a copy of what ends dead"},
     {LIMIT_OFF, "off", NULL, "take all settings away"},
     CLI_OPTION_DB,
     CLI_OPTION_END};

@@ -59,7 +59,7 @@ static int settings_check(const nq_queue_settings *s, nq_err *err)
         return nq_err_set(err, NQ_EINVAL, "ordered is %d; see enum nq_ordered", s->ordered);
     if (s->burst && !s->rate)
         return nq_err_set(err, NQ_EINVAL, "burst is %u, but there is no rate", s->burst);
-    return s->dead_to ? nq_check_queue(s->dead_to, err) : NQ_OK;
+    return NQ_OK;
 }
 
 static nq_val settings_or_null(int64_t v)
@@ -100,15 +100,14 @@ static int settings_write(nq_conn *c, void *arg, nq_err *err)
                            settings_or_null(s->burst),
                            settings_or_null(s->weight),
                            settings_or_null(s->ordered),
-                           s->dead_to ? nq_text(s->dead_to) : nq_null(),
                            nq_text(w->name)};
     const int rc = nq_settings_upsert(
         c,
         "UPDATE {queues} SET max_running = ?, rate = ?, rate_us = ?, burst = ?, weight = ?, ordered = ?, "
-        "dead_to = ?, changed_at = {now} WHERE name = ?",
-        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, dead_to, name, "
+        "changed_at = {now} WHERE name = ?",
+        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, name, "
         "changed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, {now})",
         args, sizeof args / sizeof *args, err);
     return rc == NQ_OK ? nq_settings_tidy(c, w->name, err) : rc;
 }

@@ -536,12 +536,12 @@ class QueuesTests:
         self.assertEqual(self.run_nanoq("stats"), b"no tasks\n")
 
     def test_limits_are_set_and_taken_away(self):
-        self.run_nanoq("limit", "mail", "--running", "5", "--rate", "100/m", "--burst", "3", "--dead-to", "bad")
+        self.run_nanoq("limit", "mail", "--running", "5", "--rate", "100/m", "--burst", "3")
         self.run_nanoq("limit", "mail", "--each", "--running", "1", "--ordered=halt")
         self.run_nanoq("limit", "mail", "--group", "42", "--weight", "3", "--rate", "1/90s")
         row = self.queue("mail")
-        self.assertEqual((row["limit"], row["rate_starts"], row["rate_time"], row["burst"], row["dead_to"]),
-                         (5, 100, 60, 3, "bad"))
+        self.assertEqual((row["limit"], row["rate_starts"], row["rate_time"], row["burst"]),
+                         (5, 100, 60, 3))
         row = self.queue("mail//*")
         self.assertEqual((row["limit"], row["ordered"], row["paused"]), (1, "halt", False))
         row = self.queue("mail//42")

@@ -36,14 +36,12 @@ START_TEST(what_is_set_is_listed_and_replaced_and_taken_away)
 {
     nq *q = t_open();
     ck_assert_str_eq(settings_text(q, NULL), "");
-    T_OK(nq_queue_set(
-        q, "mail",
-        S_SET(.max_running = 5, .rate = 100, .rate_us = NQ_MINUTES(1), .burst = 7, .dead_to = "dead"),
-        &t_last));
+    T_OK(nq_queue_set(q, "mail", S_SET(.max_running = 5, .rate = 100, .rate_us = NQ_MINUTES(1), .burst = 7),
+                      &t_last));
     T_OK(nq_queue_set(q, "mail", S_SET(.group = "*", .max_running = 1, .ordered = NQ_ORDERED_HALT), &t_last));
     T_OK(nq_queue_set(q, "mail", S_SET(.group = "42", .weight = 3), &t_last));
     T_OK(nq_queue_set(q, "mailer", S_SET(.max_running = 2), &t_last));
-    ck_assert_str_eq(settings_text(q, "mail"), "mail 5 100/60000000 7 0 -1 dead 0 ;"
+    ck_assert_str_eq(settings_text(q, "mail"), "mail 5 100/60000000 7 0 -1  0 ;"
                                                "mail//* 1 0/0 0 0 2  0 ;"
                                                "mail//42 0 0/0 0 3 -1  0 ;");
     T_OK(nq_queue_set(q, "mail", S_SET(.max_running = 6), &t_last));
@@ -84,7 +82,6 @@ START_TEST(bad_settings_are_refused)
         {.size = sizeof bad[0], .weight = 1001},
         {.size = sizeof bad[0], .ordered = 3},
         {.size = sizeof bad[0], .ordered = -1},
-        {.size = sizeof bad[0], .dead_to = "a b"},
         {.size = sizeof bad[0], .group = ""},
         {.size = sizeof bad[0], .group = "a*"},
         {.size = sizeof bad[0], .group = "a b"},
