@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "api.h"
@@ -19,6 +17,7 @@
 struct nq_hints {
     nq_store *store;
     nq_ringer *ringer; /* NULL: none */
+    nq_borrower *borrower;
     bool local;
     char name[48];                                  /* without the place */
     atomic_int fd;                                  /* to send from; -1: not made yet */
@@ -60,9 +59,12 @@ NQ_PRIVATE int nq_hints_open(nq_hints **out, nq_store *s, nq_err *err)
         return nq_err_nomem(err);
     h->store = s;
     atomic_init(&h->fd, -1);
-    if ((rc = hints_name(h, err)) == NQ_OK && (s->hints & NQ_HINTS_SERVER) && s->driver->bell_ring)
+    h->borrower = nq_borrower_new();
+    rc = h->borrower ? hints_name(h, err) : nq_err_nomem(err);
+    if (rc == NQ_OK && (s->hints & NQ_HINTS_SERVER) && s->driver->bell_ring)
         rc = nq_ringer_new(&h->ringer, s, err);
     if (rc != NQ_OK) {
+        nq_borrower_free(h->borrower);
         free(h);
         return rc;
     }
@@ -75,6 +77,7 @@ NQ_PRIVATE void nq_hints_close(nq_hints *h)
     if (!h)
         return;
     nq_ringer_free(h->ringer);
+    nq_borrower_free(h->borrower);
     if (atomic_load(&h->fd) >= 0)
         close(atomic_load(&h->fd));
     free(h);
@@ -91,12 +94,24 @@ static socklen_t hints_address(const nq_hints *h, int place, struct sockaddr_un 
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
 }
 
+/* Let the kernel give it an address, for answers, and say with each datagram whose it is. */
+static void hints_receive(int fd)
+{
+    const sa_family_t family = AF_UNIX;
+    const int on = 1;
+    struct sockaddr_un any = {.sun_family = family};
+    (void)bind(fd, (const struct sockaddr *)&any, sizeof family);
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+}
+
 static int hints_fd(nq_hints *h)
 {
     int fd = atomic_load(&h->fd), none = -1;
     if (fd >= 0)
         return fd;
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        hints_receive(fd);
     if (fd >= 0 && !atomic_compare_exchange_strong(&h->fd, &none, fd)) {
         close(fd);
         fd = none; /* another thread's */
@@ -151,6 +166,12 @@ NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq
     errno = saved;
 }
 
+NQ_PRIVATE nq_loan *nq_hints_borrow(nq_hints *h, uint64_t queue)
+{
+    const int fd = atomic_load(&h->fd);
+    return fd < 0 ? NULL : nq_borrow(h->borrower, fd, queue);
+}
+
 /* ---- Receiving ---- */
 
 NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
@@ -161,8 +182,7 @@ NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
     const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    /* The kernel says with each datagram whose it is. */
-    const int on = 1;
+    const int on = 1; /* the kernel says with each datagram whose it is */
     (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     for (int i = 0; i < HINTS_PLACES; i++) {
         const socklen_t size = hints_address(h, i, &at);
@@ -175,27 +195,6 @@ NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
     }
     close(fd);
     return -1;
-}
-
-NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, bool *stranger)
-{
-    union {
-        char space[CMSG_SPACE(sizeof(struct ucred))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {hint, size};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    const ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n < 0)
-        return n;
-    const struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    struct ucred from = {0, (uid_t)-1, (gid_t)-1};
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS &&
-        c->cmsg_len == CMSG_LEN(sizeof from))
-        memcpy(&from, CMSG_DATA(c), sizeof from);
-    *stranger = from.uid != 0 && from.uid != geteuid();
-    return n;
 }
 
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place)

@@ -154,6 +154,26 @@ static void queue_wake(nq *q, uint64_t queue, nq_id id)
     pthread_mutex_unlock(&q->lock);
 }
 
+NQ_PRIVATE nq_loan *nq_lend(nq *q, uint64_t queue)
+{
+    nq_loan *loan = NULL;
+
+    pthread_mutex_lock(&q->lock);
+    while (q->leaving > 0)
+        pthread_cond_wait(&q->calm, &q->lock);
+    q->waking++;
+    for (nq_listener *l = q->listeners; l && !loan; l = l->next) {
+        pthread_mutex_unlock(&q->lock);
+        if (l->lend)
+            loan = l->lend(l->arg, queue);
+        pthread_mutex_lock(&q->lock);
+    }
+    if (--q->waking == 0)
+        pthread_cond_broadcast(&q->calm);
+    pthread_mutex_unlock(&q->lock);
+    return loan ? loan : nq_hints_borrow(q->hints, queue);
+}
+
 NQ_PRIVATE nq_hints *nq_hints_of(nq *q)
 {
     return q->hints;
@@ -219,13 +239,16 @@ static size_t queue_due(const nq_new tasks[], size_t n, const int results[], uin
 }
 
 /* Insert, and wake who waits for it. */
-static int queue_insert(nq *q, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[], int results[],
-                        nq_err *err)
+static int queue_insert(nq *q, nq_tx tx, nq_new tasks[], size_t n, nq_id ids[], int results[], nq_err *err)
 {
     uint64_t queues[NQ_HINT_QUEUES];
-    int rc = nq_store_enqueue(q->store, tx, tasks, n, ids, results, err);
+    bool handed = false;
+    nq_loan *const loan =
+        n == 1 && !tx.ops && nq_loan_fits(tasks) ? nq_lend(q, nq_hint_queue(tasks->queue)) : NULL;
+    int rc = loan ? nq_loan_enqueue(q->store, loan, tasks, ids, results, &handed, err)
+                  : nq_store_enqueue(q->store, tx, tasks, n, ids, results, err);
 
-    if (rc != NQ_OK || tx.ops)
+    if (rc != NQ_OK || tx.ops || handed)
         return rc;
     const size_t due = queue_due(tasks, n, results, queues);
     if (due > 0)

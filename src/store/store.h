@@ -37,6 +37,14 @@ struct nq_groups_look; /* groups.h */
 
 /* ---- Values that cross the layers ---------------------------------------------------------- */
 
+/* A claim that a new task is born with, so that one commit enqueues it and claims it: an idle worker lent it
+ * to the producer. It takes effect only while that worker is a member. */
+typedef struct nq_birth {
+    uint64_t lease; /* 0: none (any more) */
+    bool did;       /* out: the task runs under the lease, */
+    int64_t at_us;  /* out: created, due and claimed then; 0: it could not be read */
+} nq_birth;
+
 /* A task to insert: validated, defaults filled in. Points into the caller's spec. */
 typedef struct nq_new {
     NQ_COLUMNS(NQ_SAID_FIELD) /* one for each column that is said */
@@ -49,6 +57,7 @@ typedef struct nq_new {
     const void *data; /* the unique data: the payload or the caller's */
     size_t data_size;
     char name[NQ_MAX_QUEUE + 1]; /* where there is a group: of both, which queue points to */
+    nq_birth *birth; /* NULL: it waits; of a single task that is due, in a transaction of our own */
 } nq_new;
 
 /* How far a claimed task's payload was read: a large one only when its claim is committed, so that whoever
@@ -259,6 +268,15 @@ NQ_PRIVATE void nq_claimed_free(nq_claimed *list);
 /* Set by our clock when they expire. now_us: the database's clock; 0: ask for it, but only where one of them
  * does. */
 NQ_PRIVATE void nq_claimed_expiry(nq_store *s, int64_t now_us, nq_claimed *list);
+/* A task as claimed at its birth: all but its id and its times. NULL: no memory. */
+NQ_PRIVATE nq_claimed *nq_claimed_born(const nq_new *task, uint64_t lease);
+/* A claim whose payload was read, as bytes for another process of this host; and back: NULL: they are none.
+ */
+NQ_PRIVATE void nq_claimed_pack(nq_buf *out, const nq_claimed *c);
+NQ_PRIVATE nq_claimed *nq_claimed_unpack(const void *bytes, size_t n, uint64_t lease);
+/* The task that runs in this queue under a lease, which was for one only; *out NULL: there is none. */
+NQ_PRIVATE int nq_store_claimed(nq_store *s, const char *queue, uint64_t lease, nq_claimed **out,
+                                nq_err *err);
 /* Read the payload of a claim that is committed. */
 NQ_PRIVATE void nq_claimed_load(nq_store *s, nq_claimed *c, nq_err *err);
 
@@ -323,60 +341,6 @@ NQ_PRIVATE bool nq_store_followed(const nq_store *s);
 NQ_PRIVATE void nq_store_followed_saw(nq_store *s, bool some);
 /* For a driver, in the transaction of a claim: delete the follow-ups of these tasks. */
 NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *err);
-
-/* -- settings.c: the rows of {queues}, as workers heed them. -- */
-
-enum { NQ_SETTINGS_ROWS = 10000 }; /* most that are heeded, the first in order of name */
-
-/* One row. What is not set, or is no value that the setting may have, is 0, but for dead_to and type. */
-typedef struct nq_setting {
-    char name[NQ_MAX_QUEUE + 1];
-    char dead_to[NQ_MAX_QUEUE + 1]; /* "": none */
-    char *type;                     /* NULL: none; of its nq_settings */
-    char *why;                      /* why it is paused; the same */
-    bool paused;
-    int64_t paused_at_us;
-    int64_t max_running;   /* 0: no limit */
-    int64_t rate, rate_us; /* 0: no limit */
-    int burst, weight;     /* 0: the default */
-    int ordered;           /* enum nq_ordered; -1: not set */
-    int64_t changed_at_us;
-} nq_setting;
-
-/* All rows as they were at one moment; never changed afterwards, so that any thread may read. */
-typedef struct nq_settings {
-    atomic_uint refs;
-    uint64_t hash;  /* of all that workers heed: positive, and equal for the same rows, whoever read them */
-    uint64_t print; /* a fingerprint of the table, where the rows are many; 0: none was taken */
-    size_t n, ignored; /* rows; and those left out, because their names are none or they are too many */
-    nq_setting rows[]; /* in order of name */
-} nq_settings;
-
-/* Read them. before (may be NULL): those that were read last; where nothing has changed since, *out is the
- * same ones with one more reference. */
-NQ_PRIVATE int nq_settings_read(nq_settings **out, nq_store *s, nq_settings *before, nq_err *err);
-NQ_PRIVATE void nq_settings_ref(nq_settings *s);
-NQ_PRIVATE void nq_settings_unref(nq_settings *s); /* accepts NULL */
-/* The row of exactly this name, or NULL. */
-NQ_PRIVATE const nq_setting *nq_settings_find(const nq_settings *s, const char *name);
-/* What holds for each task of a group by itself: each setting of "mail//42", where it is not set that of
- * group "*". False: none does, or the name has no group. The copy points into s. */
-NQ_PRIVATE bool nq_settings_group(const nq_settings *s, const char *name, nq_setting *out);
-/* The row by which tasks of this queue or group are paused, or NULL: its own, that of group "*", or that of
- * the queue. */
-NQ_PRIVATE const nq_setting *nq_settings_paused(const nq_settings *s, const char *name);
-/* The row for tasks of this type of a queue, or NULL: one of "mail//..." whose type it is. */
-NQ_PRIVATE const nq_setting *nq_settings_type(const nq_settings *s, const char *queue, const char *type);
-/* The first of the rows of the groups of a queue, and how many there are. */
-NQ_PRIVATE const nq_setting *nq_settings_groups(const nq_settings *s, const char *queue, size_t *n);
-/* Bytes of the queue in a name that may have a group. */
-static inline size_t nq_queue_base(const char *name)
-{
-    const char *group = strstr(name, "//");
-    return group && group != name ? (size_t)(group - name) : strlen(name);
-}
-/* May a row of {queues} have this name? */
-NQ_PRIVATE bool nq_setting_named(const char *name, size_t n);
 
 /* Delete up to limit finished tasks past their retention (< 0: for ever). *n: how many went. */
 NQ_PRIVATE int nq_store_purge(nq_store *s, int64_t keep_done_us, int64_t keep_dead_us, size_t limit,
@@ -665,5 +629,7 @@ struct nq_driver {
 
 extern NQ_PRIVATE const nq_driver nq_driver_mysql;
 extern NQ_PRIVATE const nq_driver nq_driver_sqlite;
+
+#include "settings.h" /* a part of this header */
 
 #endif

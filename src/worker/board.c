@@ -135,9 +135,14 @@ static size_t board_pipelined(const nq_worker *w)
     return n;
 }
 
+NQ_PRIVATE size_t nq_worker_busy(const nq_worker *w)
+{
+    return atomic_load(&w->running) + board_pipelined(w) + atomic_load(&w->lent);
+}
+
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w)
 {
-    return w->ready.n + board_pipelined(w) + atomic_load(&w->running) + w->unrecorded + w->claiming[1];
+    return w->ready.n + nq_worker_busy(w) + w->unrecorded + w->claiming[1];
 }
 
 /* How many tasks beyond the free handlers are worth holding: what the handlers finish in a moment. None when
@@ -155,7 +160,7 @@ static size_t board_prefetch(const nq_worker *w)
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
 {
     const size_t claiming = w->claiming[0] + w->claiming[1], threads = w->opts.concurrency;
-    size_t busy = atomic_load(&w->running) + board_pipelined(w) + w->ready.n + w->paused + claiming;
+    size_t busy = nq_worker_busy(w) + w->ready.n + w->paused + claiming;
     size_t prefetch = board_prefetch(w), want;
     if (w->unrecorded - w->piggybacks.n >= NQ_UNRECORDED_MAX)
         return 0;

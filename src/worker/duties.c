@@ -43,6 +43,7 @@ static int duties_settings(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_watch(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_promote(struct duties *d, int64_t *next_us, nq_err *err);
+static int duties_doubts_look(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_report(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_sweep_progress(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err);
@@ -55,6 +56,7 @@ static const struct duty duties_table[] = {
     {"watching other workers", duties_watch, 0, NQ_MS(300), 0},
     {"looking for tasks of dead workers", duties_reclaim, 0, NQ_SECONDS(1), 0},
     {"promoting follow-ups", duties_promote, 0, NQ_MS(500), NQ_WANTED_PROMOTE},
+    {"looking for tasks that were handed over", duties_doubts_look, -1, 0, NQ_WANTED_DOUBTS},
     {"writing progress", duties_report, 0, NQ_SECONDS(1), 0},
     {"deleting progress of dead workers", duties_sweep_progress, 0, NQ_SECONDS(60), 0},
     {"deleting old finished tasks", duties_purge, 0, NQ_SECONDS(60), 0},
@@ -349,6 +351,14 @@ static int duties_promote(struct duties *d, int64_t *next_us, nq_err *err)
         duties_promoted(d, taken);
     pthread_mutex_unlock(&w->lock);
     return NQ_OK;
+}
+
+static int duties_doubts_look(struct duties *d, int64_t *next_us, nq_err *err)
+{
+    pthread_mutex_lock(&d->worker->lock);
+    duties_heed(d, NQ_WANTED_DOUBTS);
+    pthread_mutex_unlock(&d->worker->lock);
+    return nq_loans_look(d->worker, next_us, err);
 }
 
 static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err)

@@ -140,7 +140,7 @@ static bool fetch_next_second(struct fetch *f, struct fetch_claim *c)
     const int64_t now = nq_mono_us();
     int64_t until = INT64_MAX;
     if (w->full < NQ_FULL_CLAIMS || w->drained || !w->member || !w->settings || w->seq >= w->seq_max ||
-        f->retry_us > now)
+        w->rejoin || f->retry_us > now)
         return false;
     c->id = 0;
     c->limit = nq_fetch_wanted(w);
@@ -172,7 +172,7 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
     }
     if (w->drained || !w->member || !w->settings)
         return false;
-    if (w->seq >= w->seq_max) {
+    if (w->seq >= w->seq_max || w->rejoin) {
         w->rejoin = true;
         pthread_cond_signal(&w->duties_cond);
         return false;
@@ -209,6 +209,8 @@ static void fetch_sleep(struct fetch *f, int64_t until)
     }
     if (w->fetcher != NQ_FETCHER_FULL && !w->drained && w->member && f->outage.pause_us == 0) {
         w->fetcher = NQ_FETCHER_IDLE;
+        if (w->nborrowers > 0)
+            nq_loans_offer(w);
         if (w->bell_waits)
             pthread_cond_signal(&w->bell_cond);
     }
@@ -345,6 +347,8 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
     nq_ready_wake(w);
     if (n > 0)
         w->wrote_us = now;
+    if (n > 0 && w->nborrowers > 0)
+        nq_loans_recall(w);
     w->piggybacking = run && n == c->limit && nq_store_piggybacks(w->store, n);
     if (!w->piggybacking)
         nq_piggyback_end(w);

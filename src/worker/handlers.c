@@ -6,6 +6,8 @@
 static nq_ctx *handlers_take(struct nq_handler_thread *thread)
 {
     nq_worker *w = thread->worker;
+    if (w->nborrowers > 0)
+        nq_loans_offer(w);
     while (!w->ready.head && w->phase == NQ_PHASE_RUN) {
         w->idle++;
         pthread_cond_wait(&w->ready_cond, &w->lock);

@@ -21,6 +21,9 @@
 #define LISTEN_STRANGE_MAX_US NQ_SECONDS(1)
 /* And reading them takes turns of this distance while one waits already. */
 #define LISTEN_STRANGE_READ_US NQ_MS(2)
+#define LISTEN_AT_ONCE         64 /* datagrams read in a row */
+/* A producer that said that it began has committed by then, or it is slow, or gone. */
+#define LISTEN_BEGUN_US NQ_MS(100)
 /* A write to the file is seen before its commit is: look soon after it, and again. */
 #define LISTEN_ECHOES 3
 static const int64_t listen_echo_us[LISTEN_ECHOES] = {500, 1000, 2500};
@@ -38,6 +41,7 @@ struct nq_listening {
 
     /* the listener thread's */
     int fd, index;       /* of the datagrams; -1: none */
+    int64_t begun_us;    /* when to look whether what was begun is there; INT64_MAX: nothing was */
     uint64_t hint_queue; /* of the first hint that waits, and its task, or 0 */
     nq_id hint_id;
     bool pending;  /* a hint waits for next_us */
@@ -56,6 +60,7 @@ struct nq_listening {
     int64_t notify_us, notify_gap_us;
     int64_t echo_us; /* next look; INT64_MAX: none */
     size_t echo;
+    _Alignas(uint64_t) char datagram[NQ_LOAN_BORN_BYTES];
 };
 
 static int64_t listen_min(int64_t a, int64_t b)
@@ -106,19 +111,26 @@ static void listen_take_strange(struct nq_listening *l, int64_t now)
 /* Read what came, and note what of it is for us. */
 static void listen_read_datagrams(struct nq_listening *l, int64_t now)
 {
-    uint64_t hint[3];
     if (l->strange)
         l->next_us = now + LISTEN_STRANGE_READ_US;
-    for (int i = 0; i < 64; i++) {
-        bool ours = false, stranger = false;
-        const ssize_t n = nq_hints_read(l->fd, hint, sizeof hint, &stranger);
+    for (int i = 0; i < LISTEN_AT_ONCE; i++) {
+        uint64_t hint[2] = {0};
+        nq_hint_from from;
+        bool ours = false;
+        const ssize_t n = nq_hints_read(l->fd, l->datagram, sizeof l->datagram, &from);
         if (n < 0)
             break;
-        if (n != (ssize_t)sizeof hint[0] && n != 2 * (ssize_t)sizeof hint[0])
+        if (n >= (ssize_t)sizeof(nq_loan_message) && !from.stranger &&
+            nq_loans_heard(l->worker, l->datagram, (size_t)n))
+            l->begun_us = now + LISTEN_BEGUN_US;
+        if (n != (ssize_t)sizeof hint[0] && n != (ssize_t)sizeof hint)
             continue;
+        memcpy(hint, l->datagram, (size_t)n);
         for (size_t k = 0; k < l->worker->nqueues; k++)
             ours = ours || hint[0] == l->queues[k] || hint[0] == NQ_HINT_ANY;
-        if (stranger) {
+        if (ours && !from.stranger)
+            nq_loans_borrower(l->worker, hint[0], &from);
+        if (from.stranger) {
             l->strange = l->strange || ours || hint[0] >= NQ_HINT_SETTINGS;
             continue;
         }
@@ -226,6 +238,7 @@ static bool listen_poll(struct nq_listening *l, bool *datagrams, bool *events)
         until = listen_min(until, l->notify_us);
     if (l->strange)
         until = listen_min(until, l->strange_us);
+    until = listen_min(until, l->begun_us);
     const int64_t left = until > now ? until - now : 0;
     const struct timespec ts = {(time_t)(left / 1000000), (long)(left % 1000000) * 1000};
     if (ppoll(fds, 3, until == INT64_MAX ? NULL : &ts, NULL) < 0)
@@ -251,8 +264,15 @@ static void *listen_main(void *arg)
             listen_take_strange(l, now);
         if ((l->pending || l->cancels || l->settings) && now >= l->next_us)
             listen_pass(l, now);
+        if (now >= l->begun_us) {
+            nq_loans_check(l->worker);
+            l->begun_us = INT64_MAX;
+        }
         datagrams = events = false;
     }
+    /* No datagram comes any more; of those that did some may hand tasks over. */
+    if (l->fd >= 0 && shutdown(l->fd, SHUT_RD) == 0)
+        listen_read_datagrams(l, nq_mono_us());
     return NULL;
 }
 
@@ -266,7 +286,7 @@ NQ_PRIVATE void nq_listening_start(nq_worker *w)
     w->listening = l;
     l->worker = w;
     l->fd = l->notify = -1;
-    l->echo_us = INT64_MAX;
+    l->echo_us = l->begun_us = INT64_MAX;
     l->gap_us = l->strange_gap_us = LISTEN_GAP_MIN_US;
     l->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->queues = calloc(w->nqueues + 1, sizeof *l->queues);
@@ -276,6 +296,7 @@ NQ_PRIVATE void nq_listening_start(nq_worker *w)
         l->queues[i] = w->queues[i].hint;
     l->queues[w->nqueues] = NQ_HINT_CANCEL;
     l->fd = nq_hints_listen(nq_hints_of(w->q), &l->index);
+    nq_loans_open(w, l->fd);
     /* A drain ends with what is there: no new tasks to wait for, only requests to cancel. */
     if (w->opts.drain != NQ_DRAIN_DUE)
         listen_watch(l);
@@ -292,9 +313,14 @@ NQ_PRIVATE void nq_listening_stop(nq_worker *w)
     struct nq_listening *l = w->listening;
     if (!l)
         return;
-    if (l->has_listener && write(l->stop_fd, &one, sizeof one) < 0)
-        nq_worker_log(w, NQ_LOG_DEBUG, "the listener for hints cannot be told to end");
+    nq_loans_open(w, -1);
     nq_listen_bell_stop(l->bell);
+    if (!l->has_listener)
+        return;
+    if (write(l->stop_fd, &one, sizeof one) < 0)
+        nq_worker_log(w, NQ_LOG_DEBUG, "the listener for hints cannot be told to end");
+    pthread_join(l->listener, NULL);
+    l->has_listener = false;
 }
 
 NQ_PRIVATE void nq_listening_free(nq_worker *w)
@@ -303,8 +329,6 @@ NQ_PRIVATE void nq_listening_free(nq_worker *w)
     if (!l)
         return;
     w->listening = NULL;
-    if (l->has_listener)
-        pthread_join(l->listener, NULL);
     nq_listen_bell_free(l->bell);
     nq_hints_unlisten(nq_hints_of(w->q), l->fd, l->index);
     if (l->notify >= 0)

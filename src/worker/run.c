@@ -152,11 +152,12 @@ static void run_phase(nq_worker *w, enum nq_phase phase)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* Wait for the running handlers, for so long or until nq_worker_stop was called so often. */
+/* Wait for the running handlers, and for producers that have a loan, for so long or until nq_worker_stop was
+ * called so often. */
 static bool run_wait_handlers(nq_worker *w, int64_t timeout_us, unsigned stops)
 {
     int64_t until = nq_mono_us() + timeout_us;
-    while (atomic_load(&w->running) > 0) {
+    while (atomic_load(&w->running) + atomic_load(&w->lent) > 0) {
         if (nq_mono_us() >= until || atomic_load(&w->stops) >= stops)
             return false;
         run_poll(w, until);
@@ -296,6 +297,8 @@ int nq_worker_run(nq_worker *w, nq_err *err)
         goto out;
     if ((rc = run_check(w, err)) != NQ_OK || atomic_load(&w->stops) > 0)
         goto out;
+    w->listener.lend = nq_worker_lend;
+    w->listener.settings = nq_settings_wake;
     nq_listen(w->q, &w->listener);
     rc = run_start(&r, err);
     if (rc == NQ_OK) {

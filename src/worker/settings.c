@@ -59,6 +59,7 @@ static void settings_apply(nq_worker *w)
         }
     }
     settings_release(w);
+    nq_loans_recall(w);
     /* The first reading is what the fetchers wait for. */
     pthread_cond_signal(&w->fetch_cond);
     nq_second_wake(w);

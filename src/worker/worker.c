@@ -140,9 +140,9 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     w->store = nq_store_of(q);
     w->pid = getpid();
     w->seq_max = NQ_LEASE_SEQ_MAX;
+    w->loan_fd = -1;
     w->listener.wake = nq_fetch_wake;
     w->listener.look = nq_cancels_wake;
-    w->listener.settings = nq_settings_wake;
     w->listener.arg = w;
     atomic_init(&w->refs, 1);
     nq_task_list_init(&w->ready);

@@ -45,9 +45,10 @@ enum nq_fetcher {
 
 /* Duties that other threads ask for, as bits. */
 enum nq_wanted {
-    NQ_WANTED_CANCELS = 1, /* to check for requests to cancel */
-    NQ_WANTED_PROMOTE = 2, /* to promote follow-ups */
-    NQ_WANTED_SETTINGS = 4 /* to read the settings of queues */
+    NQ_WANTED_CANCELS = 1,  /* to check for requests to cancel */
+    NQ_WANTED_PROMOTE = 2,  /* to promote follow-ups */
+    NQ_WANTED_SETTINGS = 4, /* to read the settings of queues */
+    NQ_WANTED_DOUBTS = 4    /* to look for tasks of loans in doubt */
 };
 
 #define NQ_MAX_CONCURRENCY    1024          /* handler threads */
@@ -145,6 +146,22 @@ struct nq_outage {
     int64_t since_us, logged_us;
 };
 
+/* A producer in another process, and what was offered to it. */
+struct nq_loan_borrower {
+    nq_hint_from from; /* size 0: none */
+    struct nq_worker_queue *queue;
+    uint64_t lease; /* 0: nothing */
+    int64_t until_us, heard_us;
+};
+#define NQ_LOAN_BORROWERS 8
+/* A loan of which it is not known what becomes: the producer does not know it, or has yet to say so. */
+struct nq_loan_doubt {
+    uint64_t lease;
+    struct nq_worker_queue *queue;
+    int64_t since_us;
+};
+#define NQ_LOAN_DOUBTS 64
+
 typedef struct nq_task_list {
     nq_ctx *head, **tail;
     size_t n;
@@ -188,6 +205,7 @@ struct nq_worker {
     atomic_bool hint;  /* something was enqueued since the fetcher looked */
     atomic_uint_least64_t claimed, done, retried, dead, snoozed, released, lease_lost, cancelled;
     atomic_uint running;
+    atomic_uint lent;       /* claims that producers have, changed with the lock held */
     atomic_bool progressed; /* some context has progress that was not taken out */
     /* For nq_worker_silence_us: when duties last went round (0: not joined yet), and since when the fetcher
      * claims and the completer records (0: it does not). */
@@ -216,7 +234,7 @@ struct nq_worker {
     int64_t give_up_us;    /* NQ_PHASE_RECORD: stop trying then */
     uint64_t member;       /* 0: not joined */
     uint64_t seq;          /* of the last lease */
-    bool rejoin;           /* leases are used up */
+    bool rejoin;           /* leases are used up, or one is in doubt: as soon as nothing is held */
     bool reclaimed;        /* what dead workers had left when we joined */
     uint64_t taken;        /* grows with each batch of tasks that is taken in, orphans included; from 1 */
     uint64_t swept;        /* the follow-ups were seen to when `taken` was this and nothing was held */
@@ -228,6 +246,11 @@ struct nq_worker {
     unsigned full;
     size_t claiming[NQ_FETCHERS];
     bool second_waits;
+    int loan_fd; /* -1: offers nothing to other processes */
+    struct nq_loan_borrower borrowers[NQ_LOAN_BORROWERS];
+    size_t nborrowers;
+    struct nq_loan_doubt doubts[NQ_LOAN_DOUBTS];
+    size_t ndoubts;
     size_t lost; /* outcomes that could not be recorded */
     nq_err lost_err;
 };
@@ -334,6 +357,8 @@ NQ_PRIVATE void nq_ready_release(nq_worker *w);             /* all that are unst
 NQ_PRIVATE void nq_ready_wake(nq_worker *w);
 /* A task of this queue was claimed and may start. */
 NQ_PRIVATE void nq_ready_push(nq_worker *w, nq_ctx *ctx, struct nq_worker_queue *queue);
+/* Tasks that have a thread, or will have one as soon as their producer has committed them. */
+NQ_PRIVATE size_t nq_worker_busy(const nq_worker *w);
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
 
@@ -391,8 +416,8 @@ NQ_PRIVATE int nq_reports_write(nq_reports *r, nq_err *err);
 
 /* ---- listen.c: hints from other processes. Nothing of it need work: the fetcher looks anyway. */
 NQ_PRIVATE void nq_listening_start(nq_worker *w);
-NQ_PRIVATE void nq_listening_stop(nq_worker *w); /* tell its threads to end */
-NQ_PRIVATE void nq_listening_free(nq_worker *w); /* and wait for them */
+NQ_PRIVATE void nq_listening_stop(nq_worker *w); /* the listener has ended, the bell is told to */
+NQ_PRIVATE void nq_listening_free(nq_worker *w); /* and that is waited for */
 
 /* ---- listen_bell.c: the thread of the bell */
 typedef struct nq_listen_bell nq_listen_bell;
@@ -400,6 +425,23 @@ typedef struct nq_listen_bell nq_listen_bell;
 NQ_PRIVATE nq_listen_bell *nq_listen_bell_start(nq_worker *w, const uint64_t queues[], size_t n, bool local);
 NQ_PRIVATE void nq_listen_bell_stop(nq_listen_bell *b); /* tell it to end; accepts NULL */
 NQ_PRIVATE void nq_listen_bell_free(nq_listen_bell *b); /* and wait for it */
+
+/* ---- loans.c: claims for tasks that are yet to be enqueued */
+/* nq_listener.lend */
+NQ_PRIVATE nq_loan *nq_worker_lend(void *worker, uint64_t queue);
+/* Those of other processes: the socket on which they are offered, -1: none any more. */
+NQ_PRIVATE void nq_loans_open(nq_worker *w, int fd);
+/* A producer with this address has enqueued something of the queue. */
+NQ_PRIVATE void nq_loans_borrower(nq_worker *w, uint64_t queue, const nq_hint_from *from);
+/* A nq_loan_message, perhaps, of our own user's. True: an INSERT begins. */
+NQ_PRIVATE bool nq_loans_heard(nq_worker *w, const char *message, size_t n);
+/* Some that began should be there by now. */
+NQ_PRIVATE void nq_loans_check(nq_worker *w);
+/* With the lock held: offer claims, or take the offers back, as this worker has room. */
+NQ_PRIVATE void nq_loans_offer(nq_worker *w);
+NQ_PRIVATE void nq_loans_recall(nq_worker *w);
+/* Take the tasks of loans in doubt that are there. *next_us: how soon to look again; as it was: no need. */
+NQ_PRIVATE int nq_loans_look(nq_worker *w, int64_t *next_us, nq_err *err);
 
 /* ---- reclaim.c */
 /* Look for up to `max` running tasks of dead workers and hand them to the completer. *all: none was left

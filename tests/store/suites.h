@@ -11,6 +11,7 @@ Suite *suite_unique(void);
 Suite *suite_caller_tx(void);
 Suite *suite_caller_tx_mysql(void);
 Suite *suite_claim(void);
+Suite *suite_birth(void);
 Suite *suite_finish(void);
 Suite *suite_batches(void);
 Suite *suite_members(void);

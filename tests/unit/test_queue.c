@@ -95,6 +95,31 @@ int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_i
     return fake_answer == NQ_OK ? NQ_OK : nq_err_set(e, fake_answer, "told so");
 }
 
+/* No worker lends anything. */
+bool nq_loan_fits(const nq_new *task)
+{
+    (void)task;
+    return true;
+}
+
+int nq_loan_enqueue(nq_store *s, nq_loan *loan, nq_new *task, nq_id *id, int *result, bool *handed, nq_err *e)
+{
+    (void)s;
+    (void)loan;
+    (void)task;
+    (void)id;
+    (void)result;
+    (void)handed;
+    return nq_err_set(e, NQ_EINVAL, "lent by nobody");
+}
+
+nq_loan *nq_hints_borrow(nq_hints *h, uint64_t queue)
+{
+    (void)h;
+    (void)queue;
+    return NULL;
+}
+
 /* ---- Hints: counted ---- */
 
 static int fake_hints; /* handles' and hints' */
@@ -442,8 +467,8 @@ START_TEST(listeners)
 {
     static const struct nq_tx_ops sqlite = {sizeof sqlite, NQ_TX_SQLITE, no_exec, no_tx};
     int a = 0, b = 0, conn = 0;
-    nq_listener la = {NULL, count_told, count_look, count_look, &a},
-                lb = {NULL, count_told, count_look, count_look, &b};
+    nq_listener la = {.wake = count_told, .look = count_look, .settings = count_look, .arg = &a},
+                lb = {.wake = count_told, .look = count_look, .settings = count_look, .arg = &b};
     nq *q = open_queue();
 
     nq_listen(q, &la);
@@ -520,7 +545,8 @@ START_TEST(unlisten_is_final)
         nq_listener l[2];
         for (int i = 0; i < 2; i++) {
             g[i] = (struct guard){PTHREAD_MUTEX_INITIALIZER, 0, false};
-            l[i] = (nq_listener){NULL, wake_guard_told, wake_guard, wake_guard, &g[i]};
+            l[i] = (nq_listener){
+                .wake = wake_guard_told, .look = wake_guard, .settings = wake_guard, .arg = &g[i]};
             nq_listen(q, &l[i]);
         }
         for (int i = round % 2, n = 0; n < 2; n++, i = !i) {
@@ -583,7 +609,7 @@ static void gate_wake_told(void *arg, uint64_t queue, nq_id id)
     gate_wake(arg);
 }
 
-static nq_listener gate_listener = {NULL, gate_wake_told, gate_wake, gate_wake, NULL};
+static nq_listener gate_listener = {.wake = gate_wake_told, .look = gate_wake, .settings = gate_wake};
 
 static void *gate_produce(void *q)
 {

@@ -70,6 +70,7 @@ static int mysql_conn_names(nq_store *s, nq_mysql_data *d)
     } all[] = {{&d->tasks, "{tasks}"},
                {&d->full_tasks, "{full:tasks}"},
                {&d->followups, "{followups}"},
+               {&d->workers, "{workers}"},
                {&d->full_followups, "{full:followups}"},
                {&d->claimed, NQ_CLAIMED_COLUMNS}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -141,6 +142,7 @@ void nq_mysql_close(nq_store *s)
     free(d->full_tasks);
     free(d->identity);
     free(d->followups);
+    free(d->workers);
     free(d->full_followups);
     free(d->claimed);
     pthread_mutex_destroy(&d->mutex);

@@ -14,6 +14,7 @@ struct mysql_insert_shape {
     bool expires;   /* some do: headers are made here */
     bool follow;
     bool theirs; /* on the caller's connection */
+    bool born;   /* claimed as it is inserted */
 };
 
 #define MYSQL_INSERT_NAMED(column, kind, goes, ...) NQ_IF_SAID_##goes("," #column, )
@@ -48,6 +49,7 @@ static struct mysql_insert_shape mysql_insert_shape(bool theirs, bool follow, nq
         s.delay = s.delay || t->delay_us != 0;
         s.at = s.at || t->run_at_us != 0;
         s.expires = s.expires || t->expires_us != 0;
+        s.born = nq_mysql_born(rows[i]) && !follow;
     }
     s.said[NQ_SAID_headers] = s.said[NQ_SAID_headers] && !s.expires;
     return s;
@@ -61,7 +63,8 @@ static bool mysql_insert_empty(const struct mysql_insert_shape *s, const nq_mysq
     return s->theirs && r->task->payload_size == 0;
 }
 
-static void mysql_insert_row(nq_buf *b, const struct mysql_insert_shape *s, const nq_mysql_row *r)
+static void mysql_insert_row(nq_buf *b, const struct mysql_insert_shape *s, const char *workers,
+                             const nq_mysql_row *r)
 {
     nq_buf_str(b, mysql_insert_empty(s, r) ? "(X'',?" : "(?,?");
     for (size_t i = 0; i < NQ_SAID_COUNT; i++)
@@ -76,6 +79,9 @@ static void mysql_insert_row(nq_buf *b, const struct mysql_insert_shape *s, cons
                       "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)");
     else
         nq_buf_str(b, s->delay ? ",UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND" : "");
+    /* Of a worker that is none any more the lease is NULL, and the row refused. */
+    if (s->born)
+        nq_buf_fmt(b, ",1,1,UTC_TIMESTAMP(6),(SELECT ? FROM %s WHERE id=?)", workers);
     nq_buf_str(b, s->follow ? ",?)" : ")");
 }
 
@@ -96,28 +102,37 @@ static size_t mysql_insert_bind(nq_val *v, const struct mysql_insert_shape *s, c
         v[n++] = t->run_at_us ? nq_int(t->run_at_us) : nq_null();
     if (s->at || s->delay)
         v[n++] = nq_int(t->run_at_us ? 0 : t->delay_us);
+    if (s->born) {
+        v[n++] = nq_int((int64_t)t->birth->lease);
+        v[n++] = nq_int((int64_t)NQ_LEASE_WORKER(t->birth->lease));
+    }
     if (s->follow)
         v[n++] = nq_int(r->id);
     return n;
 }
 
-nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool theirs, bool follow, nq_mysql_row *const rows[],
-                        size_t nrows, size_t *n)
+nq_val *nq_mysql_insert(nq_buf *sql, const nq_mysql_data *d, bool theirs, bool follow,
+                        nq_mysql_row *const rows[], size_t nrows, size_t *n)
 {
     const struct mysql_insert_shape s = mysql_insert_shape(theirs, follow, rows, nrows);
+    const char *const table = follow   ? theirs ? d->full_followups : d->followups
+                              : theirs ? d->full_tasks
+                                       : d->tasks;
     nq_val *v = malloc(nrows * MYSQL_INSERT_MOST * sizeof *v);
     size_t k = 0;
     nq_buf_fmt(sql, "INSERT INTO %s (payload,unique_key", table);
     for (size_t i = 0; i < NQ_SAID_COUNT; i++)
         if (s.said[i])
             nq_buf_str(sql, mysql_insert_names[i]);
-    nq_buf_fmt(sql, "%s%s%s) VALUES ", s.expires ? ",headers" : "", s.at || s.delay ? ",run_at" : "",
-               s.follow ? ",task_id" : "");
+    nq_buf_fmt(sql, "%s%s%s%s) VALUES ", s.expires ? ",headers" : "", s.at || s.delay ? ",run_at" : "",
+               s.born ? ",state,generation,claimed_at,lease" : "", s.follow ? ",task_id" : "");
     for (size_t i = 0; v && i < nrows; i++) {
         nq_buf_str(sql, i ? "," : "");
-        mysql_insert_row(sql, &s, rows[i]);
+        mysql_insert_row(sql, &s, d->workers, rows[i]);
         k += mysql_insert_bind(v + k, &s, rows[i]);
     }
+    if (s.born && d->returns)
+        nq_buf_str(sql, " RETURNING id,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',created_at)");
     if (sql->failed) {
         free(v);
         return NULL;

@@ -26,6 +26,7 @@ typedef struct nq_mysql_data {
     const char *password_file;
     unsigned connect_timeout, read_timeout, write_timeout; /* whole seconds */
     char *tasks, *followups;                               /* quoted table names */
+    char *workers;
     char *full_tasks, *full_followups; /* with the database, for the caller's connection */
     char *claimed;                     /* NQ_CLAIMED_COLUMNS */
     char lock_name[40];                /* from the first connection on */
@@ -49,6 +50,12 @@ typedef struct nq_mysql_row {
     bool uncommitted; /* the live task was seen, but no commit of it */
     bool follow;      /* a task of this spec has to follow the live one, id */
 } nq_mysql_row;
+
+/* Is it to be claimed as it is inserted? */
+static inline bool nq_mysql_born(const nq_mysql_row *r)
+{
+    return r->task->birth && r->task->birth->lease;
+}
 
 /* One call of nq_enqueue_many under way. */
 typedef struct nq_mysql_call {
@@ -268,7 +275,7 @@ NQ_PRIVATE int nq_mysql_call_failed(nq_mysql_call *call, nq_exec_result *res, nq
 /* ---- insert.c -- The text of one INSERT of these rows, as tasks or follow-ups, and *n values to bind,
  * which point into the rows and are the caller's to free. NULL: out of memory. theirs: on the caller's
  * connection. */
-NQ_PRIVATE nq_val *nq_mysql_insert(nq_buf *sql, const char *table, bool theirs, bool follow,
+NQ_PRIVATE nq_val *nq_mysql_insert(nq_buf *sql, const nq_mysql_data *d, bool theirs, bool follow,
                                    nq_mysql_row *const rows[], size_t nrows, size_t *n);
 
 /* ---- mysql_complete.c -- Plain completions, sorted by lease and id. */

@@ -20,6 +20,12 @@ enum sqlite_enqueue_place {
 static const char sqlite_enqueue_insert[] =
     NQ_SQLITE_ENQUEUE_HEAD NQ_SQLITE_ENQUEUE_ROW NQ_SQLITE_ENQUEUE_TAIL;
 
+/* One that is claimed as it is inserted, by a worker that is still a member. */
+static const char sqlite_enqueue_born_sql[] =
+    "INSERT INTO {tasks} (" NQ_SQLITE_ENQUEUE_NAMES
+    ", state, generation, claimed_at, lease) SELECT " NQ_SQLITE_ENQUEUE_MARKS
+    ", 1, 1, ?, ? WHERE EXISTS (SELECT 1 FROM {workers} WHERE id = ?)" NQ_SQLITE_ENQUEUE_TAIL;
+
 /*
  * The live task, and whether it has to be followed: it runs, and no follow-up of its key is there yet. The
  * caller's transaction holds the file's write lock from the INSERT on, so a task that waits cannot be
@@ -132,9 +138,37 @@ static void sqlite_enqueue_values(const sqlite_enqueue_job *job, size_t i,
                                                             : nq_int(1);
 }
 
+/* birth->did false: the worker is gone, or there is a live task of its key. */
+static int sqlite_enqueue_born(sqlite_enqueue_job *job, nq_birth *birth, nq_err *err)
+{
+    nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS + 3];
+    sqlite3_stmt *stmt;
+    nq_exec_result res;
+    int rc = nq_sqlite_hot_get(job->c, NQ_SQLITE_BORN, sqlite_enqueue_born_sql, &stmt, err);
+    if (rc != NQ_OK)
+        return rc;
+    sqlite_enqueue_values(job, 0, row);
+    row[NQ_SQLITE_ENQUEUE_COLUMNS] = nq_int(job->now);
+    row[NQ_SQLITE_ENQUEUE_COLUMNS + 1] = nq_int((int64_t)birth->lease);
+    row[NQ_SQLITE_ENQUEUE_COLUMNS + 2] = nq_int((int64_t)NQ_LEASE_WORKER(birth->lease));
+    if (nq_sqlite_run(job->c->db, stmt, row, NQ_SQLITE_ENQUEUE_COLUMNS + 3, NULL, NULL, &res))
+        return sqlite_enqueue_failed(nq_sqlite_conn_failed(job->c, &res, err), &res, err);
+    job->results[0] = NQ_OK;
+    job->ids[0] = res.insert_id;
+    *birth = (nq_birth){birth->lease, res.affected > 0, job->now};
+    return NQ_OK;
+}
+
 static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
 {
     nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS + 1];
+    nq_birth *const birth = job->tasks[i].birth;
+    if (birth) {
+        birth->did = false;
+        const int born = sqlite_enqueue_born(job, birth, err);
+        if (born != NQ_OK || birth->did)
+            return born;
+    }
     sqlite_enqueue_values(job, i, row);
     const nq_val wanted[] = {
         row[NQ_SAID_type],

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* settings.c: the rows of {queues}, as workers heed them. */
+#ifndef NQ_STORE_SETTINGS_H
+#define NQ_STORE_SETTINGS_H
+
+#include "store.h"
+
+enum { NQ_SETTINGS_ROWS = 10000 }; /* most that are heeded, the first in order of name */
+
+/* One row. What is not set, or is no value that the setting may have, is 0, but for dead_to and type. */
+typedef struct nq_setting {
+    char name[NQ_MAX_QUEUE + 1];
+    char dead_to[NQ_MAX_QUEUE + 1]; /* "": none */
+    char *type;                     /* NULL: none; of its nq_settings */
+    char *why;                      /* why it is paused; the same */
+    bool paused;
+    int64_t paused_at_us;
+    int64_t max_running;   /* 0: no limit */
+    int64_t rate, rate_us; /* 0: no limit */
+    int burst, weight;     /* 0: the default */
+    int ordered;           /* enum nq_ordered; -1: not set */
+    int64_t changed_at_us;
+} nq_setting;
+
+/* All rows as they were at one moment; never changed afterwards, so that any thread may read. */
+typedef struct nq_settings {
+    atomic_uint refs;
+    uint64_t hash;  /* of all that workers heed: positive, and equal for the same rows, whoever read them */
+    uint64_t print; /* a fingerprint of the table, where the rows are many; 0: none was taken */
+    size_t n, ignored; /* rows; and those left out, because their names are none or they are too many */
+    nq_setting rows[]; /* in order of name */
+} nq_settings;
+
+/* Read them. before (may be NULL): those that were read last; where nothing has changed since, *out is the
+ * same ones with one more reference. */
+NQ_PRIVATE int nq_settings_read(nq_settings **out, nq_store *s, nq_settings *before, nq_err *err);
+NQ_PRIVATE void nq_settings_ref(nq_settings *s);
+NQ_PRIVATE void nq_settings_unref(nq_settings *s); /* accepts NULL */
+/* The row of exactly this name, or NULL. */
+NQ_PRIVATE const nq_setting *nq_settings_find(const nq_settings *s, const char *name);
+/* What holds for each task of a group by itself: each setting of "mail//42", where it is not set that of
+ * group "*". False: none does, or the name has no group. The copy points into s. */
+NQ_PRIVATE bool nq_settings_group(const nq_settings *s, const char *name, nq_setting *out);
+/* The row by which tasks of this queue or group are paused, or NULL: its own, that of group "*", or that of
+ * the queue. */
+NQ_PRIVATE const nq_setting *nq_settings_paused(const nq_settings *s, const char *name);
+/* The row for tasks of this type of a queue, or NULL: one of "mail//..." whose type it is. */
+NQ_PRIVATE const nq_setting *nq_settings_type(const nq_settings *s, const char *queue, const char *type);
+/* The first of the rows of the groups of a queue, and how many there are. */
+NQ_PRIVATE const nq_setting *nq_settings_groups(const nq_settings *s, const char *queue, size_t *n);
+/* Bytes of the queue in a name that may have a group. */
+static inline size_t nq_queue_base(const char *name)
+{
+    const char *group = strstr(name, "//");
+    return group && group != name ? (size_t)(group - name) : strlen(name);
+}
+/* May a row of {queues} have this name? */
+NQ_PRIVATE bool nq_setting_named(const char *name, size_t n);
+
+#endif
