@@ -123,6 +123,8 @@ class Check:
             what, task = a["what"], a["id"]
             if what == "insert":
                 tasks[task] = {"gen": 0, "lease": 0, "attempts": 0, "crashes": 0, "ended": None}
+                if a["lease"]:
+                    self.born(a, tasks[task])
             t = tasks.get(task)
             if what in ("join", "gone", "insert") or t is None:
                 continue
@@ -136,12 +138,21 @@ class Check:
                 self.ended({**a, "what": "done"}, t)  # and no record is kept
             if what == "delete" and a["was_state"] == 1 and a["was_lease"] != t["lease"]:
                 self.bad("fencing", f"task {task}: ended under lease {a['was_lease']}, claimed under {t['lease']}")
-        self.claims = {(a["id"], a["gen"]): a for a in self.audit if a["what"] == "claim"}
+        self.claims = {(a["id"], a["gen"]): a for a in self.audit
+                       if a["what"] == "claim" or (a["what"] == "insert" and a["lease"])}
         for row in self.finished:
             t = tasks.get(row["id"])
             if t and row["crashes"] != t["crashes"]:
                 self.bad("crash counts", f"task {row['id']}: {row['crashes']} crashes, {t['crashes']} were seen")
         self.tasks = tasks
+
+    def born(self, a, t):
+        """A task that was inserted for an idle worker, and is its claim."""
+        self.n["claims"] += 1
+        self.n["handed over"] += 1
+        if a["gen"] != 1:
+            self.bad("one claim a generation", f"task {a['id']}: inserted as a claim of generation {a['gen']}")
+        t.update(gen=a["gen"], lease=a["lease"])
 
     def claimed(self, a, t):
         self.n["claims"] += 1
@@ -301,7 +312,7 @@ class Check:
 def report(check, seed):
     """Lines for people: the seed, what happened, what is wrong."""
     n = check.n
-    shown = ("INVOKE", "OK", "DUP", "UNKNOWN", "FAIL", "BACK", "START", "claims", "done", "dead", "retries",
+    shown = ("INVOKE", "OK", "DUP", "UNKNOWN", "FAIL", "BACK", "START", "claims", "handed over", "done", "dead", "retries",
              "snoozes", "releases", "crashes", "KILL", "STOP", "TERM", "DECLARED", "SERVERKILL", "CUT", "STEP")
     lines = [f"  seed {seed}: " + ", ".join(f"{name.lower()} {n[name]}" for name in shown if n[name])]
     lines += [f"  VIOLATION {rule}: {text}" for rule, text in check.violations]

@@ -80,6 +80,18 @@ class Checker(unittest.TestCase):
         self.audit[-2]["crashes"] = self.finished[1]["crashes"] = 1
         self.lines = [text for text in self.lines if "id=2 gen=1 verdict" not in text]
 
+    def test_a_task_may_be_claimed_as_it_is_inserted(self):
+        self.audit[2] = change("insert", 1, 1, 11, ukey="k1", lease=LEASE_A)
+        del self.audit[3]
+        check = self.check()
+        self.assertEqual(check.violations, [])
+        self.assertEqual(check.n["handed over"], 1)
+
+    def test_a_task_is_inserted_as_a_later_claim(self):
+        self.audit[2] = change("insert", 1, 2, 11, ukey="k1", lease=LEASE_A)
+        del self.audit[3]
+        self.caught("one claim a generation")
+
     def test_good_one_passes(self):
         check = self.check()
         self.assertEqual(check.violations, [])
