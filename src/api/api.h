@@ -58,9 +58,10 @@ NQ_PRIVATE nq_loan *nq_lend(nq *q, uint64_t queue);
 
 /*
  * The same between processes of one host and one user, by datagrams. A worker that is idle offers a claim to
- * whom it heard of lately, for a moment (by the clock that all processes have, CLOCK_MONOTONIC). The producer
- * says BEGIN before its INSERT, so that the worker looks for the task by itself when nothing comes after
- * that; then BORN, with the packed claim behind it, or UNUSED, or DOUBT.
+ * whom it heard of lately, for a moment (by the clock that all processes have, CLOCK_MONOTONIC). With the
+ * offer comes a socket on which to answer: an address may be another's tomorrow, and an answer has a task's
+ * content. The producer says BEGIN before its INSERT, so that the worker looks for the task by itself when
+ * nothing comes after that; then BORN, with the packed claim behind it, or UNUSED, or DOUBT.
  */
 enum nq_loan_says {
     NQ_LOAN_OFFER = 1,
@@ -78,9 +79,10 @@ typedef struct nq_loan_message {
 } nq_loan_message;
 /* Of another version of the columns it is none. */
 #define NQ_LOAN_MAGIC (UINT64_C(0x6e616e6f71000000) + UINT64_C(256) * NQ_SCHEMA_VERSION + NQ_AT_COUNT)
-#define NQ_LOAN_BYTES                                                                                        \
-    ((size_t)16384) /* most of a payload that is handed over; a larger one is claimed as ever */
-#define NQ_LOAN_BORN_BYTES (sizeof(nq_loan_message) + 2 * NQ_LOAN_BYTES) /* most of a message */
+/* Most of a payload that is handed over; a larger one is claimed as ever. */
+#define NQ_LOAN_BYTES ((size_t)16384)
+/* Most of a message. */
+#define NQ_LOAN_BORN_BYTES (sizeof(nq_loan_message) + 2 * NQ_LOAN_BYTES)
 /* borrow.c: the offers that a handle has got. */
 typedef struct nq_borrower nq_borrower;
 NQ_PRIVATE nq_borrower *nq_borrower_new(void);    /* NULL: no memory, or no lock */
@@ -113,8 +115,9 @@ typedef struct nq_hint_from {
     socklen_t size; /* of at; no more than its family: it has no address */
     bool stranger;  /* a user who is neither ours nor root */
 } nq_hint_from;
-/* Read one, as recv does. */
-NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, nq_hint_from *from);
+/* Read one, as recv does. passed: out, a descriptor that came with it and is the caller's, or -1; NULL: none
+ * is taken. */
+NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, nq_hint_from *from, int *passed);
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place);
 
 /* list.c: NQ_ENOTFOUND, and which task. */

@@ -4,10 +4,23 @@
 
 #include <unistd.h>
 
-NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, nq_hint_from *from)
+/* Descriptors for which there is no room the kernel closes. */
+static void datagram_control(struct msghdr *msg, struct ucred *who, int *passed)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET)
+            continue;
+        if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len == CMSG_LEN(sizeof *who))
+            memcpy(who, CMSG_DATA(c), sizeof *who);
+        else if (c->cmsg_type == SCM_RIGHTS && passed && c->cmsg_len == CMSG_LEN(sizeof *passed))
+            memcpy(passed, CMSG_DATA(c), sizeof *passed);
+    }
+}
+
+NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, nq_hint_from *from, int *passed)
 {
     union {
-        char space[CMSG_SPACE(sizeof(struct ucred))];
+        char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control;
     struct iovec iov = {hint, size};
@@ -16,15 +29,14 @@ NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, nq_hint_from *
                          .msg_iov = &iov,
                          .msg_iovlen = 1,
                          .msg_control = &control,
-                         .msg_controllen = sizeof control};
+                         .msg_controllen = sizeof control - (passed ? 0 : CMSG_SPACE(sizeof(int)))};
+    struct ucred who = {0, (uid_t)-1, (gid_t)-1};
+    if (passed)
+        *passed = -1;
     const ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0)
         return n;
-    const struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    struct ucred who = {0, (uid_t)-1, (gid_t)-1};
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS &&
-        c->cmsg_len == CMSG_LEN(sizeof who))
-        memcpy(&who, CMSG_DATA(c), sizeof who);
+    datagram_control(&msg, &who, passed);
     from->stranger = who.uid != 0 && who.uid != geteuid();
     from->size = msg.msg_namelen;
     return n;

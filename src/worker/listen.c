@@ -41,6 +41,7 @@ struct nq_listening {
 
     /* the listener thread's */
     int fd, index;       /* of the datagrams; -1: none */
+    int answers[2];      /* of producers that have a loan: they send on [1]; -1: none */
     int64_t begun_us;    /* when to look whether what was begun is there; INT64_MAX: nothing was */
     uint64_t hint_queue; /* of the first hint that waits, and its task, or 0 */
     nq_id hint_id;
@@ -117,12 +118,9 @@ static void listen_read_datagrams(struct nq_listening *l, int64_t now)
         uint64_t hint[2] = {0};
         nq_hint_from from;
         bool ours = false;
-        const ssize_t n = nq_hints_read(l->fd, l->datagram, sizeof l->datagram, &from);
+        const ssize_t n = nq_hints_read(l->fd, l->datagram, sizeof l->datagram, &from, NULL);
         if (n < 0)
             break;
-        if (n >= (ssize_t)sizeof(nq_loan_message) && !from.stranger &&
-            nq_loans_heard(l->worker, l->datagram, (size_t)n))
-            l->begun_us = now + LISTEN_BEGUN_US;
         if (n != (ssize_t)sizeof hint[0] && n != (ssize_t)sizeof hint)
             continue;
         memcpy(hint, l->datagram, (size_t)n);
@@ -141,6 +139,20 @@ static void listen_read_datagrams(struct nq_listening *l, int64_t now)
             l->hint_id = n > (ssize_t)sizeof hint[0] && hint[1] <= INT64_MAX ? (nq_id)hint[1] : 0;
         }
         l->pending = l->pending || ours;
+    }
+}
+
+/* Read what producers say of their loans. */
+static void listen_read_answers(struct nq_listening *l, int64_t now)
+{
+    for (int i = 0; i < LISTEN_AT_ONCE; i++) {
+        nq_hint_from from;
+        const ssize_t n = nq_hints_read(l->answers[0], l->datagram, sizeof l->datagram, &from, NULL);
+        if (n < 0)
+            break;
+        if (n >= (ssize_t)sizeof(nq_loan_message) && !from.stranger &&
+            nq_loans_heard(l->worker, l->datagram, (size_t)n))
+            l->begun_us = now + LISTEN_BEGUN_US;
     }
 }
 
@@ -224,13 +236,15 @@ static void listen_echo(struct nq_listening *l, int64_t now)
 /* ---- The listener's thread ---- */
 
 /* Wait for any of them; false at the end. What must not be looked at yet is not waited for. */
-static bool listen_poll(struct nq_listening *l, bool *datagrams, bool *events)
+static bool listen_poll(struct nq_listening *l, bool *datagrams, bool *events, bool *answers)
 {
     const int64_t now = nq_mono_us();
     const bool waiting = l->pending || l->cancels || l->settings;
     const bool hear = !waiting && now >= l->next_us, see = now >= l->notify_us;
-    struct pollfd fds[3] = {
-        {l->stop_fd, POLLIN, 0}, {hear ? l->fd : -1, POLLIN, 0}, {see ? l->notify : -1, POLLIN, 0}};
+    struct pollfd fds[4] = {{l->stop_fd, POLLIN, 0},
+                            {hear ? l->fd : -1, POLLIN, 0},
+                            {see ? l->notify : -1, POLLIN, 0},
+                            {l->answers[0], POLLIN, 0}};
     int64_t until = l->echo_us;
     if (!hear && (waiting || l->fd >= 0))
         until = listen_min(until, l->next_us);
@@ -241,19 +255,22 @@ static bool listen_poll(struct nq_listening *l, bool *datagrams, bool *events)
     until = listen_min(until, l->begun_us);
     const int64_t left = until > now ? until - now : 0;
     const struct timespec ts = {(time_t)(left / 1000000), (long)(left % 1000000) * 1000};
-    if (ppoll(fds, 3, until == INT64_MAX ? NULL : &ts, NULL) < 0)
+    if (ppoll(fds, 4, until == INT64_MAX ? NULL : &ts, NULL) < 0)
         return errno == EINTR;
     *datagrams = fds[1].revents != 0;
     *events = fds[2].revents != 0;
+    *answers = fds[3].revents != 0;
     return fds[0].revents == 0;
 }
 
 static void *listen_main(void *arg)
 {
     struct nq_listening *l = arg;
-    bool datagrams = false, events = false;
-    while (listen_poll(l, &datagrams, &events)) {
+    bool datagrams = false, events = false, answers = false;
+    while (listen_poll(l, &datagrams, &events, &answers)) {
         const int64_t now = nq_mono_us();
+        if (answers)
+            listen_read_answers(l, now);
         if (datagrams)
             listen_read_datagrams(l, now);
         if (events && listen_read_events(l))
@@ -268,15 +285,27 @@ static void *listen_main(void *arg)
             nq_loans_check(l->worker);
             l->begun_us = INT64_MAX;
         }
-        datagrams = events = false;
+        datagrams = events = answers = false;
     }
-    /* No datagram comes any more; of those that did some may hand tasks over. */
-    if (l->fd >= 0 && shutdown(l->fd, SHUT_RD) == 0)
-        listen_read_datagrams(l, nq_mono_us());
+    /* No answer comes any more; of those that did some may hand tasks over. */
+    if (l->answers[0] >= 0 && shutdown(l->answers[0], SHUT_RD) == 0)
+        listen_read_answers(l, nq_mono_us());
     return NULL;
 }
 
 /* ---- Starting and ending ---- */
+
+/* Have producers of other processes answer on a socket of their own: what they get is one end of it. */
+static void listen_lend(struct nq_listening *l)
+{
+    const int on = 1;
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, l->answers) != 0) {
+        l->answers[0] = l->answers[1] = -1;
+        return;
+    }
+    (void)setsockopt(l->answers[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+    nq_loans_open(l->worker, l->fd, l->answers[1]);
+}
 
 NQ_PRIVATE void nq_listening_start(nq_worker *w)
 {
@@ -285,7 +314,7 @@ NQ_PRIVATE void nq_listening_start(nq_worker *w)
         return;
     w->listening = l;
     l->worker = w;
-    l->fd = l->notify = -1;
+    l->fd = l->notify = l->answers[0] = l->answers[1] = -1;
     l->echo_us = l->begun_us = INT64_MAX;
     l->gap_us = l->strange_gap_us = LISTEN_GAP_MIN_US;
     l->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -296,7 +325,8 @@ NQ_PRIVATE void nq_listening_start(nq_worker *w)
         l->queues[i] = w->queues[i].hint;
     l->queues[w->nqueues] = NQ_HINT_CANCEL;
     l->fd = nq_hints_listen(nq_hints_of(w->q), &l->index);
-    nq_loans_open(w, l->fd);
+    if (l->fd >= 0)
+        listen_lend(l);
     /* A drain ends with what is there: no new tasks to wait for, only requests to cancel. */
     if (w->opts.drain != NQ_DRAIN_DUE)
         listen_watch(l);
@@ -313,7 +343,7 @@ NQ_PRIVATE void nq_listening_stop(nq_worker *w)
     struct nq_listening *l = w->listening;
     if (!l)
         return;
-    nq_loans_open(w, -1);
+    nq_loans_open(w, -1, -1);
     nq_listen_bell_stop(l->bell);
     if (!l->has_listener)
         return;
@@ -331,6 +361,9 @@ NQ_PRIVATE void nq_listening_free(nq_worker *w)
     w->listening = NULL;
     nq_listen_bell_free(l->bell);
     nq_hints_unlisten(nq_hints_of(w->q), l->fd, l->index);
+    for (int i = 0; i < 2; i++)
+        if (l->answers[i] >= 0)
+            close(l->answers[i]);
     if (l->notify >= 0)
         close(l->notify);
     if (l->stop_fd >= 0)

@@ -260,17 +260,32 @@ NQ_PRIVATE void nq_loans_check(nq_worker *w)
 
 static bool loans_say(const nq_worker *w, const struct nq_loan_borrower *b, enum nq_loan_says says)
 {
-    const nq_loan_message m = {NQ_LOAN_MAGIC, says, b->queue->hint, b->lease, b->until_us};
-    return sendto(w->loan_fd, &m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&b->from.at,
-                  b->from.size) == (ssize_t)sizeof m;
+    nq_loan_message m = {NQ_LOAN_MAGIC, says, b->queue->hint, b->lease, b->until_us};
+    union {
+        char space[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    struct sockaddr_un at = b->from.at;
+    struct iovec iov = {&m, sizeof m};
+    struct msghdr msg = {.msg_name = &at, .msg_namelen = b->from.size, .msg_iov = &iov, .msg_iovlen = 1};
+    if (says == NQ_LOAN_OFFER) {
+        msg.msg_control = &control;
+        msg.msg_controllen = sizeof control;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        *c = (struct cmsghdr){
+            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(c), &w->answer_fd, sizeof w->answer_fd);
+    }
+    return sendmsg(w->loan_fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof m;
 }
 
-NQ_PRIVATE void nq_loans_open(nq_worker *w, int fd)
+NQ_PRIVATE void nq_loans_open(nq_worker *w, int fd, int answers)
 {
     pthread_mutex_lock(&w->lock);
     if (fd < 0)
         nq_loans_recall(w);
     w->loan_fd = fd;
+    w->answer_fd = answers;
     w->nborrowers = 0;
     pthread_mutex_unlock(&w->lock);
 }

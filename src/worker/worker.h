@@ -246,7 +246,7 @@ struct nq_worker {
     unsigned full;
     size_t claiming[NQ_FETCHERS];
     bool second_waits;
-    int loan_fd; /* -1: offers nothing to other processes */
+    int loan_fd, answer_fd; /* -1: offers nothing to other processes */
     struct nq_loan_borrower borrowers[NQ_LOAN_BORROWERS];
     size_t nborrowers;
     struct nq_loan_doubt doubts[NQ_LOAN_DOUBTS];
@@ -429,8 +429,9 @@ NQ_PRIVATE void nq_listen_bell_free(nq_listen_bell *b); /* and wait for it */
 /* ---- loans.c: claims for tasks that are yet to be enqueued */
 /* nq_listener.lend */
 NQ_PRIVATE nq_loan *nq_worker_lend(void *worker, uint64_t queue);
-/* Those of other processes: the socket on which they are offered, -1: none any more. */
-NQ_PRIVATE void nq_loans_open(nq_worker *w, int fd);
+/* Those of other processes: the socket from which they are offered, and that on which is answered; -1: none
+ * any more. */
+NQ_PRIVATE void nq_loans_open(nq_worker *w, int fd, int answers);
 /* A producer with this address has enqueued something of the queue. */
 NQ_PRIVATE void nq_loans_borrower(nq_worker *w, uint64_t queue, const nq_hint_from *from);
 /* A nq_loan_message, perhaps, of our own user's. True: an INSERT begins. */
