@@ -90,7 +90,7 @@ NQ_PRIVATE void nq_borrower_free(nq_borrower *b); /* accepts NULL */
 /* What came on fd, and of it one for that queue, begun; or NULL. */
 NQ_PRIVATE nq_loan *nq_borrow(nq_borrower *b, int fd, uint64_t queue);
 
-/* loans.c: nq_store_enqueue of one task in a transaction of our own. The loan is settled.
+/* handover.c: nq_store_enqueue of one task in a transaction of our own. The loan is settled.
  * *handed: the task is with a worker already. */
 NQ_PRIVATE int nq_loan_enqueue(nq_store *s, nq_loan *loan, nq_new *task, nq_id *id, int *result, bool *handed,
                                nq_err *err);

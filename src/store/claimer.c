@@ -255,6 +255,12 @@ NQ_PRIVATE bool nq_store_claims_apart(const nq_store *s, size_t limit)
     return limit <= s->driver->claim_apart && nq_pool_max(s) >= CLAIMER_APART_CONNECTIONS;
 }
 
+NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings)
+{
+    if (c->groups)
+        nq_groups_heed(c->groups, settings);
+}
+
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id)
 {
     c->hinted = c->store->driver->looks && !c->types;

@@ -37,6 +37,7 @@ struct nq_groups {
     nq_group groups[GROUPS_MAX_WINDOW];
     nq_turn turns[GROUPS_MAX_WINDOW];
     size_t nturns;
+    const nq_settings *settings;    /* NULL: nothing is set */
     char strange[NQ_MAX_QUEUE + 1]; /* a group with tasks that nothing would ever claim */
 };
 
@@ -121,6 +122,8 @@ NQ_PRIVATE void nq_groups_begin(nq_groups *g)
 /* What is due has a turn; of the rest the time is kept. */
 static void groups_see(nq_groups *g, const char *queue, int priority, int64_t at, int64_t now)
 {
+    if (g->settings && nq_settings_paused(g->settings, queue))
+        return; /* nothing of it is due while it is */
     if (at <= now) {
         g->turns[g->nturns++] = (nq_turn){queue, priority, at, 0};
         g->wait_us = 0;
@@ -269,4 +272,9 @@ NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2])
 {
     range[0] = nq_text(g->from);
     range[1] = nq_text(g->to);
+}
+
+NQ_PRIVATE void nq_groups_heed(nq_groups *g, const nq_settings *settings)
+{
+    g->settings = settings;
 }

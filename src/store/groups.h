@@ -56,5 +56,7 @@ NQ_PRIVATE bool nq_groups_strange(nq_groups *g, char queue[NQ_MAX_QUEUE + 1]);
 NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2]);
 /* After a pass that brought nothing: how long until the next task is due, as of a claim. */
 NQ_PRIVATE int64_t nq_groups_wait(const nq_groups *g);
+/* Paused groups have no turns. They must stay until they are replaced; NULL: nothing is set. */
+NQ_PRIVATE void nq_groups_heed(nq_groups *g, const nq_settings *settings);
 
 #endif

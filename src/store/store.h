@@ -140,6 +140,9 @@ NQ_PRIVATE void nq_claimer_bytes(nq_claimer *c, size_t bytes);
 /* A task was just committed, it is said, perhaps this one (0: not known): the next claim may try to save
  * round trips. */
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id);
+/* Settings for the claims from now on; NULL: there are none. They must stay until others are given. */
+struct nq_settings;
+NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const struct nq_settings *settings);
 /* Plain completions (NQ_OUT_DONE, not kept) that piggyback on the transaction of a claim: one commit less.
  */
 enum nq_piggybacked {

@@ -25,9 +25,10 @@ struct fetch_claim {
     size_t limit;
     size_t reserved; /* limit, before memory was lacking for it */
     uint64_t lease;
-    nq_id id;    /* try this one first; 0: none */
-    bool alone;  /* nothing was held when it began */
-    bool hinted; /* there may well be something */
+    nq_id id;              /* try this one first; 0: none */
+    nq_settings *settings; /* a reference; NULL: nothing is set */
+    bool alone;            /* nothing was held when it began */
+    bool hinted;           /* there may well be something */
 };
 
 static void fetch_poll_now(nq_worker *w, int64_t now)
@@ -111,6 +112,9 @@ static void fetch_begin(struct fetch *f, struct fetch_claim *c, struct nq_worker
     c->hinted = queue->hinted;
     queue->hinted = false;
     c->lease = NQ_LEASE(w->member, ++w->seq);
+    c->settings = w->settings->n > 0 ? w->settings : NULL;
+    if (c->settings)
+        nq_settings_ref(c->settings);
     c->alone = f->at == 0 && nq_worker_held(w) == 0;
     c->reserved = w->claiming[f->at] = c->limit;
     queue->claiming += queue->concurrency > 0 ? (unsigned)c->reserved : 0;
@@ -374,8 +378,11 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
     c->limit = fetch_prepare(f, c->limit);
     if (c->hinted || c->id)
         nq_claimer_hint(claimer, c->id);
+    nq_claimer_heed(claimer, c->settings);
     int rc = c->limit ? nq_claimer_claim(claimer, c->lease, c->limit, &piggyback, &list, &n, &wait_us, &err)
                       : nq_err_nomem(&err);
+    nq_claimer_heed(claimer, NULL);
+    nq_settings_unref(c->settings);
     nq_piggybacks_claimed(w, &f->piggybacks, piggyback.piggybacked);
     if (rc != NQ_OK) {
         pthread_mutex_lock(&w->lock);

@@ -9,7 +9,7 @@ NQ_PRIVATE bool nq_loan_fits(const nq_new *task)
 }
 
 /* The worker cannot run it any more: it waits, as if it had never been claimed. */
-static void loans_release(nq_store *s, const nq_claimed *claim)
+static void handover_release(nq_store *s, const nq_claimed *claim)
 {
     nq_outcome out = {.id = claim->task.id, .lease = claim->lease, .kind = NQ_OUT_RELEASE};
     nq_outcome *const outs[] = {&out};
@@ -20,13 +20,13 @@ static void loans_release(nq_store *s, const nq_claimed *claim)
 }
 
 /* The task is committed as the worker's; false: it waits. */
-static bool loans_born(nq_store *s, nq_loan *loan, nq_claimed *claim, const nq_birth *birth, nq_id id)
+static bool handover_born(nq_store *s, nq_loan *loan, nq_claimed *claim, const nq_birth *birth, nq_id id)
 {
     claim->task.id = id;
     claim->task.created_at_us = claim->task.run_at_us = birth->at_us;
     if (loan->born(loan, claim))
         return true;
-    loans_release(s, claim);
+    handover_release(s, claim);
     free(claim);
     return false;
 }
@@ -43,7 +43,7 @@ NQ_PRIVATE int nq_loan_enqueue(nq_store *s, nq_loan *loan, nq_new *task, nq_id *
     task->birth = NULL;
     const bool born = rc == NQ_OK && birth.did;
     if (born && birth.at_us) {
-        *handed = loans_born(s, loan, claim, &birth, *id);
+        *handed = handover_born(s, loan, claim, &birth, *id);
         return rc;
     }
     free(claim);
