@@ -28,19 +28,6 @@
 
 /* ---- INSERT --------------------------------------------------------------------------------- */
 
-/* What became of one that was to be claimed as it was inserted. */
-struct mysql_enqueue_birth {
-    nq_id id;
-    int64_t at_us;
-};
-
-static int mysql_enqueue_birth_row(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)ncols;
-    *(struct mysql_enqueue_birth *)arg = (struct mysql_enqueue_birth){cols[0].i, cols[1].i};
-    return 0;
-}
-
 /* Insert rows, as tasks or follow-ups, with one statement: all or none. c NULL: on the caller's connection.
  */
 static int mysql_enqueue_insert(nq_mysql_call *j, nq_conn *c, bool follow, nq_mysql_row **rows, size_t n,
@@ -48,7 +35,6 @@ static int mysql_enqueue_insert(nq_mysql_call *j, nq_conn *c, bool follow, nq_my
 {
     const nq_mysql_data *d = nq_mysql_data_of(j->store);
     nq_birth *const birth = !follow && nq_mysql_born(rows[0]) ? rows[0]->task->birth : NULL;
-    struct mysql_enqueue_birth born = {0};
     nq_exec_result res = {0};
     nq_buf b = {0};
     size_t nv = 0;
@@ -59,16 +45,13 @@ static int mysql_enqueue_insert(nq_mysql_call *j, nq_conn *c, bool follow, nq_my
         goto out;
     }
     if (c)
-        rc = nq_mysql_exec(c, b.p, v, nv, birth && d->returns ? mysql_enqueue_birth_row : NULL, &born, &res,
-                           err);
+        rc = nq_mysql_exec(c, b.p, v, nv, NULL, NULL, &res, err);
     else if (j->tx.ops->exec(j->tx.conn, b.p, v, nv, NULL, NULL, &res))
         rc = nq_mysql_call_failed(j, &res, err);
     else
         rc = NQ_OK;
-    if (birth && born.id)
-        res.insert_id = born.id;
     if (birth && rc == NQ_OK)
-        *birth = (nq_birth){birth->lease, true, born.at_us};
+        birth->did = true;
     if ((rc == NQ_OK && (res.insert_id <= 0 || res.insert_id > INT64_MAX - (int64_t)n * j->increment)) ||
         (c && res.db_code == NQ_MYSQL_ER_AUTOINC_READ_FAILED && nq_mysql_ids_used_up(c)))
         rc = nq_err_set(
@@ -271,15 +254,22 @@ static int mysql_enqueue_own_at_once(nq_conn *conn, void *arg, nq_err *err)
     return rc;
 }
 
-/* Where an INSERT does not answer it. What cannot be read is left to the worker. */
+static int mysql_enqueue_born_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(int64_t *)arg = cols[0].i;
+    return 0;
+}
+
+/* When it was born. Not by INSERT ... RETURNING: libmariadb waits for ever for the answer to a prepared one
+ * that met a deadlock. What cannot be read is left to the worker. */
 static void mysql_enqueue_born_at(const nq_mysql_call *j, nq_conn *c)
 {
     nq_birth *const birth = j->rows->task->birth;
-    struct mysql_enqueue_birth born = {0};
     const nq_val id = nq_int(j->rows->id);
-    if (birth->did && nq_sql(c, "SELECT id, {us:created_at} FROM {tasks} WHERE id = ?", &id, 1,
-                             mysql_enqueue_birth_row, &born, NULL, NULL) == NQ_OK)
-        birth->at_us = born.at_us;
+    if (birth->did && nq_sql(c, "SELECT {us:created_at} FROM {tasks} WHERE id = ?", &id, 1,
+                             mysql_enqueue_born_row, &birth->at_us, NULL, NULL) != NQ_OK)
+        birth->at_us = 0;
 }
 
 /* A single task is its own transaction: one INSERT that commits itself. */
@@ -289,7 +279,7 @@ static int mysql_enqueue_own_one(nq_conn *conn, void *arg, nq_err *err)
     nq_err why = {0};
     mysql_enqueue_restart(j, conn);
     int rc = mysql_enqueue_all(j, conn, &why);
-    if (rc == NQ_OK && nq_mysql_born(j->rows) && !j->rows->task->birth->at_us)
+    if (rc == NQ_OK && nq_mysql_born(j->rows))
         mysql_enqueue_born_at(j, conn);
     if (rc != NQ_OK && j->unanswered)
         rc = nq_mysql_unknown(&why);

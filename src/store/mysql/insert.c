@@ -131,8 +131,6 @@ nq_val *nq_mysql_insert(nq_buf *sql, const nq_mysql_data *d, bool theirs, bool f
         mysql_insert_row(sql, &s, d->workers, rows[i]);
         k += mysql_insert_bind(v + k, &s, rows[i]);
     }
-    if (s.born && d->returns)
-        nq_buf_str(sql, " RETURNING id,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',created_at)");
     if (sql->failed) {
         free(v);
         return NULL;
