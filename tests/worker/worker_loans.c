@@ -52,6 +52,22 @@ static void loans_idle(nq *q)
     loan->unused(loan, false);
 }
 
+static bool loans_stopping(nq_worker *p)
+{
+    pthread_mutex_lock(&p->lock);
+    const bool stopping = p->phase == NQ_PHASE_STOP;
+    pthread_mutex_unlock(&p->lock);
+    return stopping;
+}
+
+static uint64_t loans_member(nq_worker *p)
+{
+    pthread_mutex_lock(&p->lock);
+    const uint64_t member = p->member;
+    pthread_mutex_unlock(&p->lock);
+    return member;
+}
+
 static sem_t loans_begun, loans_go;
 
 static nq_verdict loans_hold(nq_ctx *ctx, const nq_task *task, void *udata)
@@ -147,6 +163,7 @@ START_TEST(what_the_producer_does_not_know_the_worker_finds)
     nq_worker *p = loans_start(&t, q, 2, &n);
     /* It was committed, it was not. */
     nq_loan *loan = loans_of(q), *none = loans_of(q);
+    const uint64_t none_lease = none->lease;
     const nq_id id = loans_insert(q, loan, "1", &claim);
     loan->unused(loan, true);
     none->unused(none, true);
@@ -154,11 +171,11 @@ START_TEST(what_the_producer_does_not_know_the_worker_finds)
     ck_assert_int_eq(p_load(&n), 1);
     pthread_mutex_lock(&p->lock);
     ck_assert_uint_eq(p->ndoubts, 1);
-    const uint64_t member = p->member;
     p->doubts[0].since_us -= NQ_MINUTES(5);
     pthread_mutex_unlock(&p->lock);
+    const uint64_t member = NQ_LEASE_WORKER(none_lease);
     /* In the end it enters anew: who comes under that lease is an orphan. */
-    T_WAIT(p->member != member && p->member, 20);
+    T_WAIT(loans_member(p) != member && loans_member(p), 20);
     T_ADD(q, .type = "t");
     T_WAIT(p_load(&n) == 2, LOANS_SOON);
     t_free_claimed(claim);
@@ -184,7 +201,7 @@ START_TEST(a_stop_waits_for_a_loan_and_gives_the_task_back)
     nq_loan *loan = loans_of(q);
     const nq_id id = loans_insert(q, loan, "1", &claim);
     t_thread(&stopper, loans_stop, p);
-    T_WAIT(p->phase == NQ_PHASE_STOP, 10);
+    T_WAIT(loans_stopping(p), 10);
     ck_assert_ptr_null(nq_lend(q, nq_hint_queue("default")));
     ck_assert(loan->born(loan, claim));
     pthread_join(stopper, NULL);
@@ -316,11 +333,12 @@ START_TEST(what_no_producer_says_is_heard_and_does_nothing)
     int n = 0;
     nq_worker *p = loans_start(&t, q, 2, &n);
     loans_idle(q);
+    const uint64_t member = loans_member(p);
     for (int i = 0; i < 3000; i++) {
         char bytes[256];
         nq_loan_message m = {NQ_LOAN_MAGIC, t_rand(&seed) % 8, p->queues[0].hint, t_rand(&seed) >> 1, 0};
         if (i % 3 == 0)
-            m.lease = NQ_LEASE(p->member, t_rand(&seed) % 40);
+            m.lease = NQ_LEASE(member, t_rand(&seed) % 40);
         for (size_t k = 0; k < sizeof bytes; k++)
             bytes[k] = (char)t_rand(&seed);
         memcpy(bytes, &m, sizeof m);
