@@ -142,7 +142,20 @@ static void listen_read_datagrams(struct nq_listening *l, int64_t now)
     }
 }
 
-/* Read what producers say of their loans. */
+/* No more loans to other processes. Who is in the middle of one is told by the socket, or its task is found.
+ */
+static void listen_lend_no_more(struct nq_listening *l)
+{
+    nq_loans_open(l->worker, -1, -1);
+    for (int i = 0; i < 2; i++) {
+        if (l->answers[i] >= 0)
+            close(l->answers[i]);
+        l->answers[i] = -1;
+    }
+}
+
+/* Read what producers say of their loans. A stranger has got one only by the address of a producer that is
+ * gone, and could keep us reading. */
 static void listen_read_answers(struct nq_listening *l, int64_t now)
 {
     for (int i = 0; i < LISTEN_AT_ONCE; i++) {
@@ -150,8 +163,11 @@ static void listen_read_answers(struct nq_listening *l, int64_t now)
         const ssize_t n = nq_hints_read(l->answers[0], l->datagram, sizeof l->datagram, &from, NULL);
         if (n < 0)
             break;
-        if (n >= (ssize_t)sizeof(nq_loan_message) && !from.stranger &&
-            nq_loans_heard(l->worker, l->datagram, (size_t)n))
+        if (from.stranger) {
+            listen_lend_no_more(l);
+            break;
+        }
+        if (n >= (ssize_t)sizeof(nq_loan_message) && nq_loans_heard(l->worker, l->datagram, (size_t)n))
             l->begun_us = now + LISTEN_BEGUN_US;
     }
 }
@@ -361,9 +377,7 @@ NQ_PRIVATE void nq_listening_free(nq_worker *w)
     w->listening = NULL;
     nq_listen_bell_free(l->bell);
     nq_hints_unlisten(nq_hints_of(w->q), l->fd, l->index);
-    for (int i = 0; i < 2; i++)
-        if (l->answers[i] >= 0)
-            close(l->answers[i]);
+    listen_lend_no_more(l);
     if (l->notify >= 0)
         close(l->notify);
     if (l->stop_fd >= 0)
