@@ -143,6 +143,7 @@ enum nq_ordered {
     NQ_ORDERED_HALT    /* and a dead one stops its group until it is retried or deleted */
 };
 
+/* Kept and shown, for workers of a later version: those of this one heed of all settings only pauses. */
 typedef struct nq_queue_settings {
     size_t size;
     const char *group;     /* of this group; "*": of each group by itself; default: of the queue as a whole */

@@ -218,12 +218,13 @@ static const nq_fragment mysql_db_fragments[] = {
      * keys; a DELETE takes no {by_id}. */
     {"at_most", "LIMIT $"},
     {"same_key", "t.unique_key = f.unique_key"},
-    /* A sum, not an exclusive or, which the same change in two rows would leave as it was. */
+    /* A sum, not an exclusive or, which the same change in two rows would leave as it was. Not SHA1, which
+     * MySQL 9.6 no longer has. */
     {"settings_print",
-     "CAST(COALESCE(SUM(CAST(CONV(LEFT(SHA1(CONCAT_WS('|', name, COALESCE(HEX(type), '-'), "
+     "CAST(COALESCE(SUM(CAST(CONV(LEFT(SHA2(CONCAT_WS('|', name, COALESCE(HEX(type), '-'), "
      "COALESCE(paused_at, '-'), COALESCE(HEX(paused_why), '-'), COALESCE(max_running, '-'), "
      "COALESCE(rate, '-'), COALESCE(rate_us, '-'), COALESCE(burst, '-'), COALESCE(weight, '-'), "
-     "COALESCE(ordered, '-'), COALESCE(dead_to, '-'))), 10), 16, 10) AS UNSIGNED)), 0) AS SIGNED)"},
+     "COALESCE(ordered, '-'), COALESCE(dead_to, '-')), 256), 10), 16, 10) AS UNSIGNED)), 0) AS SIGNED)"},
     {"strange", "(priority < -100 OR priority > 100)"},
     {NULL, NULL}};
 
