@@ -157,7 +157,8 @@ START_TEST(no_bytes_in_the_column_stop_a_queue)
 {
     enum { N = sizeof headers_hostile / sizeof *headers_hostile };
     nq *q = t_open();
-    size_t n = 0, langs = 0;
+    size_t n = 0, langs = 0, nids = 0;
+    nq_id ids[2 * N];
     int listed = 0;
     for (int i = 0; i < N; i++) {
         t_sql("INSERT INTO nanoq_tasks (type, payload, headers) VALUES ('t', '%d', %s)", i,
@@ -172,16 +173,17 @@ START_TEST(no_bytes_in_the_column_stop_a_queue)
         langs += nq_task_header(&c->task, "lang") ? 1 : 0;
         ck_assert_uint_le(c->task.nheaders, 1);
         ck_assert_int_eq(t_finish(q, c, NQ_OUT_DEAD, 0, "why"), NQ_OK);
+        ids[nids++] = c->task.id;
     }
     t_free_claimed(list);
     ck_assert_uint_eq(langs, 1);
-    for (int i = 1; i <= 2 * N; i++) {
+    for (size_t i = 0; i < nids; i++) {
         t_task task;
-        ck_assert_int_eq(t_get(q, i, &task), NQ_OK);
+        ck_assert_int_eq(t_get(q, ids[i], &task), NQ_OK);
         ck_assert_int_eq(task.info.state, NQ_STATE_DEAD);
         listed++;
         t_task_free(&task);
-        T_OK(nq_retry(q, i, &t_last));
+        T_OK(nq_retry(q, ids[i], &t_last));
     }
     ck_assert_int_eq(listed, 2 * N);
     nq_close(q);
