@@ -54,16 +54,18 @@ static bool loans_plain(const nq_worker *w, const struct nq_worker_queue *queue)
     return n == 0;
 }
 
-/* With the lock held: the queue, if a new task of it would be the next one. */
-static struct nq_worker_queue *loans_queue(const nq_worker *w, uint64_t hint)
+static struct nq_worker_queue *loans_hinted(nq_worker *w, uint64_t hint)
 {
     for (size_t i = 0; i < w->nqueues; i++)
         if (w->queues[i].hint == hint)
-            return w->queues[i].wait_us != 0 && nq_queue_room(&w->queues[i]) > 0 &&
-                           loans_plain(w, &w->queues[i])
-                       ? &w->queues[i]
-                       : NULL;
+            return &w->queues[i];
     return NULL;
+}
+
+/* With the lock held: would a new task of this queue be the next one? */
+static bool loans_next(const nq_worker *w, const struct nq_worker_queue *queue)
+{
+    return queue && queue->wait_us != 0 && nq_queue_room(queue) > 0 && loans_plain(w, queue);
 }
 
 /* With the lock held. */
@@ -90,16 +92,16 @@ static void loans_back(struct loans_one *l)
 
 NQ_PRIVATE nq_loan *nq_worker_lend(void *arg, uint64_t queue)
 {
-    struct loans_one l = {.worker = arg}, *made;
     nq_worker *w = arg;
+    struct loans_one l = {.worker = w, .queue = loans_hinted(w, queue)}, *made;
     pthread_mutex_lock(&w->lock);
-    l.queue = loans_idle(w) ? loans_queue(w, queue) : NULL;
-    if (l.queue) {
+    const bool lent = loans_idle(w) && loans_next(w, l.queue);
+    if (lent) {
         l.loan = (nq_loan){NQ_LEASE(w->member, ++w->seq), loans_born, loans_unused};
         loans_count(&l, 1);
     }
     pthread_mutex_unlock(&w->lock);
-    if (!l.queue)
+    if (!lent)
         return NULL;
     made = malloc(sizeof *made);
     l.ctx = made ? nq_ctx_new(w) : NULL;
@@ -320,7 +322,7 @@ static bool loans_offer(nq_worker *w, struct nq_loan_borrower *b, int64_t now)
 {
     if (now - b->heard_us > LOANS_LATELY_US)
         return false;
-    if (loans_queue(w, b->queue->hint) != b->queue || (b->lease && b->until_us - now > LOANS_RENEW_US))
+    if (!loans_next(w, b->queue) || (b->lease && b->until_us - now > LOANS_RENEW_US))
         return true;
     if (!b->lease && nq_worker_busy(w) + w->paused + loans_offered(w, now) >= w->opts.concurrency)
         return true;
@@ -357,9 +359,7 @@ static struct nq_loan_borrower *loans_place(nq_worker *w, const nq_hint_from *fr
 
 NQ_PRIVATE void nq_loans_borrower(nq_worker *w, uint64_t queue, const nq_hint_from *from)
 {
-    struct nq_worker_queue *ours = NULL;
-    for (size_t i = 0; i < w->nqueues; i++)
-        ours = w->queues[i].hint == queue ? &w->queues[i] : ours;
+    struct nq_worker_queue *const ours = loans_hinted(w, queue);
     if (!ours || from->size <= sizeof(sa_family_t))
         return;
     pthread_mutex_lock(&w->lock);
@@ -378,9 +378,7 @@ NQ_PRIVATE void nq_loans_borrower(nq_worker *w, uint64_t queue, const nq_hint_fr
 static bool loans_begin(nq_worker *w, const nq_loan_message *m)
 {
     const int64_t now = nq_mono_us();
-    struct nq_worker_queue *queue = NULL;
-    for (size_t i = 0; i < w->nqueues; i++)
-        queue = w->queues[i].hint == m->queue ? &w->queues[i] : queue;
+    struct nq_worker_queue *const queue = loans_hinted(w, m->queue);
     for (size_t i = 0; i < w->nborrowers; i++)
         if (w->borrowers[i].lease == m->lease) {
             w->borrowers[i].lease = 0;
