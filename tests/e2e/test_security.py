@@ -179,9 +179,14 @@ class Bells(MysqlBase):
         self.started.append(busy)
         self.wait(lambda: b"xxx" in self.client("SHOW PROCESSLIST").stdout, "the long statement")
         sent = "SHOW GLOBAL STATUS LIKE 'Bytes_sent'"
-        before = int(self.client(sent).stdout.split()[1])
-        self.add("t", "1", "--db", self.direct)
-        self.assertLess(int(self.client(sent).stdout.split()[1]) - before, 50000)
+
+        def told():
+            before = int(self.client(sent).stdout.split()[1])
+            self.add("t", "1", "--db", self.direct, "--no-unique")
+            return int(self.client(sent).stdout.split()[1]) - before
+
+        # The server tells other tests something too: the least of some rounds counts.
+        self.wait(lambda: told() < 50000, "an enqueue that is told little")
 
 
 class Commands(Base):
