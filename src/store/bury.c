@@ -2,7 +2,7 @@
 /* Burying a task whose own values keep the database from claiming it, or from ending it as it should end. */
 #include <stdio.h>
 
-#include "store.h"
+#include "groups.h"
 
 /*
  * Whoever may write to the tables may write what no nanoq would: a counter at its column's end, a time that

@@ -31,8 +31,8 @@ struct nq_claimer {
     int64_t guess_from; /* from where it was due */
     int64_t looked_us;  /* our clock at the last look */
     int64_t now_us;     /* and the database's */
-    nq_groups *groups;  /* NULL: its name can have none */
-    bool thorough;      /* see nq_claimer_thorough */
+    nq_groups *groups;
+    bool throttled, thorough; /* see nq_claimer_throttled, nq_claimer_thorough */
 };
 
 NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
@@ -49,13 +49,22 @@ NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, 
     c->stale = true;
     c->guess_from = INT64_MIN;
     c->bytes = NQ_DEFAULT_CLAIM_BYTES;
-    const int rc = nq_group_may_have(queue) ? nq_groups_new(&c->groups, s, queue, err) : NQ_OK;
-    if (rc != NQ_OK) {
+    const int rc = nq_groups_new(&c->groups, s, queue, err);
+    if (rc == NQ_OK)
+        *out = c;
+    else
         nq_claimer_free(c);
-        return rc;
-    }
-    *out = c;
-    return NQ_OK;
+    return rc;
+}
+
+NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings)
+{
+    nq_groups_heed(c->groups, settings);
+}
+
+NQ_PRIVATE bool nq_claimer_throttled(const nq_claimer *c)
+{
+    return c->throttled;
 }
 
 NQ_PRIVATE void nq_claimer_thorough(nq_claimer *c)
@@ -255,12 +264,6 @@ NQ_PRIVATE bool nq_store_claims_apart(const nq_store *s, size_t limit)
     return limit <= s->driver->claim_apart && nq_pool_max(s) >= CLAIMER_APART_CONNECTIONS;
 }
 
-NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings)
-{
-    if (c->groups)
-        nq_groups_heed(c->groups, settings);
-}
-
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id)
 {
     c->hinted = c->store->driver->looks && !c->types;
@@ -329,26 +332,22 @@ static int claimer_guess(nq_claimer *c, size_t limit, struct claimer_batch *b, b
 /* Turns of the groups until one brings something: each in a transaction of its own. */
 static int claimer_grouped(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
 {
-    char strange[NQ_MAX_QUEUE + 1];
     int rc = NQ_OK;
-    c->stale = true;
-    b->grouped = true;
+    c->stale = b->grouped = true;
     nq_groups_begin(c->groups);
     while (b->n == 0 && rc == NQ_OK) {
         rc = nq_groups_next(c->groups, limit, &b->args.turns, &b->args.nturns, err);
         if (rc != NQ_OK || b->args.nturns == 0)
             break;
+        c->throttled = (b->args.gate = nq_groups_gate(c->groups)) || c->throttled;
         if ((rc = claimer_careful(c, limit, b, err)) != NQ_OK)
             break;
         nq_groups_claimed(c->groups, b->got);
         if (b->got)
             claimer_append(b);
     }
-    b->args.turns = NULL;
-    b->args.nturns = 0;
-    if (rc == NQ_OK && nq_groups_strange(c->groups, strange))
-        rc = nq_bury_strange(c->store, strange, err);
-    return rc;
+    c->throttled |= nq_groups_full(c->groups);
+    return rc == NQ_OK ? nq_groups_tidy(c->groups, err) : rc;
 }
 
 /* ---- How long until the next one ---- */
@@ -467,13 +466,14 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                      piggyback && piggyback->n && nq_store_piggybacks(c->store, 1) ? piggyback : NULL}};
     b.args.refused = &b.refused;
     int64_t wait = 0;
-    int rc = c->groups ? nq_groups_probe(c->groups, false, err) : NQ_OK;
+    c->throttled = false;
+    int rc = nq_groups_probe(c->groups, false, err);
     const bool hinted = c->hinted || c->told || c->thorough;
     if (rc == NQ_OK)
-        rc = c->groups && nq_groups_some(c->groups) ? claimer_grouped(c, limit, &b, err)
-                                                    : claimer_alone(c, limit, &b, err);
+        rc = nq_groups_some(c->groups) || nq_groups_limited(c->groups) ? claimer_grouped(c, limit, &b, err)
+                                                                       : claimer_alone(c, limit, &b, err);
     /* What a hint told of is not the queue's own, so it may be of a group that is new. */
-    if (rc == NQ_OK && b.n == 0 && c->groups && !nq_groups_some(c->groups) && hinted) {
+    if (rc == NQ_OK && b.n == 0 && !b.grouped && hinted) {
         rc = nq_groups_probe(c->groups, true, err);
         if (rc == NQ_OK && nq_groups_some(c->groups))
             rc = claimer_grouped(c, limit, &b, err);

@@ -14,6 +14,7 @@
     X(workers)                                                                                               \
     X(cancels)                                                                                               \
     X(progress)                                                                                              \
+    X(gates)                                                                                                 \
     X(queues)
 #define NQ_TABLES_BEFORE(X) X(processors)
 

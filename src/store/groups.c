@@ -21,6 +21,7 @@
 struct nq_groups {
     nq_store *store;
     char *queue;
+    char base[NQ_MAX_QUEUE + 1]; /* the queue, or that whose group it is */
     char from[NQ_MAX_QUEUE + 3]; /* all groups are between these names */
     char to[NQ_MAX_QUEUE + 3];
     bool some;
@@ -37,7 +38,11 @@ struct nq_groups {
     nq_group groups[GROUPS_MAX_WINDOW];
     nq_turn turns[GROUPS_MAX_WINDOW];
     size_t nturns;
+    bool alone;                     /* its name is a group's: it has no groups itself */
     const nq_settings *settings;    /* NULL: nothing is set */
+    nq_gate gate;                   /* of the queue with all groups */
+    bool gated;                     /* a turn, or the queue, is limited */
+    bool full;                      /* by the pass: a group that is due is at its limit */
     char strange[NQ_MAX_QUEUE + 1]; /* a group with tasks that nothing would ever claim */
 };
 
@@ -50,9 +55,12 @@ NQ_PRIVATE int nq_groups_new(nq_groups **out, nq_store *s, const char *queue, nq
         return nq_err_nomem(err);
     }
     g->store = s;
+    g->alone = g->at_queue = !nq_group_may_have(queue);
     g->window = GROUPS_WINDOW;
-    snprintf(g->from, sizeof g->from, "%s//", queue);
-    snprintf(g->to, sizeof g->to, "%s/0", queue); /* the next byte after '/' */
+    snprintf(g->base, sizeof g->base, "%.*s", (int)nq_group_base(queue), queue);
+    snprintf(g->from, sizeof g->from, "%s//", g->base);
+    snprintf(g->to, sizeof g->to, "%s/0", g->base); /* the next byte after '/' */
+    g->gate = (nq_gate){g->base, g->from, g->to, 0};
     /* Claimers that begin at different places are in each other's way less. */
     nq_buf_fmt(&g->look.after, "%s%c%c", g->from, digits[nq_random(35)], digits[nq_random(35)]);
     if (g->look.after.failed) {
@@ -100,7 +108,7 @@ static int groups_probe(nq_conn *conn, void *arg, nq_err *err)
 NQ_PRIVATE int nq_groups_probe(nq_groups *g, bool surely, nq_err *err)
 {
     const int64_t now = nq_mono_us();
-    if (!surely && g->probed_us && now - g->probed_us < GROUPS_PROBE_US)
+    if (g->alone || (!surely && g->probed_us && now - g->probed_us < GROUPS_PROBE_US))
         return NQ_OK;
     g->probed_us = now;
     return nq_store_do(g->store, groups_probe, g, err);
@@ -114,18 +122,27 @@ NQ_PRIVATE void nq_groups_begin(nq_groups *g)
     memcpy(g->start, g->look.after.p, n);
     g->start[n] = '\0';
     g->from_queue = g->at_queue;
-    g->wrapped = g->over = g->seen = false;
+    g->wrapped = g->over = g->seen = g->full = false;
     g->wait_us = -1;
     g->nturns = 0;
 }
 
 /* What is due has a turn; of the rest the time is kept. */
-static void groups_see(nq_groups *g, const char *queue, int priority, int64_t at, int64_t now)
+static void groups_see(nq_groups *g, const char *queue, int priority, int64_t at, int64_t now, bool running)
 {
     if (g->settings && nq_settings_paused(g->settings, queue))
         return; /* nothing of it is due while it is */
     if (at <= now) {
-        g->turns[g->nturns++] = (nq_turn){queue, priority, at, 0};
+        nq_setting set;
+        nq_turn *turn = &g->turns[g->nturns];
+        *turn = (nq_turn){queue, priority, at, 0, 0, 1};
+        if (g->settings && nq_settings_group(g->settings, queue, &set)) {
+            turn->max_running = set.max_running;
+            turn->weight = set.weight > 1 ? set.weight : 1;
+        }
+        g->nturns += turn->max_running != 1 || !running; /* is it at its limit? */
+        g->gated = g->gated || turn->max_running > 0;
+        g->full = g->full || (turn->max_running == 1 && running);
         g->wait_us = 0;
     } else if (g->wait_us < 0 || at - now < g->wait_us) {
         g->wait_us = at - now;
@@ -145,7 +162,7 @@ static int groups_look_queue(nq_conn *conn, void *arg, nq_err *err)
         if (!best || levels[i].first_run_at < best->first_run_at)
             best = &levels[i];
     if (best)
-        groups_see(g, g->queue, best->priority, best->first_run_at, look.now_us);
+        groups_see(g, g->queue, best->priority, best->first_run_at, look.now_us, false);
     if (look.strange)
         snprintf(g->strange, sizeof g->strange, "%s", g->queue);
     return NQ_OK;
@@ -181,7 +198,7 @@ static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
         }
         if (to->strange)
             memcpy(g->strange, to->queue, sizeof g->strange);
-        groups_see(g, to->queue, to->priority, to->first_run_at, g->look.now_us);
+        groups_see(g, to->queue, to->priority, to->first_run_at, g->look.now_us, to->running);
     }
     if (g->over || !g->look.end)
         return NQ_OK;
@@ -197,6 +214,11 @@ static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
 /* After the last group comes the queue itself, and then the first group. */
 static int groups_step(nq_groups *g, size_t window, nq_err *err)
 {
+    if (!g->at_queue && g->alone) {
+        g->at_queue = true; /* for the next pass */
+        g->over = true;
+        return NQ_OK;
+    }
     if (!g->at_queue)
         return groups_look_on(g, window - g->nturns, err);
     if (g->wrapped) { /* the queue was what the pass began with */
@@ -216,8 +238,16 @@ static int groups_step(nq_groups *g, size_t window, nq_err *err)
 /* Their shares of what is wanted; the first ones have what is left over. */
 static void groups_share(nq_groups *g, size_t wanted)
 {
+    size_t left = wanted, weights = 0;
     for (size_t i = 0; i < g->nturns; i++)
-        g->turns[i].most = wanted / g->nturns + (i < wanted % g->nturns);
+        weights += (size_t)g->turns[i].weight;
+    for (size_t i = 0; i < g->nturns; i++) { /* each has one at least: there are no more turns than wanted */
+        const size_t weight = (size_t)g->turns[i].weight, others = g->nturns - 1 - i;
+        const size_t share = (left * weight + weights - 1) / weights;
+        g->turns[i].most = share > left - others ? left - others : share;
+        left -= g->turns[i].most;
+        weights -= weight;
+    }
 }
 
 NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns, size_t *n, nq_err *err)
@@ -225,6 +255,7 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns
     const size_t window = g->window < wanted ? g->window : wanted;
     int rc = NQ_OK;
     g->nturns = 0;
+    g->gated = g->gate.max_running > 0;
     while (g->nturns < window && !g->over && rc == NQ_OK)
         rc = groups_step(g, window, err);
     if (rc == NQ_OK && g->look.after.failed)
@@ -261,11 +292,13 @@ NQ_PRIVATE int64_t nq_groups_wait(const nq_groups *g)
     return g->wait_us;
 }
 
-NQ_PRIVATE bool nq_groups_strange(nq_groups *g, char queue[NQ_MAX_QUEUE + 1])
+NQ_PRIVATE int nq_groups_tidy(nq_groups *g, nq_err *err)
 {
-    memcpy(queue, g->strange, sizeof g->strange);
+    if (!*g->strange)
+        return NQ_OK;
+    const int rc = nq_bury_strange(g->store, g->strange, err);
     g->strange[0] = '\0';
-    return *queue != '\0';
+    return rc;
 }
 
 NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2])
@@ -276,5 +309,24 @@ NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2])
 
 NQ_PRIVATE void nq_groups_heed(nq_groups *g, const nq_settings *settings)
 {
+    const nq_setting *row = settings ? nq_settings_find(settings, g->base) : NULL;
     g->settings = settings;
+    g->gate.max_running = row ? row->max_running : 0;
+}
+
+NQ_PRIVATE bool nq_groups_limited(const nq_groups *g)
+{
+    nq_setting set;
+    return g->gate.max_running > 0 ||
+           (g->alone && g->settings && nq_settings_group(g->settings, g->queue, &set) && set.max_running > 0);
+}
+
+NQ_PRIVATE bool nq_groups_full(const nq_groups *g)
+{
+    return g->full;
+}
+
+NQ_PRIVATE const nq_gate *nq_groups_gate(const nq_groups *g)
+{
+    return g->gated ? &g->gate : NULL;
 }

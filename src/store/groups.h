@@ -3,7 +3,7 @@
 #ifndef NQ_STORE_GROUPS_H
 #define NQ_STORE_GROUPS_H
 
-#include "store.h"
+#include "settings.h"
 
 /* ---- What a driver finds and is given ---- */
 
@@ -14,6 +14,7 @@ typedef struct nq_group {
     int priority;
     int64_t first_run_at;
     bool strange; /* as of nq_look */
+    bool running; /* some of it does; where the look sees that without asking */
 } nq_group;
 
 /* Groups of a queue in order of their names: those behind `after`, up to `most`, and before `to`. */
@@ -34,7 +35,20 @@ typedef struct nq_turn {
     int priority;
     int64_t from_run_at;
     size_t most;
+    int64_t max_running; /* of the group, those that run included; 0: no limit */
+    int weight;
 } nq_turn;
+
+/* A limit of a queue with its groups, which are between two names. */
+typedef struct nq_gate {
+    const char *queue, *from, *to;
+    int64_t max_running; /* 0: only turns are limited */
+} nq_gate;
+
+/* bury.c: bury waiting tasks of this queue that nothing would ever claim, though they look as if they were
+ * due.
+ */
+NQ_PRIVATE int nq_bury_strange(nq_store *store, const char *queue, nq_err *err);
 
 /* ---- groups.c: the groups of a queue and the queue itself take turns ---- */
 
@@ -50,8 +64,14 @@ NQ_PRIVATE void nq_groups_begin(nq_groups *g);
 NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns, size_t *n, nq_err *err);
 /* What the claim for these turns brought. */
 NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list);
-/* Has it come by tasks of a priority or a time that none may have? Of this group, for one. */
-NQ_PRIVATE bool nq_groups_strange(nq_groups *g, char queue[NQ_MAX_QUEUE + 1]);
+/* Bury what it has come by that nothing would ever claim. */
+NQ_PRIVATE int nq_groups_tidy(nq_groups *g, nq_err *err);
+/* Is the queue limited, so that it has turns even where there are no groups? */
+NQ_PRIVATE bool nq_groups_limited(const nq_groups *g);
+/* Did the pass come by a group that is at its limit? */
+NQ_PRIVATE bool nq_groups_full(const nq_groups *g);
+/* What a claim for the turns must know of limits; NULL: there are none. */
+NQ_PRIVATE const nq_gate *nq_groups_gate(const nq_groups *g);
 /* The names between which all groups are, as values. */
 NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2]);
 /* After a pass that brought nothing: how long until the next task is due, as of a claim. */

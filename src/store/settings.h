@@ -54,6 +54,9 @@ static inline size_t nq_queue_base(const char *name)
     const char *group = strstr(name, "//");
     return group && group != name ? (size_t)(group - name) : strlen(name);
 }
+/* A claimer heeds them until the next call (NULL: none). Was what its last claim left limited? */
+NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings);
+NQ_PRIVATE bool nq_claimer_throttled(const nq_claimer *c);
 /* May a row of {queues} have this name? */
 NQ_PRIVATE bool nq_setting_named(const char *name, size_t n);
 

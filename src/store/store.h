@@ -17,7 +17,7 @@
  *   mysql/, sqlite/             nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
-#define NQ_SCHEMA_VERSION 6 /* of the last of the steps in src/store/.../steps */
+#define NQ_SCHEMA_VERSION 7 /* of the last of the steps in src/store/.../steps */
 
 /* What the checks of the tables allow at most; as text for statements, which saturate there. */
 #define NQ_MAX_GENERATION "2000000000"
@@ -174,8 +174,7 @@ NQ_PRIVATE bool nq_store_claims_apart(const nq_store *s, size_t limit);
  */
 NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_piggyback *piggyback,
                                 nq_claimed **out, size_t *n, int64_t *wait_us, nq_err *err);
-/* A claim that finds nothing of the queue looks for groups too: for who ends when nothing is left. */
-NQ_PRIVATE void nq_claimer_thorough(nq_claimer *c);
+NQ_PRIVATE void nq_claimer_thorough(nq_claimer *c); /* look for groups whenever nothing is found */
 
 /* Apply outcomes in one transaction; outcomes[i]->result is set on NQ_OK. On an error none took effect,
  * or (NQ_EUNKNOWN) all or none did; calling again is safe: what did take effect answers NQ_ELEASE. */
@@ -221,6 +220,8 @@ NQ_PRIVATE int nq_store_progress(nq_store *s, const nq_progress *const told[], s
                                  const nq_attempt ended[], size_t nended, nq_err *err);
 /* Delete up to limit rows of progress whose attempt has ended and whose worker did not do so. */
 NQ_PRIVATE int nq_store_progress_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
+/* gates.c: the same for gates of groups without tasks. */
+NQ_PRIVATE int nq_store_gates_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
 
 /* -- Membership and liveness: members.c says how death is told. -- */
 
@@ -303,8 +304,6 @@ NQ_PRIVATE int nq_bury(nq_conn *c, nq_grave *g, nq_err *err);
 NQ_PRIVATE int nq_store_bury(nq_store *s, nq_grave *g, nq_err *err);
 /* A waiting task becomes dead, its error is "what: why". */
 NQ_PRIVATE int nq_bury_waiting(nq_store *s, nq_id id, const char *what, const char *why, nq_err *err);
-/* Bury waiting tasks of this queue that nothing would ever claim, though they look as if they were due. */
-NQ_PRIVATE int nq_bury_strange(nq_store *store, const char *queue, nq_err *err);
 /* A follow-up becomes a dead task, in the open transaction; deleting it is left to the caller. */
 NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err *err);
 /* Ids may have begun again: delete the record of an earlier task with this id. */
@@ -507,6 +506,7 @@ typedef struct nq_claim_args {
     const struct nq_turn
         *turns; /* not NULL: claim up to so many of each, and not of the queue at one priority */
     size_t nturns;
+    const struct nq_gate *gate; /* not NULL: a turn, or the queue with its groups, is limited */
     int priority;
     int64_t from_run_at;      /* the cursor: look at run_at >= this; INT64_MIN: from the head */
     nq_id from_id;            /* and of these at from_run_at itself only ids above this (may be ignored) */
@@ -583,8 +583,7 @@ struct nq_driver {
     /* The priorities with waiting tasks, ascending, each with its earliest run_at, and the database's now.
      * Index-only. */
     int (*levels)(nq_conn *c, const char *queue, nq_look *look, nq_err *err);
-    /* See groups.h. Index-only, with one look into the index for each group. */
-    int (*groups)(nq_conn *c, struct nq_groups_look *look, nq_err *err);
+    int (*groups)(nq_conn *c, struct nq_groups_look *look, nq_err *err); /* index-only */
     bool looks; /* is nq_claim_args.look heeded? Only where a round trip costs something. */
     /* Claim at one priority in one committed transaction; list in (run_at, id) order. */
     int (*claim)(nq_conn *c, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err);
@@ -633,7 +632,6 @@ struct nq_driver {
 extern NQ_PRIVATE const nq_driver nq_driver_mysql;
 extern NQ_PRIVATE const nq_driver nq_driver_sqlite;
 
-#include "settings.h" /* a part of this header, as is */
-#include "why.h"
+#include "settings.h" /* a part of this header */
 
 #endif

@@ -128,6 +128,12 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
     w->unrecorded -= n;
     w->orphans -= orphans;
     w->wrote_us = now;
+    for (size_t i = 0; i < w->nqueues; i++)
+        if (w->queues[i].throttled) { /* one runs less */
+            w->queues[i].throttled = false;
+            w->queues[i].next_us = now;
+            pthread_cond_signal(&w->fetch_cond);
+        }
     bool last = nq_worker_held(w) == 0;
     /* What comes due later than the longest sleep is found by polling. */
     bool soon = due <= now + w->opts.poll_us && due < w->due_us;

@@ -46,6 +46,7 @@ static int duties_promote(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_doubts_look(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_report(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_sweep_progress(struct duties *d, int64_t *next_us, nq_err *err);
+static int duties_sweep_gates(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err);
 
 /* Of several that are due the first goes first: the beat before all else, it keeps the leases. */
@@ -59,6 +60,7 @@ static const struct duty duties_table[] = {
     {"looking for tasks that were handed over", duties_doubts_look, -1, 0, NQ_WANTED_DOUBTS},
     {"writing progress", duties_report, 0, NQ_SECONDS(1), 0},
     {"deleting progress of dead workers", duties_sweep_progress, 0, NQ_SECONDS(60), 0},
+    {"deleting gates of groups without tasks", duties_sweep_gates, 0, NQ_SECONDS(60), 0},
     {"deleting old finished tasks", duties_purge, 0, NQ_SECONDS(60), 0},
 };
 #define DUTIES_COUNT (sizeof duties_table / sizeof *duties_table)
@@ -241,6 +243,15 @@ static int duties_sweep_progress(struct duties *d, int64_t *next_us, nq_err *err
 {
     size_t n = 0;
     const int rc = nq_store_progress_sweep(d->worker->store, DUTIES_PURGE, &n, err);
+    if (rc == NQ_OK && n >= DUTIES_PURGE)
+        *next_us = NQ_MS(100);
+    return rc;
+}
+
+static int duties_sweep_gates(struct duties *d, int64_t *next_us, nq_err *err)
+{
+    size_t n = 0;
+    const int rc = nq_store_gates_sweep(d->worker->store, DUTIES_PURGE, &n, err);
     if (rc == NQ_OK && n >= DUTIES_PURGE)
         *next_us = NQ_MS(100);
     return rc;

@@ -356,12 +356,16 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
     w->piggybacking = run && n == c->limit && nq_store_piggybacks(w->store, n);
     if (!w->piggybacking)
         nq_piggyback_end(w);
+    /* What others end, nobody tells of. */
+    c->queue->throttled = n == 0 && nq_claimer_throttled(c->queue->claimers[f->at]);
+    const int64_t longest =
+        c->queue->throttled && w->opts.poll_us > NQ_THROTTLED_US ? NQ_THROTTLED_US : w->opts.poll_us;
     /* A claim of nothing but tasks of paused groups is as one that found none, or they would come again at
      * once. */
     if (paused < n || n == 0)
-        fetch_schedule(c->queue, c, n, wait_us, w->opts.poll_us);
+        fetch_schedule(c->queue, c, n, wait_us, longest);
     else
-        fetch_schedule(c->queue, c, 0, -1, w->opts.poll_us);
+        fetch_schedule(c->queue, c, 0, -1, longest);
     pthread_mutex_unlock(&w->lock);
 }
 

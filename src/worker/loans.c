@@ -50,6 +50,8 @@ static bool loans_plain(const nq_worker *w, const struct nq_worker_queue *queue)
     size_t n = 0;
     if (!w->settings || nq_settings_find(w->settings, queue->name))
         return false;
+    if (!nq_group_may_have(queue->name)) /* of a group, what is set for its queue holds too */
+        return w->settings->n == 0;
     (void)nq_settings_groups(w->settings, queue->name, &n);
     return n == 0;
 }

@@ -59,6 +59,7 @@ enum nq_wanted {
 #define NQ_HINTED_QUEUES      4             /* with more queues a hint rarely is for the one looked at */
 #define NQ_FULL_CLAIMS        3             /* in a row: one fetcher cannot keep up */
 #define NQ_PAUSE_MIN_US       NQ_MS(5)      /* first sleep of the fetcher after work */
+#define NQ_THROTTLED_US       NQ_MS(50)     /* longest sleep while a limit of all hosts is reached */
 #define NQ_PIGGYBACK_WAIT_US  NQ_MS(5)      /* completions wait no longer than this for a claim */
 
 /* One task held by this worker, and the context of its attempt. */
@@ -136,6 +137,7 @@ struct nq_worker_queue {
     int64_t next_us;  /* not before */
     int64_t pause_us; /* between looks at an idle queue */
     int64_t wait_us;  /* of the last look: until the next due task, -1: none waits */
+    bool throttled;   /* the last look found what is due at its limit, over all hosts */
     bool hinted;      /* something was enqueued, perhaps here */
     unsigned quiet;   /* empty looks in a row while nothing was held */
 };

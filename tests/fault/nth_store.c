@@ -620,6 +620,8 @@ static int store_sweep(struct store_world *w, nq_err *err)
     size_t n = 0;
     int rc;
     INJECT(rc, nq_store_progress_sweep(w->s, 100, &n, err));
+    if (rc == NQ_OK)
+        INJECT(rc, nq_store_gates_sweep(w->s, 100, &n, err));
     return rc;
 }
 

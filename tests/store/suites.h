@@ -28,10 +28,10 @@ Suite *suite_held(void);
 Suite *suite_galera(void);
 Suite *suite_groups(void);
 Suite *suite_headers(void);
+Suite *suite_gates(void);
 Suite *suite_hostile(void);
 Suite *suite_session(void);
 Suite *suite_files(void);
 Suite *suite_settings(void);
-Suite *suite_why(void);
 
 #endif

@@ -120,6 +120,62 @@ START_TEST(a_child_is_told_the_group)
 }
 END_TEST
 
+struct groups_limits {
+    _Atomic int running[5], all, most, most_all, runs;
+};
+
+static nq_verdict groups_limited(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct groups_limits *l = udata;
+    const int at = task->group[0] - '0';
+    const int now = ++l->running[at], all = ++l->all;
+    (void)ctx;
+    if (now > l->most)
+        l->most = now;
+    if (all > l->most_all)
+        l->most_all = all;
+    l->runs++;
+    t_pause_ms(1);
+    --l->all;
+    --l->running[at];
+    return NQ_DONE;
+}
+
+static void groups_limit(nq *q, const char *group, int64_t most)
+{
+    T_OK(nq_queue_set(
+        q, "mail",
+        &(nq_queue_settings){.size = sizeof(nq_queue_settings), .group = group, .max_running = most},
+        &t_last));
+}
+
+/* Limits hold over the workers of all processes, here of two handles, and each end makes room at once. */
+START_TEST(limits_hold_over_workers)
+{
+    nq *q[2] = {t_open(), t_open()};
+    struct groups_limits l = {0};
+    const nq_queue_options queue = NQ_QUEUE(.name = "mail");
+    p_thread t[2];
+    groups_limit(q[0], "*", 2);
+    groups_limit(q[0], "4", 1);
+    groups_limit(q[0], NULL, 5);
+    for (int i = 0; i < 5; i++)
+        groups_many(q[0], (char[]){(char)('0' + i), '\0'}, 30);
+    const int64_t begun = t_mono();
+    for (int i = 0; i < 2; i++)
+        p_start(&t[i], p_new(q[i], P_OPTIONS(.queues = &queue, .nqueues = 1, .drain = NQ_DRAIN_DUE),
+                             groups_limited, &l));
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(p_join(&t[i]), NQ_OK);
+    printf("150 tasks at 5 at once took %d ms\n", (int)((t_mono() - begun) / 1000));
+    ck_assert_int_eq(l.runs, 150);
+    ck_assert_int_le(l.most, 2);
+    ck_assert_int_le(l.most_all, 5);
+    nq_close(q[0]);
+    nq_close(q[1]);
+}
+END_TEST
+
 Suite *suite_groups(void)
 {
     Suite *s = suite_create("groups");
@@ -128,5 +184,6 @@ Suite *suite_groups(void)
     tcase_add_test(tc, a_task_of_a_group_wakes_a_worker);
     tcase_add_test(tc, a_drain_waits_for_retries_of_groups);
     tcase_add_test(tc, a_child_is_told_the_group);
+    tcase_add_test(tc, limits_hold_over_workers);
     return s;
 }

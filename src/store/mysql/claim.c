@@ -83,40 +83,69 @@ static bool mysql_claim_ids(const nq_mysql_batch *batch)
     return batch->list.n == 0 || batch->ids[batch->list.n - 1] <= INT64_MAX;
 }
 
-/* The second round trip. On an error nothing is held, or what may be is remembered. */
-static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
+/* The second round trip: the gates of what is limited, and take. */
+static void mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_batch *batch,
+                                  const nq_buf *gone, nq_buf *b)
 {
-    nq_buf b = {0}, gone = {0};
-    nq_exec_result res;
-    bool doubt = false;
-    int rc = nq_mysql_followed_lock(c, a->lease, &batch->followed, batch->nfollowed, &gone, err);
-    if (rc != NQ_OK) {
-        nq_mysql_rollback(&c->base);
-        goto out;
-    }
-    nq_buf_fmt(&b,
+    if (a->gate)
+        nq_mysql_gates_text(c, a, batch, b);
+    nq_buf_fmt(b,
                "UPDATE %s FORCE INDEX (PRIMARY) SET "
                "state=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
                "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
                nq_mysql_data_of(c->base.store)->tasks, a->lease);
-    nq_mysql_where_ids(&b, batch->ids, batch->list.n);
-    nq_buf_fmt(&b, ")%s%s;COMMIT", c->galera ? " AND state=0" : "", gone.n ? gone.p : "");
-    if (b.failed) {
+    nq_mysql_where_ids(b, batch->ids, batch->list.n);
+    nq_buf_fmt(b, ")%s%s%s;COMMIT", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "",
+               c->galera ? " AND state=0" : "", gone->n ? gone->p : "");
+}
+
+/* What became of it; *ended: an answer came to all of it. Else the client library has the error, and *doubt:
+ * it may have come to the COMMIT. */
+static int mysql_claim_taken(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, bool gone,
+                             bool *ended, bool *doubt, nq_err *err)
+{
+    size_t n = batch->list.n;
+    uint64_t *taken = NULL;
+    int rc = NQ_OK;
+    if (a->gate && !nq_mysql_gates_read(c, &taken, &n)) {
+        *doubt = nq_mysql_client_error(mysql_errno(c->my));
+        return NQ_OK;
+    }
+    const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
+    *ended = mysql_next_result(c->my) == 0 && (!gone || mysql_next_result(c->my) == 0);
+    *doubt = !*ended; /* an answer to UPDATE but none to COMMIT */
+    if (*ended) {
+        mysql_claim_piggybacked(a, NQ_PIGGYBACKED);
+        /* A Galera node has been seen to answer OK here although a write of another node had ended the
+         * transaction: the claim was not there. */
+        if (matched != n || c->galera)
+            rc = mysql_claim_verify(c, a->lease, batch, err);
+        else if (a->gate)
+            nq_mysql_batch_keep(batch, taken, n);
+    }
+    free(taken);
+    return rc;
+}
+
+/* On an error nothing is held, or what may be is remembered. */
+static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
+{
+    nq_buf b = {0}, gone = {0};
+    nq_exec_result res;
+    bool ended = false, doubt = false;
+    int rc = nq_mysql_followed_lock(c, a, &batch->followed, batch->nfollowed, &gone, err);
+    if (rc == NQ_OK) {
+        mysql_claim_take_text(c, a, batch, &gone, &b);
+        rc = b.failed ? nq_err_nomem(err) : NQ_OK;
+    }
+    if (rc != NQ_OK) {
         nq_mysql_rollback(&c->base);
-        rc = nq_err_nomem(err);
         goto out;
     }
-    if (mysql_real_query(c->my, b.p, (unsigned long)b.n) == 0) {
-        const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
-        if (mysql_next_result(c->my) == 0 && (gone.n == 0 || mysql_next_result(c->my) == 0)) {
-            mysql_claim_piggybacked(a, NQ_PIGGYBACKED);
-            /* A Galera node has been seen to answer OK here although a write of another node had ended the
-             * transaction: the claim was not there. */
-            rc = matched == batch->list.n && !c->galera ? NQ_OK : mysql_claim_verify(c, a->lease, batch, err);
-            goto out;
-        }
-        doubt = true; /* an answer to UPDATE but none to COMMIT */
-    }
+    if (mysql_real_query(c->my, b.p, (unsigned long)b.n) == 0)
+        rc = mysql_claim_taken(c, a, batch, gone.n > 0, &ended, &doubt, err);
+    if (ended)
+        goto out;
     const unsigned number = mysql_errno(c->my);
     if (nq_mysql_unanswered(number) || (doubt && nq_mysql_client_error(number)) ||
         (doubt && nq_mysql_lost_(number) && number != NQ_MYSQL_ER_LOCK_DEADLOCK &&
@@ -128,6 +157,11 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_b
     rc = nq_mysql_own_failed(c, &res, err);
     nq_mysql_rollback(&c->base);
     mysql_claim_refused(a, batch, rc);
+    if (rc == NQ_ECONFLICT && number == NQ_MYSQL_ER_LOCK_WAIT_TIMEOUT && a->gate) {
+        nq_mysql_batch_free(
+            batch); /* others were at the gate all the time: it is no trouble, only their turn */
+        rc = NQ_OK;
+    }
 out:
     nq_buf_free(&b);
     nq_buf_free(&gone);
@@ -176,6 +210,12 @@ static int mysql_claim_rows(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_b
     return rc;
 }
 
+/* What is limited was looked at before, with what piggybacks. */
+static bool mysql_claim_begun(const nq_claim_args *a, const nq_mysql_done *done)
+{
+    return a->gate && done->n;
+}
+
 /* "START TRANSACTION; DELETE ...; SELECT ... FOR UPDATE SKIP LOCKED" in b, and perhaps the levels: read its
  * rows, then take them. */
 static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_args *a,
@@ -183,7 +223,7 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
 {
     int rc = nq_mysql_query_buf(c, b, err);
     if (rc == NQ_OK)
-        rc = nq_mysql_done_read(done, c, false, err);
+        rc = mysql_claim_begun(a, done) ? NQ_OK : nq_mysql_done_read(done, c, false, err);
     if (rc == NQ_OK)
         rc = mysql_claim_rows(c, a, batch, err);
     if (rc == NQ_OK && a->look) {
@@ -226,13 +266,20 @@ static void mysql_claim_columns(const nq_mysql_conn *c, nq_buf *b)
     nq_buf_fmt(b, " FROM %s t", d->tasks);
 }
 
+static void mysql_claim_begin(const nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                              nq_buf *b)
+{
+    nq_buf_str(b, mysql_claim_begun(a, done) ? "DO 0" : "START TRANSACTION");
+    if (!mysql_claim_begun(a, done))
+        nq_mysql_done_text(done, c->base.store, b);
+}
+
 static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
                                  nq_mysql_batch *batch, nq_err *err)
 {
     nq_buf b = {0};
     size_t left = a->limit;
-    nq_buf_str(&b, "START TRANSACTION");
-    nq_mysql_done_text(done, c->base.store, &b);
+    mysql_claim_begin(c, a, done, &b);
     for (size_t i = 0; i < (a->nturns ? a->nturns : 1); i++) {
         const nq_claim_args turn = mysql_claim_turn(a, i, &left);
         mysql_claim_columns(c, &b);
@@ -306,14 +353,15 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, con
         int rc = mysql_claim_candidates(c, a, round * a->limit, &ids, &n, err);
         if (rc == NQ_OK && n) {
             /* Asked again: a task may have been claimed and put off in between. */
-            nq_buf_str(&b, "START TRANSACTION");
-            nq_mysql_done_text(done, c->base.store, &b);
+            mysql_claim_begin(c, a, done, &b);
             mysql_claim_columns(c, &b);
             nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE (");
             nq_mysql_where_ids(&b, ids, n);
             nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED");
             rc = mysql_claim_select(c, &b, a, done, batch, err);
             done = &none;
+        } else if (mysql_claim_begun(a, done)) {
+            rc = mysql_claim_nothing(c, a, done, rc, err);
         }
         nq_buf_free(&b);
         free(ids);
@@ -346,62 +394,32 @@ static nq_claimed *mysql_claim_sort(nq_claimed *list)
     return head;
 }
 
-/* "UPDATE; SELECT" in one round trip; the UPDATE commits itself. Not where a rival holds the row: waiting for
- * it would be waiting for a client that may have been stopped. */
-static int mysql_claim_named(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
+/* Of each turn only what its limit seems to leave. */
+static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                             nq_mysql_batch *batch, nq_err *err)
 {
-    const char *tasks = nq_mysql_data_of(c->base.store)->tasks;
-    const uint64_t id = (uint64_t)a->from_id;
-    MYSQL_RES *r = NULL;
-    nq_buf b = {0};
-    nq_err why = {0};
-    nq_buf_fmt(&b,
-               "SET STATEMENT innodb_lock_wait_timeout=0 FOR UPDATE %s FORCE INDEX (PRIMARY) SET state=1,"
-               "generation=LEAST(generation+1," NQ_MAX_GENERATION
-               "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE id=%" PRIu64
-               " AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND queue=",
-               tasks, a->lease, id);
-    nq_mysql_hex(&b, "_ascii", a->queue, strlen(a->queue));
-    if (nq_store_followed(c->base.store))
-        nq_mysql_followed(nq_mysql_data_of(c->base.store), " AND NOT ", tasks, &b);
-    nq_buf_fmt(&b, ";SELECT %s FROM %s t WHERE id=%" PRIu64 " AND lease=%" PRIu64,
-               nq_mysql_data_of(c->base.store)->claimed, tasks, id, a->lease);
-    int rc = nq_mysql_query_buf(c, &b, &why);
-    const bool taken = rc == NQ_OK;
-    nq_buf_free(&b);
-    if (rc == NQ_ECONFLICT)
-        return NQ_OK; /* it is somebody else's */
-    if (rc == NQ_OK)
-        rc = nq_mysql_next(c, &why);
-    if (rc == NQ_OK)
-        rc = nq_mysql_result(c, &r, &why);
-    if (rc == NQ_OK && r && nq_mysql_batch_read(batch, a, c->base.store->max_payload, true, r) != NQ_OK)
-        rc = nq_err_nomem(&why);
-    if (r)
-        mysql_free_result(r);
-    if (rc != NQ_OK && (taken || nq_mysql_unanswered((unsigned)why.db_code))) {
-        /* It may be ours: the next claim gives it back. No second try, it would have the same lease. */
-        nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), a->lease, &id, 1);
-        rc = rc == NQ_ENOMEM ? rc : nq_mysql_unknown(&why);
+    nq_mysql_rooms rooms = {.room = calloc(a->nturns, sizeof *rooms.room)};
+    nq_turn *turns = calloc(a->nturns, sizeof *turns);
+    nq_claim_args left = *a;
+    int rc = rooms.room && turns ? nq_mysql_gates_look(c, a, done, &rooms, err) : nq_err_nomem(err);
+    left.turns = turns;
+    left.nturns = 0;
+    left.limit = rooms.all;
+    for (size_t i = 0; rc == NQ_OK && i < a->nturns; i++) {
+        turns[left.nturns] = a->turns[i];
+        turns[left.nturns].most = rooms.room[i];
+        left.nturns += rooms.room[i] > 0;
     }
-    if (rc != NQ_OK && err)
-        *err = why;
-    return rc;
-}
-
-int nq_mysql_claim_id(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err)
-{
-    nq_mysql_conn *c = nq_mysql_of(conn);
-    nq_mysql_batch batch = {0};
-    if (!c->mariadb) /* MySQL cannot say for one statement how long it may wait */
-        return NQ_OK;
-    const int rc = mysql_claim_named(c, a, &batch, err);
-    if (rc == NQ_OK) {
-        *out = batch.list.head;
-        *n = batch.list.n;
-        batch.list.head = NULL;
-    }
-    nq_mysql_batch_free(&batch);
+    if (rc == NQ_OK && left.nturns > 0 && left.limit > 0)
+        rc = a->types ? mysql_claim_claim_typed(c, &left, done, batch, err)
+                      : mysql_claim_claim_any(c, &left, done, batch, err);
+    else if (mysql_claim_begun(a, done))
+        rc = mysql_claim_nothing(c, a, done, rc, err);
+    if (rc == NQ_OK && rooms.missing.n > 0 && batch->list.n == 0)
+        rc = nq_mysql_gates_make(c, &rooms, err);
+    free(rooms.room);
+    nq_buf_free(&rooms.missing);
+    free(turns);
     return rc;
 }
 
@@ -415,7 +433,9 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
         rc = nq_mysql_guard(c, err);
     if (rc == NQ_OK && a->piggyback && !nq_mysql_done_new(&done, a->piggyback->outcomes, a->piggyback->n))
         rc = nq_err_nomem(err);
-    if (rc == NQ_OK && a->limit && (!a->types || a->ntypes))
+    if (rc == NQ_OK && a->limit && a->gate)
+        rc = mysql_claim_gated(c, a, &done, &batch, err);
+    else if (rc == NQ_OK && a->limit && (!a->types || a->ntypes))
         rc = a->types ? mysql_claim_claim_typed(c, a, &done, &batch, err)
                       : mysql_claim_claim_any(c, a, &done, &batch, err);
     if (rc == NQ_OK) {

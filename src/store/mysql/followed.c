@@ -24,8 +24,8 @@ void nq_mysql_followed(const nq_mysql_data *d, const char *head, const char *of,
                head, d->followups, of);
 }
 
-int nq_mysql_followed_lock(nq_mysql_conn *c, uint64_t lease, const nq_buf *tasks, size_t n, nq_buf *gone,
-                           nq_err *err)
+int nq_mysql_followed_lock(nq_mysql_conn *c, const nq_claim_args *a, const nq_buf *tasks, size_t n,
+                           nq_buf *gone, nq_err *err)
 {
     const nq_mysql_data *d = nq_mysql_data_of(c->base.store);
     MYSQL_RES *r = NULL;
@@ -51,10 +51,16 @@ int nq_mysql_followed_lock(nq_mysql_conn *c, uint64_t lease, const nq_buf *tasks
     }
     if (r)
         mysql_free_result(r);
-    if (found > 0)
+    if (found > 0 && a->gate) /* not all of the tasks may be taken */
+        nq_buf_fmt(
+            gone,
+            ") AND unique_key IN (SELECT unique_key FROM %s FORCE INDEX (PRIMARY) WHERE id IN (%s) AND "
+            "lease=%" PRIu64 ") LIMIT %zu",
+            d->tasks, tasks->p, a->lease, found);
+    else if (found > 0)
         nq_buf_fmt(gone,
                    ") AND (SELECT COUNT(*) FROM %s FORCE INDEX (PRIMARY) WHERE id IN (%s) AND lease=%" PRIu64
                    ")=%zu LIMIT %zu", /* see {at_most:N} in driver.c */
-                   d->tasks, tasks->p, lease, n, found);
+                   d->tasks, tasks->p, a->lease, n, found);
     return rc == NQ_OK && gone->failed ? nq_err_nomem(err) : rc;
 }

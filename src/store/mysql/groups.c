@@ -57,6 +57,8 @@ static void mysql_groups_rows(MYSQL_RES *r, nq_groups_look *look, size_t limit, 
             last[n] = '\0';
             g = NULL;
         }
+        if (g && row[1] && row[1][0] == '1')
+            g->running = true;
         if (row[1] && row[1][0] == '0') {
             const bool first = !g;
             if (first) {

@@ -227,7 +227,7 @@ NQ_PRIVATE int nq_mysql_settle(nq_mysql_conn *c, nq_err *err);
 NQ_PRIVATE void nq_mysql_followed(const nq_mysql_data *d, const char *head, const char *of, nq_buf *b);
 /* In the claim's transaction: lock those that are committed of these n tasks, ids with commas between, and
  * append the ";DELETE" that goes behind the claim's UPDATE; nothing when there are none. */
-NQ_PRIVATE int nq_mysql_followed_lock(nq_mysql_conn *c, uint64_t lease, const nq_buf *tasks, size_t n,
+NQ_PRIVATE int nq_mysql_followed_lock(nq_mysql_conn *c, const nq_claim_args *a, const nq_buf *tasks, size_t n,
                                       nq_buf *gone, nq_err *err);
 /* ---- batch.c -- What a claim selected. */
 typedef struct nq_mysql_batch {
@@ -246,13 +246,15 @@ NQ_PRIVATE void nq_mysql_batch_sort(nq_mysql_batch *batch);
 /* Keep only the tasks with these ids, sorted. */
 NQ_PRIVATE void nq_mysql_batch_keep(nq_mysql_batch *batch, const uint64_t *have, size_t n);
 
+/* ---- named.c */
+NQ_PRIVATE int nq_mysql_claim_id(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n,
+                                 nq_err *err);
+
 /* ---- groups.c */
 NQ_PRIVATE int nq_mysql_groups(nq_conn *c, struct nq_groups_look *look, nq_err *err);
 
 /* ---- claim.c */
 NQ_PRIVATE int nq_mysql_claim(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err);
-NQ_PRIVATE int nq_mysql_claim_id(nq_conn *c, const nq_claim_args *a, nq_claimed **out, size_t *n,
-                                 nq_err *err);
 NQ_PRIVATE int nq_mysql_cmp_u64(const void *a, const void *b);
 /* Append a condition on sorted ids: BETWEEN for each run without a gap, which costs the server half of an IN
  * list, and IN for the loners. */
@@ -295,5 +297,24 @@ NQ_PRIVATE size_t nq_mysql_piggyback_limit(const nq_store *s);
 NQ_PRIVATE int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err);
 NQ_PRIVATE int nq_mysql_complete(nq_conn *conn, nq_outcome *const outcomes[], size_t n, bool *did,
                                  nq_err *err);
+
+/* ---- gates.c -- How many the limits leave of each turn, and of all together. */
+typedef struct nq_mysql_rooms {
+    size_t *room; /* a place for each turn */
+    size_t all;
+    nq_buf missing; /* gates that have no row yet, of which nothing is left */
+} nq_mysql_rooms;
+/* Look, under no lock. Where something piggybacks, in the transaction of the claim, which it begins: what
+ * ends with the claim makes room for it. */
+NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                                   nq_mysql_rooms *rooms, nq_err *err);
+/* Make the rows that are missing, in no transaction. */
+NQ_PRIVATE int nq_mysql_gates_make(nq_mysql_conn *c, const nq_mysql_rooms *rooms, nq_err *err);
+/* Append what locks the gates and decides which tasks of the batch are taken: the UPDATE behind it is to
+ * change those in @nanoq_take. And read it: their ids, sorted and to be freed, at most *n; then the UPDATE's
+ * answer is the current one. False: the client library has an error. */
+NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args *a,
+                                    const nq_mysql_batch *batch, nq_buf *b);
+NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n);
 
 #endif

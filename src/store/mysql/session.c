@@ -43,6 +43,7 @@ static const struct {
     {"check_constraint_checks", "ON"},
     {"default_regex_flags", ""},
     {"foreign_key_checks", "ON"},
+    {"group_concat_max_len", "1048576"},
     {"idle_readonly_transaction_timeout", "0"},
     {"idle_write_transaction_timeout", "0"},
     {"in_predicate_conversion_threshold", "0"},

@@ -258,7 +258,7 @@ static int sqlite_claim_turns(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_cla
                               nq_claimed_list *list, bool *cut, nq_err *err)
 {
     size_t left = a->limit;
-    int rc = NQ_OK;
+    int rc = a->gate ? nq_sqlite_room(c, a->gate, NULL, &left, err) : NQ_OK;
     for (size_t i = 0; i < a->nturns && left > 0 && rc == NQ_OK; i++) {
         nq_claim_args turn = *a;
         const size_t before = list->n;
@@ -266,6 +266,8 @@ static int sqlite_claim_turns(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_cla
         turn.priority = a->turns[i].priority;
         turn.from_run_at = a->turns[i].from_run_at;
         turn.limit = a->turns[i].most < left ? a->turns[i].most : left;
+        if (a->gate && (rc = nq_sqlite_room(c, a->gate, &a->turns[i], &turn.limit, err)) != NQ_OK)
+            break;
         rc = sqlite_due_bind(due, &turn, now) ? nq_sqlite_conn_error(c, err)
                                               : sqlite_claim_collect(c, due, list, cut, err);
         sqlite3_reset(due);
@@ -420,17 +422,6 @@ static const nq_fragment sqlite_fragments[] = {
                                 "p.id = k.id) SELECT id FROM k WHERE id IS NOT NULL)"},
     {"claim", ""},
     {"at_most", ""},
-    /* as the tables' defaults have it: other programs have no nanoq_now() */
-    {"clock", "(CAST(strftime('%s','now') AS INTEGER)*1000000 + "
-              "CAST(substr(strftime('%f','now'),4) AS INTEGER)*1000)"},
-    {"clock_of", "strftime('%Y-%m-%dT%H:%M:%SZ', $ / 1000000, 'unixepoch')"},
-    {"moment", "$"},
-    {"words", "SUBSTR(CAST($ AS TEXT), 1, 300)"},
-    {"base", "CASE WHEN instr($, '//') > 1 THEN substr($, 1, instr($, '//') - 1) ELSE $ END"},
-    {"each", "($ || '//*')"},
-    {"listed", "(',' || CAST($ AS TEXT) || ',')"},
-    {"lines", "('\n' || CAST($ AS TEXT) || '\n')"},
-    {"number", "CAST($ AS INTEGER)"},
     {"same_key", "t.unique_key IS NOT NULL AND t.type = f.type AND " SQLITE_KEY("t") " = " SQLITE_KEY("f")},
     {"strange", "(typeof(priority) <> 'integer' OR priority NOT BETWEEN -100 AND 100 "
                 "OR typeof(run_at) NOT IN ('integer', 'real') OR run_at < -9223372036854775808)"},

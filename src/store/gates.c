@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* The gates of limited queues and groups: those that nobody needs any more go. */
+#include "store.h"
+
+struct gates_idle {
+    nq_buf names; /* each with its zero */
+    size_t n, limit;
+};
+
+static int gates_idle_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct gates_idle *idle = arg;
+    (void)ncols;
+    if (cols[0].type != NQ_VAL_TEXT || memchr(cols[0].p, '\0', cols[0].n))
+        return 0;
+    nq_buf_add(&idle->names, cols[0].p, cols[0].n);
+    nq_buf_add(&idle->names, "", 1);
+    idle->n++;
+    return idle->names.failed ? NQ_ENOMEM : 0;
+}
+
+/* Groups come and go, queues stay. A row holds no count: should a task come just now, it is made anew. But
+ * the time before which nothing is claimed has to have come. */
+static int gates_sweep(nq_conn *c, void *arg, nq_err *err)
+{
+    struct gates_idle *idle = arg;
+    const nq_val limit = nq_int((int64_t)idle->limit);
+    nq_buf_clear(&idle->names);
+    idle->n = 0;
+    int rc = nq_sql(c,
+                    "SELECT g.queue FROM {gates} g WHERE g.queue LIKE '%//%' AND "
+                    "(g.not_before IS NULL OR g.not_before < {now}) AND NOT EXISTS "
+                    "(SELECT 1 FROM {tasks} t WHERE t.queue = g.queue) LIMIT ?",
+                    &limit, 1, gates_idle_row, idle, NULL, err);
+    const char *name = idle->names.p;
+    for (size_t i = 0; i < idle->n && rc == NQ_OK; i++, name += strlen(name) + 1) {
+        const nq_val arg_name = nq_text(name);
+        rc = nq_sql(c, "DELETE FROM {gates} WHERE queue = ?", &arg_name, 1, NULL, NULL, NULL, err);
+    }
+    return rc;
+}
+
+NQ_PRIVATE int nq_store_gates_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err)
+{
+    struct gates_idle idle = {.limit = limit};
+    const int rc = nq_store_do(s, gates_sweep, &idle, err);
+    if (rc == NQ_OK)
+        *n = idle.n;
+    nq_buf_free(&idle.names);
+    return rc;
+}

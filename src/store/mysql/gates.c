@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* MySQL and MariaDB: the gates of limited queues and groups. */
+#include <inttypes.h>
+
+#include "../groups.h"
+#include "mysql_driver.h"
+
+/*
+ * A limited queue or group is claimed under the lock of its gate, a row that is locked until the claim's
+ * COMMIT: what runs is counted behind the lock, at READ COMMITTED, so that each earlier claim is seen, and
+ * nothing but claims under this lock makes it more. No counter is kept, so none can be wrong, whatever dies.
+ *
+ * A client may be stopped at any moment, and the server would keep its locks until it drops the session: 30 s
+ * on MariaDB, a minute on MySQL. So no gate is ever held while the server waits for a client. What could be
+ * claimed is looked at and locked first, as without a limit. Then locking the gates, counting, claiming and
+ * COMMIT are sent together, and how many of the candidates are taken the server works out by itself, in
+ * variables of the session; it goes on to the end whatever became of the client. The candidates of a client
+ * that was stopped before that are passed by, like those of any claim.
+ *
+ * The gate of a whole queue is waited for, since whoever holds it is about to commit. Those of groups, which
+ * come after it, are passed by where another has them: so nobody who holds a lock of a gate waits for one.
+ */
+
+static void mysql_gates_table(const nq_mysql_conn *c, nq_buf *b)
+{
+    nq_buf_fmt(b, "`%sgates`", c->base.store->prefix);
+}
+
+static void mysql_gates_name(nq_buf *b, const char *name)
+{
+    nq_mysql_hex(b, "_ascii", name, strlen(name));
+}
+
+/* "A,B" of the limited turns; NULL where there are none. */
+static void mysql_gates_names(nq_buf *b, const nq_claim_args *a)
+{
+    const size_t before = b->n;
+    for (size_t i = 0; i < a->nturns; i++) {
+        if (a->turns[i].max_running == 0)
+            continue;
+        nq_buf_str(b, b->n > before ? "," : "");
+        mysql_gates_name(b, a->turns[i].queue);
+    }
+    if (b->n == before)
+        nq_buf_str(b, "NULL");
+}
+
+/* How many run in one group, and in a queue and, jumping from one to the next, all its groups. */
+static void mysql_gates_count(const nq_mysql_conn *c, const char *queue, nq_buf *b)
+{
+    nq_buf_fmt(b, "(SELECT COUNT(*) FROM %s FORCE INDEX (claim) WHERE state=1 AND queue=",
+               nq_mysql_data_of(c->base.store)->tasks);
+    mysql_gates_name(b, queue);
+    nq_buf_str(b, ")");
+}
+
+static void mysql_gates_count_all(const nq_mysql_conn *c, const nq_gate *gate, nq_buf *b)
+{
+    const char *tasks = nq_mysql_data_of(c->base.store)->tasks;
+    nq_buf_str(b, "(");
+    mysql_gates_count(c, gate->queue, b);
+    nq_buf_fmt(b,
+               "+(SELECT COUNT(*) FROM (SELECT queue,state,priority FROM %s FORCE INDEX (claim) WHERE queue>",
+               tasks);
+    mysql_gates_name(b, gate->from);
+    nq_buf_str(b, " COLLATE ascii_bin AND queue<");
+    mysql_gates_name(b, gate->to);
+    nq_buf_fmt(b,
+               " COLLATE ascii_bin GROUP BY queue,state,priority HAVING state=1) g JOIN %s t FORCE INDEX "
+               "(claim) ON t.queue=g.queue AND t.state=1 AND t.priority=g.priority))",
+               tasks);
+}
+
+/* ---- The look before the claim ---- */
+
+/* The gates that are there; of the others a row is to be made. */
+static int mysql_gates_there(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_rooms *rooms, nq_err *err)
+{
+    MYSQL_RES *r = NULL;
+    bool queue = a->gate->max_running == 0;
+    const int rc = nq_mysql_result(c, &r, err);
+    for (MYSQL_ROW row; r && (row = mysql_fetch_row(r));) {
+        queue = queue || strcmp(row[0], a->gate->queue) == 0;
+        for (size_t i = 0; i < a->nturns; i++)
+            if (a->turns[i].max_running && strcmp(row[0], a->turns[i].queue) == 0)
+                rooms->room[i] = a->turns[i].most;
+    }
+    if (r)
+        mysql_free_result(r);
+    for (size_t i = 0; i <= a->nturns; i++) {
+        const bool there = i == a->nturns ? queue : a->turns[i].max_running == 0 || rooms->room[i] > 0;
+        if (there)
+            continue;
+        nq_buf_str(&rooms->missing, rooms->missing.n ? ",(" : "(");
+        mysql_gates_name(&rooms->missing, i == a->nturns ? a->gate->queue : a->turns[i].queue);
+        nq_buf_str(&rooms->missing, ")");
+    }
+    rooms->all = queue ? a->limit : 0;
+    return rc;
+}
+
+static size_t mysql_gates_left(const char *running, int64_t most, size_t room)
+{
+    const int64_t left = running ? most - strtoll(running, NULL, 10) : 0;
+    return left <= 0 ? 0 : (uint64_t)left < room ? (size_t)left : room;
+}
+
+static int mysql_gates_counted(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_rooms *rooms, nq_err *err)
+{
+    MYSQL_RES *r = NULL;
+    int rc = nq_mysql_next(c, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    const MYSQL_ROW row = r ? mysql_fetch_row(r) : NULL;
+    unsigned at = 0;
+    for (size_t i = 0; i < a->nturns && row; i++)
+        if (a->turns[i].max_running)
+            rooms->room[i] = mysql_gates_left(row[at++], a->turns[i].max_running, rooms->room[i]);
+    if (row && a->gate->max_running)
+        rooms->all = mysql_gates_left(row[at], a->gate->max_running, rooms->all);
+    if (r)
+        mysql_free_result(r);
+    return rc;
+}
+
+NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                                   nq_mysql_rooms *rooms, nq_err *err)
+{
+    nq_buf b = {0};
+    for (size_t i = 0; i < a->nturns; i++)
+        rooms->room[i] = a->turns[i].max_running ? 0 : a->turns[i].most;
+    if (done->n) {
+        nq_buf_str(&b, "START TRANSACTION");
+        nq_mysql_done_text(done, c->base.store, &b);
+        nq_buf_str(&b, ";");
+    }
+    nq_buf_str(&b, "SELECT queue FROM ");
+    mysql_gates_table(c, &b);
+    nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE queue IN (");
+    mysql_gates_name(&b, a->gate->queue);
+    nq_buf_str(&b, ",");
+    mysql_gates_names(&b, a);
+    nq_buf_str(&b, ");SELECT ");
+    for (size_t i = 0; i < a->nturns; i++)
+        if (a->turns[i].max_running) {
+            mysql_gates_count(c, a->turns[i].queue, &b);
+            nq_buf_str(&b, ",");
+        }
+    if (a->gate->max_running)
+        mysql_gates_count_all(c, a->gate, &b);
+    else
+        nq_buf_str(&b, "0");
+    int rc = nq_mysql_query_buf(c, &b, err);
+    nq_buf_free(&b);
+    if (rc == NQ_OK && done->n) {
+        rc = nq_mysql_done_read(done, c, false, err);
+        rc = rc == NQ_OK ? nq_mysql_next(c, err) : rc;
+    }
+    if (rc == NQ_OK)
+        rc = mysql_gates_there(c, a, rooms, err);
+    return rc == NQ_OK ? mysql_gates_counted(c, a, rooms, err) : rc;
+}
+
+NQ_PRIVATE int nq_mysql_gates_make(nq_mysql_conn *c, const nq_mysql_rooms *rooms, nq_err *err)
+{
+    nq_buf b = {0};
+    nq_buf_str(&b, "INSERT IGNORE INTO ");
+    mysql_gates_table(c, &b);
+    nq_buf_str(&b, " (queue) VALUES ");
+    nq_buf_add(&b, rooms->missing.p, rooms->missing.n);
+    const int rc = rooms->missing.failed ? nq_err_nomem(err) : nq_mysql_run(c, &b, err);
+    nq_buf_free(&b);
+    return rc;
+}
+
+/* ---- The claim ---- */
+
+/* The ids that this turn brought, in their order: "7,9". */
+static void mysql_gates_ids(nq_buf *b, const nq_turn *turn, const nq_mysql_batch *batch)
+{
+    const size_t before = b->n;
+    for (const nq_claimed *k = batch->list.head; k; k = k->next) {
+        const char *queue = k->task.queue, *group = k->task.group;
+        const size_t base = strlen(queue);
+        if (strncmp(turn->queue, queue, base) != 0)
+            continue;
+        const char *rest = turn->queue + base;
+        if (group ? strncmp(rest, "//", 2) == 0 && strcmp(rest + 2, group) == 0 : *rest == '\0')
+            nq_buf_fmt(b, "%s%" PRId64, b->n > before ? "," : "", k->task.id);
+    }
+}
+
+/*
+ * @nanoq_take becomes the ids that are taken. Each step is a statement of its own: a statement sees what was
+ * committed when it began, and what is counted has to have been committed when the gate was locked.
+ */
+NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args *a,
+                                    const nq_mysql_batch *batch, nq_buf *b)
+{
+    unsigned n = 0;
+    nq_buf_str(b, "SELECT COUNT(*) INTO @nanoq_gate FROM ");
+    mysql_gates_table(c, b);
+    nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue=");
+    if (a->gate->max_running)
+        mysql_gates_name(b, a->gate->queue);
+    else
+        nq_buf_str(b, "NULL");
+    nq_buf_str(b, " FOR UPDATE;SELECT GROUP_CONCAT(FIELD(queue,");
+    mysql_gates_names(b, a);
+    nq_buf_str(b, ")) INTO @nanoq_gates FROM ");
+    mysql_gates_table(c, b);
+    nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue IN (");
+    mysql_gates_names(b, a);
+    nq_buf_str(b, ") FOR UPDATE SKIP LOCKED;SELECT ");
+    if (a->gate->max_running) /* without its row, which somebody deleted just now: nothing */
+        nq_buf_fmt(b, "SUBSTRING_INDEX(");
+    nq_buf_str(b, "CONCAT_WS(','");
+    for (size_t i = 0; i < a->nturns; i++) {
+        const nq_turn *t = &a->turns[i];
+        nq_buf_str(b, t->max_running ? ",NULLIF(SUBSTRING_INDEX('" : ",NULLIF('");
+        mysql_gates_ids(b, t, batch);
+        if (t->max_running) {
+            nq_buf_fmt(b, "',',',IF(FIND_IN_SET(%u,@nanoq_gates),GREATEST(0,%" PRId64 "-", ++n,
+                       t->max_running);
+            mysql_gates_count(c, t->queue, b);
+            nq_buf_str(b, "),0)),'')");
+        } else {
+            nq_buf_str(b, "','')");
+        }
+    }
+    nq_buf_str(b, ")");
+    if (a->gate->max_running) {
+        nq_buf_fmt(b, ",',',@nanoq_gate*GREATEST(0,%" PRId64 "-", a->gate->max_running);
+        mysql_gates_count_all(c, a->gate, b);
+        nq_buf_str(b, "))");
+    }
+    nq_buf_str(b, " INTO @nanoq_take;SELECT @nanoq_take;");
+}
+
+NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n)
+{
+    for (int i = 0; i < 3; i++)
+        if (mysql_next_result(c->my) != 0)
+            return false;
+    MYSQL_RES *r = mysql_store_result(c->my);
+    if (!r)
+        return false;
+    const MYSQL_ROW row = mysql_fetch_row(r);
+    char *at = row && row[0] ? row[0] : NULL;
+    const size_t most = *n;
+    *n = 0;
+    *ids = calloc(most, sizeof **ids); /* without memory *n stays 0, and what was taken is looked up */
+    while (*ids && at && *at && *n < most) {
+        (*ids)[(*n)++] = strtoull(at, &at, 10);
+        at += *at == ',';
+    }
+    mysql_free_result(r);
+    if (*ids)
+        qsort(*ids, *n, sizeof **ids, nq_mysql_cmp_u64);
+    return mysql_next_result(c->my) == 0;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* Limits over all claimers: of each group, of one group, of a queue with its groups; and who dies under one.
+ */
+#include <dlfcn.h>
+#include <mysql.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "suites.h"
+
+static nq_settings *gates_settings(nq *q)
+{
+    nq_settings *s = NULL;
+    T_OK(nq_settings_read(&s, nq_store_of(q), NULL, &t_last));
+    return s;
+}
+
+static nq_claimer *gates_claimer(nq *q, const char *queue, const nq_settings *s)
+{
+    nq_claimer *c = NULL;
+    T_OK(nq_claimer_new(&c, nq_store_of(q), queue, NULL, 0, &t_last));
+    nq_claimer_thorough(c);
+    nq_claimer_heed(c, s);
+    return c;
+}
+
+static void gates_add(nq *q, const char *group, int n)
+{
+    nq_task_spec specs[60];
+    int results[60];
+    for (int i = 0; i < n; i++)
+        specs[i] = *NQ_TASK(.type = "t", .queue = "mail", .group = group, .unique = NQ_UNIQUE_NONE);
+    T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, (size_t)n, NULL, results, &t_last));
+}
+
+static void gates_limit(nq *q, const char *queue, const char *group, int64_t most)
+{
+    T_OK(nq_queue_set(
+        q, queue,
+        &(nq_queue_settings){.size = sizeof(nq_queue_settings), .group = group, .max_running = most},
+        &t_last));
+}
+
+/* Claim until nothing more comes; how many came. A new gate is passed from the second claim on. */
+static size_t gates_all(nq_claimer *c, uint64_t *seq, size_t limit)
+{
+    size_t got = 0, n = 1;
+    int64_t wait = 0;
+    for (int empty = 0; empty < 3; empty = n ? 0 : empty + 1) {
+        nq_claimed *list = NULL;
+        T_OK(nq_claimer_claim(c, NQ_LEASE(1, ++*seq), limit, NULL, &list, &n, &wait, &t_last));
+        got += n;
+        t_free_claimed(list);
+    }
+    return got;
+}
+
+static int64_t gates_running(const char *queue)
+{
+    return t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1 AND queue = '%s'", queue);
+}
+
+START_TEST(each_group_has_its_limit)
+{
+    nq *q = t_open();
+    uint64_t seq = 0;
+    gates_limit(q, "mail", "*", 2);
+    gates_limit(q, "mail", "c", 3);
+    gates_add(q, "a", 5);
+    gates_add(q, "b", 1);
+    gates_add(q, "c", 5);
+    gates_add(q, NULL, 4);
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s), *one = gates_claimer(q, "mail//a", s);
+    ck_assert_uint_eq(gates_all(c, &seq, 7), 2 + 1 + 3 + 4);
+    ck_assert(nq_claimer_throttled(c));
+    ck_assert_int_eq(gates_running("mail//a"), 2);
+    ck_assert_int_eq(gates_running("mail//c"), 3);
+    ck_assert_uint_eq(gates_all(one, &seq, 7), 0);
+    t_sql("UPDATE nanoq_tasks SET state = 0 WHERE queue = 'mail//a'");
+    ck_assert_uint_eq(gates_all(one, &seq, 7), 2);
+    t_sql("DELETE FROM nanoq_tasks WHERE state = 1");
+    ck_assert_uint_eq(gates_all(c, &seq, 500), 2 + 2);
+    nq_claimer_free(c);
+    nq_claimer_free(one);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_queue_has_its_limit)
+{
+    nq *q = t_open();
+    uint64_t seq = 0;
+    gates_limit(q, "mail", NULL, 4);
+    gates_add(q, NULL, 6);
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    ck_assert_uint_eq(gates_all(c, &seq, 3), 4);
+    t_sql("DELETE FROM nanoq_tasks WHERE state = 1");
+    /* And with its groups, whatever their own limits. */
+    gates_add(q, "a", 3);
+    gates_add(q, "b", 3);
+    gates_limit(q, "mail", "b", 1);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    s = gates_settings(q);
+    c = gates_claimer(q, "mail", s);
+    ck_assert_uint_eq(gates_all(c, &seq, 100), 4);
+    ck_assert_int_le(gates_running("mail//b"), 1);
+    t_sql("DELETE FROM nanoq_tasks WHERE state = 1");
+    ck_assert_uint_le(gates_all(c, &seq, 100), 4);
+    ck_assert_int_le(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1"), 4);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(weights_share_a_claim)
+{
+    nq *q = t_open();
+    size_t n = 0;
+    int64_t wait = 0;
+    nq_claimed *list = NULL;
+    T_OK(nq_queue_set(q, "mail",
+                      &(nq_queue_settings){.size = sizeof(nq_queue_settings), .group = "a", .weight = 3},
+                      &t_last));
+    gates_add(q, "a", 20);
+    gates_add(q, "b", 20);
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    T_OK(nq_claimer_claim(c, NQ_LEASE(1, 1), 8, NULL, &list, &n, &wait, &t_last));
+    ck_assert_uint_eq(n, 8);
+    ck_assert_int_eq(gates_running("mail//a"), 6);
+    t_free_claimed(list);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(gates_of_groups_without_tasks_go)
+{
+    nq *q = t_open();
+    size_t n = 0;
+    uint64_t seq = 0;
+    gates_limit(q, "mail", "*", 1);
+    gates_add(q, "a", 1);
+    gates_add(q, "b", 1);
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    ck_assert_uint_eq(gates_all(c, &seq, 5), 2);
+    t_sql("DELETE FROM nanoq_gates"); /* SQLite makes none */
+    t_sql("INSERT INTO nanoq_gates (queue) VALUES ('mail'), ('mail//a'), ('mail//b'), ('mail//c')");
+    t_sql("INSERT INTO nanoq_gates (queue, not_before) VALUES ('mail//d', %s)",
+          T_SQLITE ? "9e15" : "'9999-12-31'");
+    t_sql("DELETE FROM nanoq_tasks WHERE queue = 'mail//a'");
+    T_OK(nq_store_gates_sweep(nq_store_of(q), 100, &n, &t_last));
+    ck_assert_uint_eq(n, 2);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_gates WHERE queue IN ('mail//a', 'mail//c')"), 0);
+    t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0");
+    ck_assert_uint_eq(gates_all(c, &seq, 5), 1);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+/* ---- Several processes, some of which die ---- */
+
+struct gates_run {
+    bool heed;    /* the limits; else the check must fail */
+    int worker;   /* the leases' */
+    int most, of; /* of a group, of all */
+};
+
+/* Claim, look whether too much runs, give back, for ever. Tells 1 when it saw too much. */
+static void gates_process(int fd, void *arg)
+{
+    const struct gates_run *r = arg;
+    nq *q = t_open();
+    t_conn *side = t_connect();
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", r->heed ? s : NULL);
+    for (uint64_t seq = 1; seq < 100000; seq++) {
+        nq_claimed *list = NULL;
+        size_t n = 0;
+        int64_t wait = 0;
+        T_OK(nq_claimer_claim(c, NQ_LEASE(r->worker, seq), 6, NULL, &list, &n, &wait, &t_last));
+        if (t_run(side,
+                  "SELECT COUNT(*) FROM (SELECT queue FROM nanoq_tasks WHERE state = 1 GROUP BY queue "
+                  "HAVING COUNT(*) > %d) x",
+                  r->most) > 0 ||
+            t_run(side, "SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1") > r->of)
+            t_tell(fd, 1);
+        for (const nq_claimed *t = list; t; t = t->next)
+            t_finish(q, t, NQ_OUT_RELEASE, 0, NULL);
+        t_free_claimed(list);
+        if (n > 0)
+            t_tell(fd, 0);
+    }
+}
+
+/* How often too much ran, while 3 processes claim, and one after the other is stopped or killed. */
+static int gates_race(bool heed)
+{
+    struct gates_run runs[3];
+    t_child children[3];
+    int above = 0;
+    nq *q = t_open();
+    gates_limit(q, "mail", "*", 1);
+    gates_limit(q, "mail", NULL, 5);
+    for (int k = 0; k < 8; k++) {
+        char group[4];
+        snprintf(group, sizeof group, "g%d", k);
+        gates_add(q, group, 60);
+    }
+    nq_close(q);
+    for (int i = 0; i < 3; i++) {
+        runs[i] = (struct gates_run){heed, 10 + i, 1, 5};
+        t_fork(&children[i], gates_process, &runs[i]);
+    }
+    for (int round = 0; round < (T_SQLITE ? 2 : 6); round++) { /* one writer at a time is slow at this */
+        const int i = round % 3;
+        for (int k = 0; k < 4; k++)
+            above += (int)t_hear(children[(i + k) % 3].fd, 30) != 0;
+        if (round % 2) {
+            kill(children[i].pid, SIGSTOP);
+            if (T_SQLITE) /* it may be the one writer, for whom all wait */
+                t_pause_ms(50);
+            for (int k = 0; k < 3 && !T_SQLITE; k++)
+                above += (int)t_hear(children[(i + 1) % 3].fd, 30) != 0;
+            kill(children[i].pid, SIGCONT);
+            continue;
+        }
+        t_kill(&children[i], SIGKILL);
+        t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0 WHERE state = 1 AND (lease >> 36) = %d",
+              runs[i].worker);
+        runs[i].worker += 3;
+        t_fork(&children[i], gates_process, &runs[i]);
+    }
+    for (int i = 0; i < 3; i++)
+        t_kill(&children[i], SIGKILL);
+    return above;
+}
+
+START_TEST(limits_hold_whoever_dies)
+{
+    ck_assert_int_eq(gates_race(true), 0);
+}
+END_TEST
+
+START_TEST(the_check_sees_limits_that_are_not_heeded)
+{
+    ck_assert_int_gt(gates_race(false), 0);
+}
+END_TEST
+
+/* ---- A process that is stopped in the midst of a claim ---- */
+
+static int gates_stop_after; /* so many more queries; 0: never */
+
+/* The one that the library calls. */
+int STDCALL mysql_real_query(MYSQL *my, const char *sql, unsigned long n)
+{
+    int (*real)(MYSQL *, const char *, unsigned long);
+    void *p = dlsym(RTLD_NEXT, "mysql_real_query");
+    memcpy(&real, &p, sizeof real);
+    const int rc = real(my, sql, n);
+    if (gates_stop_after > 0 && --gates_stop_after == 0)
+        raise(SIGSTOP);
+    return rc;
+}
+
+static void gates_stopping(int fd, void *arg)
+{
+    nq *q = t_open();
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    nq_claimed *list = NULL;
+    size_t n = 0;
+    int64_t wait = 0;
+    gates_stop_after = *(const int *)arg;
+    T_OK(nq_claimer_claim(c, NQ_LEASE(9, 1), 2, NULL, &list, &n, &wait, &t_last));
+    t_tell(fd, (int64_t)n);
+}
+
+/* Wherever in a claim: a gate that it held would be held until the server drops the session. */
+START_TEST(a_stopped_claimer_keeps_nobody_waiting)
+{
+    bool ended = false;
+    int stop = 0;
+    for (uint64_t seq = 1; !ended; stop++) {
+        t_child child = {.pid = 0};
+        int status = 0;
+        if (T_SQLITE)
+            return;
+        if (stop > 0) {
+            t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0 WHERE state = 1");
+            t_fork(&child, gates_stopping, &stop);
+            ck_assert_int_eq(waitpid(child.pid, &status, WUNTRACED), child.pid);
+            ended = !WIFSTOPPED(status);
+        }
+        nq *q = t_open();
+        gates_limit(q, "mail", NULL, 3);
+        gates_limit(q, "mail", "*", 1);
+        for (char group[] = "a"; stop == 0 && group[0] <= 'c'; group[0]++)
+            gates_add(q, group, 4);
+        nq_settings *s = gates_settings(q);
+        nq_claimer *c = gates_claimer(q, "mail", s);
+        const int64_t start = t_mono();
+        ck_assert_uint_ge(gates_all(c, &seq, 3), 1); /* the first time the gates are made */
+        ck_assert_int_lt(t_mono() - start, NQ_MS(500) * T_SLOW_FACTOR);
+        ck_assert_int_le(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1"), 3);
+        nq_claimer_free(c);
+        nq_settings_unref(s);
+        nq_close(q);
+        if (ended)
+            ck_assert_int_eq(t_hear(child.fd, 10), 2);
+        else if (stop > 0)
+            t_kill(&child, SIGKILL);
+    }
+    ck_assert_int_gt(stop, 3);
+}
+END_TEST
+
+Suite *suite_gates(void)
+{
+    Suite *s = suite_create("gates");
+    TCase *tc = t_case(s, "gates", 20);
+    tcase_add_test(tc, each_group_has_its_limit);
+    tcase_add_test(tc, a_queue_has_its_limit);
+    tcase_add_test(tc, weights_share_a_claim);
+    tcase_add_test(tc, gates_of_groups_without_tasks_go);
+    tc = t_case(s, "processes", 60);
+    tcase_add_test(tc, limits_hold_whoever_dies);
+    tcase_add_test(tc, the_check_sees_limits_that_are_not_heeded);
+    tcase_add_test(tc, a_stopped_claimer_keeps_nobody_waiting);
+    return s;
+}
