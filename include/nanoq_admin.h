@@ -218,6 +218,44 @@ typedef int (*nq_worker_row_fn)(const nq_worker_row *row, void *udata);
 /* The workers, in order of id; fn as for nq_list. Thread-safe. Errors as for nq_list. */
 NQ_API int nq_workers(nq *q, nq_worker_row_fn fn, void *udata, nq_err *err);
 
+/*
+ * WHY A TASK DOES NOT RUN, or where it does, or how it ended.
+ *
+ * reason      name              n, most                              at               note
+ * running     the worker        this attempt, attempts at most       since            -
+ * orphaned    the worker or ""  -, or the worker's number            last heard of    -
+ * cancelling  -                 -                                    -                -
+ * followed    -                 follow-ups that wait for its end     the first        -
+ * expired     -                 -                                    then             -
+ * later       -                 0, retries at most                   until            -
+ * retry       -                 failed attempts, retries at most     until            the last error
+ * paused      the queue, group  -                                    since            why
+ * no-worker   -                 rows of workers that are silent      last heard of    -
+ * not-served  the queue         workers that live                    -                -
+ * no-handler  the type          workers that serve its queue         -                -
+ * in-line     the queue, group  tasks before it, free handlers       due since        -
+ * done, dead, cancelled         failed attempts, attempts at most    since            the last error
+ */
+typedef struct nq_reason {
+    const char *reason; /* one of these words; later versions have more */
+    const char *name;   /* "": none; NOT safe for a terminal as it is, no more than note and detail */
+    int64_t n, most;    /* 0: none */
+    int64_t at_us;      /* 0: none */
+    const char *note;   /* its first 300 characters */
+    const char *detail; /* all of this in an English sentence */
+} nq_reason;
+typedef int (*nq_reason_fn)(const nq_reason *reason, void *udata);
+/*
+ * Say why task id does not run: each reason that holds, the weightiest first; fn as for nq_list. A task that
+ * nothing keeps is "in-line". It asks the database alone, by one statement, so that no worker need run; what
+ * a worker knows only by itself (its own `concurrency` of a queue) it cannot tell. Thread-safe. Errors as for
+ * nq_get.
+ */
+NQ_API int nq_why(nq *q, nq_id id, nq_reason_fn fn, void *udata, nq_err *err);
+/* That statement, for a database of this URL's kind and prefix, to be run by any program; it changes nothing.
+ * *sql is freed with nq_free. Needs no connection. */
+NQ_API int nq_why_sql(char **sql, const char *url, nq_id id, nq_err *err);
+
 /* The SQL that nq_migrate would run on tables of schema version `from`, 0: on an empty database, of this
  * URL's kind and prefix. *sql is freed with nq_free. Needs no connection. NQ_EINVAL: there is no such
  * version. */

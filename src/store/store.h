@@ -632,6 +632,7 @@ struct nq_driver {
 extern NQ_PRIVATE const nq_driver nq_driver_mysql;
 extern NQ_PRIVATE const nq_driver nq_driver_sqlite;
 
-#include "settings.h" /* a part of this header */
+#include "settings.h" /* a part of this header, as is */
+#include "why.h"
 
 #endif

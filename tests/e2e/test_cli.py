@@ -538,10 +538,20 @@ class QueuesTests:
     def test_wrong_use_says_what_is_allowed(self):
         for args in (["pause"], ["pause", "a", "b"], ["pause", "a", "--why", "\x1b[0m"],
                      ["pause", "a", "--wait=x"], ["pause", "a", "--group", "x y"], ["resume"], ["queues", "x"],
-                     ["workers", "x"]):
+                     ["workers", "x"], ["why"], ["why", "x"], ["why", "1", "2"], ["why", "0", "--print-sql"]):
             self.run_nanoq(*args, code=2)
             self.assertTrue(self.err.startswith("nanoq"), self.err)
             self.assertNotIn("\x1b", self.err)
+
+    def test_why_a_task_does_not_run(self):
+        task = self.run_nanoq("add", "--queue", "mail", "--in", "1h", "t").decode().strip()
+        self.run_nanoq("pause", "mail", "--why", "deploy")
+        reasons = self.json("why", task)
+        self.assertEqual([r["reason"] for r in reasons], ["later", "paused", "no-worker"])
+        self.assertEqual((reasons[1]["name"], reasons[1]["note"]), ("mail", "deploy"))
+        self.assertRegex(reasons[0]["at"], r"^20\d\d-")
+        self.assertIn("SELECT reason", self.run_nanoq("why", task, "--print-sql").decode())
+        self.run_nanoq("why", "77", code=3)
 
     def test_hostile_text_is_escaped_and_old_workers_are_named(self):
         self.run_nanoq("pause", "mail")
@@ -550,9 +560,11 @@ class QueuesTests:
         now = "1" if self.SQLITE else "UTC_TIMESTAMP(6)"
         self.sql("INSERT INTO nanoq_workers (name, queues, started_at, beat_at) VALUES (%s, 'mail,x', %s, %s)" %
                  ("'w' || char(27) || '[2J'" if self.SQLITE else "CONCAT('w', CHAR(27), '[2J')", now, now))
-        for command in ("queues", "workers"):
-            self.assertNotIn(b"\x1b", self.run_nanoq(command))
-            self.assertNotIn(b"\x1b", self.run_nanoq(command, "--json"))
+        task = self.run_nanoq("add", "--queue", "mail", "t").decode().strip()
+        for command in (["queues"], ["workers"], ["why", task]):
+            self.assertNotIn(b"\x1b", self.run_nanoq(*command))
+            self.assertNotIn(b"\x1b", self.run_nanoq(*command, "--json"))
+        self.assertIn(b"a\\x1b[31m", self.run_nanoq("why", task))
         self.assertEqual(self.queue("mail")["workers"], 1)
         self.run_nanoq("pause", "mail")
         self.assertIn("1 worker of an older version", self.err)

@@ -33,5 +33,6 @@ Suite *suite_hostile(void);
 Suite *suite_session(void);
 Suite *suite_files(void);
 Suite *suite_settings(void);
+Suite *suite_why(void);
 
 #endif

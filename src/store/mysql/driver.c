@@ -226,6 +226,16 @@ static const nq_fragment mysql_db_fragments[] = {
      "COALESCE(rate, '-'), COALESCE(rate_us, '-'), COALESCE(burst, '-'), COALESCE(weight, '-'), "
      "COALESCE(ordered, '-'), COALESCE(dead_to, '-')), 256), 10), 16, 10) AS UNSIGNED)), 0) AS SIGNED)"},
     {"strange", "(priority < -100 OR priority > 100)"},
+    {"clock", "UTC_TIMESTAMP(6)"},
+    {"clock_of", "DATE_FORMAT($, '%Y-%m-%dT%H:%i:%s.%fZ')"},
+    {"moment", "(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL $ MICROSECOND)"},
+    /* bytes that are no text would be NULL, or an error */
+    {"words", "COALESCE(LEFT(CONVERT($ USING utf8mb4), 300), HEX(LEFT($, 100)))"},
+    {"base", "CASE WHEN LOCATE('//', $) > 1 THEN SUBSTRING_INDEX($, '//', 1) ELSE $ END"},
+    {"each", "CONCAT($, '//*')"},
+    {"listed", "CAST(CONCAT(',', $, ',') AS BINARY)"},
+    {"lines", "CAST(CONCAT('\n', $, '\n') AS BINARY)"},
+    {"number", "CAST($ AS SIGNED)"},
     {NULL, NULL}};
 
 static nq_tx mysql_db_tx_from(void *conn, const char **client)

@@ -422,6 +422,17 @@ static const nq_fragment sqlite_fragments[] = {
                                 "p.id = k.id) SELECT id FROM k WHERE id IS NOT NULL)"},
     {"claim", ""},
     {"at_most", ""},
+    /* as the tables' defaults have it: other programs have no nanoq_now() */
+    {"clock", "(CAST(strftime('%s','now') AS INTEGER)*1000000 + "
+              "CAST(substr(strftime('%f','now'),4) AS INTEGER)*1000)"},
+    {"clock_of", "strftime('%Y-%m-%dT%H:%M:%SZ', $ / 1000000, 'unixepoch')"},
+    {"moment", "$"},
+    {"words", "SUBSTR(CAST($ AS TEXT), 1, 300)"},
+    {"base", "CASE WHEN instr($, '//') > 1 THEN substr($, 1, instr($, '//') - 1) ELSE $ END"},
+    {"each", "($ || '//*')"},
+    {"listed", "(',' || CAST($ AS TEXT) || ',')"},
+    {"lines", "('\n' || CAST($ AS TEXT) || '\n')"},
+    {"number", "CAST($ AS INTEGER)"},
     {"same_key", "t.unique_key IS NOT NULL AND t.type = f.type AND " SQLITE_KEY("t") " = " SQLITE_KEY("f")},
     {"strange", "(typeof(priority) <> 'integer' OR priority NOT BETWEEN -100 AND 100 "
                 "OR typeof(run_at) NOT IN ('integer', 'real') OR run_at < -9223372036854775808)"},
