@@ -74,6 +74,7 @@ typedef struct nq_claimed {
     struct nq_claimed *next;
     uint64_t lease;
     uint64_t bytes; /* of the payload in its row; but task.payload_size is 0 unless it is NQ_READ */
+    size_t turn;    /* by which it came, in a claim under limits */
     enum nq_unread unread;
     int64_t expires_us; /* our clock (nq_mono_us) when the task expires; 0: never */
     nq_task task;       /* its pointers lead into this allocation */

@@ -535,8 +535,21 @@ class QueuesTests:
         self.run_nanoq("pause", "default", "--wait")
         self.assertEqual(self.run_nanoq("stats"), b"no tasks\n")
 
+    def test_limits_are_set_and_taken_away(self):
+        self.run_nanoq("limit", "mail", "--running", "5")
+        self.run_nanoq("limit", "mail", "--each", "--running", "1")
+        self.run_nanoq("limit", "mail", "--group", "42", "--running", "3", "--weight", "2")
+        self.assertEqual([(q, self.queue(q)["limit"], self.queue(q)["weight"]) for q in ("mail", "mail//*", "mail//42")],
+                         [("mail", 5, None), ("mail//*", 1, None), ("mail//42", 3, 2)])
+        self.run_nanoq("limit", "mail", "--off")
+        self.run_nanoq("limit", "mail", "--each", "--off")
+        self.run_nanoq("limit", "mail", "--group", "42", "--off")
+        self.assertEqual(self.json("queues"), [])
+
     def test_wrong_use_says_what_is_allowed(self):
-        for args in (["pause"], ["pause", "a", "b"], ["pause", "a", "--why", "\x1b[0m"],
+        for args in (["limit", "mail"], ["limit", "mail", "--off", "--running", "1"], ["limit", "--running", "1"],
+                     ["limit", "mail", "--running", "0"], ["limit", "mail", "--weight", "1001"],
+                     ["limit", "mail", "--running", "x"], ["limit", "a b", "--running", "1"], ["pause"], ["pause", "a", "b"], ["pause", "a", "--why", "\x1b[0m"],
                      ["pause", "a", "--wait=x"], ["pause", "a", "--group", "x y"], ["resume"], ["queues", "x"],
                      ["workers", "x"], ["why"], ["why", "x"], ["why", "1", "2"], ["why", "0", "--print-sql"]):
             self.run_nanoq(*args, code=2)

@@ -15,13 +15,19 @@ static nq_settings *gates_settings(nq *q)
     return s;
 }
 
-static nq_claimer *gates_claimer(nq *q, const char *queue, const nq_settings *s)
+static nq_claimer *gates_claimer_of(nq *q, const char *queue, const nq_settings *s, const char *const types[],
+                                    size_t ntypes)
 {
     nq_claimer *c = NULL;
-    T_OK(nq_claimer_new(&c, nq_store_of(q), queue, NULL, 0, &t_last));
+    T_OK(nq_claimer_new(&c, nq_store_of(q), queue, types, ntypes, &t_last));
     nq_claimer_thorough(c);
     nq_claimer_heed(c, s);
     return c;
+}
+
+static nq_claimer *gates_claimer(nq *q, const char *queue, const nq_settings *s)
+{
+    return gates_claimer_of(q, queue, s, NULL, 0);
 }
 
 static void gates_add(nq *q, const char *group, int n)
@@ -111,6 +117,32 @@ START_TEST(a_queue_has_its_limit)
     t_sql("DELETE FROM nanoq_tasks WHERE state = 1");
     ck_assert_uint_le(gates_all(c, &seq, 100), 4);
     ck_assert_int_le(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1"), 4);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(types_are_filtered_under_a_limit)
+{
+    static const char *const types[] = {"t"};
+    nq *q = t_open();
+    uint64_t seq = 0;
+    gates_limit(q, "mail", "*", 2);
+    gates_limit(q, "mail", NULL, 3);
+    gates_add(q, "a", 4);
+    gates_add(q, "b", 4);
+    T_ADD(q, .type = "other", .queue = "mail", .group = "c");
+    /* The last one came due first. */
+    t_sql("UPDATE nanoq_tasks SET run_at = %s WHERE queue = 'mail//a' AND id = 4",
+          T_SQLITE ? "10000000000000" : "'2020-01-01'");
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer_of(q, "mail", s, types, 1);
+    ck_assert_uint_eq(gates_all(c, &seq, 8), 3);
+    ck_assert_int_le(gates_running("mail//a"), 2);
+    ck_assert_int_le(gates_running("mail//b"), 2);
+    ck_assert_int_eq(t_sql("SELECT state FROM nanoq_tasks WHERE id = 4"), 1);
+    ck_assert_int_eq(gates_running("mail//c"), 0);
     nq_claimer_free(c);
     nq_settings_unref(s);
     nq_close(q);
@@ -331,6 +363,7 @@ Suite *suite_gates(void)
     TCase *tc = t_case(s, "gates", 20);
     tcase_add_test(tc, each_group_has_its_limit);
     tcase_add_test(tc, a_queue_has_its_limit);
+    tcase_add_test(tc, types_are_filtered_under_a_limit);
     tcase_add_test(tc, weights_share_a_claim);
     tcase_add_test(tc, gates_of_groups_without_tasks_go);
     tc = t_case(s, "processes", 60);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* MySQL and MariaDB: the tasks that a claim selected. */
 #include "../claimed.h"
+#include "../groups.h"
 #include "mysql_driver.h"
 
 void nq_mysql_batch_free(nq_mysql_batch *batch)
@@ -41,6 +42,15 @@ static void mysql_batch_values(MYSQL_ROW row, const unsigned long *len, nq_val c
     NQ_COLUMNS(MYSQL_BATCH_VALUE)
 }
 
+/* By the name in the row: what the task says of its group need not be it. */
+static size_t mysql_batch_turn(const nq_claim_args *a, const char *queue)
+{
+    size_t i = 0;
+    while (a->gate && i < a->nturns && strcmp(a->turns[i].queue, queue) != 0)
+        i++;
+    return i;
+}
+
 int nq_mysql_batch_read(nq_mysql_batch *batch, const nq_claim_args *a, size_t most, bool changed,
                         MYSQL_RES *r)
 {
@@ -64,6 +74,7 @@ int nq_mysql_batch_read(nq_mysql_batch *batch, const nq_claim_args *a, size_t mo
         if (rc != NQ_OK)
             return rc;
         batch->list.tail->task.generation += !changed;
+        batch->list.tail->turn = mysql_batch_turn(a, row[NQ_AT_queue]);
         batch->ids[batch->list.n - 1] = (uint64_t)batch->list.tail->task.id;
         if (mysql_num_fields(r) > NQ_AT_COUNT && row[NQ_AT_COUNT] && row[NQ_AT_COUNT][0] == '1')
             nq_buf_fmt(&batch->followed, "%s%s", batch->nfollowed++ ? "," : "", row[NQ_AT_id]);

@@ -357,7 +357,8 @@ static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, con
             mysql_claim_columns(c, &b);
             nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE (");
             nq_mysql_where_ids(&b, ids, n);
-            nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) FOR UPDATE SKIP LOCKED");
+            nq_buf_fmt(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6)%s FOR UPDATE SKIP LOCKED",
+                       a->gate ? " ORDER BY run_at,id" : ""); /* the first ones are taken */
             rc = mysql_claim_select(c, &b, a, done, batch, err);
             done = &none;
         } else if (mysql_claim_begun(a, done)) {

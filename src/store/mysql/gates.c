@@ -176,18 +176,12 @@ NQ_PRIVATE int nq_mysql_gates_make(nq_mysql_conn *c, const nq_mysql_rooms *rooms
 /* ---- The claim ---- */
 
 /* The ids that this turn brought, in their order: "7,9". */
-static void mysql_gates_ids(nq_buf *b, const nq_turn *turn, const nq_mysql_batch *batch)
+static void mysql_gates_ids(nq_buf *b, size_t turn, const nq_mysql_batch *batch)
 {
     const size_t before = b->n;
-    for (const nq_claimed *k = batch->list.head; k; k = k->next) {
-        const char *queue = k->task.queue, *group = k->task.group;
-        const size_t base = strlen(queue);
-        if (strncmp(turn->queue, queue, base) != 0)
-            continue;
-        const char *rest = turn->queue + base;
-        if (group ? strncmp(rest, "//", 2) == 0 && strcmp(rest + 2, group) == 0 : *rest == '\0')
+    for (const nq_claimed *k = batch->list.head; k; k = k->next)
+        if (k->turn == turn)
             nq_buf_fmt(b, "%s%" PRId64, b->n > before ? "," : "", k->task.id);
-    }
 }
 
 /*
@@ -218,7 +212,7 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
     for (size_t i = 0; i < a->nturns; i++) {
         const nq_turn *t = &a->turns[i];
         nq_buf_str(b, t->max_running ? ",NULLIF(SUBSTRING_INDEX('" : ",NULLIF('");
-        mysql_gates_ids(b, t, batch);
+        mysql_gates_ids(b, i, batch);
         if (t->max_running) {
             nq_buf_fmt(b, "',',',IF(FIND_IN_SET(%u,@nanoq_gates),GREATEST(0,%" PRId64 "-", ++n,
                        t->max_running);

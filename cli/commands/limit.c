@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq limit. */
+#include "../cli.h"
+
+enum { LIMIT_GROUP = 256, LIMIT_EACH, LIMIT_RUNNING, LIMIT_WEIGHT, LIMIT_OFF };
+
+struct limit_args {
+    nq_queue_settings s;
+    bool any, off;
+};
+
+static bool limit_take(int key, const char *value, struct limit_args *a)
+{
+    int64_t n = 0;
+    a->any = a->any || (key != LIMIT_GROUP && key != LIMIT_EACH && key != LIMIT_OFF);
+    switch (key) {
+    case LIMIT_GROUP:
+        a->s.group = value;
+        return true;
+    case LIMIT_EACH:
+        a->s.group = "*";
+        return true;
+    case LIMIT_RUNNING:
+        return cli_take_int("--running", value, 1, 2147483647, &a->s.max_running);
+    case LIMIT_WEIGHT:
+        if (!cli_take_int("--weight", value, 1, 1000, &n))
+            return false;
+        a->s.weight = (unsigned)n;
+        return true;
+    default:
+        a->off = true;
+        return true;
+    }
+}
+
+static int limit_run(int argc, char **argv)
+{
+    struct limit_args a = {.s = {.size = sizeof a.s}};
+    struct cli_parse parse;
+    const char *value;
+    nq_err err = {0};
+    nq *q = NULL;
+    int key;
+    cli_parse_start(&parse, &cli_limit);
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) != CLI_PARSE_END)
+        if (key < 0 || !limit_take(key, value, &a))
+            return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    if (argc - optind != 1)
+        return cli_usage("needs one queue, %d are given", argc - optind);
+    if (a.any == a.off)
+        return cli_usage(a.off ? "--off takes all settings away: give no other"
+                               : "needs a setting, or --off");
+    int exit_code = cli_open(&q);
+    if (exit_code != CLI_OK)
+        return exit_code;
+    if (nq_queue_set(q, argv[optind], &a.s, &err) != NQ_OK)
+        exit_code = cli_fail(&err);
+    else
+        cli_warn_of_old_workers(q);
+    nq_close(q);
+    return exit_code;
+}
+
+static const struct cli_option limit_options[] = {
+    {LIMIT_GROUP, "group", "G", "of this group of the queue"},
+    {LIMIT_EACH, "each", NULL, "of each group of the queue by itself"},
+    {LIMIT_RUNNING, "running", "N", "so many tasks run at once at most, over all hosts"},
+    {LIMIT_WEIGHT, "weight", "N", "of a group: tasks in its turn"},
+    {LIMIT_OFF, "off", NULL, "take all settings away"},
+    CLI_OPTION_DB,
+    CLI_OPTION_END};
+const struct cli_command cli_limit = {
+    .name = "limit",
+    .args = "[OPTION...] QUEUE",
+    .summary = "Set the limits of a queue, or of its groups, for all workers",
+    .options = limit_options,
+    .notes = "It replaces all settings of that queue or group; whether it is paused stays as it is. "
+             "docs/limits.md says what holds.\n",
+    .run = limit_run,
+};
