@@ -91,6 +91,39 @@ START_TEST(a_claim_is_looked_up_after_its_commit)
 }
 END_TEST
 
+/* There the claim writes the gate of the queue, which is that of all its groups. */
+START_TEST(limits_are_those_of_a_cluster)
+{
+    nq *q = galera_open(true);
+    nq_settings *s = NULL;
+    nq_claimer *c;
+    size_t n = 0, got = 0;
+    int64_t wait_us;
+    t_sql("INSERT INTO nanoq_queues (name, max_running) VALUES ('mail', 5), ('mail//*', 2)");
+    for (int k = 0; k < 12; k++)
+        T_ADD(q, .type = "t", .queue = "mail", .group = (char[]){(char)('a' + k % 4), '\0'},
+              .unique = NQ_UNIQUE_NONE);
+    T_OK(nq_settings_read(&s, nq_store_of(q), NULL, &t_last));
+    T_OK(nq_claimer_new(&c, nq_store_of(q), "mail", NULL, 0, &t_last));
+    nq_claimer_thorough(c);
+    nq_claimer_heed(c, s);
+    for (uint64_t seq = 1; seq < 5; seq++, got += n) {
+        nq_claimed *list = NULL;
+        T_OK(nq_claimer_claim(c, NQ_LEASE(1, seq), 12, NULL, &list, &n, &wait_us, &t_last));
+        t_free_claimed(list);
+    }
+    ck_assert_uint_eq(got, 5);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM (SELECT queue FROM nanoq_tasks WHERE state = 1 "
+                           "GROUP BY queue HAVING COUNT(*) > 2) x"),
+                     0);
+    ck_assert_int_ge(t_sql("SELECT grants FROM nanoq_gates WHERE queue = 'mail'"), 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_gates"), 1);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_galera(void)
 {
     Suite *s = suite_create("galera");
@@ -99,5 +132,6 @@ Suite *suite_galera(void)
     TCase *c = t_case(s, "galera", 30);
     tcase_add_loop_test(c, completions_are_told_apart_by_counting, 0, 8);
     tcase_add_test(c, a_claim_is_looked_up_after_its_commit);
+    tcase_add_test(c, limits_are_those_of_a_cluster);
     return s;
 }

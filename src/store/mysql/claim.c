@@ -89,11 +89,12 @@ static void mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a
 {
     if (a->gate)
         nq_mysql_gates_text(c, a, batch, b);
+    nq_buf_fmt(b, "UPDATE %s FORCE INDEX (PRIMARY)", nq_mysql_data_of(c->base.store)->tasks);
+    nq_mysql_gates_grant(c, a, b);
     nq_buf_fmt(b,
-               "UPDATE %s FORCE INDEX (PRIMARY) SET "
-               "state=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
+               " SET %sstate=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
                "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
-               nq_mysql_data_of(c->base.store)->tasks, a->lease);
+               a->gate && c->galera ? "grants=grants+1," : "", a->lease);
     nq_mysql_where_ids(b, batch->ids, batch->list.n);
     nq_buf_fmt(b, ")%s%s%s;COMMIT", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "",
                c->galera ? " AND state=0" : "", gone->n ? gone->p : "");

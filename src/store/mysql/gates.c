@@ -17,6 +17,11 @@
  * variables of the session; it goes on to the end whatever became of the client. The candidates of a client
  * that was stopped before that are passed by, like those of any claim.
  *
+ * On Galera a lock is of one node, and what two nodes write to one row is noticed at COMMIT: one of them
+ * fails. A node has been seen to end a transaction between two statements and run the next one as one of its
+ * own. So there the gate of the queue, which stands for those of its groups too, is written by the very
+ * statement that claims, and only where nobody has written it since it was read, before the count.
+ *
  * The gate of a whole queue is waited for, since whoever holds it is about to commit. Those of groups, which
  * come after it, are passed by where another has them: so nobody who holds a lock of a gate waits for one.
  */
@@ -71,24 +76,31 @@ static void mysql_gates_count_all(const nq_mysql_conn *c, const nq_gate *gate, n
                tasks);
 }
 
+/* Is there to be a gate of the queue? Then, on Galera, there is none of a group. */
+static bool mysql_gates_queue(const nq_mysql_conn *c, const nq_claim_args *a)
+{
+    return c->galera || a->gate->max_running > 0;
+}
+
 /* ---- The look before the claim ---- */
 
 /* The gates that are there; of the others a row is to be made. */
 static int mysql_gates_there(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_rooms *rooms, nq_err *err)
 {
     MYSQL_RES *r = NULL;
-    bool queue = a->gate->max_running == 0;
+    bool queue = !mysql_gates_queue(c, a);
     const int rc = nq_mysql_result(c, &r, err);
     for (MYSQL_ROW row; r && (row = mysql_fetch_row(r));) {
         queue = queue || strcmp(row[0], a->gate->queue) == 0;
         for (size_t i = 0; i < a->nturns; i++)
-            if (a->turns[i].max_running && strcmp(row[0], a->turns[i].queue) == 0)
+            if (a->turns[i].max_running && (c->galera || strcmp(row[0], a->turns[i].queue) == 0))
                 rooms->room[i] = a->turns[i].most;
     }
     if (r)
         mysql_free_result(r);
     for (size_t i = 0; i <= a->nturns; i++) {
-        const bool there = i == a->nturns ? queue : a->turns[i].max_running == 0 || rooms->room[i] > 0;
+        const bool there =
+            i == a->nturns ? queue : c->galera || a->turns[i].max_running == 0 || rooms->room[i] > 0;
         if (there)
             continue;
         nq_buf_str(&rooms->missing, rooms->missing.n ? ",(" : "(");
@@ -192,10 +204,10 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
                                     const nq_mysql_batch *batch, nq_buf *b)
 {
     unsigned n = 0;
-    nq_buf_str(b, "SELECT COUNT(*) INTO @nanoq_gate FROM ");
+    nq_buf_fmt(b, "SELECT %s INTO @nanoq_gate FROM ", c->galera ? "MAX(grants)" : "COUNT(*)");
     mysql_gates_table(c, b);
     nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue=");
-    if (a->gate->max_running)
+    if (mysql_gates_queue(c, a))
         mysql_gates_name(b, a->gate->queue);
     else
         nq_buf_str(b, "NULL");
@@ -214,8 +226,8 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
         nq_buf_str(b, t->max_running ? ",NULLIF(SUBSTRING_INDEX('" : ",NULLIF('");
         mysql_gates_ids(b, i, batch);
         if (t->max_running) {
-            nq_buf_fmt(b, "',',',IF(FIND_IN_SET(%u,@nanoq_gates),GREATEST(0,%" PRId64 "-", ++n,
-                       t->max_running);
+            nq_buf_fmt(b, "',',',IF(%d OR FIND_IN_SET(%u,@nanoq_gates),GREATEST(0,%" PRId64 "-", c->galera,
+                       ++n, t->max_running);
             mysql_gates_count(c, t->queue, b);
             nq_buf_str(b, "),0)),'')");
         } else {
@@ -224,13 +236,25 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
     }
     nq_buf_str(b, ")");
     if (a->gate->max_running) {
-        nq_buf_fmt(b, ",',',@nanoq_gate*GREATEST(0,%" PRId64 "-", a->gate->max_running);
+        nq_buf_fmt(b, ",',',%sGREATEST(0,%" PRId64 "-", c->galera ? "" : "@nanoq_gate*",
+                   a->gate->max_running);
         mysql_gates_count_all(c, a->gate, b);
         nq_buf_str(b, "))");
     }
     nq_buf_str(b, " INTO @nanoq_take;SELECT @nanoq_take;");
 }
 
+NQ_PRIVATE void nq_mysql_gates_grant(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
+{
+    if (!a->gate || !c->galera)
+        return;
+    nq_buf_str(b, " STRAIGHT_JOIN ");
+    mysql_gates_table(c, b);
+    nq_buf_str(b, " g FORCE INDEX (PRIMARY) ON g.grants=@nanoq_gate AND g.queue=");
+    mysql_gates_name(b, a->gate->queue);
+}
+
+/* The answers to the above, up to that of the UPDATE. */
 NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n)
 {
     for (int i = 0; i < 3; i++)

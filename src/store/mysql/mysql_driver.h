@@ -311,10 +311,13 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
 /* Make the rows that are missing, in no transaction. */
 NQ_PRIVATE int nq_mysql_gates_make(nq_mysql_conn *c, const nq_mysql_rooms *rooms, nq_err *err);
 /* Append what locks the gates and decides which tasks of the batch are taken: the UPDATE behind it is to
- * change those in @nanoq_take. And read it: their ids, sorted and to be freed, at most *n; then the UPDATE's
- * answer is the current one. False: the client library has an error. */
+ * change those in @nanoq_take. */
 NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args *a,
                                     const nq_mysql_batch *batch, nq_buf *b);
+/* Append to the UPDATE's tables the gate that it has to write on Galera. */
+NQ_PRIVATE void nq_mysql_gates_grant(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b);
+/* Read the answer: their ids, sorted and to be freed, at most *n; then the UPDATE's answer is the current
+ * one. False: the client library has an error. */
 NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n);
 
 #endif
