@@ -130,23 +130,36 @@ void nq_unlisten(nq *q, nq_listener *l)
     pthread_mutex_unlock(&q->lock);
 }
 
-/* queue: or NQ_HINT_CANCEL, NQ_HINT_SETTINGS. */
-static void queue_wake(nq *q, uint64_t queue, nq_id id)
-{
-    nq_listener *l;
+/* What is told to each listener, or asked of it. */
+typedef struct queue_word {
+    uint64_t queue; /* or NQ_HINT_CANCEL, NQ_HINT_SETTINGS */
+    nq_id id;
+    bool lend;
+    nq_loan *loan; /* the first that was lent: the others are not asked */
+} queue_word;
 
+static void queue_tell(nq_listener *l, queue_word *word)
+{
+    if (word->lend)
+        word->loan = l->lend ? l->lend(l->arg, word->queue) : NULL;
+    else if (word->queue == NQ_HINT_CANCEL)
+        l->look(l->arg);
+    else if (word->queue == NQ_HINT_SETTINGS)
+        l->settings(l->arg);
+    else
+        l->wake(l->arg, word->queue, word->id);
+}
+
+/* The lock is not held while a listener is told: it may take locks of its own. */
+static void queue_tell_all(nq *q, queue_word *word)
+{
     pthread_mutex_lock(&q->lock);
     while (q->leaving > 0)
         pthread_cond_wait(&q->calm, &q->lock);
     q->waking++;
-    for (l = q->listeners; l; l = l->next) {
+    for (nq_listener *l = q->listeners; l && !word->loan; l = l->next) {
         pthread_mutex_unlock(&q->lock);
-        if (queue == NQ_HINT_CANCEL)
-            l->look(l->arg);
-        else if (queue == NQ_HINT_SETTINGS)
-            l->settings(l->arg);
-        else
-            l->wake(l->arg, queue, id);
+        queue_tell(l, word);
         pthread_mutex_lock(&q->lock);
     }
     if (--q->waking == 0)
@@ -154,24 +167,16 @@ static void queue_wake(nq *q, uint64_t queue, nq_id id)
     pthread_mutex_unlock(&q->lock);
 }
 
+static void queue_wake(nq *q, uint64_t queue, nq_id id)
+{
+    queue_tell_all(q, &(queue_word){.queue = queue, .id = id});
+}
+
 NQ_PRIVATE nq_loan *nq_lend(nq *q, uint64_t queue)
 {
-    nq_loan *loan = NULL;
-
-    pthread_mutex_lock(&q->lock);
-    while (q->leaving > 0)
-        pthread_cond_wait(&q->calm, &q->lock);
-    q->waking++;
-    for (nq_listener *l = q->listeners; l && !loan; l = l->next) {
-        pthread_mutex_unlock(&q->lock);
-        if (l->lend)
-            loan = l->lend(l->arg, queue);
-        pthread_mutex_lock(&q->lock);
-    }
-    if (--q->waking == 0)
-        pthread_cond_broadcast(&q->calm);
-    pthread_mutex_unlock(&q->lock);
-    return loan ? loan : nq_hints_borrow(q->hints, queue);
+    queue_word word = {.queue = queue, .lend = true};
+    queue_tell_all(q, &word);
+    return word.loan ? word.loan : nq_hints_borrow(q->hints, queue);
 }
 
 NQ_PRIVATE nq_hints *nq_hints_of(nq *q)
