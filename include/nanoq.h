@@ -332,6 +332,7 @@ typedef struct nq_task {
     const nq_header *headers;
     size_t nheaders;
     int64_t expires_at_us; /* no attempt begins later; 0: any time */
+    nq_id dead_id; /* it is the dead letter of that task (dead_to of nq_queue_settings); 0: it is none */
 } nq_task;
 
 /* The value of a header, or NULL: the task has none of this name. Valid as long as the task. Thread-safe. */

@@ -47,6 +47,7 @@ typedef struct nq_info {
     const nq_header *headers;  /* of its producer's */
     size_t nheaders;
     int64_t expires_at_us; /* no attempt begins later; 0: any time */
+    nq_id dead_id;         /* it is the dead letter of that task; 0: it is none */
 } nq_info;
 
 /* Called per task, in the thread that called nq_list or nq_get; the pointers are valid until it returns;
@@ -153,6 +154,7 @@ typedef struct nq_queue_settings {
     unsigned burst;        /* how many may start at once after a quiet time; default: by the rate */
     unsigned weight;       /* of a group: tasks in its turn; default 1, at most 1000 */
     int ordered;           /* of groups: enum nq_ordered; default NQ_ORDERED_NO */
+    const char *dead_to;   /* a task that ends dead leaves a copy in this queue; default: none */
 } nq_queue_settings;
 
 /* Replace the settings of a queue or group; whether it is paused is left alone. settings NULL: it has none.
@@ -172,7 +174,7 @@ typedef struct nq_queue_row {
     int64_t max_running, rate, rate_us;
     unsigned burst, weight; /* 0: not set */
     int ordered;            /* -1: not set */
-    const char *dead_to;    /* reserved: nothing heeds it */
+    const char *dead_to;    /* or "" */
     int64_t changed_at_us;
 } nq_queue_row;
 typedef int (*nq_queue_row_fn)(const nq_queue_row *row, void *udata);

@@ -263,6 +263,8 @@ void stream_task(struct text *out, const nq_task *task, int64_t deadline_us)
         protocol_string(out, "last_error", task->last_error);
     else
         text_str(out, ",\"last_error\":null");
+    if (task->dead_id)
+        protocol_number(out, "dead_id", task->dead_id);
     if (task->nheaders) {
         text_str(out, ",\"headers\":");
         text_headers(out, task->headers, task->nheaders);

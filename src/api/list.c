@@ -141,6 +141,7 @@ static int list_take(const nq_val cols[], size_t ncols, void *arg)
     row->info.headers = read.all;
     row->info.nheaders = read.n;
     row->info.expires_at_us = read.expires_at_us;
+    row->info.dead_id = read.dead_id;
     rows->all[rows->n++] = row;
     return 0;
 }

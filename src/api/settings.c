@@ -57,6 +57,13 @@ static int settings_check(const nq_queue_settings *s, nq_err *err)
                           s->weight);
     if (s->ordered < NQ_ORDERED_NO || s->ordered > NQ_ORDERED_HALT)
         return nq_err_set(err, NQ_EINVAL, "ordered is %d; see enum nq_ordered", s->ordered);
+    if (s->dead_to && nq_check_queue(s->dead_to, NULL) != NQ_OK) {
+        char shown[128];
+        nq_printable(shown, sizeof shown, s->dead_to, strlen(s->dead_to));
+        return nq_err_set(err, NQ_EINVAL,
+                          "dead_to is '%s': a queue's name is 1 to %d bytes of A-Z a-z 0-9 _ . : / -", shown,
+                          NQ_MAX_QUEUE);
+    }
     if (s->burst && !s->rate)
         return nq_err_set(err, NQ_EINVAL, "burst is %u, but there is no rate", s->burst);
     return NQ_OK;
@@ -100,14 +107,15 @@ static int settings_write(nq_conn *c, void *arg, nq_err *err)
                            settings_or_null(s->burst),
                            settings_or_null(s->weight),
                            settings_or_null(s->ordered),
+                           s->dead_to ? nq_text(s->dead_to) : nq_null(),
                            nq_text(w->name)};
     const int rc = nq_settings_upsert(
         c,
         "UPDATE {queues} SET max_running = ?, rate = ?, rate_us = ?, burst = ?, weight = ?, ordered = ?, "
-        "changed_at = {now} WHERE name = ?",
-        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, name, "
+        "dead_to = ?, changed_at = {now} WHERE name = ?",
+        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, dead_to, name, "
         "changed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, {now})",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})",
         args, sizeof args / sizeof *args, err);
     return rc == NQ_OK ? nq_settings_tidy(c, w->name, err) : rc;
 }

@@ -135,11 +135,14 @@ typedef struct nq_headers {
     const nq_header *all; /* without the library's */
     size_t n;
     int64_t expires_at_us; /* 0: never */
+    nq_id dead_id;         /* 0: it is no dead letter */
 } nq_headers;
 /* Bytes that nq_headers_read needs for a text; 0: there is nothing to be read. */
 NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n);
 /* Read any text. What is read lies in room, which is aligned as malloc's; answers what is behind it. */
 NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, size_t n);
+/* Is it the text of a dead letter? */
+NQ_PRIVATE bool nq_headers_dead(const void *text, size_t n);
 /* Append the text without its time of expiry; false: it has none. */
 NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t n);
 /* Check headers, and make a text of them. */

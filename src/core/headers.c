@@ -10,6 +10,7 @@
 
 #define HEADERS_OURS    "nq-"
 #define HEADERS_EXPIRES "nq-expires"
+#define HEADERS_DEAD    "nq-dead" /* the dead task whose letter this is */
 #define HEADERS_NAME    40
 #define HEADERS_RESERVE 32 /* of the text, for nq-expires and its time */
 
@@ -68,8 +69,8 @@ static struct headers_line headers_line(char *p, size_t n)
     return l;
 }
 
-/* A time in microseconds; 0: it is none that anything could expire at. */
-static int64_t headers_time(const char *p, size_t n)
+/* A time in microseconds, or an id; 0: it is none. */
+static int64_t headers_number(const char *p, size_t n)
 {
     int64_t us = 0;
     for (size_t i = 0; i < n; i++) {
@@ -122,9 +123,11 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
         if (!l.value)
             continue;
         if (headers_is(l.name, l.name_size, HEADERS_EXPIRES) && !expires) {
-            out->expires_at_us = headers_time(l.value, l.value_size);
+            out->expires_at_us = headers_number(l.value, l.value_size);
             expires = true;
         }
+        if (headers_is(l.name, l.name_size, HEADERS_DEAD) && out->dead_id == 0)
+            out->dead_id = headers_number(l.value, l.value_size);
         if (headers_ours(l.name, l.name_size) || out->n == NQ_MAX_HEADERS)
             continue;
         l.name[l.name_size] = '\0';   /* where the colon was, */
@@ -134,6 +137,17 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
     }
     out->all = out->n ? all : NULL;
     return room + size;
+}
+
+NQ_PRIVATE bool nq_headers_dead(const void *text, size_t n)
+{
+    const char *p = text;
+    for (size_t at = 0, len; at < n; at += len + 1) {
+        len = headers_length(p + at, n - at);
+        if (headers_is(p + at, headers_name(p + at, len), HEADERS_DEAD))
+            return true;
+    }
+    return false;
 }
 
 NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t n)

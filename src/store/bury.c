@@ -15,26 +15,6 @@
 #define BURY_MAX_GENERATION INT32_MAX
 #define BURY_MAX_TIME       INT64_C(253402300799999999) /* the last microsecond of the year 9999 */
 
-NQ_PRIVATE bool nq_row_refused(int rc)
-{
-    return rc == NQ_EINVAL || rc == NQ_ETOOBIG;
-}
-
-NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id)
-{
-    if (s->driver->unsigned_ids)
-        nq_buf_u64(sql, (uint64_t)id);
-    else
-        nq_buf_fmt(sql, "%lld", (long long)id);
-}
-
-NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id)
-{
-    if (sql->n && sql->p[sql->n - 1] != '(')
-        nq_buf_str(sql, ",");
-    nq_sql_id(s, sql, id);
-}
-
 /* What was read of the row, within bounds. */
 struct bury_row {
     bool found;
@@ -178,6 +158,9 @@ NQ_PRIVATE int nq_bury(nq_conn *c, nq_grave *g, nq_err *err)
     if (rc == NQ_OK)
         rc = bury_by_id(c, "DELETE FROM {cancels} WHERE task_id = ", g->id, "", NULL, 0, NULL, NULL, NULL,
                         err);
+    uint64_t hint;
+    if (rc == NQ_OK && g->state == NQ_STATE_DEAD)
+        rc = nq_letter_send(c, g->id, r.queue, &hint, err);
     g->did = rc == NQ_OK;
     return rc;
 }

@@ -107,6 +107,7 @@ static int tasks_lock(nq_conn *c, struct tasks_batch *b, nq_err *err)
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++) {
         b->all[i]->result = NQ_ELEASE;
+        b->all[i]->letter = NQ_HINT_ANY;
         if (b->wary || b->all[i]->kind != NQ_OUT_DONE || b->all[i]->keep)
             b->some[n++] = b->all[i];
     }
@@ -230,6 +231,8 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
         rc = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
     if (rc == NQ_OK && !dead)
         rc = nq_sql(c, "DELETE FROM {cancels} WHERE task_id = ?", &id, 1, NULL, NULL, NULL, err);
+    if (rc == NQ_OK && dead)
+        rc = nq_letter_send(c, o->id, o->queue, &o->letter, err);
     return rc;
 }
 

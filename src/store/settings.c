@@ -141,6 +141,7 @@ static int settings_row(const nq_val cols[], size_t ncols, void *arg)
     }
     nq_setting *to = &r->s->rows[r->s->n++];
     settings_fill(to, cols, &failed);
+    r->s->misled += cols[SETTINGS_DEAD_TO].type != NQ_VAL_NULL && !to->dead_to[0];
     return failed ? NQ_ENOMEM : 0;
 }
 
@@ -188,7 +189,7 @@ static void settings_empty(nq_settings *s)
 {
     for (size_t i = 0; i < s->n; i++)
         settings_free_row(&s->rows[i]);
-    s->n = s->ignored = 0;
+    s->n = s->ignored = s->misled = 0;
 }
 
 static int settings_print_row(const nq_val cols[], size_t ncols, void *arg)
@@ -223,6 +224,62 @@ static int settings_run(nq_conn *c, void *arg, nq_err *err)
     return nq_sql(c, settings_sql, NULL, 0, settings_row, &a->reading, NULL, err);
 }
 
+/* ---- Those that the store keeps ---- */
+
+static pthread_mutex_t settings_lock = PTHREAD_MUTEX_INITIALIZER; /* of every store's */
+
+static bool settings_letters(const nq_settings *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->rows[i].dead_to[0])
+            return true;
+    return false;
+}
+
+NQ_PRIVATE void nq_settings_keep(nq_store *s, nq_settings *settings)
+{
+    nq_settings *const now = settings && settings_letters(settings) ? settings : NULL;
+    if (now)
+        nq_settings_ref(now);
+    pthread_mutex_lock(&settings_lock);
+    nq_settings *const before = s->letters;
+    s->letters = now;
+    atomic_store(&s->letters_are, now ? NQ_LETTERS_SOME : settings ? NQ_LETTERS_NONE : NQ_LETTERS_UNKNOWN);
+    pthread_mutex_unlock(&settings_lock);
+    nq_settings_unref(before);
+}
+
+NQ_PRIVATE nq_settings *nq_settings_kept(nq_store *s)
+{
+    pthread_mutex_lock(&settings_lock);
+    nq_settings *const settings = s->letters;
+    if (settings)
+        nq_settings_ref(settings);
+    pthread_mutex_unlock(&settings_lock);
+    return settings;
+}
+
+/* the database's order need not be ours: SQLite has names of any type */
+static void settings_end(nq_store *s, nq_settings *got)
+{
+    qsort(got->rows, got->n, sizeof got->rows[0], settings_compare);
+    got->hash = settings_hash(got);
+    nq_settings_keep(s, got);
+}
+
+NQ_PRIVATE int nq_settings_read_in(nq_conn *c, nq_err *err)
+{
+    struct settings_args a = {.before = NULL};
+    if (!(a.reading.s = calloc(1, sizeof *a.reading.s)))
+        return nq_err_nomem(err);
+    const int rc = settings_run(c, &a, err);
+    atomic_init(&a.reading.s->refs, 1);
+    if (rc == NQ_OK)
+        settings_end(c->store, a.reading.s);
+    nq_settings_unref(a.reading.s);
+    return rc;
+}
+
 NQ_PRIVATE int nq_settings_read(nq_settings **out, nq_store *s, nq_settings *before, nq_err *err)
 {
     struct settings_args a = {.before = before};
@@ -232,9 +289,7 @@ NQ_PRIVATE int nq_settings_read(nq_settings **out, nq_store *s, nq_settings *bef
     nq_settings *got = a.reading.s;
     atomic_init(&got->refs, 1);
     if (rc == NQ_OK && !a.same) {
-        /* the database's order need not be ours: SQLite has names of any type */
-        qsort(got->rows, got->n, sizeof got->rows[0], settings_compare);
-        got->hash = settings_hash(got);
+        settings_end(s, got);
         *out = got;
         return NQ_OK;
     }
@@ -317,6 +372,16 @@ NQ_PRIVATE bool nq_settings_group(const nq_settings *s, const char *name, nq_set
     if (!own->dead_to[0])
         memcpy(out->dead_to, each->dead_to, sizeof out->dead_to);
     return true;
+}
+
+NQ_PRIVATE bool nq_settings_dead_to(const nq_settings *s, const char *name, char to[NQ_MAX_QUEUE + 1])
+{
+    nq_setting group;
+    const nq_setting *queue =
+        nq_settings_group(s, name, &group) && group.dead_to[0] ? &group : settings_find_behind(s, name, "");
+    if (queue)
+        memcpy(to, queue->dead_to, sizeof queue->dead_to);
+    return queue && to[0];
 }
 
 NQ_PRIVATE const nq_setting *nq_settings_paused(const nq_settings *s, const char *name)

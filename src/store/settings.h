@@ -28,12 +28,19 @@ typedef struct nq_settings {
     uint64_t hash;  /* of all that workers heed: positive, and equal for the same rows, whoever read them */
     uint64_t print; /* a fingerprint of the table, where the rows are many; 0: none was taken */
     size_t n, ignored; /* rows; and those left out, because their names are none or they are too many */
+    size_t misled;     /* rows whose dead_to is no queue's name */
     nq_setting rows[]; /* in order of name */
 } nq_settings;
 
 /* Read them. before (may be NULL): those that were read last; where nothing has changed since, *out is the
  * same ones with one more reference. */
 NQ_PRIVATE int nq_settings_read(nq_settings **out, nq_store *s, nq_settings *before, nq_err *err);
+/* The store keeps those that were read last, where some row has dead_to: for letters.c. settings NULL: it is
+ * being closed. What it keeps, with a reference, or NULL. */
+NQ_PRIVATE void nq_settings_keep(nq_store *s, nq_settings *settings);
+NQ_PRIVATE nq_settings *nq_settings_kept(nq_store *s);
+/* Read them on this connection, to be kept. */
+NQ_PRIVATE int nq_settings_read_in(nq_conn *c, nq_err *err);
 NQ_PRIVATE void nq_settings_ref(nq_settings *s);
 NQ_PRIVATE void nq_settings_unref(nq_settings *s); /* accepts NULL */
 /* The row of exactly this name, or NULL. */
@@ -44,6 +51,9 @@ NQ_PRIVATE bool nq_settings_group(const nq_settings *s, const char *name, nq_set
 /* The row by which tasks of this queue or group are paused, or NULL: its own, that of group "*", or that of
  * the queue. */
 NQ_PRIVATE const nq_setting *nq_settings_paused(const nq_settings *s, const char *name);
+/* Where a dead task of this queue or group leaves its letter: as its group's row says, that of group "*",
+ * that of the queue. False: nowhere. */
+NQ_PRIVATE bool nq_settings_dead_to(const nq_settings *s, const char *name, char to[NQ_MAX_QUEUE + 1]);
 /* The row for tasks of this type of a queue, or NULL: one of "mail//..." whose type it is. */
 NQ_PRIVATE const nq_setting *nq_settings_type(const nq_settings *s, const char *queue, const char *type);
 /* The first of the rows of the groups of a queue, and how many there are. */

@@ -210,6 +210,7 @@ NQ_PRIVATE void nq_store_close(nq_store *s)
     if (s->driver && s->data)
         s->driver->close(s);
     nq_url_free(&s->url);
+    nq_settings_keep(s, NULL);
     free(s);
 }
 

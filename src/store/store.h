@@ -101,7 +101,9 @@ typedef struct nq_outcome {
     int64_t delay_us;
     const char *error; /* NQ_OUT_RETRY, NQ_OUT_DEAD, NQ_OUT_CANCELLED; NULL: that of the attempt before */
     size_t error_size;
-    bool wary;  /* somebody held its row: do not wait for it */
+    bool wary;         /* somebody held its row: do not wait for it */
+    const char *queue; /* or its base; NULL: not told */
+    uint64_t letter;   /* out: the hint of the queue that a dead letter went to; NQ_HINT_ANY: none did */
     int result; /* out: NQ_OK, NQ_ELEASE, or NQ_ECONFLICT: somebody's open transaction holds the row, so it is
                    not recorded: again later, with wary */
 } nq_outcome;
@@ -288,7 +290,10 @@ NQ_PRIVATE void nq_claimed_load(nq_store *s, nq_claimed *c, nq_err *err);
 /* -- bury.c: tasks that the database refuses to claim or to end because of their own values. -- */
 
 /* Is it a row's own fault? Of the answer to a statement that changes tasks. */
-NQ_PRIVATE bool nq_row_refused(int rc);
+static inline bool nq_row_refused(int rc)
+{
+    return rc == NQ_EINVAL || rc == NQ_ETOOBIG;
+}
 /* Move a task to {finished}, of values within bounds. It has effect while it is in the state from, a running
  * one under the lease. */
 typedef struct nq_grave {
@@ -307,13 +312,12 @@ NQ_PRIVATE int nq_store_bury(nq_store *s, nq_grave *g, nq_err *err);
 NQ_PRIVATE int nq_bury_waiting(nq_store *s, nq_id id, const char *what, const char *why, nq_err *err);
 /* A follow-up becomes a dead task, in the open transaction; deleting it is left to the caller. */
 NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err *err);
+/* letters.c: in the open transaction that has just buried a task as dead: leave its letter, if its settings
+ * say so. queue: the task's, or its base; NULL: not known. *hint as nq_outcome.letter. */
+enum nq_letters_are { NQ_LETTERS_UNKNOWN, NQ_LETTERS_NONE, NQ_LETTERS_SOME };
+NQ_PRIVATE int nq_letter_send(nq_conn *c, nq_id id, const char *queue, uint64_t *hint, nq_err *err);
 /* Ids may have begun again: delete the record of an earlier task with this id. */
 NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err);
-/* Append an id: plain SQL may have given one that only an unsigned or only a signed number holds. As one of a
- * list: with a comma, but behind the ( that opens it. */
-NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id);
-NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id);
-
 /*
  * How far a pass over the queues has come, so that many of them keep nobody from other work for long: a call
  * goes on where the one before stopped. {0} with a most_us begins; after it free queue.
@@ -393,6 +397,8 @@ struct nq_store {
     unsigned hints;              /* enum nq_hints_kind, of the URL's option hints */
     atomic_bool checked;         /* see nq_store_ready */
     _Atomic int64_t followed_us; /* there may be follow-ups, by our clock until then; 0: nobody looked yet */
+    _Atomic int letters_are;     /* enum nq_letters_are */
+    struct nq_settings *letters; /* see letters.c */
 };
 
 /* Drivers embed this as the first member of their connection. Used by one thread at a time. */
@@ -443,6 +449,11 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {same_key}   a task t and a follow-up f have the same unique key
  */
 NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);
+/* Append an id: plain SQL may have given one that only an unsigned or only a signed number holds. As one of a
+ * list: with a comma, but behind the ( that opens it. */
+NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id);
+NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id);
+
 /* Expand and run one statement on c. NQ_EDUPLICATE for a unique violation; see nq_driver.exec. A row function
  * may answer NQ_ENOMEM and leave err alone. */
 NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,

@@ -107,6 +107,21 @@ NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf
     return sql_text(s, template_sql, strlen(template_sql), out);
 }
 
+NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id)
+{
+    if (s->driver->unsigned_ids)
+        nq_buf_u64(sql, (uint64_t)id);
+    else
+        nq_buf_fmt(sql, "%lld", (long long)id);
+}
+
+NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id)
+{
+    if (sql->n && sql->p[sql->n - 1] != '(')
+        nq_buf_str(sql, ",");
+    nq_sql_id(s, sql, id);
+}
+
 NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
                       void *arg, nq_exec_result *res, nq_err *err)
 {

@@ -84,8 +84,10 @@ static int complete_confirm(struct completer *c, nq_err *err)
         }
         if (ctx->out.kind == NQ_OUT_CONFIRM && ctx->out.result == NQ_ESTATE)
             nq_dispatch_uncommitted(ctx, &ctx->out);
-        if (ctx->out.kind != NQ_OUT_CONFIRM)
+        if (ctx->out.kind != NQ_OUT_CONFIRM) {
+            ctx->out.queue = ctx->claim->task.queue;
             c->outs[c->nouts++] = &ctx->out;
+        }
         c->batch[kept++] = ctx;
     }
     c->n = kept;
@@ -98,6 +100,21 @@ static void complete_empty(struct completer *c)
 {
     c->n = c->nouts = 0;
     c->asked = c->unknown = false;
+}
+
+/* Workers of the queues that dead letters went to may be told. */
+static void complete_post(nq_worker *w, nq_ctx *const batch[], size_t n)
+{
+    uint64_t queues[NQ_HINT_QUEUES];
+    size_t some = 0;
+    for (size_t i = 0; i < n && some < NQ_HINT_QUEUES; i++) {
+        const nq_outcome *out = &batch[i]->out;
+        if (out->kind == NQ_OUT_DEAD && out->result == NQ_OK && out->letter != NQ_HINT_ANY &&
+            (some == 0 || queues[some - 1] != out->letter))
+            queues[some++] = out->letter;
+    }
+    if (some)
+        nq_wake(w->q, queues, some, 0);
 }
 
 NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed)
@@ -122,6 +139,7 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
     if (lost)
         nq_worker_log(w, NQ_LOG_WARN, "lease lost: %zu outcome(s) had no effect", lost);
 
+    complete_post(w, batch, n);
     for (size_t i = 0; i < n; i++)
         nq_ctx_unref(batch[i]);
     pthread_mutex_lock(&w->lock);

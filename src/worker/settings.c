@@ -79,6 +79,12 @@ NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err)
             "%zu rows of settings of queues are not heeded: their names are no queue's, or there are "
             "more than %d",
             now->ignored, NQ_SETTINGS_ROWS);
+    if (now->misled > 0 && (!before || before->misled != now->misled))
+        nq_worker_log(
+            w, NQ_LOG_WARN,
+            "dead_to in %zu rows of settings of queues is no queue's name: tasks that die there leave no "
+            "copy",
+            now->misled);
     pthread_mutex_lock(&w->lock);
     w->settings = now;
     if (!before || before->hash != now->hash)

@@ -309,7 +309,7 @@ class Add(Base):
         task = self.add("t", "--in", "1h")
         for t in (self.show(task), self.json("list")[0]):
             absent = [k for k, v in t.items() if v is None]
-            self.assertEqual(absent, ["group", "expires_at", "claimed_at", "finished_at", "worker", "progress_done", "progress_total",
+            self.assertEqual(absent, ["group", "expires_at", "dead_id", "claimed_at", "finished_at", "worker", "progress_done", "progress_total",
                                       "progress_note", "progress_at", "error", "headers"])
             self.assertEqual((t["payload"], t["attempts"], t["cancelling"]), ("", 0, False))
         self.assertEqual([s["oldest_due"] for s in self.json("stats")], [None])

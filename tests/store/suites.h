@@ -34,5 +34,6 @@ Suite *suite_session(void);
 Suite *suite_files(void);
 Suite *suite_settings(void);
 Suite *suite_why(void);
+Suite *suite_letters(void);
 
 #endif

@@ -131,6 +131,51 @@ START_TEST(a_crash_consumes_an_attempt)
 }
 END_TEST
 
+static nq_verdict crash_discard(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    const struct crash_plan *plan = udata;
+    (void)ctx;
+    if (plan)
+        t_tell(plan->fd, task->id);
+    return NQ_DISCARD;
+}
+
+static void crash_discarder(int fd, void *arg)
+{
+    struct crash_plan *plan = arg;
+    plan->fd = fd;
+    nq *q = t_open();
+    nq_err err;
+    nq_worker_run(p_new(q, CRASH_OPTIONS(.concurrency = 4, .retry_policy = crash_soon), crash_discard, plan),
+                  &err);
+}
+
+/* Workers are killed while their tasks die. */
+START_TEST(each_death_leaves_one_letter_whoever_is_killed)
+{
+    static const int after[] = {3, 40, 80};
+    struct crash_plan plan = {.type = "t"};
+    t_child child;
+    crash_fill(200, "t", 10);
+    t_sql("INSERT INTO nanoq_queues (name, dead_to) VALUES ('default', 'dead')");
+    for (size_t i = 0; i < sizeof after / sizeof *after; i++) {
+        t_fork(&child, crash_discarder, &plan);
+        for (int k = 0; k < after[i]; k++)
+            t_hear(child.fd, 20);
+        t_kill(&child, SIGKILL);
+    }
+    nq *q = t_open();
+    p_thread t;
+    p_start(&t, p_new(q, CRASH_OPTIONS(.retry_policy = crash_soon), crash_discard, NULL));
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE queue = 'default'") == 0, 30);
+    p_stop(&t);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished WHERE state = 3"), 200);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE queue = 'dead'"), 200);
+    ck_assert_int_eq(t_sql("SELECT COUNT(DISTINCT headers) FROM nanoq_tasks"), 200);
+    nq_close(q);
+}
+END_TEST
+
 /* Of NanoQ: a crash is no attempt there, so a task that kills its worker runs for ever. */
 START_TEST(a_task_that_kills_its_worker_is_dead_after_max_crashes)
 {
@@ -240,6 +285,7 @@ Suite *suite_crash(void)
     Suite *s = suite_create("crash");
     TCase *c = t_case(s, "crash", 60);
     tcase_add_test(c, kill_9_of_a_worker_loses_nothing_and_its_tasks_run_again_soon);
+    tcase_add_test(c, each_death_leaves_one_letter_whoever_is_killed);
     tcase_add_test(c, a_crash_consumes_an_attempt);
     tcase_add_test(c, a_task_that_kills_its_worker_is_dead_after_max_crashes);
     tcase_add_test(c, a_task_out_of_attempts_is_dead_at_its_first_crash);

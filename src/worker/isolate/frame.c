@@ -8,7 +8,7 @@
 struct frame_task {
     uint64_t lease, handler, payload_size;
     int64_t group;
-    int64_t expires_at_us;
+    int64_t expires_at_us, dead_id;
     NQ_COLUMNS(FRAME_NUMBER)
 };
 
@@ -89,6 +89,7 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     f.payload_size = t->payload_size;
     f.group = frame_text(t->group);
     f.expires_at_us = t->expires_at_us;
+    f.dead_id = t->dead_id;
     NQ_COLUMNS(FRAME_SET)
     frame_head(out, NQ_FRAME_TASK, ctx->seq, nq_frame_task_size(ctx) - sizeof(nq_frame));
     nq_buf_add(out, &f, sizeof f);
@@ -114,6 +115,7 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header 
     NQ_COLUMNS(FRAME_READ)
     out->task.group = frame_take(&body, f.group);
     out->task.expires_at_us = f.expires_at_us;
+    out->task.dead_id = f.dead_id;
     out->task.headers = f.headers ? headers : NULL;
     out->task.nheaders = (size_t)f.headers;
     for (size_t i = 0; i < out->task.nheaders; i++) {
