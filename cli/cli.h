@@ -86,7 +86,8 @@ struct cli_command {
     X(list)                                                                                                  \
     X(show)                                                                                                  \
     X(why)                                                                                                   \
-    X(retry) X(cancel) X(delete) X(stats) X(queues) X(workers) X(pause) X(resume) X(limit) X(migrate) X(bench)
+    X(retry)                                                                                                 \
+    X(cancel) X(delete) X(stats) X(queues) X(workers) X(pause) X(resume) X(limit) X(cron) X(migrate) X(bench)
 #define CLI_DECLARE(NAME) extern const struct cli_command cli_##NAME;
 CLI_COMMANDS(CLI_DECLARE)
 

@@ -275,6 +275,18 @@ NQ_API int nq_drop_tables(nq *q, nq_err *err);
 /* "250ms", "5s", "5m", "2h", "7d", "1h30m", "1.5s"; a bare number is seconds. 0..NQ_MAX_DURATION.
  * NQ_EINVAL says what was wrong and what is allowed. Thread-safe. */
 NQ_API int nq_parse_duration(const char *text, int64_t *us, nq_err *err);
+/*
+ * The first time of a schedule after a point in time (docs/schedules.md). spec: five fields as cron has them,
+ * "@hourly" and its like, or "@every 90s", which counts from after_us. zone: a name of the system's time zone
+ * database (Europe/Berlin), by its files at TZDIR or /usr/share/zoneinfo, whatever TZ says; NULL: UTC.
+ *
+ * A time that a change of the clocks leaves out comes once, right behind the gap; one that exists twice comes
+ * at its first. A schedule of every hour goes by elapsed time, so it comes in both.
+ *
+ * Needs no database. Thread-safe. NQ_EINVAL: the message says what is wrong with spec or zone and what is
+ * allowed, or that it never comes; NQ_ESYSTEM: the system has no zone files; NQ_ENOMEM.
+ */
+NQ_API int nq_cron_next(const char *spec, const char *zone, int64_t after_us, int64_t *next_us, nq_err *err);
 /* "2026-01-31T12:00:00.000000Z" into out. */
 NQ_API void nq_format_time(int64_t us, char out[28]);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Durations and points in time as text. */
-#include "core.h"
+#include "zone.h"
 
 #define DURATION_DAY_US   ((int64_t)86400 * 1000000)
 #define DURATION_MAX_TIME ((int64_t)253402300799999999) /* 9999-12-31T23:59:59.999999Z */
@@ -89,14 +89,23 @@ int nq_parse_duration(const char *text, int64_t *us, nq_err *err)
 
 /* ---- Points in time: the Gregorian calendar by arithmetic, as libc's would ask for the time zone ---- */
 
-/* Days since 1970-01-01 (Howard Hinnant's days_from_civil). */
-static int64_t duration_days(int64_t year, int64_t month, int64_t day)
+/* Howard Hinnant's days_from_civil and civil_from_days. */
+NQ_PRIVATE int64_t nq_days_from_civil(int64_t year, int64_t month, int64_t day)
 {
-    int64_t y = month <= 2 ? year - 1 : year;
-    int64_t era = y / 400, of_era = y % 400;
-    int64_t of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
-
+    const int64_t y = month <= 2 ? year - 1 : year;
+    const int64_t era = nq_floor_div(y, 400), of_era = y - era * 400;
+    const int64_t of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
     return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+}
+
+NQ_PRIVATE void nq_civil_from_days(int64_t days, int64_t *year, int *month, int *day)
+{
+    const int64_t era = nq_floor_div(days + 719468, 146097), of_era = days + 719468 - era * 146097;
+    const int64_t y = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+    const int64_t of_year = of_era - (365 * y + y / 4 - y / 100), m = (5 * of_year + 2) / 153;
+    *day = (int)(of_year - (153 * m + 2) / 5 + 1);
+    *month = (int)(m < 10 ? m + 3 : m - 9);
+    *year = y + era * 400 + (*month <= 2);
 }
 
 static void duration_put(char *out, int64_t value, int digits)
@@ -107,20 +116,16 @@ static void duration_put(char *out, int64_t value, int digits)
 
 void nq_format_time(int64_t us, char out[28])
 {
-    int64_t days, rest, year = 1970, month = 1;
+    int64_t year;
+    int month, day;
 
     us = us < 0 ? 0 : us > DURATION_MAX_TIME ? DURATION_MAX_TIME : us;
-    days = us / DURATION_DAY_US;
-    rest = us % DURATION_DAY_US;
-    year += days / 366; /* never too late, so the loop only goes forward, over at most 22 years */
-    while (duration_days(year + 1, 1, 1) <= days)
-        year++;
-    while (month < 12 && duration_days(year, month + 1, 1) <= days)
-        month++;
+    const int64_t rest = us % DURATION_DAY_US;
+    nq_civil_from_days(us / DURATION_DAY_US, &year, &month, &day);
     memcpy(out, "0000-00-00T00:00:00.000000Z", 28);
     duration_put(out, year, 4);
     duration_put(out + 5, month, 2);
-    duration_put(out + 8, days - duration_days(year, month, 1) + 1, 2);
+    duration_put(out + 8, day, 2);
     duration_put(out + 11, rest / NQ_HOURS(1), 2);
     duration_put(out + 14, rest / NQ_MINUTES(1) % 60, 2);
     duration_put(out + 17, rest / NQ_SECONDS(1) % 60, 2);

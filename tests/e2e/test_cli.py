@@ -113,6 +113,26 @@ class Usage(Base):
             self.assertIn(b"usage: nanoq " + command.encode(), self.run_nanoq(command, "-h"))
             self.assertLessEqual(max(map(len, self.run_nanoq("help", command).splitlines())), 110, command)
 
+    def test_the_times_of_a_spec(self):
+        out = self.run_nanoq("cron", "next", "30 2 * * *", "--zone", "Europe/Berlin", "--after", "2026-03-28T12:00Z",
+                             "--count", "2", "--format", "json")
+        self.assertEqual([row["time"] for row in json.loads(out)],
+                         ["2026-03-29T01:00:00.000000Z", "2026-03-30T00:30:00.000000Z"])
+        self.assertEqual(len(self.run_nanoq("cron", "next", "@every 90s").splitlines()), 6)
+        self.assertIn(b"  next ", self.run_nanoq("cron", "--help"))
+        self.assertIn(b"usage: nanoq cron next", self.run_nanoq("cron", "next", "--help"))
+        for args, says in ((("nxt",), "did you mean next"), (("next",), "needs one spec"), (("next", "* * *"), "day"),
+                           (("next", "*", "*"), "in quotes"), (("next", "@daily", "--zone", "../x"), "no name of a time zone"),
+                           (("next", "@daily", "--after", "x"), "--after"), (("next", "@daily", "-n", "0"), "1 to 1000"),
+                           (("next", "0 0 31 2 *"), "never comes"), (("next", "@daily", "--zone", "Mars/Port"), "no time zone")):
+            done = subprocess.run([NANOQ, "cron", *args], capture_output=True, check=False)
+            self.assertEqual(done.returncode, 2, args)
+            self.assertIn(says.encode(), done.stderr)
+        done = subprocess.run([NANOQ, "cron", "next", "@daily", "--zone", "Europe/Berlin"], capture_output=True, check=False,
+                              env={**os.environ, "TZDIR": self.dir + "/none"})
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"no zone files", done.stderr)
+
     def test_what_is_wrong_with_a_url_is_said_by_every_command(self):
         """Not "no such file", which is what it looks like to who does not parse it."""
         for args in (("list",), ("stats",), ("add", "a"), ("migrate",)):
