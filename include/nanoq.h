@@ -328,7 +328,7 @@ typedef struct nq_task {
     int64_t created_at_us;
     int64_t run_at_us;
     const char *last_error; /* of the attempt before, or NULL */
-    const char *group;      /* within the queue, or NULL; .h-... of a text that is no part of a name */
+    const char *group;      /* within the queue, or NULL */
     const nq_header *headers;
     size_t nheaders;
     int64_t expires_at_us; /* no attempt begins later; 0: any time */

@@ -232,6 +232,7 @@ NQ_API int nq_workers(nq *q, nq_worker_row_fn fn, void *udata, nq_err *err);
  * later       -                 0, retries at most                   until            -
  * retry       -                 failed attempts, retries at most     until            the last error
  * paused      the queue, group  -                                    since            why
+ * limited     the queue, group  tasks that run, and may at most      -                which, "7,9"
  * no-worker   -                 rows of workers that are silent      last heard of    -
  * not-served  the queue         workers that live                    -                -
  * no-handler  the type          workers that serve its queue         -                -

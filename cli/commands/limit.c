@@ -2,7 +2,7 @@
 /* nanoq limit. */
 #include "../cli.h"
 
-enum { LIMIT_GROUP = 256, LIMIT_EACH, LIMIT_RUNNING, LIMIT_WEIGHT, LIMIT_OFF };
+enum { LIMIT_GROUP = 256, LIMIT_EACH, LIMIT_RUNNING, LIMIT_WEIGHT, LIMIT_DEAD_TO, LIMIT_OFF };
 
 struct limit_args {
     nq_queue_settings s;
@@ -26,6 +26,9 @@ static bool limit_take(int key, const char *value, struct limit_args *a)
         if (!cli_take_int("--weight", value, 1, 1000, &n))
             return false;
         a->s.weight = (unsigned)n;
+        return true;
+    case LIMIT_DEAD_TO:
+        a->s.dead_to = value;
         return true;
     default:
         a->off = true;
@@ -66,6 +69,7 @@ static const struct cli_option limit_options[] = {
     {LIMIT_EACH, "each", NULL, "of each group of the queue by itself"},
     {LIMIT_RUNNING, "running", "N", "so many tasks run at once at most, over all hosts"},
     {LIMIT_WEIGHT, "weight", "N", "of a group: tasks in its turn"},
+    {LIMIT_DEAD_TO, "dead-to", "QUEUE", "where a task that ends dead leaves a copy"},
     {LIMIT_OFF, "off", NULL, "take all settings away"},
     CLI_OPTION_DB,
     CLI_OPTION_END};

@@ -81,10 +81,10 @@ void look_task(struct table *t, const nq_info *info, size_t here)
     const bool words = cli.format == CLI_TABLE && info->cancelling;
     table_int(t, info->id);
     table_text(t, words ? "running, cancelling" : state ? state : "?");
-    if (cli.format == CLI_TABLE && *info->group) { /* people see both by the name in the database */
-        char name[NQ_MAX_QUEUE + 1];
-        snprintf(name, sizeof name, "%s//%s", info->queue, info->group);
+    if (cli.format == CLI_TABLE && *info->group) { /* people see both by one name */
+        char *name = cli_format("%s//%s", info->queue, info->group);
         table_text(t, name);
+        free(name);
     } else {
         table_text(t, info->queue);
     }

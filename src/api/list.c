@@ -136,7 +136,7 @@ static int list_take(const nq_val cols[], size_t ncols, void *arg)
         .progress_at_us = cols[LIST_AT_TOLD].i,
     };
     NQ_COLUMNS(LIST_SET)
-    const char *group = nq_group_split((char *)(uintptr_t)row->info.queue);
+    const char *group = nq_group_shown(nq_group_split((char *)(uintptr_t)row->info.queue), read.group);
     row->info.group = group ? group : "";
     row->info.headers = read.all;
     row->info.nheaders = read.n;

@@ -128,6 +128,12 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
     if (s.group && (rc = nq_group_name(out->name, out->queue, s.group, err)) != NQ_OK)
         return rc;
     out->queue = s.group ? out->name : out->queue;
+    if (s.group && nq_group_hashed(out->name)) {
+        rc = nq_headers_group(&headers, s.group, err);
+        out->headers = headers.p;
+        if (rc != NQ_OK)
+            return rc;
+    }
     out->type = s.type;
     out->payload = s.payload_size > 0 ? s.payload : "";
     out->payload_size = s.payload_size;

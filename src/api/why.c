@@ -5,7 +5,8 @@
 
 #include "api.h"
 
-#define WHY_MAX_NAME 1200 /* bytes of 300 characters */
+#define WHY_MAX_WORDS 300 /* characters that the statement tells of a text */
+#define WHY_MAX_NAME  (4 * WHY_MAX_WORDS)
 
 /* ---- Sentences ---- */
 
@@ -85,6 +86,16 @@ static void why_paused(const struct why_one *w, char *out, size_t size)
     why_note(w, out, size);
 }
 
+/* A list that was cut ends with a whole id. */
+static void why_limited(const struct why_one *w, char *out, size_t size)
+{
+    size_t n = strlen(w->note);
+    while (strlen(w->note) >= WHY_MAX_WORDS && n > 0 && w->note[n - 1] != ',')
+        n--;
+    snprintf(out, size, "%" PRId64 " of at most %" PRId64 " run in %s: tasks %.*s%s", w->r.n, w->r.most,
+             w->name, (int)n, w->note, n < strlen(w->note) ? "..." : "");
+}
+
 static void why_no_worker(const struct why_one *w, char *out, size_t size)
 {
     if (w->r.n == 0)
@@ -119,6 +130,7 @@ static void why_ended(const struct why_one *w, char *out, size_t size)
 }
 
 static const struct why_phrase why_phrases[] = {
+    {"limited", why_limited},
     {"running", why_running},
     {"orphaned", why_orphaned},
     {"cancelling", why_cancelling},

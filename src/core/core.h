@@ -132,6 +132,8 @@ NQ_PRIVATE int nq_options_copy(void *out, size_t ours, const void *theirs, const
 
 /* ---- headers.c -- the "name: value" lines of a task */
 typedef struct nq_headers {
+    const char *group; /* the text of one that is told by its hash, or the group that a task had before it was
+                          set apart; NULL: not said */
     const nq_header *all; /* without the library's */
     size_t n;
     int64_t expires_at_us; /* 0: never */
@@ -145,6 +147,8 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
 NQ_PRIVATE bool nq_headers_dead(const void *text, size_t n);
 /* Append the text without its time of expiry; false: it has none. */
 NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t n);
+/* Put the group's text before them. */
+NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err);
 /* Check headers, and make a text of them. */
 NQ_PRIVATE int nq_headers_write(nq_buf *out, const nq_header all[], size_t n, nq_err *err);
 
@@ -167,6 +171,11 @@ NQ_PRIVATE char *nq_group_split(char *queue);
 NQ_PRIVATE bool nq_group_may_have(const char *queue);
 /* The name of a group, which may be any text; one that does not fit is told by its hash. */
 NQ_PRIVATE int nq_group_name(char out[NQ_MAX_QUEUE + 1], const char *queue, const char *group, nq_err *err);
+
+/* Is this name that of a group which is told by its hash? */
+NQ_PRIVATE bool nq_group_hashed(const char *name);
+/* The group as people know it, by the name in the tables and the header nq-group (NULL: there is none). */
+NQ_PRIVATE const char *nq_group_shown(const char *group, const char *header);
 
 /* ---- state.c -- states and legal moves as one table */
 enum nq_move {

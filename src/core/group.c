@@ -62,11 +62,26 @@ static bool group_fits(const char *queue, const char *group)
            strspn(group, allowed) == strlen(group);
 }
 
-NQ_PRIVATE int nq_group_name(char out[NQ_MAX_QUEUE + 1], const char *queue, const char *group, nq_err *err)
+/* Append the digits of a text's hash. */
+static void group_hash(char *at, const char *text)
 {
     static const char digits[] = "abcdefghijklmnopqrstuvwxyz234567";
     uint8_t hash[32];
     nq_sha256 sha;
+    nq_sha256_init(&sha);
+    nq_sha256_add(&sha, text, strlen(text));
+    nq_sha256_end(&sha, hash);
+    at += strlen(at);
+    for (size_t i = 0; i < GROUP_DIGITS; i++) {
+        const size_t bit = 5 * i;
+        const unsigned two = (unsigned)hash[bit / 8] << 8 | hash[bit / 8 + 1];
+        *at++ = digits[two >> (11 - bit % 8) & 31];
+    }
+    *at = '\0';
+}
+
+NQ_PRIVATE int nq_group_name(char out[NQ_MAX_QUEUE + 1], const char *queue, const char *group, nq_err *err)
+{
     const size_t n = strlen(queue);
     const int rc = group_check(queue, group, err);
     if (rc != NQ_OK)
@@ -81,15 +96,31 @@ NQ_PRIVATE int nq_group_name(char out[NQ_MAX_QUEUE + 1], const char *queue, cons
             "queue '%s' is too long for group '%s': with '//' between them they have at most %d "
             "bytes of A-Z a-z 0-9 _ . : / -, or the queue at most %d",
             queue, group, NQ_MAX_QUEUE, (int)(NQ_MAX_QUEUE - 5 - GROUP_DIGITS));
-    nq_sha256_init(&sha);
-    nq_sha256_add(&sha, group, strlen(group));
-    nq_sha256_end(&sha, hash);
-    char *at = out + n + 2 + strlen(GROUP_HASHED);
-    for (size_t i = 0; i < GROUP_DIGITS; i++) {
-        const size_t bit = 5 * i;
-        const unsigned two = (unsigned)hash[bit / 8] << 8 | hash[bit / 8 + 1];
-        *at++ = digits[two >> (11 - bit % 8) & 31];
-    }
-    *at = '\0';
+    group_hash(out, group);
     return NQ_OK;
+}
+
+static bool group_is_hash(const char *group)
+{
+    return strncmp(group, GROUP_HASHED, strlen(GROUP_HASHED)) == 0;
+}
+
+NQ_PRIVATE bool nq_group_hashed(const char *name)
+{
+    const size_t base = nq_group_base(name);
+    return name[base] && group_is_hash(name + base + 2);
+}
+
+/* Anybody may write a header: one that does not have this hash is not the text. */
+NQ_PRIVATE const char *nq_group_shown(const char *group, const char *header)
+{
+    char own[sizeof GROUP_HASHED + GROUP_DIGITS] = GROUP_HASHED;
+    if (!group || !header)
+        return group;
+    if (group[0] == ':') /* set apart by its type, from this group */
+        return header;
+    if (!group_is_hash(group))
+        return group;
+    group_hash(own, header);
+    return strcmp(own, group) == 0 ? header : group;
 }

@@ -10,6 +10,7 @@
 
 #define HEADERS_OURS    "nq-"
 #define HEADERS_EXPIRES "nq-expires"
+#define HEADERS_GROUP   "nq-group"
 #define HEADERS_DEAD    "nq-dead" /* the dead task whose letter this is */
 #define HEADERS_NAME    40
 #define HEADERS_RESERVE 32 /* of the text, for nq-expires and its time */
@@ -126,6 +127,10 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
             out->expires_at_us = headers_number(l.value, l.value_size);
             expires = true;
         }
+        if (headers_is(l.name, l.name_size, HEADERS_GROUP) && !out->group && l.value_size > 0) {
+            l.value[l.value_size] = '\0';
+            out->group = l.value;
+        }
         if (headers_is(l.name, l.name_size, HEADERS_DEAD) && out->dead_id == 0)
             out->dead_id = headers_number(l.value, l.value_size);
         if (headers_ours(l.name, l.name_size) || out->n == NQ_MAX_HEADERS)
@@ -209,6 +214,25 @@ NQ_PRIVATE int nq_headers_write(nq_buf *out, const nq_header all[], size_t n, nq
         return nq_err_set(err, NQ_ETOOBIG, "the headers are %zu bytes long, at most %d are allowed", out->n,
                           NQ_MAX_HEADERS_SIZE - HEADERS_RESERVE);
     return out->failed ? nq_err_nomem(err) : NQ_OK;
+}
+
+NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err)
+{
+    nq_buf all = {0};
+    nq_buf_fmt(&all, HEADERS_GROUP ": %s\n", group);
+    nq_buf_add(&all, headers->n ? headers->p : "", headers->n);
+    if (!all.failed && all.n <= NQ_MAX_HEADERS_SIZE - HEADERS_RESERVE) {
+        nq_buf_free(headers);
+        *headers = all;
+        return NQ_OK;
+    }
+    const int rc = all.failed
+                       ? nq_err_nomem(err)
+                       : nq_err_set(err, NQ_ETOOBIG,
+                                    "the headers and the group are %zu bytes long, at most %d are allowed",
+                                    all.n, NQ_MAX_HEADERS_SIZE - HEADERS_RESERVE);
+    nq_buf_free(&all);
+    return rc;
 }
 
 NQ_API const char *nq_task_header(const nq_task *task, const char *name)

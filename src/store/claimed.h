@@ -59,7 +59,8 @@ static inline int nq_claimed_read(nq_claimed_list *list, const nq_val cols[NQ_AT
     made->bytes = bytes;
     made->unread = here ? NQ_READ : bytes > list->room ? NQ_TOO_BIG : NQ_UNREAD;
     made->task = (nq_task){NQ_COLUMNS(NQ_CLAIMED_SET).payload_size = payload->n};
-    made->task.group = nq_group_split((char *)(uintptr_t)made->task.queue);
+    made->group = nq_group_split((char *)(uintptr_t)made->task.queue);
+    made->task.group = nq_group_shown(made->group, read.group);
     made->task.headers = read.all;
     made->task.nheaders = read.n;
     made->task.expires_at_us = read.expires_at_us;

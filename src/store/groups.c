@@ -275,7 +275,7 @@ NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list)
     size_t brought = 0;
     const char *last = NULL;
     for (const nq_claimed *c = list; c; c = c->next) {
-        const char *group = c->task.group ? c->task.group : "";
+        const char *group = c->group ? c->group : "";
         brought += !last || strcmp(group, last) != 0;
         last = group;
     }

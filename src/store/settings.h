@@ -35,6 +35,8 @@ typedef struct nq_settings {
 /* Read them. before (may be NULL): those that were read last; where nothing has changed since, *out is the
  * same ones with one more reference. */
 NQ_PRIVATE int nq_settings_read(nq_settings **out, nq_store *s, nq_settings *before, nq_err *err);
+/* nq_store.letters_are: does any row have dead_to? */
+enum nq_letters_are { NQ_LETTERS_UNKNOWN, NQ_LETTERS_NONE, NQ_LETTERS_SOME };
 /* The store keeps those that were read last, where some row has dead_to: for letters.c. settings NULL: it is
  * being closed. What it keeps, with a reference, or NULL. */
 NQ_PRIVATE void nq_settings_keep(nq_store *s, nq_settings *settings);

@@ -77,6 +77,7 @@ typedef struct nq_claimed {
     size_t turn;    /* by which it came, in a claim under limits */
     enum nq_unread unread;
     int64_t expires_us; /* our clock (nq_mono_us) when the task expires; 0: never */
+    const char *group;  /* as it is in the tables: task.group is that of its producer's */
     nq_task task;       /* its pointers lead into this allocation */
 } nq_claimed;
 
@@ -314,7 +315,6 @@ NQ_PRIVATE int nq_bury_waiting(nq_store *s, nq_id id, const char *what, const ch
 NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err *err);
 /* letters.c: in the open transaction that has just buried a task as dead: leave its letter, if its settings
  * say so. queue: the task's, or its base; NULL: not known. *hint as nq_outcome.letter. */
-enum nq_letters_are { NQ_LETTERS_UNKNOWN, NQ_LETTERS_NONE, NQ_LETTERS_SOME };
 NQ_PRIVATE int nq_letter_send(nq_conn *c, nq_id id, const char *queue, uint64_t *hint, nq_err *err);
 /* Ids may have begun again: delete the record of an earlier task with this id. */
 NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err);

@@ -30,6 +30,12 @@
     "FROM {tasks} t JOIN {queues} q ON q.name = t.queue OR q.name = {base:t.queue} "                         \
     "OR (q.name = {each:{base:t.queue}} AND t.queue <> {base:t.queue}) WHERE t.id = # AND t.state = 0 "
 
+/* What runs of its group, and of its queue with all groups; and these tasks. */
+#define WHY_OF_GROUP(what) "(SELECT " what " FROM {tasks} r {claim} WHERE r.queue = t.queue AND r.state = 1)"
+#define WHY_OF_QUEUE(what)                                                                                   \
+    "(SELECT " what " FROM {tasks} r {claim} WHERE r.state = 1 AND (r.queue = q.name OR "                    \
+    "(r.queue > {behind:q.name} AND r.queue < {beyond:q.name})))"
+
 /* When it expires, in microseconds; what stands behind the name of the header is read as a number. */
 #define WHY_EXPIRES    "{number:SUBSTR({lines:t.headers}, INSTR({lines:t.headers}, '\nnq-expires:') + 12, 20)}"
 #define WHY_MAY_EXPIRE "t.headers IS NOT NULL AND INSTR({lines:t.headers}, '\nnq-expires:') > 0 "
@@ -61,6 +67,20 @@ static const char *const why_branches[] = {
     /* Somebody wants it to wait. */
     "SELECT 40, 'paused', {words:q.name}, NULL, NULL, q.paused_at, CASE WHEN q.paused_why IS NOT NULL THEN "
     "{words:q.paused_why} END " WHY_SETTINGS "AND q.paused_at IS NOT NULL",
+    /* As many run as may. */
+    "SELECT 50, 'limited', {words:t.queue}, " WHY_OF_GROUP(
+        "COUNT(*)") ", q.max_running, NULL, "
+                    "{words:" WHY_OF_GROUP(
+                        "GROUP_CONCAT(r.id)") "} " WHY_SETTINGS "AND t.queue <> {base:t.queue} "
+                                              "AND (q.name = t.queue OR (q.name = {each:{base:t.queue}} AND "
+                                              "NOT EXISTS (SELECT 1 FROM {queues} o "
+                                              "WHERE o.name = t.queue AND o.max_running IS NOT NULL))) AND "
+                                              "q.max_running <= " WHY_OF_GROUP("COUNT(*)"),
+    "SELECT 51, 'limited', {words:q.name}, " WHY_OF_QUEUE(
+        "COUNT(*)") ", q.max_running, NULL, "
+                    "{words:" WHY_OF_QUEUE(
+                        "GROUP_CONCAT(r.id)") "} " WHY_SETTINGS "AND q.name = {base:t.queue} "
+                                              "AND q.max_running <= " WHY_OF_QUEUE("COUNT(*)"),
     /* Nobody could run it. */
     "SELECT 70, 'no-worker', NULL, COUNT(w.id), NULL, MAX(w.beat_at), NULL FROM {tasks} t LEFT JOIN "
     "{workers} w "

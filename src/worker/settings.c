@@ -21,9 +21,9 @@ NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx)
     char name[2 * NQ_MAX_QUEUE + 4];
     if (!w->settings || w->settings->n == 0)
         return false;
-    if (!task->group)
+    if (!ctx->claim->group)
         return nq_settings_paused(w->settings, task->queue);
-    snprintf(name, sizeof name, "%s//%s", task->queue, task->group);
+    snprintf(name, sizeof name, "%s//%s", task->queue, ctx->claim->group);
     return nq_settings_paused(w->settings, name);
 }
 

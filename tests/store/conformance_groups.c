@@ -345,10 +345,56 @@ START_TEST(plain_sql_adds_to_a_group)
 }
 END_TEST
 
+/* The text of a group that is told by its hash: to handlers, to who looks, and never another one. */
+static int groups_shown(const nq_info *info, void *udata)
+{
+    snprintf(udata, 300, "%s", info->group);
+    return 0;
+}
+
+START_TEST(the_text_of_a_hashed_group_is_kept)
+{
+    static const char text[] = "Smith & s\xc3\xb6hne",
+                      other[] = " 0123456789012345678901234567890123456789012345678901234567890";
+    static const nq_header lang = {"lang", "de"};
+    char shown[300], big[NQ_MAX_HEADERS_SIZE];
+    nq *q = t_open();
+    const nq_id id = T_ADD(q, .type = "t", .queue = "mail", .group = text, .headers = &lang, .nheaders = 1,
+                           .expires_us = NQ_HOURS(1));
+    T_ADD(q, .type = "t2", .queue = "mail", .group = other);
+    T_ADD(q, .type = "t3", .queue = "mail", .group = "42");
+    T_OK(nq_get(q, id, groups_shown, shown, &t_last));
+    ck_assert_str_eq(shown, text);
+    size_t n = 0;
+    nq_claimed *list = t_claim_queue(q, "mail", NQ_LEASE(1, 1), 5, &n);
+    ck_assert_uint_eq(n, 3);
+    for (const nq_claimed *c = list; c; c = c->next) {
+        const bool first = strcmp(c->task.type, "t") == 0, third = strcmp(c->task.type, "t3") == 0;
+        ck_assert_str_eq(c->task.group, first ? text : third ? "42" : other);
+        ck_assert(third || strncmp(c->group, ".h-", 3) == 0);
+        ck_assert_uint_eq(c->task.nheaders, first);
+        ck_assert(!first || c->task.expires_at_us > 0);
+    }
+    t_free_claimed(list);
+    t_sql("UPDATE nanoq_tasks SET headers = 'nq-group: Smythe' WHERE id = %lld", (long long)id);
+    T_OK(nq_get(q, id, groups_shown, shown, &t_last));
+    ck_assert(strncmp(shown, ".h-", 3) == 0);
+    memset(big, 'x', sizeof big);
+    big[4040] = '\0';
+    const nq_header most = {"a", big};
+    T_OK(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t4", .headers = &most, .nheaders = 1), NULL, &t_last));
+    T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t5", .group = text, .headers = &most, .nheaders = 1),
+                       NULL, &t_last),
+            NQ_ETOOBIG);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_groups(void)
 {
     Suite *s = suite_create("groups");
     TCase *tc = t_case(s, "groups", 20);
+    tcase_add_test(tc, the_text_of_a_hashed_group_is_kept);
     tcase_add_test(tc, a_group_is_a_queue_by_its_name);
     tcase_add_test(tc, groups_that_cannot_be_are_refused);
     tcase_add_test(tc, groups_have_turns);

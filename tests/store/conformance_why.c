@@ -197,6 +197,31 @@ START_TEST(it_is_paused)
 }
 END_TEST
 
+START_TEST(as_many_run_as_may)
+{
+    nq *q = t_open();
+    const nq_id one = T_ADD(q, .type = "a", .queue = "mail", .group = "7", NQ_BYTES("1"));
+    const nq_id two = T_ADD(q, .type = "a", .queue = "mail", .group = "7", NQ_BYTES("2"));
+    const nq_id three = T_ADD(q, .type = "a", .queue = "mail", NQ_BYTES("3"));
+    T_ADD(q, .type = "a", .queue = "mailer", NQ_BYTES("4"));
+    char expected[100];
+    why_worker(1, "'mail'", "NULL", -1);
+    t_sql("INSERT INTO nanoq_queues (name, max_running) VALUES ('mail', 2), ('mail//*', 1)");
+    ck_assert_str_eq(why_text(q, two), "in-line mail//7 1/3 ;");
+    why_runs(one, 1);
+    snprintf(expected, sizeof expected, "limited mail//7 1/1 %lld;in-line mail//7 0/3 ;", (long long)one);
+    ck_assert_str_eq(why_text(q, two), expected);
+    ck_assert_ptr_nonnull(strstr(why_detail(q, two), "limited: 1 of at most 1 run in mail//7: tasks "));
+    ck_assert_str_eq(why_text(q, three), "in-line mail 0/3 ;");
+    t_sql("INSERT INTO nanoq_queues (name, max_running) VALUES ('mail//7', 2)");
+    ck_assert_str_eq(why_text(q, two), "in-line mail//7 0/3 ;");
+    t_sql("UPDATE nanoq_queues SET max_running = 1 WHERE name = 'mail'");
+    snprintf(expected, sizeof expected, "limited mail 1/1 %lld;in-line mail 0/3 ;", (long long)one);
+    ck_assert_str_eq(why_text(q, three), expected);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(it_has_ended)
 {
     nq *q = t_open();
@@ -278,6 +303,7 @@ Suite *suite_why(void)
     tcase_add_test(c, its_time_has_not_come);
     tcase_add_test(c, it_has_expired);
     tcase_add_test(c, it_is_paused);
+    tcase_add_test(c, as_many_run_as_may);
     tcase_add_test(c, it_has_ended);
     tcase_add_test(c, bytes_of_others_are_shown_as_words);
     tcase_add_test(c, anybody_can_run_the_statement);

@@ -233,6 +233,8 @@ static const nq_fragment mysql_db_fragments[] = {
     {"words", "COALESCE(LEFT(CONVERT($ USING utf8mb4), 300), HEX(LEFT($, 100)))"},
     {"base", "CASE WHEN LOCATE('//', $) > 1 THEN SUBSTRING_INDEX($, '//', 1) ELSE $ END"},
     {"each", "CONCAT($, '//*')"},
+    {"behind", "CONCAT($, '//')"},
+    {"beyond", "CONCAT($, '/0')"},
     {"listed", "CAST(CONCAT(',', $, ',') AS BINARY)"},
     {"lines", "CAST(CONCAT('\n', $, '\n') AS BINARY)"},
     {"number", "CAST($ AS SIGNED)"},

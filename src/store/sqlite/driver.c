@@ -430,6 +430,8 @@ static const nq_fragment sqlite_fragments[] = {
     {"words", "SUBSTR(CAST($ AS TEXT), 1, 300)"},
     {"base", "CASE WHEN instr($, '//') > 1 THEN substr($, 1, instr($, '//') - 1) ELSE $ END"},
     {"each", "($ || '//*')"},
+    {"behind", "($ || '//')"},
+    {"beyond", "($ || '/0')"},
     {"listed", "(',' || CAST($ AS TEXT) || ',')"},
     {"lines", "('\n' || CAST($ AS TEXT) || '\n')"},
     {"number", "CAST($ AS INTEGER)"},
