@@ -23,7 +23,8 @@ struct fetch {
 struct fetch_claim {
     struct nq_worker_queue *queue;
     size_t limit;
-    size_t reserved; /* limit, before memory was lacking for it */
+    size_t reserved;  /* limit, before memory was lacking for it */
+    unsigned counted; /* as being claimed, of the queue's own limit */
     uint64_t lease;
     nq_id id;              /* try this one first; 0: none */
     nq_settings *settings; /* a reference; NULL: nothing is set */
@@ -117,7 +118,8 @@ static void fetch_begin(struct fetch *f, struct fetch_claim *c, struct nq_worker
         nq_settings_ref(c->settings);
     c->alone = f->at == 0 && nq_worker_held(w) == 0;
     c->reserved = w->claiming[f->at] = c->limit;
-    queue->claiming += queue->concurrency > 0 ? (unsigned)c->reserved : 0;
+    c->counted = queue->concurrency > 0 ? (unsigned)c->reserved : 0;
+    queue->claiming += c->counted;
     if (f->at == 0)
         nq_second_wake(w);
 }
@@ -126,7 +128,7 @@ static void fetch_begin(struct fetch *f, struct fetch_claim *c, struct nq_worker
 static void fetch_landed(struct fetch *f, const struct fetch_claim *c, size_t n)
 {
     nq_worker *w = f->worker;
-    c->queue->claiming -= c->queue->concurrency > 0 ? (unsigned)c->reserved : 0;
+    c->queue->claiming -= c->counted;
     w->claiming[f->at] = 0;
     w->full = n < c->limit || n == 0 ? 0 : w->full + (w->full < NQ_FULL_CLAIMS);
     if (f->at == 0 || n == c->reserved)
@@ -357,7 +359,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
     if (!w->piggybacking)
         nq_piggyback_end(w);
     /* What others end, nobody tells of. */
-    c->queue->throttled = n == 0 && nq_claimer_throttled(c->queue->claimers[f->at]);
+    c->queue->throttled = n < c->limit && nq_claimer_throttled(c->queue->claimers[f->at]);
     const int64_t longest =
         c->queue->throttled && w->opts.poll_us > NQ_THROTTLED_US ? NQ_THROTTLED_US : w->opts.poll_us;
     /* A claim of nothing but tasks of paused groups is as one that found none, or they would come again at
@@ -366,6 +368,8 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         fetch_schedule(c->queue, c, n, wait_us, longest);
     else
         fetch_schedule(c->queue, c, 0, -1, longest);
+    if (n > 0 && c->queue->throttled) /* no more for now, until one of ours has ended */
+        c->queue->next_us = now + NQ_PAUSE_MIN_US;
     pthread_mutex_unlock(&w->lock);
 }
 

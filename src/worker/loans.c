@@ -75,7 +75,7 @@ static void loans_count(struct loans_one *l, int n)
 {
     nq_worker *w = l->worker;
     atomic_fetch_add(&w->lent, (unsigned)n);
-    if (l->queue->concurrency > 0)
+    if (l->queue->asked > 0) /* a limit that is set meanwhile is none of its */
         l->queue->claiming += (unsigned)n;
 }
 

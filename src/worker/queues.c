@@ -27,7 +27,7 @@ static int queues_read_one(nq_worker *w, const nq_queue_options *o, size_t at, n
     memcpy(queue->name, o->name, strlen(o->name) + 1);
     queue->hint = nq_hint_queue(queue->name);
     queue->pause_us = NQ_PAUSE_MIN_US;
-    queue->concurrency = o->concurrency;
+    queue->concurrency = queue->asked = o->concurrency;
     queue->weight = o->weight > 0 ? o->weight : 1;
     return NQ_OK;
 }

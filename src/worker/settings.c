@@ -44,6 +44,18 @@ static void settings_release(nq_worker *w)
             continue; /* it is readable already */
 }
 
+/* Is a limit set for it, for all hosts? */
+static bool settings_limit(const nq_settings *s, const char *name)
+{
+    nq_setting group;
+    size_t n = 0;
+    const nq_setting *row = nq_settings_find(s, name), *groups = nq_settings_groups(s, name, &n);
+    bool limited = (row && row->max_running) || (nq_settings_group(s, name, &group) && group.max_running);
+    for (size_t i = 0; i < n && !limited; i++)
+        limited = groups[i].max_running;
+    return limited;
+}
+
 /* With the lock held: heed them. */
 static void settings_apply(nq_worker *w)
 {
@@ -52,6 +64,10 @@ static void settings_apply(nq_worker *w)
         struct nq_worker_queue *queue = &w->queues[i];
         const bool was = queue->paused;
         queue->paused = nq_settings_paused(w->settings, queue->name);
+        /* What is claimed counts as running, on all hosts: so nothing is claimed that no thread is free for.
+         */
+        queue->concurrency =
+            queue->asked || !settings_limit(w->settings, queue->name) ? queue->asked : w->opts.concurrency;
         if (was && !queue->paused) {
             queue->next_us = now;
             queue->pause_us = NQ_PAUSE_MIN_US;

@@ -129,6 +129,7 @@ struct nq_worker_queue {
     /* Each fetcher's; NULL: there is no such fetcher. */
     nq_claimer *claimers[NQ_FETCHERS];
     unsigned concurrency; /* most of its tasks in hand; 0: no limit */
+    unsigned asked;       /* what the options say of it */
     unsigned in_hand;     /* those that are ready, sent to a child or running; not counted without a limit */
     bool paused;          /* nothing of it is claimed */
     unsigned claiming;    /* those that claims under way may bring; the same */
