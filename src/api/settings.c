@@ -15,6 +15,8 @@ NQ_PRIVATE int nq_settings_name(char name[NQ_MAX_QUEUE + 1], const char *queue, 
     if (nq_queue_base(queue) < strlen(queue) && group)
         return nq_err_set(err, NQ_EINVAL, "queue '%s' names a group already, and group '%.100s' another",
                           queue, group);
+    if (group && group[0] != '.' && group[0] != ':' && strcmp(group, "*") != 0)
+        return nq_group_name(name, queue, group, err); /* any text, as of a task */
     if (strlen(queue) + (group ? strlen(group) + 2 : 0) > NQ_MAX_QUEUE)
         return nq_err_set(err, NQ_EINVAL, "queue '%s' and its group have more than %d bytes together", queue,
                           NQ_MAX_QUEUE - 2);

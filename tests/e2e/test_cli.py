@@ -570,7 +570,7 @@ class QueuesTests:
         for args in (["limit", "mail"], ["limit", "mail", "--off", "--running", "1"], ["limit", "--running", "1"],
                      ["limit", "mail", "--running", "0"], ["limit", "mail", "--weight", "1001"],
                      ["limit", "mail", "--running", "x"], ["limit", "a b", "--running", "1"], ["pause"], ["pause", "a", "b"], ["pause", "a", "--why", "\x1b[0m"],
-                     ["pause", "a", "--wait=x"], ["pause", "a", "--group", "x y"], ["resume"], ["queues", "x"],
+                     ["pause", "a", "--wait=x"], ["pause", "a", "--group", "x\ty"], ["resume"], ["queues", "x"],
                      ["workers", "x"], ["why"], ["why", "x"], ["why", "1", "2"], ["why", "0", "--print-sql"]):
             self.run_nanoq(*args, code=2)
             self.assertTrue(self.err.startswith("nanoq"), self.err)

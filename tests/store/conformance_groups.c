@@ -376,6 +376,8 @@ START_TEST(the_text_of_a_hashed_group_is_kept)
         ck_assert(!first || c->task.expires_at_us > 0);
     }
     t_free_claimed(list);
+    T_OK(nq_pause(q, "mail", &(nq_pause_options){.size = sizeof(nq_pause_options), .group = text}, &t_last));
+    ck_assert_int_eq(t_sql("SELECT t.id FROM nanoq_tasks t JOIN nanoq_queues q ON q.name = t.queue"), id);
     t_sql("UPDATE nanoq_tasks SET headers = 'nq-group: Smythe' WHERE id = %lld", (long long)id);
     T_OK(nq_get(q, id, groups_shown, shown, &t_last));
     ck_assert(strncmp(shown, ".h-", 3) == 0);

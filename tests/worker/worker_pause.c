@@ -200,7 +200,7 @@ START_TEST(bad_pauses_are_refused)
     T_FAILS(nq_pause(q, "a", P_PAUSE(.why = "\xff"), &t_last), NQ_EINVAL);
     T_FAILS(nq_pause(q, "a b", NULL, &t_last), NQ_EINVAL);
     T_FAILS(nq_pause(q, NULL, NULL, &t_last), NQ_EINVAL);
-    T_FAILS(nq_pause(q, "a", P_PAUSE(.group = "x y"), &t_last), NQ_EINVAL);
+    T_FAILS(nq_pause(q, "a", P_PAUSE(.group = "x\ty"), &t_last), NQ_EINVAL);
     T_FAILS(nq_pause(q, "a", P_PAUSE(.wait_us = -1), &t_last), NQ_EINVAL);
     T_FAILS(nq_resume(q, "", NULL, &t_last), NQ_EINVAL);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_queues"), 0);
