@@ -177,6 +177,34 @@ NQ_PRIVATE bool nq_group_hashed(const char *name);
 /* The group as people know it, by the name in the tables and the header nq-group (NULL: there is none). */
 NQ_PRIVATE const char *nq_group_shown(const char *group, const char *header);
 
+/* ---- rate.c -- at most so many starts in a time. Times are of the database's clock, since 1970. */
+#define NQ_RATE_HORIZON_US INT64_C(20000)   /* so far ahead a claim takes what may start */
+#define NQ_RATE_AHEAD_US   INT64_C(2000000) /* most that a claim takes until its tasks are there to start */
+#define NQ_RATE_MAX_BURST  1000000
+typedef struct nq_rate {
+    int64_t every_ns; /* one start in this time; 0: no limit */
+    int64_t burst;    /* at once after a quiet time; 1 at least */
+} nq_rate;
+/* Of a row of settings, whatever it says; burst 0: the default. */
+NQ_PRIVATE nq_rate nq_rate_of(int64_t rate, int64_t rate_us, int64_t burst);
+typedef struct nq_tokens {
+    int64_t first_ns; /* the time of the first start */
+    size_t n;
+    int64_t wait_us; /* n 0: so long until there are some */
+} nq_tokens;
+/* What may start, up to `most`; now_us: when the claim will have been made. tat_ns: what nq_rate_next said
+ * last. */
+NQ_PRIVATE nq_tokens nq_rate_tokens(const nq_rate *r, int64_t tat_ns, int64_t now_us, size_t most);
+/* When the i-th of them starts, and what is kept when so many were taken. */
+NQ_PRIVATE int64_t nq_rate_start(const nq_rate *r, const nq_tokens *t, size_t i, int64_t now_us);
+NQ_PRIVATE int64_t nq_rate_next(const nq_rate *r, const nq_tokens *t, size_t taken);
+/* How many could start now, for people. */
+NQ_PRIVATE int64_t nq_rate_left(const nq_rate *r, int64_t tat_ns, int64_t now_us);
+/* What our clock shows more than another one, which showed theirs_us between two readings of ours: within
+ * what they allow, and else as it was known before, so that a pause between them changes nothing. */
+NQ_PRIVATE void nq_clock_offset(int64_t *offset_us, bool *known, int64_t before_us, int64_t theirs_us,
+                                int64_t after_us);
+
 /* ---- state.c -- states and legal moves as one table */
 enum nq_move {
     NQ_MOVE_CLAIM,
