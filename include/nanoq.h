@@ -390,6 +390,20 @@ NQ_API const char *nq_ctx_message(const nq_ctx *ctx); /* what nq_fail recorded, 
 NQ_API void nq_ctx_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note);
 
 /*
+ * Nobody starts a task of this queue or group for so long: after an answer like 429 or 503, with the time
+ * that it said. Longer holds stay; 0 holds nothing. Workers on this host heed it at once, others within a
+ * second; what runs already runs on, so let the task itself wait by NQ_SNOOZE or NQ_RETRY. It is written at
+ * once, in a transaction of its own, and only while the task is still this attempt's. From the handler's
+ * thread; in a child process (NQ_PROCESS) its worker writes it. Errors: NQ_EINVAL, NQ_ELEASE, NQ_EFORK (in a
+ * child that the handler forked), those of a connection.
+ */
+enum nq_scope {
+    NQ_SCOPE_GROUP = 0, /* the task's group; without one its queue */
+    NQ_SCOPE_QUEUE      /* its queue, with all groups */
+};
+NQ_API int nq_ctx_hold(nq_ctx *ctx, int scope, int64_t us, nq_err *err);
+
+/*
  * Complete the task in the transaction that is open on a connection of the handler's own (nq_tx_mysql,
  * nq_tx_sqlite), so that its effects and its completion are committed together, or neither. Fenced: NQ_ELEASE
  * when the task is another's by now or is gone; roll back then. Call it last, commit, and answer:

@@ -144,14 +144,13 @@ enum nq_ordered {
     NQ_ORDERED_HALT    /* and a dead one stops its group until it is retried or deleted */
 };
 
-/* Limits and weights: docs/limits.md. The rate and the order are kept and shown, for workers of a later
- * version. */
+/* Limits, rates and weights: docs/limits.md. The order is kept and shown, for workers of a later version. */
 typedef struct nq_queue_settings {
     size_t size;
     const char *group;     /* of this group; "*": of each group by itself; default: of the queue as a whole */
     int64_t max_running;   /* so many run at once at most, over all hosts; default: any number */
     int64_t rate, rate_us; /* at most rate starts in rate_us, over all hosts; default: no limit */
-    unsigned burst;        /* how many may start at once after a quiet time; default: by the rate */
+    unsigned burst;        /* how many may start at once after a quiet time; default: those of 50 ms */
     unsigned weight;       /* of a group: tasks in its turn; default 1, at most 1000 */
     int ordered;           /* of groups: enum nq_ordered; default NQ_ORDERED_NO */
     const char *dead_to;   /* a task that ends dead leaves a copy in this queue; default: none */

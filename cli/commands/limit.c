@@ -2,12 +2,37 @@
 /* nanoq limit. */
 #include "../cli.h"
 
-enum { LIMIT_GROUP = 256, LIMIT_EACH, LIMIT_RUNNING, LIMIT_WEIGHT, LIMIT_DEAD_TO, LIMIT_OFF };
+enum {
+    LIMIT_GROUP = 256,
+    LIMIT_EACH,
+    LIMIT_RUNNING,
+    LIMIT_RATE,
+    LIMIT_BURST,
+    LIMIT_WEIGHT,
+    LIMIT_DEAD_TO,
+    LIMIT_OFF
+};
 
 struct limit_args {
     nq_queue_settings s;
     bool any, off;
 };
+
+/* "100/m", "100/1m30s": so many in that time; a unit by itself is one of it. */
+static bool limit_take_rate(const char *value, nq_queue_settings *s)
+{
+    const char *slash = strchr(value, '/');
+    char number[24], time[32];
+    const size_t n = slash ? (size_t)(slash - value) : 0;
+    if (n == 0 || n >= sizeof number || strlen(slash + 1) == 0 || strlen(slash + 1) >= sizeof time - 1) {
+        cli_usage("--rate must be a number and a time, such as 100/m, 5/s or 1000/1h30m, not '%s'", value);
+        return false;
+    }
+    snprintf(number, sizeof number, "%.*s", (int)n, value);
+    snprintf(time, sizeof time, "%s%s", slash[1] >= '0' && slash[1] <= '9' ? "" : "1", slash + 1);
+    return cli_take_int("--rate", number, 1, 2147483647, &s->rate) &&
+           cli_take_duration("--rate", time, 1, &s->rate_us);
+}
 
 static bool limit_take(int key, const char *value, struct limit_args *a)
 {
@@ -22,6 +47,13 @@ static bool limit_take(int key, const char *value, struct limit_args *a)
         return true;
     case LIMIT_RUNNING:
         return cli_take_int("--running", value, 1, 2147483647, &a->s.max_running);
+    case LIMIT_RATE:
+        return limit_take_rate(value, &a->s);
+    case LIMIT_BURST:
+        if (!cli_take_int("--burst", value, 1, 1000000, &n))
+            return false;
+        a->s.burst = (unsigned)n;
+        return true;
     case LIMIT_WEIGHT:
         if (!cli_take_int("--weight", value, 1, 1000, &n))
             return false;
@@ -68,6 +100,9 @@ static const struct cli_option limit_options[] = {
     {LIMIT_GROUP, "group", "G", "of this group of the queue"},
     {LIMIT_EACH, "each", NULL, "of each group of the queue by itself"},
     {LIMIT_RUNNING, "running", "N", "so many tasks run at once at most, over all hosts"},
+    {LIMIT_RATE, "rate", "N/TIME", "so many start in that time at most, over all hosts: 100/m, 5/s"},
+    {LIMIT_BURST, "burst", "N",
+     "so many of them may start at once after a quiet time; default: those of 50 ms"},
     {LIMIT_WEIGHT, "weight", "N", "of a group: tasks in its turn"},
     {LIMIT_DEAD_TO, "dead-to", "QUEUE", "where a task that ends dead leaves a copy"},
     {LIMIT_OFF, "off", NULL, "take all settings away"},

@@ -14,11 +14,20 @@
 #define STREAM_WHY     400
 
 /* ---- stream_protocol.c: knows nothing of processes. */
-enum stream_verb { STREAM_DONE, STREAM_RETRY, STREAM_DISCARD, STREAM_SNOOZE, STREAM_PROGRESS, STREAM_LOG };
+enum stream_verb {
+    STREAM_DONE,
+    STREAM_RETRY,
+    STREAM_DISCARD,
+    STREAM_SNOOZE,
+    STREAM_HOLD,
+    STREAM_PROGRESS,
+    STREAM_LOG
+};
 struct stream_answer {
     enum stream_verb verb;
     nq_id id;            /* 0 for STREAM_LOG */
-    int64_t delay_us;    /* retry, snooze; -1: not given */
+    int64_t delay_us;    /* retry, snooze, hold; -1: not given */
+    bool queue;          /* hold: all of the queue, not the task's group */
     int64_t done, total; /* progress; total 0: not known */
     int level;           /* log: LOG_... */
     char *text;          /* error, note or log line, valid UTF-8; NULL: not given */

@@ -6,8 +6,9 @@
 #include "../text/json_input.h"
 #include "stream.h"
 
-static const char *const protocol_verbs[] = {"done", "retry", "discard", "snooze", "progress", "log", NULL};
-#define PROTOCOL_VERBS "done, retry, discard, snooze, progress, log"
+static const char *const protocol_verbs[] = {"done", "retry",    "discard", "snooze",
+                                             "hold", "progress", "log",     NULL};
+#define PROTOCOL_VERBS "done, retry, discard, snooze, hold, progress, log"
 
 /* Members beside the verb, by verb. */
 static const char *const protocol_members[][4] = {
@@ -15,6 +16,7 @@ static const char *const protocol_members[][4] = {
     [STREAM_RETRY] = {"delay", "error", NULL},
     [STREAM_DISCARD] = {"error", NULL},
     [STREAM_SNOOZE] = {"delay", NULL},
+    [STREAM_HOLD] = {"delay", "scope", NULL},
     [STREAM_PROGRESS] = {"count", "total", "note", NULL},
     [STREAM_LOG] = {"level", NULL},
 };
@@ -75,6 +77,12 @@ static bool protocol_member(struct stream_answer *a, const char *key, const json
             return protocol_bad(why, "\"%s\": must be a whole number from 0", key);
         *(*key == 'c' ? &a->done : &a->total) = json_integer_value(v);
         return true;
+    }
+    if (strcmp(key, "scope") == 0) {
+        const char *scope = json_is_string(v) ? json_string_value(v) : "";
+        a->queue = strcmp(scope, "queue") == 0;
+        return a->queue || strcmp(scope, "group") == 0 ||
+               protocol_bad(why, "\"scope\": must be one of \"group\", \"queue\"");
     }
     if (!json_is_string(v)) /* error, note */
         return protocol_bad(why, "\"%s\": must be a string", key);
@@ -150,6 +158,8 @@ static bool protocol_object(struct stream_answer *a, json_t *root, char why[STRE
         if (!protocol_member(a, key, v, why))
             return false;
     }
+    if (verb == STREAM_HOLD && a->delay_us < 0)
+        return protocol_bad(why, "\"hold\" needs a \"delay\", and may have a \"scope\"");
     return (verb != STREAM_PROGRESS || json_object_get(root, "count")) ||
            protocol_bad(why, "\"progress\" needs a \"count\", and may have a \"total\" and a \"note\"");
 }

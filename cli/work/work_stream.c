@@ -31,7 +31,12 @@ struct exchange {
 
 static void exchange_note(struct exchange *x, struct stream_answer *a)
 {
-    if (a->verb == STREAM_PROGRESS) {
+    nq_err err;
+    if (a->verb == STREAM_HOLD) {
+        if (nq_ctx_hold(x->ctx, a->queue ? NQ_SCOPE_QUEUE : NQ_SCOPE_GROUP, a->delay_us, &err) != NQ_OK)
+            log_task(&(struct log_event){.level = LOG_WARN, .task = x->task, .took_us = -1, .from = "hold"},
+                     "%s", err.message);
+    } else if (a->verb == STREAM_PROGRESS) {
         nq_ctx_progress(x->ctx, a->done, a->total, a->text);
     } else {
         log_task(&(struct log_event){.level = a->level, .task = x->task, .took_us = -1, .from = "child"},
@@ -51,7 +56,7 @@ static void exchange_line(struct exchange *x, const char *line, size_t n)
                  (long long)x->task->id);
         stream_answer_free(&a);
         x->state = EXCHANGE_BROKE;
-    } else if (a.verb == STREAM_PROGRESS || a.verb == STREAM_LOG) {
+    } else if (a.verb == STREAM_HOLD || a.verb == STREAM_PROGRESS || a.verb == STREAM_LOG) {
         exchange_note(x, &a);
     } else {
         x->answer = a;

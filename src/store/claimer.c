@@ -6,8 +6,6 @@
 /* How long levels and cursors may go without a fresh look: what was committed late, behind a cursor, and a
  * more urgent priority that came into use wait no longer than this. */
 #define CLAIMER_FRESH_US NQ_MS(100)
-/* Two that claim, one that completes, one that is the member, the bell: and one is left for the handlers. */
-#define CLAIMER_APART_CONNECTIONS 6
 
 struct claimer_level {
     nq_level known;
@@ -32,6 +30,7 @@ struct nq_claimer {
     int64_t looked_us;  /* our clock at the last look */
     int64_t now_us;     /* and the database's */
     nq_groups *groups;
+    int64_t opens_us;         /* see nq_claimer_opens */
     bool throttled, thorough; /* see nq_claimer_throttled, nq_claimer_thorough */
 };
 
@@ -65,6 +64,11 @@ NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings)
 NQ_PRIVATE bool nq_claimer_throttled(const nq_claimer *c)
 {
     return c->throttled;
+}
+
+NQ_PRIVATE int64_t nq_claimer_opens(const nq_claimer *c)
+{
+    return c->opens_us;
 }
 
 NQ_PRIVATE void nq_claimer_thorough(nq_claimer *c)
@@ -254,16 +258,6 @@ static int claimer_rounds(nq_claimer *c, size_t limit, bool fresh, struct claime
     return NQ_OK;
 }
 
-NQ_PRIVATE bool nq_store_piggybacks(const nq_store *s, size_t limit)
-{
-    return limit <= s->driver->piggyback_limit(s);
-}
-
-NQ_PRIVATE bool nq_store_claims_apart(const nq_store *s, size_t limit)
-{
-    return limit <= s->driver->claim_apart && nq_pool_max(s) >= CLAIMER_APART_CONNECTIONS;
-}
-
 NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id)
 {
     c->hinted = c->store->driver->looks && !c->types;
@@ -339,7 +333,8 @@ static int claimer_grouped(nq_claimer *c, size_t limit, struct claimer_batch *b,
         rc = nq_groups_next(c->groups, limit, &b->args.turns, &b->args.nturns, err);
         if (rc != NQ_OK || b->args.nturns == 0)
             break;
-        c->throttled = (b->args.gate = nq_groups_gate(c->groups)) || c->throttled;
+        b->args.gate = nq_groups_gate(c->groups);
+        c->throttled = nq_groups_counted(c->groups) || c->throttled;
         if ((rc = claimer_careful(c, limit, b, err)) != NQ_OK)
             break;
         nq_groups_claimed(c->groups, b->got);
@@ -347,6 +342,7 @@ static int claimer_grouped(nq_claimer *c, size_t limit, struct claimer_batch *b,
             claimer_append(b);
     }
     c->throttled |= nq_groups_full(c->groups);
+    c->opens_us = nq_groups_opens(c->groups);
     return rc == NQ_OK ? nq_groups_tidy(c->groups, err) : rc;
 }
 
@@ -467,9 +463,11 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
     b.args.refused = &b.refused;
     int64_t wait = 0;
     c->throttled = false;
-    int rc = nq_groups_probe(c->groups, false, err);
-    const bool hinted = c->hinted || c->told || c->thorough;
-    if (rc == NQ_OK)
+    /* Until then it is known that nothing may start, though something may be due. */
+    const bool ask = (c->opens_us = nq_groups_closed(c->groups)) <= nq_mono_us();
+    int rc = ask ? nq_groups_probe(c->groups, false, err) : NQ_OK;
+    const bool hinted = ask && (c->hinted || c->told || c->thorough);
+    if (rc == NQ_OK && ask)
         rc = nq_groups_some(c->groups) || nq_groups_limited(c->groups) ? claimer_grouped(c, limit, &b, err)
                                                                        : claimer_alone(c, limit, &b, err);
     /* What a hint told of is not the queue's own, so it may be of a group that is new. */
@@ -480,19 +478,20 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
     }
     c->hinted = false;
     c->told = 0;
-    if (rc != NQ_OK)
-        c->stale = true;
+    c->stale = c->stale || rc != NQ_OK;
     if (rc != NQ_OK && b.n == 0)
         return rc;
     /* Some and then an error: they are ours, and the error comes again with the next call. A short batch
      * says nothing of what comes next: look again at once. */
-    if (b.n == 0 && (rc = claimer_wait(c, b.grouped, &wait, err)) != NQ_OK)
+    if (b.n == 0 && ask && (rc = claimer_wait(c, b.grouped, &wait, err)) != NQ_OK)
         return rc;
     nq_claimed_expiry(c->store,
                       c->looked_us && nq_mono_us() - c->looked_us < CLAIMER_CLOCK_US ? claimer_now(c) : 0,
                       b.head);
     for (nq_claimed *k = b.head; k; k = k->next)
         nq_claimed_load(c->store, k, NULL);
+    if (b.head && b.args.gate)
+        nq_gate_clock_made(b.args.gate->clock);
     *out = b.head;
     *n = b.n;
     *wait_us = wait;

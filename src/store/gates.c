@@ -20,22 +20,26 @@ static int gates_idle_row(const nq_val cols[], size_t ncols, void *arg)
 }
 
 /* Groups come and go, queues stay. A row holds no count: should a task come just now, it is made anew. But
- * the time before which nothing is claimed has to have come. */
+ * the time before which nothing is claimed, or starts, has to have come. */
 static int gates_sweep(nq_conn *c, void *arg, nq_err *err)
 {
     struct gates_idle *idle = arg;
     const nq_val limit = nq_int((int64_t)idle->limit);
     nq_buf_clear(&idle->names);
     idle->n = 0;
-    int rc = nq_sql(c,
-                    "SELECT g.queue FROM {gates} g WHERE g.queue LIKE '%//%' AND "
-                    "(g.not_before IS NULL OR g.not_before < {now}) AND NOT EXISTS "
-                    "(SELECT 1 FROM {tasks} t WHERE t.queue = g.queue) LIMIT ?",
-                    &limit, 1, gates_idle_row, idle, NULL, err);
+    int rc =
+        nq_sql(c,
+               "SELECT g.queue FROM {gates} g WHERE g.queue LIKE '%//%' AND "
+               "(g.not_before IS NULL OR g.not_before < {now}) AND g.tat < {us:now} * 1000 AND NOT EXISTS "
+               "(SELECT 1 FROM {tasks} t WHERE t.queue = g.queue) LIMIT ?",
+               &limit, 1, gates_idle_row, idle, NULL, err);
     const char *name = idle->names.p;
     for (size_t i = 0; i < idle->n && rc == NQ_OK; i++, name += strlen(name) + 1) {
         const nq_val arg_name = nq_text(name);
-        rc = nq_sql(c, "DELETE FROM {gates} WHERE queue = ?", &arg_name, 1, NULL, NULL, NULL, err);
+        rc = nq_sql(c,
+                    "DELETE FROM {gates} WHERE queue = ? AND (not_before IS NULL OR not_before < {now}) AND "
+                    "tat < {us:now} * 1000",
+                    &arg_name, 1, NULL, NULL, NULL, err);
     }
     return rc;
 }

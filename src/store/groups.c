@@ -17,6 +17,18 @@
 #define GROUPS_MAX_WINDOW 256
 /* How soon a group is found to be there, whose tasks no hint told of. */
 #define GROUPS_PROBE_US NQ_MS(500)
+/* Of so many groups at most it is kept until when their rates let nothing start. */
+#define GROUPS_CLOSED 1024
+
+/* Only where something is limited. */
+struct groups_rates {
+    nq_gate_clock clock;
+    nq_bucket all, each[GROUPS_MAX_WINDOW];
+    struct groups_closed {
+        uint64_t name; /* its hash */
+        int64_t opens_us;
+    } closed[GROUPS_CLOSED];
+};
 
 struct nq_groups {
     nq_store *store;
@@ -41,8 +53,12 @@ struct nq_groups {
     bool alone;                     /* its name is a group's: it has no groups itself */
     const nq_settings *settings;    /* NULL: nothing is set */
     nq_gate gate;                   /* of the queue with all groups */
-    bool gated;                     /* a turn, or the queue, is limited */
+    bool gated;                     /* a turn, or the queue, is limited, */
+    bool counted;                   /* in what may run */
     bool full;                      /* by the pass: a group that is due is at its limit */
+    struct groups_rates *rates;     /* NULL: nothing was limited yet */
+    uint64_t heeded;                /* the hash of the settings that these are of */
+    int64_t closed_us, opens_us;    /* see nq_groups_closed, and nq_groups_opens of this pass */
     char strange[NQ_MAX_QUEUE + 1]; /* a group with tasks that nothing would ever claim */
 };
 
@@ -60,7 +76,7 @@ NQ_PRIVATE int nq_groups_new(nq_groups **out, nq_store *s, const char *queue, nq
     snprintf(g->base, sizeof g->base, "%.*s", (int)nq_group_base(queue), queue);
     snprintf(g->from, sizeof g->from, "%s//", g->base);
     snprintf(g->to, sizeof g->to, "%s/0", g->base); /* the next byte after '/' */
-    g->gate = (nq_gate){g->base, g->from, g->to, 0};
+    g->gate = (nq_gate){.queue = g->base, .from = g->from, .to = g->to};
     /* Claimers that begin at different places are in each other's way less. */
     nq_buf_fmt(&g->look.after, "%s%c%c", g->from, digits[nq_random(35)], digits[nq_random(35)]);
     if (g->look.after.failed) {
@@ -76,6 +92,7 @@ NQ_PRIVATE void nq_groups_free(nq_groups *g)
     if (!g)
         return;
     nq_buf_free(&g->look.after);
+    free(g->rates);
     free(g->queue);
     free(g);
 }
@@ -124,8 +141,81 @@ NQ_PRIVATE void nq_groups_begin(nq_groups *g)
     g->from_queue = g->at_queue;
     g->wrapped = g->over = g->seen = g->full = false;
     g->wait_us = -1;
+    g->opens_us = 0;
     g->nturns = 0;
 }
+
+/* ---- Rates ---- */
+
+static struct groups_closed *groups_closed(const nq_groups *g, uint64_t name)
+{
+    return &g->rates->closed[name % GROUPS_CLOSED];
+}
+
+static void groups_opens(nq_groups *g, int64_t us)
+{
+    if (us > 0 && (g->opens_us == 0 || us < g->opens_us))
+        g->opens_us = us;
+}
+
+/* Is it known that nothing of this group may start now? */
+static bool groups_is_closed(nq_groups *g, const char *queue)
+{
+    if (!g->rates)
+        return false;
+    const uint64_t name = nq_fnv1a(queue);
+    const struct groups_closed *c = groups_closed(g, name);
+    if (c->name != name || c->opens_us <= nq_mono_us())
+        return false;
+    groups_opens(g, c->opens_us);
+    return true;
+}
+
+static bool groups_is_held(nq_groups *g, const char *queue)
+{
+    const int64_t held = g->settings ? nq_settings_held(g->settings, queue) : 0;
+    if (held <= nq_mono_us())
+        return false;
+    groups_opens(g, held);
+    return true;
+}
+
+/* Places for what the gates will say. */
+static int groups_buckets(nq_groups *g, nq_err *err)
+{
+    if (!g->gated)
+        return NQ_OK;
+    if (!g->rates && !(g->rates = calloc(1, sizeof *g->rates)))
+        return nq_err_nomem(err);
+    g->gate.bucket = &g->rates->all;
+    g->gate.clock = &g->rates->clock;
+    g->rates->all = (nq_bucket){0};
+    for (size_t i = 0; i < g->nturns; i++) {
+        g->turns[i].bucket = &g->rates->each[i];
+        g->rates->each[i] = (nq_bucket){0};
+    }
+    return NQ_OK;
+}
+
+/* What the gates said. */
+static void groups_heard(nq_groups *g)
+{
+    const nq_gate_clock *clock = &g->rates->clock;
+    if (clock->raced) /* soon, but not in step with them */
+        groups_opens(g, nq_mono_us() + NQ_MS(1) + (int64_t)nq_random(NQ_MS(2)));
+    g->closed_us = nq_bucket_opens(&g->rates->all, clock);
+    groups_opens(g, g->closed_us);
+    for (size_t i = 0; i < g->nturns; i++) {
+        const int64_t opens = nq_bucket_opens(&g->rates->each[i], clock);
+        if (opens == 0)
+            continue;
+        const uint64_t name = nq_fnv1a(g->turns[i].queue);
+        *groups_closed(g, name) = (struct groups_closed){name, opens};
+        groups_opens(g, opens);
+    }
+}
+
+/* ---- The turns ---- */
 
 /* What is due has a turn; of the rest the time is kept. */
 static void groups_see(nq_groups *g, const char *queue, int priority, int64_t at, int64_t now, bool running)
@@ -134,16 +224,20 @@ static void groups_see(nq_groups *g, const char *queue, int priority, int64_t at
         return; /* nothing of it is due while it is */
     if (at <= now) {
         nq_setting set;
+        g->wait_us = 0;
+        if (groups_is_closed(g, queue) || groups_is_held(g, queue))
+            return;
         nq_turn *turn = &g->turns[g->nturns];
-        *turn = (nq_turn){queue, priority, at, 0, 0, 1};
+        *turn = (nq_turn){.queue = queue, .priority = priority, .from_run_at = at, .weight = 1};
         if (g->settings && nq_settings_group(g->settings, queue, &set)) {
             turn->max_running = set.max_running;
             turn->weight = set.weight > 1 ? set.weight : 1;
+            turn->rate = nq_rate_of(set.rate, set.rate_us, set.burst);
         }
         g->nturns += turn->max_running != 1 || !running; /* is it at its limit? */
-        g->gated = g->gated || turn->max_running > 0;
+        g->gated = g->gated || nq_turn_is_gated(turn);
+        g->counted = g->counted || turn->max_running > 0;
         g->full = g->full || (turn->max_running == 1 && running);
-        g->wait_us = 0;
     } else if (g->wait_us < 0 || at - now < g->wait_us) {
         g->wait_us = at - now;
     }
@@ -255,7 +349,8 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns
     const size_t window = g->window < wanted ? g->window : wanted;
     int rc = NQ_OK;
     g->nturns = 0;
-    g->gated = g->gate.max_running > 0;
+    g->gated = nq_gate_is_needed(&g->gate);
+    g->counted = g->gate.max_running > 0;
     while (g->nturns < window && !g->over && rc == NQ_OK)
         rc = groups_step(g, window, err);
     if (rc == NQ_OK && g->look.after.failed)
@@ -267,13 +362,34 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns
     groups_share(g, wanted);
     *turns = g->turns;
     *n = g->nturns;
-    return NQ_OK;
+    return groups_buckets(g, err);
+}
+
+/* The limit of the whole queue left some turns without a task: the next claim begins with those. Where
+ * nothing came at all, behind the first turn, which may have had all that was left, and no task of a type
+ * that is wanted. */
+static void groups_go_back(nq_groups *g, const nq_claimed *list)
+{
+    size_t last = 0;
+    for (const nq_claimed *c = list; c; c = c->next)
+        for (size_t i = last; i < g->nturns; i++)
+            if (nq_turn_is_of(&g->turns[i], c))
+                last = i;
+    if (g->alone || last + 1 >= g->nturns)
+        return;
+    g->at_queue = false;
+    nq_buf_clear(&g->look.after);
+    nq_buf_str(&g->look.after, strcmp(g->turns[last].queue, g->queue) == 0 ? g->from : g->turns[last].queue);
 }
 
 NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list)
 {
     size_t brought = 0;
     const char *last = NULL;
+    if (g->gated)
+        groups_heard(g);
+    if (nq_gate_is_needed(&g->gate))
+        groups_go_back(g, list);
     for (const nq_claimed *c = list; c; c = c->next) {
         const char *group = c->group ? c->group : "";
         brought += !last || strcmp(group, last) != 0;
@@ -312,13 +428,21 @@ NQ_PRIVATE void nq_groups_heed(nq_groups *g, const nq_settings *settings)
     const nq_setting *row = settings ? nq_settings_find(settings, g->base) : NULL;
     g->settings = settings;
     g->gate.max_running = row ? row->max_running : 0;
+    g->gate.rate = row ? nq_rate_of(row->rate, row->rate_us, row->burst) : (nq_rate){0};
+    if (!settings || settings->hash == g->heeded)
+        return;
+    g->heeded = settings->hash;
+    g->closed_us = 0;
+    if (g->rates)
+        memset(g->rates->closed, 0, sizeof g->rates->closed);
 }
 
 NQ_PRIVATE bool nq_groups_limited(const nq_groups *g)
 {
     nq_setting set;
-    return g->gate.max_running > 0 ||
-           (g->alone && g->settings && nq_settings_group(g->settings, g->queue, &set) && set.max_running > 0);
+    return nq_gate_is_needed(&g->gate) ||
+           (g->alone && g->settings && nq_settings_group(g->settings, g->queue, &set) &&
+            (set.max_running > 0 || set.rate > 0));
 }
 
 NQ_PRIVATE bool nq_groups_full(const nq_groups *g)
@@ -329,4 +453,19 @@ NQ_PRIVATE bool nq_groups_full(const nq_groups *g)
 NQ_PRIVATE const nq_gate *nq_groups_gate(const nq_groups *g)
 {
     return g->gated ? &g->gate : NULL;
+}
+
+NQ_PRIVATE bool nq_groups_counted(const nq_groups *g)
+{
+    return g->counted;
+}
+
+NQ_PRIVATE int64_t nq_groups_closed(const nq_groups *g)
+{
+    return nq_gate_is_needed(&g->gate) ? g->closed_us : 0;
+}
+
+NQ_PRIVATE int64_t nq_groups_opens(const nq_groups *g)
+{
+    return g->opens_us;
 }

@@ -29,6 +29,27 @@ typedef struct nq_groups_look {
     int64_t now_us;
 } nq_groups_look;
 
+/* The database's clock, for a claimer. */
+typedef struct nq_gate_clock {
+    int64_t offset_us; /* ours shows so much more */
+    bool known;
+    int64_t ahead_us; /* a claim is made so long after it looked at the gates */
+    int64_t now_us;   /* when it did so last, */
+    int64_t from_us;  /* and by our clock */
+    bool raced;       /* others took what it was to take */
+} nq_gate_clock;
+
+/* What a gate leaves to one claim. */
+typedef struct nq_bucket {
+    nq_rate rate;
+    nq_tokens tokens;
+    size_t taken;
+    int64_t tat_ns;   /* as the row said */
+    bool there;       /* the row was, for drivers that need one */
+    int64_t at_us;    /* no start before */
+    int64_t opens_us; /* nothing before, by our clock; 0: that is not known */
+} nq_bucket;
+
 /* A group that is to have a turn in a claim. */
 typedef struct nq_turn {
     const char *queue;
@@ -37,18 +58,52 @@ typedef struct nq_turn {
     size_t most;
     int64_t max_running; /* of the group, those that run included; 0: no limit */
     int weight;
+    nq_rate rate;      /* of the group */
+    nq_bucket *bucket; /* where it is limited */
 } nq_turn;
+/* Is it the task's queue and group? */
+NQ_PRIVATE bool nq_turn_is_of(const nq_turn *t, const nq_claimed *k);
+static inline bool nq_turn_is_gated(const nq_turn *t)
+{
+    return t->max_running > 0 || t->rate.every_ns > 0;
+}
 
 /* A limit of a queue with its groups, which are between two names. */
 typedef struct nq_gate {
     const char *queue, *from, *to;
-    int64_t max_running; /* 0: only turns are limited */
+    int64_t max_running; /* 0: only turns are limited, or it has a rate */
+    nq_rate rate;
+    nq_bucket *bucket;
+    nq_gate_clock *clock;
 } nq_gate;
+static inline bool nq_gate_is_needed(const nq_gate *g)
+{
+    return g->max_running > 0 || g->rate.every_ns > 0;
+}
+
+/* Of what the limit of the whole queue leaves to a claim of so many, the share of a turn. */
+static inline size_t nq_turn_share(const nq_turn *t, size_t all, size_t limit)
+{
+    return all >= limit ? t->most : (t->most * all + limit - 1) / limit;
+}
 
 /* bury.c: bury waiting tasks of this queue that nothing would ever claim, though they look as if they were
  * due.
  */
 NQ_PRIVATE int nq_bury_strange(nq_store *store, const char *queue, nq_err *err);
+
+/* ---- rates.c: for a driver. Behind the locks of the gates: the database's clock, read between these two of
+ * ours; then each bucket, of what its row says, which brings the room down. */
+NQ_PRIVATE void nq_gate_clock_read(nq_gate_clock *c, int64_t before_us, int64_t now_us, int64_t after_us);
+NQ_PRIVATE void nq_bucket_open(nq_bucket *b, const nq_rate *rate, const nq_gate_clock *c, int64_t tat_ns,
+                               int64_t not_before_us, size_t *room);
+/* Give each task its time, and take the tokens. What is to be written into the row where some were taken. */
+NQ_PRIVATE void nq_gate_assign(const nq_gate *g, const nq_turn turns[], size_t n, nq_claimed *list);
+NQ_PRIVATE int64_t nq_bucket_tat(const nq_bucket *b);
+/* For the claimer, when it is made: how long that took; and when there will be tokens, by our clock; 0: now.
+ */
+NQ_PRIVATE void nq_gate_clock_made(nq_gate_clock *c);
+NQ_PRIVATE int64_t nq_bucket_opens(const nq_bucket *b, const nq_gate_clock *c);
 
 /* ---- groups.c: the groups of a queue and the queue itself take turns ---- */
 
@@ -62,7 +117,7 @@ NQ_PRIVATE int nq_groups_probe(nq_groups *g, bool surely, nq_err *err);
 NQ_PRIVATE void nq_groups_begin(nq_groups *g);
 /* The next turns, of `wanted` tasks together: until the next call. *n 0: the pass is over. */
 NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns, size_t *n, nq_err *err);
-/* What the claim for these turns brought. */
+/* What the claim for these turns brought; also where that is nothing. */
 NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list);
 /* Bury what it has come by that nothing would ever claim. */
 NQ_PRIVATE int nq_groups_tidy(nq_groups *g, nq_err *err);
@@ -70,8 +125,14 @@ NQ_PRIVATE int nq_groups_tidy(nq_groups *g, nq_err *err);
 NQ_PRIVATE bool nq_groups_limited(const nq_groups *g);
 /* Did the pass come by a group that is at its limit? */
 NQ_PRIVATE bool nq_groups_full(const nq_groups *g);
-/* What a claim for the turns must know of limits; NULL: there are none. */
+/* What a claim for the turns must know of limits; NULL: there are none. Do they count what runs? */
 NQ_PRIVATE const nq_gate *nq_groups_gate(const nq_groups *g);
+NQ_PRIVATE bool nq_groups_counted(const nq_groups *g);
+/* Until when, by our clock, nothing at all may be claimed, because of a rate or a hold; a time that is past:
+ * something may. And after a pass that brought nothing: when something that is due may be claimed; 0: not
+ * known. */
+NQ_PRIVATE int64_t nq_groups_closed(const nq_groups *g);
+NQ_PRIVATE int64_t nq_groups_opens(const nq_groups *g);
 /* The names between which all groups are, as values. */
 NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2]);
 /* After a pass that brought nothing: how long until the next task is due, as of a claim. */

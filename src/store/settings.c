@@ -216,7 +216,10 @@ static int settings_run(nq_conn *c, void *arg, nq_err *err)
                     err);
     if (rc != NQ_OK)
         return rc;
-    a->same = print != 0 && print == a->before->print;
+    rc = nq_holds_read(c, a->reading.s, err);
+    if (rc != NQ_OK)
+        return rc;
+    a->same = print != 0 && print == a->before->print && a->before->nholds == 0 && a->reading.s->nholds == 0;
     if (a->same)
         return NQ_OK;
     settings_empty(a->reading.s); /* it may be the second try */
@@ -311,6 +314,7 @@ NQ_PRIVATE void nq_settings_unref(nq_settings *s)
     if (!s || atomic_fetch_sub(&s->refs, 1) > 1)
         return;
     settings_empty(s);
+    free(s->holds);
     free(s);
 }
 

@@ -22,11 +22,21 @@ typedef struct nq_setting {
     int64_t changed_at_us;
 } nq_setting;
 
+#define NQ_PACE_LATE_US NQ_MS(50) /* what does not start within so long of its time, has lost it */
+
+/* Nothing of this queue or group starts before, by our clock. */
+typedef struct nq_hold {
+    char name[NQ_MAX_QUEUE + 1];
+    int64_t until_us;
+} nq_hold;
+
 /* All rows as they were at one moment; never changed afterwards, so that any thread may read. */
 typedef struct nq_settings {
     atomic_uint refs;
     uint64_t hash;  /* of all that workers heed: positive, and equal for the same rows, whoever read them */
     uint64_t print; /* a fingerprint of the table, where the rows are many; 0: none was taken */
+    nq_hold *holds; /* in order of name */
+    size_t nholds;
     size_t n, ignored; /* rows; and those left out, because their names are none or they are too many */
     size_t misled;     /* rows whose dead_to is no queue's name */
     nq_setting rows[]; /* in order of name */
@@ -56,6 +66,19 @@ NQ_PRIVATE const nq_setting *nq_settings_paused(const nq_settings *s, const char
 /* Where a dead task of this queue or group leaves its letter: as its group's row says, that of group "*",
  * that of the queue. False: nowhere. */
 NQ_PRIVATE bool nq_settings_dead_to(const nq_settings *s, const char *name, char to[NQ_MAX_QUEUE + 1]);
+/* Until when, by our clock, nothing of a queue or group starts, as it or its queue is held; a time that is
+ * past: it may. */
+NQ_PRIVATE int64_t nq_settings_held(const nq_settings *s, const char *name);
+/* Is anything set, or held? */
+static inline bool nq_settings_some(const nq_settings *s)
+{
+    return s->n > 0 || s->nholds > 0;
+}
+/* holds.c: of the task that runs under this lease: hold the queue or group of this name from now on for so
+ * long; NQ_ELEASE. And read those that last. */
+NQ_PRIVATE int nq_store_hold(nq_store *s, const char *name, nq_id id, uint64_t lease, int64_t us,
+                             nq_err *err);
+NQ_PRIVATE int nq_holds_read(nq_conn *c, nq_settings *s, nq_err *err);
 /* The row for tasks of this type of a queue, or NULL: one of "mail//..." whose type it is. */
 NQ_PRIVATE const nq_setting *nq_settings_type(const nq_settings *s, const char *queue, const char *type);
 /* The first of the rows of the groups of a queue, and how many there are. */
@@ -69,6 +92,9 @@ static inline size_t nq_queue_base(const char *name)
 /* A claimer heeds them until the next call (NULL: none). Was what its last claim left limited? */
 NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings);
 NQ_PRIVATE bool nq_claimer_throttled(const nq_claimer *c);
+/* When, by our clock, a rate or a hold lets it claim something again that is due; 0: nothing is held up by
+ * one. */
+NQ_PRIVATE int64_t nq_claimer_opens(const nq_claimer *c);
 /* May a row of {queues} have this name? */
 NQ_PRIVATE bool nq_setting_named(const char *name, size_t n);
 

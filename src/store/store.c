@@ -237,3 +237,18 @@ NQ_PRIVATE char *nq_store_watched(const nq_store *s)
 {
     return (s->hints & NQ_HINTS_LOCAL) && s->driver->watched ? s->driver->watched(s) : NULL;
 }
+
+/* ---- What claims gain by ---- */
+
+/* Two that claim, one that completes, one that is the member, the bell: and one is left for the handlers. */
+#define STORE_APART_CONNECTIONS 6
+
+NQ_PRIVATE bool nq_store_piggybacks(const nq_store *s, size_t limit)
+{
+    return limit <= s->driver->piggyback_limit(s);
+}
+
+NQ_PRIVATE bool nq_store_claims_apart(const nq_store *s, size_t limit)
+{
+    return limit <= s->driver->claim_apart && nq_pool_max(s) >= STORE_APART_CONNECTIONS;
+}

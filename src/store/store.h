@@ -17,7 +17,7 @@
  *   mysql/, sqlite/             nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
-#define NQ_SCHEMA_VERSION 7 /* of the last of the steps in src/store/.../steps */
+#define NQ_SCHEMA_VERSION 8 /* of the last of the steps in src/store/.../steps */
 
 /* What the checks of the tables allow at most; as text for statements, which saturate there. */
 #define NQ_MAX_GENERATION "2000000000"
@@ -76,9 +76,10 @@ typedef struct nq_claimed {
     uint64_t bytes; /* of the payload in its row; but task.payload_size is 0 unless it is NQ_READ */
     size_t turn;    /* by which it came, in a claim under limits */
     enum nq_unread unread;
-    int64_t expires_us; /* our clock (nq_mono_us) when the task expires; 0: never */
-    const char *group;  /* as it is in the tables: task.group is that of its producer's */
-    nq_task task;       /* its pointers lead into this allocation */
+    int64_t expires_us;        /* our clock (nq_mono_us) when the task expires; 0: never */
+    int64_t start_us, late_us; /* with a rate: not started before, and after; 0: at any time */
+    const char *group;         /* as it is in the tables: task.group is that of its producer's */
+    nq_task task;              /* its pointers lead into this allocation */
 } nq_claimed;
 
 enum nq_outcome_kind {
@@ -147,8 +148,7 @@ NQ_PRIVATE void nq_claimer_hint(nq_claimer *c, nq_id id);
 /* Settings for the claims from now on; NULL: there are none. They must stay until others are given. */
 struct nq_settings;
 NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const struct nq_settings *settings);
-/* Plain completions (NQ_OUT_DONE, not kept) that piggyback on the transaction of a claim: one commit less.
- */
+/* Plain completions (NQ_OUT_DONE, not kept) that piggyback on a claim's transaction: one commit less. */
 enum nq_piggybacked {
     NQ_PIGGYBACKED_NO = 0, /* nothing took effect: finish them otherwise */
     NQ_PIGGYBACKED,        /* each result is set */

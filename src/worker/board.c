@@ -102,10 +102,26 @@ NQ_PRIVATE void nq_done_release(nq_worker *w, nq_ctx *ctx)
 
 NQ_PRIVATE void nq_ready_wake(nq_worker *w)
 {
-    if (!w->ready.head || w->idle == 0 || w->waking)
+    if (w->idle == 0 || w->waking || !(w->ready.head || nq_paced_due(w)))
         return;
     w->waking = true;
     pthread_cond_signal(&w->ready_cond);
+}
+
+/* In order of their times. */
+static void board_paced_push(nq_worker *w, nq_ctx *ctx)
+{
+    nq_ctx **at = &w->paced.head;
+    while (*at && (*at)->claim->start_us <= ctx->claim->start_us)
+        at = &(*at)->next;
+    ctx->next = *at;
+    *at = ctx;
+    if (!ctx->next)
+        w->paced.tail = &ctx->next;
+    w->paced.n++;
+    w->paced.bytes += ctx->claim->bytes;
+    if (ctx->claim->start_us < w->watch_until)
+        pthread_cond_signal(&w->watch_cond);
 }
 
 NQ_PRIVATE void nq_ready_push(nq_worker *w, nq_ctx *ctx, struct nq_worker_queue *queue)
@@ -114,13 +130,25 @@ NQ_PRIVATE void nq_ready_push(nq_worker *w, nq_ctx *ctx, struct nq_worker_queue 
         ctx->limited = queue;
         queue->in_hand++;
     }
-    nq_task_list_push(&w->ready, ctx);
+    if (ctx->claim->start_us)
+        board_paced_push(w, ctx);
+    else
+        nq_task_list_push(&w->ready, ctx);
+}
+
+NQ_PRIVATE nq_ctx *nq_ready_take(nq_worker *w)
+{
+    nq_ctx *ctx;
+    do
+        ctx = nq_task_list_pop(nq_paced_due(w) ? &w->paced : &w->ready);
+    while (ctx && nq_ctx_late(ctx, nq_mono_us()) && (nq_done_release(w, ctx), true));
+    return ctx;
 }
 
 NQ_PRIVATE void nq_ready_release(nq_worker *w)
 {
     nq_ctx *ctx;
-    while ((ctx = nq_task_list_pop(&w->ready)))
+    while ((ctx = nq_task_list_pop(&w->ready)) || (ctx = nq_task_list_pop(&w->paced)))
         nq_done_release(w, ctx);
 }
 
@@ -142,7 +170,7 @@ NQ_PRIVATE size_t nq_worker_busy(const nq_worker *w)
 
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w)
 {
-    return w->ready.n + nq_worker_busy(w) + w->unrecorded + w->claiming[1];
+    return w->ready.n + w->paced.n + nq_worker_busy(w) + w->unrecorded + w->claiming[1];
 }
 
 /* How many tasks beyond the free handlers are worth holding: what the handlers finish in a moment. None when
@@ -157,10 +185,15 @@ static size_t board_prefetch(const nq_worker *w)
     return (size_t)(n < most ? n : most);
 }
 
+NQ_PRIVATE void nq_prefetch_less(nq_worker *w)
+{
+    w->avg16_us = NQ_PREFETCH_WINDOW_US * 16 * 2 * (int64_t)w->opts.concurrency;
+}
+
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
 {
     const size_t claiming = w->claiming[0] + w->claiming[1], threads = w->opts.concurrency;
-    size_t busy = nq_worker_busy(w) + w->ready.n + w->paused + claiming;
+    size_t busy = nq_worker_busy(w) + w->ready.n + w->paced.n + w->paused + claiming;
     size_t prefetch = board_prefetch(w), want;
     if (w->unrecorded - w->piggybacks.n >= NQ_UNRECORDED_MAX)
         return 0;
@@ -168,7 +201,7 @@ NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
     if (busy >= threads && (busy - threads >= prefetch || busy - threads > prefetch / 2))
         return 0;
     /* Nor for large payloads, of which a claim brings few. */
-    if (busy >= threads && w->ready.bytes > w->opts.claim_bytes / 2)
+    if (busy >= threads && w->ready.bytes + w->paced.bytes > w->opts.claim_bytes / 2)
         return 0;
     want = threads + prefetch - busy;
     return want < w->opts.batch ? want : w->opts.batch;

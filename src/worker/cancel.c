@@ -11,19 +11,19 @@ static bool cancel_asked(const nq_ctx *ctx, const nq_attempt list[], size_t n)
 }
 
 /* With the lock held: those that have not begun never will. */
-static void cancel_ready(nq_worker *w, const nq_attempt list[], size_t n)
+static void cancel_ready(nq_worker *w, nq_task_list *ready, const nq_attempt list[], size_t n)
 {
-    nq_task_list all = w->ready;
+    nq_task_list all = *ready;
     if (!all.head)
         return;
-    nq_task_list_init(&w->ready);
+    nq_task_list_init(ready);
     for (nq_ctx *ctx = all.head, *next; ctx; ctx = next) {
         next = ctx->next;
         if (cancel_asked(ctx, list, n)) {
             ctx->out.kind = NQ_OUT_CANCELLED;
             nq_done_push(w, ctx);
         } else {
-            nq_task_list_push(&w->ready, ctx);
+            nq_task_list_push(ready, ctx);
         }
     }
 }
@@ -39,7 +39,8 @@ NQ_PRIVATE int nq_cancels_check(nq_worker *w, nq_err *err)
     if (rc != NQ_OK || n == 0)
         return rc;
     pthread_mutex_lock(&w->lock);
-    cancel_ready(w, list, n);
+    cancel_ready(w, &w->ready, list, n);
+    cancel_ready(w, &w->paced, list, n);
     for (unsigned i = 0; i < w->opts.concurrency; i++) {
         if (w->threads[i].ctx && cancel_asked(w->threads[i].ctx, list, n))
             nq_ctx_cancel(w->threads[i].ctx, NQ_CAUSE_CANCEL);

@@ -22,7 +22,7 @@ NQ_PRIVATE nq_ctx *nq_ctx_new(nq_worker *w)
     return ctx;
 }
 
-NQ_PRIVATE void nq_ctx_hold(nq_ctx *ctx, nq_claimed *claim, int64_t now_us)
+NQ_PRIVATE void nq_ctx_claimed(nq_ctx *ctx, nq_claimed *claim, int64_t now_us)
 {
     claim->next = NULL;
     ctx->claim = claim;

@@ -83,8 +83,8 @@ static int64_t fetch_release_old(nq_worker *w, int64_t now)
         nq_done_release(w, nq_task_list_pop(&w->ready));
         any = true;
     }
-    if (any) /* the average was wrong: no prefetch until it is known better */
-        w->avg16_us = NQ_PREFETCH_WINDOW_US * 16 * 2 * (int64_t)w->opts.concurrency;
+    if (any)
+        nq_prefetch_less(w);
     return w->ready.head ? w->ready.head->held_us + NQ_HOLD_MAX_US : INT64_MAX;
 }
 
@@ -96,7 +96,7 @@ static struct nq_worker_queue *fetch_hinted(nq_worker *w, bool hint, nq_id *id)
     w->hint_id = 0;
     for (size_t i = 0; *id && i < w->nqueues; i++)
         if (w->queues[i].hint == w->hint_queue && w->queues[i].wait_us != 0 && !w->queues[i].paused &&
-            nq_queue_room(&w->queues[i]) > 0)
+            w->queues[i].held_until_us <= nq_mono_us() && nq_queue_room(&w->queues[i]) > 0)
             return &w->queues[i];
     *id = 0;
     return NULL;
@@ -113,7 +113,7 @@ static void fetch_begin(struct fetch *f, struct fetch_claim *c, struct nq_worker
     c->hinted = queue->hinted;
     queue->hinted = false;
     c->lease = NQ_LEASE(w->member, ++w->seq);
-    c->settings = w->settings->n > 0 ? w->settings : NULL;
+    c->settings = nq_settings_some(w->settings) ? w->settings : NULL;
     if (c->settings)
         nq_settings_ref(c->settings);
     c->alone = f->at == 0 && nq_worker_held(w) == 0;
@@ -296,6 +296,18 @@ static void fetch_schedule(struct nq_worker_queue *queue, const struct fetch_cla
     queue->next_us = now + pause;
 }
 
+/* A rate lets nothing start before (0: none does). Who else waits for it should not ask at the same moment.
+ */
+static void fetch_schedule_opening(struct nq_worker_queue *queue, int64_t opens_us, int64_t longest_us)
+{
+    const int64_t now = nq_mono_us();
+    if (opens_us == 0)
+        return;
+    opens_us += (int64_t)nq_random(NQ_RATE_HORIZON_US / 8);
+    queue->next_us = opens_us < now + longest_us ? opens_us : now + longest_us;
+    queue->pause_us = NQ_PAUSE_MIN_US;
+}
+
 /* What has its outcome already: its payload could not be read, or it expired. */
 static bool fetch_ended(nq_ctx *ctx)
 {
@@ -328,7 +340,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         list = claim->next;
         f->spare = ctx->next;
         f->nspare--;
-        nq_ctx_hold(ctx, claim, now);
+        nq_ctx_claimed(ctx, claim, now);
         nq_task_list_push(fetch_ended(ctx) ? &ended : &got, ctx);
     }
     pthread_mutex_lock(&w->lock);
@@ -344,7 +356,9 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         else
             nq_done_release(w, ctx);
     while ((ctx = nq_task_list_pop(&got)))
-        if (run && !nq_task_paused(w, ctx))
+        if (run && nq_ctx_late(ctx, now))
+            nq_done_release(w, ctx);
+        else if (run && !nq_task_paused(w, ctx))
             nq_ready_push(w, ctx, c->queue);
         else {
             paused += run;
@@ -370,6 +384,8 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         fetch_schedule(c->queue, c, 0, -1, longest);
     if (n > 0 && c->queue->throttled) /* no more for now, until one of ours has ended */
         c->queue->next_us = now + NQ_PAUSE_MIN_US;
+    if (n == 0)
+        fetch_schedule_opening(c->queue, nq_claimer_opens(c->queue->claimers[f->at]), longest);
     pthread_mutex_unlock(&w->lock);
 }
 

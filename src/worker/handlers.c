@@ -8,13 +8,13 @@ static nq_ctx *handlers_take(struct nq_handler_thread *thread)
     nq_worker *w = thread->worker;
     if (w->nborrowers > 0)
         nq_loans_offer(w);
-    while (!w->ready.head && w->phase == NQ_PHASE_RUN) {
+    nq_ctx *ctx;
+    while (!(ctx = nq_ready_take(w)) && w->phase == NQ_PHASE_RUN) {
         w->idle++;
         pthread_cond_wait(&w->ready_cond, &w->lock);
         w->idle--;
         w->waking = false;
     }
-    nq_ctx *ctx = nq_task_list_pop(&w->ready);
     if (!ctx)
         return NULL;
     nq_ready_wake(w);
@@ -73,6 +73,10 @@ NQ_PRIVATE void *nq_watch_main(void *arg)
                 nq_ctx_cancel(ctx, NQ_CAUSE_TIMEOUT);
             else if (ctx->deadline_us < until)
                 until = ctx->deadline_us;
+        }
+        if (w->paced.head) {
+            const int64_t paced = nq_paced_watch(w, now);
+            until = paced < until ? paced : until;
         }
         w->watch_until = until;
         if (until == INT64_MAX)

@@ -40,15 +40,15 @@ static bool loans_idle(const nq_worker *w)
 {
     return w->phase == NQ_PHASE_RUN && atomic_load(&w->stops) == 0 && w->fetcher == NQ_FETCHER_IDLE &&
            w->opts.drain == NQ_DRAIN_NEVER && !w->types && w->member && !w->rejoin && w->seq < w->seq_max &&
-           !atomic_load(&w->hint) && !w->ready.head && nq_worker_busy(w) + w->paused < w->opts.concurrency &&
-           w->ndoubts < NQ_LOAN_DOUBTS;
+           !atomic_load(&w->hint) && !w->ready.head && !w->paced.head &&
+           nq_worker_busy(w) + w->paused < w->opts.concurrency && w->ndoubts < NQ_LOAN_DOUBTS;
 }
 
-/* With the lock held: a queue that may be paused, limited or in turns is not lent for. */
+/* With the lock held: a queue that may be paused, held, limited or in turns is not lent for. */
 static bool loans_plain(const nq_worker *w, const struct nq_worker_queue *queue)
 {
     size_t n = 0;
-    if (!w->settings || nq_settings_find(w->settings, queue->name))
+    if (!w->settings || w->settings->nholds > 0 || nq_settings_find(w->settings, queue->name))
         return false;
     if (!nq_group_may_have(queue->name)) /* of a group, what is set for its queue holds too */
         return w->settings->n == 0;
@@ -122,7 +122,7 @@ NQ_PRIVATE nq_loan *nq_worker_lend(void *arg, uint64_t queue)
 /* With the lock held: is a thread free? */
 static bool loans_room(const nq_worker *w, const struct nq_worker_queue *queue)
 {
-    return nq_worker_busy(w) + w->ready.n < w->opts.concurrency && nq_queue_room(queue) > 0;
+    return nq_worker_busy(w) + w->ready.n + w->paced.n < w->opts.concurrency && nq_queue_room(queue) > 0;
 }
 
 /* With the lock held: run it, or give it back. */
@@ -145,7 +145,7 @@ static bool loans_born(nq_loan *loan, nq_claimed *claim)
 {
     struct loans_one *l = (struct loans_one *)loan;
     nq_worker *w = l->worker;
-    nq_ctx_hold(l->ctx, claim, nq_mono_us());
+    nq_ctx_claimed(l->ctx, claim, nq_mono_us());
     pthread_mutex_lock(&w->lock);
     loans_back(l);
     const bool taken = w->phase <= NQ_PHASE_STOP;
@@ -198,7 +198,7 @@ static struct nq_worker_queue *loans_settle(nq_worker *w, uint64_t lease)
 /* A task that is there: ours, unless the other way to learn of it was faster. */
 static bool loans_found(nq_worker *w, nq_ctx *ctx, nq_claimed *claim)
 {
-    nq_ctx_hold(ctx, claim, nq_mono_us());
+    nq_ctx_claimed(ctx, claim, nq_mono_us());
     pthread_mutex_lock(&w->lock);
     struct nq_worker_queue *const queue = loans_settle(w, claim->lease);
     const bool taken = queue && w->phase <= NQ_PHASE_STOP;

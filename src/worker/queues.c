@@ -77,8 +77,9 @@ NQ_PRIVATE struct nq_worker_queue *nq_queue_turn(nq_worker *w, int64_t now, int6
         struct nq_worker_queue *queue = &w->queues[i];
         if (queue->paused)
             continue;
-        if (queue->next_us > now) {
-            *until = queue->next_us < *until ? queue->next_us : *until;
+        const int64_t next = queue->held_until_us > queue->next_us ? queue->held_until_us : queue->next_us;
+        if (next > now) {
+            *until = next < *until ? next : *until;
         } else if (nq_queue_room(queue) == 0) {
             *limited = true;
         } else {

@@ -10,7 +10,7 @@ static bool reclaim_one(nq_worker *w, nq_claimed *claim)
         free(claim);
         return false;
     }
-    nq_ctx_hold(ctx, claim, nq_mono_us());
+    nq_ctx_claimed(ctx, claim, nq_mono_us());
     ctx->orphan = true;
     nq_outcome out;
     nq_dispatch_crash(ctx, &out);

@@ -290,7 +290,7 @@ int nq_worker_run(nq_worker *w, nq_err *err)
         return rc;
     if (atomic_exchange(&w->started, true))
         return nq_err_set(err, NQ_EINVAL, "nq_worker_run may be called once for a worker");
-    w->avg16_us = NQ_PREFETCH_WINDOW_US * 16 * 2 * (int64_t)w->opts.concurrency;
+    nq_prefetch_less(w);
     w->watch_until = w->due_us = INT64_MAX;
     w->taken = 1;
     if ((rc = run_claimers(w, err)) != NQ_OK || (rc = nq_signals_take(w, err)) != NQ_OK)

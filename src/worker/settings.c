@@ -15,16 +15,29 @@ NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w)
     return s;
 }
 
+/* With the lock held: until when nothing of it starts. */
+static int64_t settings_held(const nq_worker *w, const char *name)
+{
+    int64_t until = nq_settings_held(w->settings, name);
+    const size_t base = nq_queue_base(name);
+    for (size_t i = 0; i < NQ_OWN_HOLDS; i++) {
+        const nq_hold *h = &w->held[i];
+        if (h->until_us > until &&
+            (strcmp(h->name, name) == 0 || (strlen(h->name) == base && strncmp(h->name, name, base) == 0)))
+            until = h->until_us;
+    }
+    return until;
+}
+
 NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx)
 {
     const nq_task *task = &ctx->claim->task;
     char name[2 * NQ_MAX_QUEUE + 4];
-    if (!w->settings || w->settings->n == 0)
+    if (!w->settings || (!nq_settings_some(w->settings) && !w->held[0].until_us))
         return false;
-    if (!ctx->claim->group)
-        return nq_settings_paused(w->settings, task->queue);
-    snprintf(name, sizeof name, "%s//%s", task->queue, ctx->claim->group);
-    return nq_settings_paused(w->settings, name);
+    const char *group = ctx->claim->group;
+    snprintf(name, sizeof name, "%s%s%s", task->queue, group ? "//" : "", group ? group : "");
+    return nq_settings_paused(w->settings, name) || settings_held(w, name) > nq_mono_us();
 }
 
 /* With the lock held: tasks that have not begun are given back. Those that were sent to a child are called
@@ -32,13 +45,16 @@ NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx)
 static void settings_release(nq_worker *w)
 {
     const uint64_t one = 1;
-    nq_task_list all = w->ready;
-    nq_task_list_init(&w->ready);
-    for (nq_ctx *ctx; (ctx = nq_task_list_pop(&all));)
-        if (nq_task_paused(w, ctx))
-            nq_done_release(w, ctx);
-        else
-            nq_task_list_push(&w->ready, ctx);
+    nq_task_list *const lists[] = {&w->ready, &w->paced};
+    for (size_t i = 0; i < 2; i++) {
+        nq_task_list all = *lists[i];
+        nq_task_list_init(lists[i]);
+        for (nq_ctx *ctx; (ctx = nq_task_list_pop(&all));)
+            if (nq_task_paused(w, ctx))
+                nq_done_release(w, ctx);
+            else
+                nq_task_list_push(lists[i], ctx);
+    }
     for (unsigned i = 0; i < w->opts.concurrency; i++)
         if (w->threads[i].pipelined.n > 0 && write(w->threads[i].wake_fd, &one, sizeof one) < 0)
             continue; /* it is readable already */
@@ -64,6 +80,7 @@ static void settings_apply(nq_worker *w)
         struct nq_worker_queue *queue = &w->queues[i];
         const bool was = queue->paused;
         queue->paused = nq_settings_paused(w->settings, queue->name);
+        queue->held_until_us = settings_held(w, queue->name);
         /* What is claimed counts as running, on all hosts: so nothing is claimed that no thread is free for.
          */
         queue->concurrency =
@@ -79,6 +96,25 @@ static void settings_apply(nq_worker *w)
     /* The first reading is what the fetchers wait for. */
     pthread_cond_signal(&w->fetch_cond);
     nq_second_wake(w);
+}
+
+NQ_PRIVATE void nq_worker_held_by(nq_worker *w, const char *name, int64_t until_us)
+{
+    pthread_mutex_lock(&w->lock);
+    nq_hold *at = &w->held[0]; /* the first place is never free again: it says that there were some */
+    for (size_t i = 0; i < NQ_OWN_HOLDS; i++)
+        if (strcmp(w->held[i].name, name) == 0) {
+            at = &w->held[i];
+            break;
+        } else if (w->held[i].until_us < at->until_us) {
+            at = &w->held[i];
+        }
+    if (strcmp(at->name, name) != 0 || at->until_us < until_us)
+        at->until_us = until_us;
+    snprintf(at->name, sizeof at->name, "%s", name);
+    if (w->settings)
+        settings_apply(w);
+    pthread_mutex_unlock(&w->lock);
 }
 
 NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err)
@@ -103,7 +139,7 @@ NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err)
             now->misled);
     pthread_mutex_lock(&w->lock);
     w->settings = now;
-    if (!before || before->hash != now->hash)
+    if (!before || before->hash != now->hash || before->nholds > 0 || now->nholds > 0)
         settings_apply(w);
     pthread_mutex_unlock(&w->lock);
     nq_settings_unref(before);

@@ -146,6 +146,7 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     w->listener.arg = w;
     atomic_init(&w->refs, 1);
     nq_task_list_init(&w->ready);
+    nq_task_list_init(&w->paced);
     nq_task_list_init(&w->ended);
     nq_task_list_init(&w->piggybacks);
     w->threads = calloc(w->opts.concurrency, sizeof *w->threads);

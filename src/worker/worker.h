@@ -48,7 +48,7 @@ enum nq_wanted {
     NQ_WANTED_CANCELS = 1,  /* to check for requests to cancel */
     NQ_WANTED_PROMOTE = 2,  /* to promote follow-ups */
     NQ_WANTED_SETTINGS = 4, /* to read the settings of queues */
-    NQ_WANTED_DOUBTS = 4    /* to look for tasks of loans in doubt */
+    NQ_WANTED_DOUBTS = 8    /* to look for tasks of loans in doubt */
 };
 
 #define NQ_MAX_CONCURRENCY    1024          /* handler threads */
@@ -128,11 +128,12 @@ struct nq_worker_queue {
     uint64_t hint; /* nq_hint_queue of it */
     /* Each fetcher's; NULL: there is no such fetcher. */
     nq_claimer *claimers[NQ_FETCHERS];
-    unsigned concurrency; /* most of its tasks in hand; 0: no limit */
-    unsigned asked;       /* what the options say of it */
-    unsigned in_hand;     /* those that are ready, sent to a child or running; not counted without a limit */
-    bool paused;          /* nothing of it is claimed */
-    unsigned claiming;    /* those that claims under way may bring; the same */
+    unsigned concurrency;  /* most of its tasks in hand; 0: no limit */
+    unsigned asked;        /* what the options say of it */
+    unsigned in_hand;      /* those that are ready, sent to a child or running; not counted without a limit */
+    bool paused;           /* nothing of it is claimed */
+    int64_t held_until_us; /* nor before then */
+    unsigned claiming;     /* those that claims under way may bring; the same */
     unsigned weight;
     int64_t credit;   /* nq_queue_turn's */
     int64_t next_us;  /* not before */
@@ -164,6 +165,7 @@ struct nq_loan_doubt {
     int64_t since_us;
 };
 #define NQ_LOAN_DOUBTS 64
+#define NQ_OWN_HOLDS   16
 
 typedef struct nq_task_list {
     nq_ctx *head, **tail;
@@ -218,6 +220,7 @@ struct nq_worker {
     pthread_cond_t fetch_cond, second_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond;
     enum nq_phase phase;
     nq_task_list ready, ended;
+    nq_task_list paced;      /* wait for the time of their start, in order of it */
     nq_task_list piggybacks; /* plain completions that wait for the transaction of the next claim */
     bool piggybacking;       /* they do: there will be one soon */
     size_t unrecorded;       /* in the ended list, in piggybacks, or being recorded */
@@ -229,18 +232,19 @@ struct nq_worker {
     uint64_t hint_queue; /* of the first hint since the fetcher looked, and the task that it names, or 0 */
     nq_id hint_id;
     enum nq_fetcher fetcher;
-    bool bell_waits;       /* for it to do so */
-    int64_t wrote_us;      /* when a claim or an outcome of ours was committed last */
-    int64_t avg16_us;      /* 16 times the moving average of how long handlers take */
-    int64_t watch_until;   /* the watch thread sleeps until then */
-    int64_t due_us;        /* an outcome of ours comes due then */
-    int64_t give_up_us;    /* NQ_PHASE_RECORD: stop trying then */
-    uint64_t member;       /* 0: not joined */
-    uint64_t seq;          /* of the last lease */
-    bool rejoin;           /* leases are used up, or one is in doubt: as soon as nothing is held */
-    bool reclaimed;        /* what dead workers had left when we joined */
-    uint64_t taken;        /* grows with each batch of tasks that is taken in, orphans included; from 1 */
-    uint64_t swept;        /* the follow-ups were seen to when `taken` was this and nothing was held */
+    bool bell_waits;     /* for it to do so */
+    int64_t wrote_us;    /* when a claim or an outcome of ours was committed last */
+    int64_t avg16_us;    /* 16 times the moving average of how long handlers take */
+    int64_t watch_until; /* the watch thread sleeps until then */
+    int64_t due_us;      /* an outcome of ours comes due then */
+    int64_t give_up_us;  /* NQ_PHASE_RECORD: stop trying then */
+    uint64_t member;     /* 0: not joined */
+    uint64_t seq;        /* of the last lease */
+    bool rejoin;         /* leases are used up, or one is in doubt: as soon as nothing is held */
+    bool reclaimed;      /* what dead workers had left when we joined */
+    uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
+    uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
+    nq_hold held[NQ_OWN_HOLDS]; /* by handlers of ours, which the settings may not say yet */
     nq_settings *settings; /* NULL: not read yet, and nothing is claimed before; changed by duties only */
     unsigned wanted;       /* enum nq_wanted: duties that are asked for */
     bool drained;
@@ -296,7 +300,7 @@ NQ_PRIVATE void nq_signals_give_back(nq_worker *w);
 
 /* ---- context.c */
 NQ_PRIVATE nq_ctx *nq_ctx_new(nq_worker *w);
-NQ_PRIVATE void nq_ctx_hold(nq_ctx *ctx, nq_claimed *claim, int64_t now_us);
+NQ_PRIVATE void nq_ctx_claimed(nq_ctx *ctx, nq_claimed *claim, int64_t now_us);
 NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx); /* accepts NULL */
 /* With the lock held, of a context in a thread. */
 NQ_PRIVATE void nq_ctx_cancel(nq_ctx *ctx, enum nq_cause cause);
@@ -355,16 +359,22 @@ NQ_PRIVATE void nq_attempts_ended(nq_worker *w, size_t n, int64_t took_us);
 NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx);    /* out is set */
 NQ_PRIVATE void nq_done_release(nq_worker *w, nq_ctx *ctx); /* give back, unstarted or abandoned */
 NQ_PRIVATE void nq_ready_release(nq_worker *w);             /* all that are unstarted */
+/* Take what is to start now: of those with a time whose time has come, else of the others. What is too late
+ * for its time is given back. NULL: nothing. */
+NQ_PRIVATE nq_ctx *nq_ready_take(nq_worker *w);
 /* Wake one idle handler for what is ready; it wakes the next before it runs its task. So quick tasks are run
  * by few threads, without a switch for each. */
 NQ_PRIVATE void nq_ready_wake(nq_worker *w);
-/* A task of this queue was claimed and may start. */
+/* A task of this queue was claimed and may start, at once or at its time. */
 NQ_PRIVATE void nq_ready_push(nq_worker *w, nq_ctx *ctx, struct nq_worker_queue *queue);
 /* Tasks that have a thread, or will have one as soon as their producer has committed them. */
 NQ_PRIVATE size_t nq_worker_busy(const nq_worker *w);
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
 
+/* What was claimed ahead waited too long, so the average of the handlers is wrong: nothing is claimed ahead
+ * until it is known better. */
+NQ_PRIVATE void nq_prefetch_less(nq_worker *w);
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w); /* how many to claim now */
 /* Wake the second fetcher, if it is worth it. */
 NQ_PRIVATE void nq_second_wake(nq_worker *w);
@@ -381,6 +391,19 @@ NQ_PRIVATE void nq_piggyback_end(nq_worker *w);
  * duties.c look for them. */
 NQ_PRIVATE void nq_fetch_wake(void *worker, uint64_t queue, nq_id id);
 NQ_PRIVATE void nq_cancels_wake(void *worker);
+
+/* ---- pace.c: with the lock held */
+static inline bool nq_ctx_late(const nq_ctx *ctx, int64_t now)
+{
+    return ctx->claim->late_us && ctx->claim->late_us <= now;
+}
+/* Is one to start now? It goes before what has no time. */
+static inline bool nq_paced_due(const nq_worker *w)
+{
+    return w->paced.head && w->paced.head->claim->start_us <= nq_mono_us();
+}
+/* By the watch: wake a handler for what is due, give back what is late; when to look again. */
+NQ_PRIVATE int64_t nq_paced_watch(nq_worker *w, int64_t now);
 
 /* ---- fetch.c */
 NQ_PRIVATE void *nq_fetch_main(void *worker);
@@ -402,10 +425,15 @@ NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err); /* by duties 
 /* What was read last, with a reference for the caller; NULL: nothing yet. With the lock held it is
  * w->settings. */
 NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w);
-/* With the lock held: must this task not start, because its queue or group is paused? */
+/* With the lock held: must this task not start, because its queue or group is paused or held? */
 NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx);
+/* A handler of ours has held this queue or group until then. Without the lock. */
+NQ_PRIVATE void nq_worker_held_by(nq_worker *w, const char *name, int64_t until_us);
 /* The listener of changes: has duties read them. Without the lock, from any thread. */
 NQ_PRIVATE void nq_settings_wake(void *worker);
+
+/* ---- hold.c: nq_ctx_hold, by the worker's process. Without the lock. */
+NQ_PRIVATE int nq_attempt_hold(const nq_ctx *ctx, int scope, int64_t us, nq_err *err);
 
 /* ---- progress.c */
 /* nq_ctx_progress, of a note with a size. Any thread. */

@@ -119,7 +119,7 @@ ERRORS = {
     "garbage": r"broke the protocol: not a JSON object \(.*\): Use of uninitialized value$",
     "empty": r"not a JSON object \(.*\): \(an empty line\)",
     "array": r"not a JSON object but an array; answer like",
-    "verb": r'no verb: "finished"; one of done, retry, discard, snooze, progress, log must be',
+    "verb": r'no verb: "finished"; one of done, retry, discard, snooze, hold, progress, log must be',
     "near": r'no verb: "dnoe", did you mean done',
     "two": r'"done" and "retry" in one line',
     "member": r'unknown member "dealy" beside "retry"; allowed: delay, error',

@@ -10,6 +10,8 @@ static size_t frames_one(const char *p, size_t n, bool *refused, bool *more)
     nq_frame head = {0};
     nq_answer answer;
     nq_reported told;
+    int64_t us;
+    int scope;
     nq_buf again = {0};
     *refused = !nq_frame_heard(p, n, &head, more);
     if (*refused || *more)
@@ -23,6 +25,9 @@ static size_t frames_one(const char *p, size_t n, bool *refused, bool *more)
     } else if (nq_frame_read_progress(&head, body, &told)) {
         FUZZ_CHECK(told.note >= body && told.note + told.note_size == body + head.size);
         nq_frame_progress(&again, head.seq, &told);
+    } else if (nq_frame_read_hold(&head, body, &scope, &us)) {
+        FUZZ_CHECK(us >= 0 && us <= NQ_MAX_DURATION);
+        nq_frame_hold(&again, head.seq, scope, us);
     } else {
         *refused = true;
         return 0;

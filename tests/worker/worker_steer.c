@@ -148,7 +148,7 @@ START_TEST(one_that_was_claimed_ahead_never_begins)
     claim = t_claim(q, lease, 1, &n);
     ck_assert_uint_eq(n, 1);
     nq_ctx *ctx = nq_ctx_new(p);
-    nq_ctx_hold(ctx, claim, nq_mono_us() + NQ_SECONDS(60));
+    nq_ctx_claimed(ctx, claim, nq_mono_us() + NQ_SECONDS(60));
     pthread_mutex_lock(&p->lock);
     nq_task_list_push(&p->ready, ctx);
     pthread_mutex_unlock(&p->lock);

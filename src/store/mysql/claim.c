@@ -83,9 +83,10 @@ static bool mysql_claim_ids(const nq_mysql_batch *batch)
     return batch->list.n == 0 || batch->ids[batch->list.n - 1] <= INT64_MAX;
 }
 
-/* The second round trip: the gates of what is limited, and take. */
-static void mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_batch *batch,
-                                  const nq_buf *gone, nq_buf *b)
+/* The second round trip: the gates of what is limited, and take. How many statements are between the UPDATE
+ * and what ends it. */
+static int mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_batch *batch,
+                                 const nq_buf *gone, nq_buf *b)
 {
     if (a->gate)
         nq_mysql_gates_text(c, a, batch, b);
@@ -96,13 +97,16 @@ static void mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a
                "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
                a->gate && c->galera ? "grants=grants+1," : "", a->lease);
     nq_mysql_where_ids(b, batch->ids, batch->list.n);
-    nq_buf_fmt(b, ")%s%s%s;COMMIT", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "",
-               c->galera ? " AND state=0" : "", gone->n ? gone->p : "");
+    nq_buf_fmt(b, ")%s%s", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "",
+               c->galera ? " AND state=0" : "");
+    const bool rates = a->gate && nq_mysql_gates_write(c, a, batch, b);
+    nq_buf_fmt(b, "%s;COMMIT", gone->n ? gone->p : "");
+    return (gone->n > 0) + rates;
 }
 
 /* What became of it; *ended: an answer came to all of it. Else the client library has the error, and *doubt:
  * it may have come to the COMMIT. */
-static int mysql_claim_taken(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, bool gone,
+static int mysql_claim_taken(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, int more,
                              bool *ended, bool *doubt, nq_err *err)
 {
     size_t n = batch->list.n;
@@ -113,10 +117,14 @@ static int mysql_claim_taken(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_
         return NQ_OK;
     }
     const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
-    *ended = mysql_next_result(c->my) == 0 && (!gone || mysql_next_result(c->my) == 0);
+    *ended = mysql_next_result(c->my) == 0;
+    for (; *ended && more > 0; more--)
+        *ended = mysql_next_result(c->my) == 0;
     *doubt = !*ended; /* an answer to UPDATE but none to COMMIT */
     if (*ended) {
         mysql_claim_piggybacked(a, NQ_PIGGYBACKED);
+        if (a->gate)
+            a->gate->clock->raced = n == 0;
         /* A Galera node has been seen to answer OK here although a write of another node had ended the
          * transaction: the claim was not there. */
         if (matched != n || c->galera)
@@ -134,9 +142,9 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_b
     nq_buf b = {0}, gone = {0};
     nq_exec_result res;
     bool ended = false, doubt = false;
-    int rc = nq_mysql_followed_lock(c, a, &batch->followed, batch->nfollowed, &gone, err);
+    int more = 0, rc = nq_mysql_followed_lock(c, a, &batch->followed, batch->nfollowed, &gone, err);
     if (rc == NQ_OK) {
-        mysql_claim_take_text(c, a, batch, &gone, &b);
+        more = mysql_claim_take_text(c, a, batch, &gone, &b);
         rc = b.failed ? nq_err_nomem(err) : NQ_OK;
     }
     if (rc != NQ_OK) {
@@ -144,7 +152,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_b
         goto out;
     }
     if (mysql_real_query(c->my, b.p, (unsigned long)b.n) == 0)
-        rc = mysql_claim_taken(c, a, batch, gone.n > 0, &ended, &doubt, err);
+        rc = mysql_claim_taken(c, a, batch, more, &ended, &doubt, err);
     if (ended)
         goto out;
     const unsigned number = mysql_errno(c->my);
@@ -161,6 +169,7 @@ static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_b
     if (rc == NQ_ECONFLICT && number == NQ_MYSQL_ER_LOCK_WAIT_TIMEOUT && a->gate) {
         nq_mysql_batch_free(
             batch); /* others were at the gate all the time: it is no trouble, only their turn */
+        a->gate->clock->raced = true;
         rc = NQ_OK;
     }
 out:
@@ -408,8 +417,9 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
     left.nturns = 0;
     left.limit = rooms.all;
     for (size_t i = 0; rc == NQ_OK && i < a->nturns; i++) {
+        const size_t share = nq_turn_share(&a->turns[i], rooms.all, a->limit);
         turns[left.nturns] = a->turns[i];
-        turns[left.nturns].most = rooms.room[i];
+        turns[left.nturns].most = rooms.room[i] < share ? rooms.room[i] : share;
         left.nturns += rooms.room[i] > 0;
     }
     if (rc == NQ_OK && left.nturns > 0 && left.limit > 0)
@@ -417,8 +427,12 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
                       : mysql_claim_claim_any(c, &left, done, batch, err);
     else if (mysql_claim_begun(a, done))
         rc = mysql_claim_nothing(c, a, done, rc, err);
-    if (rc == NQ_OK && rooms.missing.n > 0 && batch->list.n == 0)
+    if (rc == NQ_OK && batch->list.n > 0)
+        nq_gate_assign(a->gate, turns, left.nturns, batch->list.head);
+    if (rc == NQ_OK && rooms.missing.n > 0 && batch->list.n == 0) {
         rc = nq_mysql_gates_make(c, &rooms, err);
+        a->gate->clock->raced = true; /* to be asked again soon */
+    }
     free(rooms.room);
     nq_buf_free(&rooms.missing);
     free(turns);

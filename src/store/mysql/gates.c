@@ -22,6 +22,9 @@
  * own. So there the gate of the queue, which stands for those of its groups too, is written by the very
  * statement that claims, and only where nobody has written it since it was read, before the count.
  *
+ * What a rate leaves is worked out here, from what the look said; the claim takes it only where the gate
+ * still says the same. Where it does not, somebody else took what there was.
+ *
  * The gate of a whole queue is waited for, since whoever holds it is about to commit. Those of groups, which
  * come after it, are passed by where another has them: so nobody who holds a lock of a gate waits for one.
  */
@@ -34,6 +37,8 @@
 #define MYSQL_GATES_LOCK " FOR UPDATE"
 #define MYSQL_GATES_PASS " FOR UPDATE SKIP LOCKED"
 #endif
+#define MYSQL_GATES_OPEN       "(not_before IS NULL OR not_before<=UTC_TIMESTAMP(6))"
+#define MYSQL_GATES_US(column) "TIMESTAMPDIFF(MICROSECOND,'1970-01-01'," column ")"
 
 static void mysql_gates_table(const nq_mysql_conn *c, nq_buf *b)
 {
@@ -45,12 +50,24 @@ static void mysql_gates_name(nq_buf *b, const char *name)
     nq_mysql_hex(b, "_ascii", name, strlen(name));
 }
 
+/* Is there to be a gate of the queue? On Galera it stands for those of its groups. */
+static bool mysql_gates_queue(const nq_mysql_conn *c, const nq_claim_args *a)
+{
+    return c->galera || nq_gate_is_needed(a->gate);
+}
+
+/* And one of this group? On Galera where it has a rate. */
+static bool mysql_gates_turn(const nq_mysql_conn *c, const nq_turn *t)
+{
+    return c->galera ? t->rate.every_ns > 0 : nq_turn_is_gated(t);
+}
+
 /* "A,B" of the limited turns; NULL where there are none. */
-static void mysql_gates_names(nq_buf *b, const nq_claim_args *a)
+static void mysql_gates_names(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a)
 {
     const size_t before = b->n;
     for (size_t i = 0; i < a->nturns; i++) {
-        if (a->turns[i].max_running == 0)
+        if (!mysql_gates_turn(c, &a->turns[i]))
             continue;
         nq_buf_str(b, b->n > before ? "," : "");
         mysql_gates_name(b, a->turns[i].queue);
@@ -85,38 +102,55 @@ static void mysql_gates_count_all(const nq_mysql_conn *c, const nq_gate *gate, n
                tasks);
 }
 
-/* Is there to be a gate of the queue? Then, on Galera, there is none of a group. */
-static bool mysql_gates_queue(const nq_mysql_conn *c, const nq_claim_args *a)
-{
-    return c->galera || a->gate->max_running > 0;
-}
-
 /* ---- The look before the claim ---- */
 
+static int64_t mysql_gates_number(const char *text)
+{
+    return text ? strtoll(text, NULL, 10) : 0;
+}
+
+/* What a row leaves: queue, tat, not_before. */
+static void mysql_gates_bucket(const nq_claim_args *a, nq_bucket *bucket, const nq_rate *rate, MYSQL_ROW row,
+                               size_t *room)
+{
+    nq_bucket_open(bucket, rate, a->gate->clock, mysql_gates_number(row[1]), mysql_gates_number(row[2]),
+                   room);
+}
+
 /* The gates that are there; of the others a row is to be made. */
-static int mysql_gates_there(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_rooms *rooms, nq_err *err)
+static int mysql_gates_there(nq_mysql_conn *c, const nq_claim_args *a, int64_t before_us,
+                             nq_mysql_rooms *rooms, nq_err *err)
 {
     MYSQL_RES *r = NULL;
-    bool queue = !mysql_gates_queue(c, a);
+    bool clock = false;
     const int rc = nq_mysql_result(c, &r, err);
-    for (MYSQL_ROW row; r && (row = mysql_fetch_row(r));) {
-        queue = queue || strcmp(row[0], a->gate->queue) == 0;
+    rooms->all = a->limit;
+    for (MYSQL_ROW row; r && (row = mysql_fetch_row(r)); clock = true) {
+        if (!clock)
+            nq_gate_clock_read(a->gate->clock, before_us, mysql_gates_number(row[3]), nq_mono_us());
+        if (mysql_gates_queue(c, a) && strcmp(row[0], a->gate->queue) == 0)
+            mysql_gates_bucket(a, a->gate->bucket, &a->gate->rate, row, &rooms->all);
         for (size_t i = 0; i < a->nturns; i++)
-            if (a->turns[i].max_running && (c->galera || strcmp(row[0], a->turns[i].queue) == 0))
+            if (mysql_gates_turn(c, &a->turns[i]) && strcmp(row[0], a->turns[i].queue) == 0) {
                 rooms->room[i] = a->turns[i].most;
+                mysql_gates_bucket(a, a->turns[i].bucket, &a->turns[i].rate, row, &rooms->room[i]);
+            }
     }
     if (r)
         mysql_free_result(r);
+    const bool queue = !mysql_gates_queue(c, a) || a->gate->bucket->there;
     for (size_t i = 0; i <= a->nturns; i++) {
+        if (i < a->nturns && queue && !mysql_gates_turn(c, &a->turns[i]))
+            rooms->room[i] = a->turns[i].most;
         const bool there =
-            i == a->nturns ? queue : c->galera || a->turns[i].max_running == 0 || rooms->room[i] > 0;
+            i == a->nturns ? queue : !mysql_gates_turn(c, &a->turns[i]) || a->turns[i].bucket->there;
         if (there)
             continue;
         nq_buf_str(&rooms->missing, rooms->missing.n ? ",(" : "(");
         mysql_gates_name(&rooms->missing, i == a->nturns ? a->gate->queue : a->turns[i].queue);
         nq_buf_str(&rooms->missing, ")");
     }
-    rooms->all = queue ? a->limit : 0;
+    rooms->all = queue ? rooms->all : 0;
     return rc;
 }
 
@@ -148,19 +182,23 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
                                    nq_mysql_rooms *rooms, nq_err *err)
 {
     nq_buf b = {0};
-    for (size_t i = 0; i < a->nturns; i++)
-        rooms->room[i] = a->turns[i].max_running ? 0 : a->turns[i].most;
+    a->gate->bucket->there = a->gate->clock->raced = false;
+    for (size_t i = 0; i < a->nturns; i++) {
+        rooms->room[i] = nq_turn_is_gated(&a->turns[i]) ? 0 : a->turns[i].most;
+        a->turns[i].bucket->there = false;
+    }
     if (done->n) {
         nq_buf_str(&b, "START TRANSACTION");
         nq_mysql_done_text(done, c->base.store, &b);
         nq_buf_str(&b, ";");
     }
-    nq_buf_str(&b, "SELECT queue FROM ");
+    nq_buf_str(
+        &b, "SELECT queue,tat," MYSQL_GATES_US("not_before") "," MYSQL_GATES_US("UTC_TIMESTAMP(6)") " FROM ");
     mysql_gates_table(c, &b);
     nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE queue IN (");
     mysql_gates_name(&b, a->gate->queue);
     nq_buf_str(&b, ",");
-    mysql_gates_names(&b, a);
+    mysql_gates_names(c, &b, a);
     nq_buf_str(&b, ");SELECT ");
     for (size_t i = 0; i < a->nturns; i++)
         if (a->turns[i].max_running) {
@@ -171,6 +209,7 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
         mysql_gates_count_all(c, a->gate, &b);
     else
         nq_buf_str(&b, "0");
+    const int64_t before_us = nq_mono_us();
     int rc = nq_mysql_query_buf(c, &b, err);
     nq_buf_free(&b);
     if (rc == NQ_OK && done->n) {
@@ -178,7 +217,7 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
         rc = rc == NQ_OK ? nq_mysql_next(c, err) : rc;
     }
     if (rc == NQ_OK)
-        rc = mysql_gates_there(c, a, rooms, err);
+        rc = mysql_gates_there(c, a, before_us, rooms, err);
     return rc == NQ_OK ? mysql_gates_counted(c, a, rooms, err) : rc;
 }
 
@@ -205,6 +244,45 @@ static void mysql_gates_ids(nq_buf *b, size_t turn, const nq_mysql_batch *batch)
             nq_buf_fmt(b, "%s%" PRId64, b->n > before ? "," : "", k->task.id);
 }
 
+/* Are the rates still where the look saw them? */
+static void mysql_gates_same(const nq_claim_args *a, nq_buf *b)
+{
+    nq_buf_fmt(b, "tat=CASE queue WHEN '' THEN 0");
+    for (size_t i = 0; i <= a->nturns; i++) {
+        const bool queue = i == a->nturns;
+        if ((queue ? a->gate->rate.every_ns : a->turns[i].rate.every_ns) == 0)
+            continue;
+        nq_buf_str(b, " WHEN ");
+        mysql_gates_name(b, queue ? a->gate->queue : a->turns[i].queue);
+        nq_buf_fmt(b, " THEN %" PRId64, queue ? a->gate->bucket->tat_ns : a->turns[i].bucket->tat_ns);
+    }
+    nq_buf_str(b, " ELSE tat END");
+}
+
+/* Lock that of the queue, and then those of the groups. */
+static void mysql_gates_lock(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
+{
+    nq_buf_fmt(b, "SELECT %s INTO @nanoq_gate FROM ", c->galera ? "MAX(grants)" : "COUNT(*)");
+    mysql_gates_table(c, b);
+    nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue=");
+    if (mysql_gates_queue(c, a))
+        mysql_gates_name(b, a->gate->queue);
+    else
+        nq_buf_str(b, "NULL");
+    nq_buf_str(b, " AND ");
+    mysql_gates_same(a, b);
+    nq_buf_str(b,
+               " AND " MYSQL_GATES_OPEN MYSQL_GATES_LOCK ";SELECT GROUP_CONCAT(IF(" MYSQL_GATES_OPEN " AND ");
+    mysql_gates_same(a, b);
+    nq_buf_str(b, ",FIELD(queue,");
+    mysql_gates_names(c, b, a);
+    nq_buf_str(b, "),NULL)) INTO @nanoq_gates FROM ");
+    mysql_gates_table(c, b);
+    nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue IN (");
+    mysql_gates_names(c, b, a);
+    nq_buf_str(b, ")" MYSQL_GATES_PASS ";");
+}
+
 /*
  * @nanoq_take becomes the ids that are taken. Each step is a statement of its own: a statement sees what was
  * committed when it began, and what is counted has to have been committed when the gate was locked.
@@ -213,42 +291,38 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
                                     const nq_mysql_batch *batch, nq_buf *b)
 {
     unsigned n = 0;
-    nq_buf_fmt(b, "SELECT %s INTO @nanoq_gate FROM ", c->galera ? "MAX(grants)" : "COUNT(*)");
-    mysql_gates_table(c, b);
-    nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue=");
-    if (mysql_gates_queue(c, a))
-        mysql_gates_name(b, a->gate->queue);
-    else
-        nq_buf_str(b, "NULL");
-    nq_buf_str(b, MYSQL_GATES_LOCK ";SELECT GROUP_CONCAT(FIELD(queue,");
-    mysql_gates_names(b, a);
-    nq_buf_str(b, ")) INTO @nanoq_gates FROM ");
-    mysql_gates_table(c, b);
-    nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue IN (");
-    mysql_gates_names(b, a);
-    nq_buf_str(b, ")" MYSQL_GATES_PASS ";SELECT ");
-    if (a->gate->max_running) /* without its row, which somebody deleted just now: nothing */
-        nq_buf_fmt(b, "SUBSTRING_INDEX(");
-    nq_buf_str(b, "CONCAT_WS(','");
+    mysql_gates_lock(c, a, b);
+    /* without its row, or where it is not as it was: nothing */
+    const bool queue = mysql_gates_queue(c, a);
+    nq_buf_str(b, queue ? "SELECT SUBSTRING_INDEX(CONCAT_WS(','" : "SELECT CONCAT_WS(','");
     for (size_t i = 0; i < a->nturns; i++) {
         const nq_turn *t = &a->turns[i];
-        nq_buf_str(b, t->max_running ? ",NULLIF(SUBSTRING_INDEX('" : ",NULLIF('");
+        nq_buf_str(b, nq_turn_is_gated(t) ? ",NULLIF(SUBSTRING_INDEX('" : ",NULLIF('");
         mysql_gates_ids(b, i, batch);
-        if (t->max_running) {
-            nq_buf_fmt(b, "',',',IF(%d OR FIND_IN_SET(%u,@nanoq_gates),GREATEST(0,%" PRId64 "-", c->galera,
-                       ++n, t->max_running);
-            mysql_gates_count(c, t->queue, b);
-            nq_buf_str(b, "),0)),'')");
-        } else {
+        if (!nq_turn_is_gated(t)) {
             nq_buf_str(b, "','')");
+            continue;
         }
+        const bool own = mysql_gates_turn(c, t);
+        nq_buf_fmt(b, "',',',IF(%d OR FIND_IN_SET(%u,@nanoq_gates),", !own, n += own);
+        if (t->max_running) {
+            nq_buf_fmt(b, "GREATEST(0,%" PRId64 "-", t->max_running);
+            mysql_gates_count(c, t->queue, b);
+            nq_buf_str(b, ")");
+        } else {
+            nq_buf_fmt(b, "%zu", batch->list.n);
+        }
+        nq_buf_str(b, ",0)),'')");
     }
     nq_buf_str(b, ")");
+    if (queue)
+        nq_buf_fmt(b, ",',',%s*", c->galera ? "(@nanoq_gate IS NOT NULL)" : "@nanoq_gate");
     if (a->gate->max_running) {
-        nq_buf_fmt(b, ",',',%sGREATEST(0,%" PRId64 "-", c->galera ? "" : "@nanoq_gate*",
-                   a->gate->max_running);
+        nq_buf_fmt(b, "GREATEST(0,%" PRId64 "-", a->gate->max_running);
         mysql_gates_count_all(c, a->gate, b);
         nq_buf_str(b, "))");
+    } else if (queue) {
+        nq_buf_fmt(b, "%zu)", batch->list.n);
     }
     nq_buf_str(b, " INTO @nanoq_take;SELECT @nanoq_take;");
 }
@@ -261,6 +335,50 @@ NQ_PRIVATE void nq_mysql_gates_grant(const nq_mysql_conn *c, const nq_claim_args
     mysql_gates_table(c, b);
     nq_buf_str(b, " g FORCE INDEX (PRIMARY) ON g.grants=@nanoq_gate AND g.queue=");
     mysql_gates_name(b, a->gate->queue);
+}
+
+/* One row of what is written: the name, where the rate was, a start in so long, and how many were taken. */
+static void mysql_gates_used(nq_buf *b, size_t n, const char *name, const nq_bucket *bucket)
+{
+    nq_buf_str(b, n > 0 ? " UNION ALL SELECT " : "SELECT ");
+    mysql_gates_name(b, name);
+    nq_buf_fmt(b, " AS q,%" PRId64 " AS f,%" PRId64 " AS t,", bucket->tokens.first_ns, bucket->rate.every_ns);
+}
+
+NQ_PRIVATE bool nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args *a,
+                                     const nq_mysql_batch *batch, nq_buf *b)
+{
+    nq_buf rows = {0}, ids = {0};
+    size_t n = 0;
+    if (a->gate->rate.every_ns > 0) {
+        mysql_gates_used(&rows, n++, a->gate->queue, a->gate->bucket);
+        nq_buf_str(&rows,
+                   "IF(@nanoq_take='',0,LENGTH(@nanoq_take)-LENGTH(REPLACE(@nanoq_take,',',''))+1) AS n");
+    }
+    for (size_t i = 0; i < a->nturns; i++) {
+        nq_buf_clear(&ids);
+        mysql_gates_ids(&ids, i, batch);
+        if (a->turns[i].rate.every_ns == 0 || ids.n == 0)
+            continue;
+        mysql_gates_used(&rows, n++, a->turns[i].queue, a->turns[i].bucket);
+        nq_buf_str(&rows, "0");
+        for (char *id = ids.failed ? NULL : strtok(ids.p, ","); id; id = strtok(NULL, ","))
+            nq_buf_fmt(&rows, "+(FIND_IN_SET(%s,@nanoq_take)>0)", id);
+        nq_buf_str(&rows, " AS n");
+    }
+    b->failed = b->failed || rows.failed || ids.failed;
+    /* Only rows that are locked: an UPDATE would wait for those of others, to see that it need not. */
+    if (n > 0 && !b->failed) {
+        nq_buf_str(b, ";INSERT INTO ");
+        mysql_gates_table(c, b);
+        nq_buf_fmt(b, " (queue,tat) SELECT q,f+t*n FROM (%s) x WHERE n>0 ON DUPLICATE KEY UPDATE tat=IF(",
+                   rows.p);
+        mysql_gates_same(a, b);
+        nq_buf_str(b, ",VALUES(tat),tat)");
+    }
+    nq_buf_free(&rows);
+    nq_buf_free(&ids);
+    return n > 0;
 }
 
 /* The answers to the above, up to that of the UPDATE. */

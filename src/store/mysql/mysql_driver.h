@@ -316,6 +316,9 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
                                     const nq_mysql_batch *batch, nq_buf *b);
 /* Append to the UPDATE's tables the gate that it has to write on Galera. */
 NQ_PRIVATE void nq_mysql_gates_grant(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b);
+/* Append the ";INSERT" that writes how far rates are used; false: there is none. */
+NQ_PRIVATE bool nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args *a,
+                                     const nq_mysql_batch *batch, nq_buf *b);
 /* Read the answer: their ids, sorted and to be freed, at most *n; then the UPDATE's answer is the current
  * one. False: the client library has an error. */
 NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n);

@@ -258,14 +258,16 @@ static int sqlite_claim_turns(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_cla
                               nq_claimed_list *list, bool *cut, nq_err *err)
 {
     size_t left = a->limit;
-    int rc = a->gate ? nq_sqlite_room(c, a->gate, NULL, &left, err) : NQ_OK;
+    int rc = a->gate ? nq_sqlite_gate(c, a->gate, &left, err) : NQ_OK;
+    const size_t all = left;
     for (size_t i = 0; i < a->nturns && left > 0 && rc == NQ_OK; i++) {
         nq_claim_args turn = *a;
         const size_t before = list->n;
         turn.queue = a->turns[i].queue;
         turn.priority = a->turns[i].priority;
         turn.from_run_at = a->turns[i].from_run_at;
-        turn.limit = a->turns[i].most < left ? a->turns[i].most : left;
+        turn.limit = nq_turn_share(&a->turns[i], all, a->limit);
+        turn.limit = turn.limit < left ? turn.limit : left;
         if (a->gate && (rc = nq_sqlite_room(c, a->gate, &a->turns[i], &turn.limit, err)) != NQ_OK)
             break;
         rc = sqlite_due_bind(due, &turn, now) ? nq_sqlite_conn_error(c, err)
@@ -290,6 +292,8 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
         rc = a->nturns ? sqlite_claim_turns(c, due, a, now, list, &cut, err)
                        : sqlite_claim_collect(c, due, list, &cut, err);
     sqlite3_reset(due);
+    if (rc == NQ_OK && a->gate && list->head)
+        rc = nq_sqlite_gates_write(c, a, list->head, err);
     if (rc == NQ_OK && (rc = sqlite_claim_mark(c, list->head, a->lease, now, err)) != NQ_OK && a->refused &&
         list->n == 1)
         *a->refused = (nq_refused){nq_row_refused(rc), false, list->head->task.id};

@@ -116,39 +116,3 @@ NQ_PRIVATE int nq_sqlite_groups(nq_conn *conn, nq_groups_look *look, nq_err *err
     sqlite3_clear_bindings(stmt);
     return rc;
 }
-
-/* ---- Limits ---- */
-
-static int sqlite_groups_count(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)ncols;
-    *(int64_t *)arg = cols[0].i;
-    return 0;
-}
-
-/* How many more may run; nobody else claims meanwhile. Of the queue and its groups: from one name to the
- * next, each by one look into the index. */
-NQ_PRIVATE int nq_sqlite_room(nq_sqlite_conn *c, const struct nq_gate *gate, const struct nq_turn *turn,
-                              size_t *room, nq_err *err)
-{
-    const bool all = !turn;
-    const int64_t most = all ? gate->max_running : turn->max_running;
-    const nq_val args[] = {nq_text(all ? gate->queue : turn->queue), nq_text(gate->from), nq_text(gate->to),
-                           nq_text(gate->to)};
-    int64_t n = 0;
-    if (most == 0)
-        return NQ_OK;
-    const int rc =
-        nq_sql(&c->base,
-               all ? "SELECT (SELECT COUNT(*) FROM {tasks} WHERE queue = ? AND state = 1) + (WITH RECURSIVE "
-                     "g (q) AS "
-                     "(SELECT (SELECT MIN(queue) FROM {tasks} WHERE queue > ? AND queue < ?) UNION ALL "
-                     "SELECT (SELECT MIN(queue) FROM {tasks} t WHERE t.queue > g.q AND t.queue < ?) FROM g "
-                     "WHERE g.q IS NOT NULL) SELECT COALESCE(SUM((SELECT COUNT(*) FROM {tasks} r WHERE "
-                     "r.queue = g.q AND r.state = 1)), 0) FROM g WHERE g.q IS NOT NULL)"
-                   : "SELECT COUNT(*) FROM {tasks} WHERE queue = ? AND state = 1",
-               args, all ? 4 : 1, sqlite_groups_count, &n, NULL, err);
-    const int64_t left = most - n;
-    *room = left <= 0 ? 0 : (uint64_t)left < *room ? (size_t)left : *room;
-    return rc;
-}

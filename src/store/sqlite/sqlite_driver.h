@@ -79,9 +79,13 @@ NQ_PRIVATE int nq_sqlite_lock_probe(nq_conn *conn, const uint64_t ids[], size_t 
 /* Remember a claim in doubt; give back what it may have taken. */
 NQ_PRIVATE void nq_sqlite_doubt(nq_sqlite_data *d, const nq_claim_args *args);
 NQ_PRIVATE int nq_sqlite_settle(nq_sqlite_conn *c, nq_err *err);
-/* Bring room down to what the limit of a turn, or (NULL) of all, leaves: in the transaction of the claim. */
+/* gates.c: bring room down to what the limits of the queue, then of a turn, leave, in the transaction of the
+ * claim; and give the tasks the times that their rates have for them, and write how far those are used. */
+NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const struct nq_gate *gate, size_t *room, nq_err *err);
 NQ_PRIVATE int nq_sqlite_room(nq_sqlite_conn *c, const struct nq_gate *gate, const struct nq_turn *turn,
                               size_t *room, nq_err *err);
+NQ_PRIVATE int nq_sqlite_gates_write(nq_sqlite_conn *c, const nq_claim_args *a, nq_claimed *list,
+                                     nq_err *err);
 NQ_PRIVATE int nq_sqlite_groups(nq_conn *conn, struct nq_groups_look *look, nq_err *err);
 
 /* Fill err from what the database said and answer the code. */

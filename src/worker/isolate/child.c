@@ -105,16 +105,44 @@ static void child_say(const nq_buf *b)
         _exit(CHILD_BROKEN);
 }
 
+/* While it runs; and let go of it. */
+static void child_tell(const nq_ctx *ctx, nq_buf *b)
+{
+    pthread_mutex_lock(&child_self.lock);
+    if (child_self.talking && child_self.seq == ctx->seq && !b->failed)
+        child_say(b);
+    pthread_mutex_unlock(&child_self.lock);
+    nq_buf_free(b);
+}
+
 NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note)
 {
     nq_buf b = {0};
     nq_reported reported = {done, total, note, note ? strnlen(note, NQ_MAX_NOTE + 1) : 0};
     nq_frame_progress(&b, ctx->seq, &reported);
-    pthread_mutex_lock(&child_self.lock);
-    if (child_self.talking && child_self.seq == ctx->seq && !b.failed)
-        child_say(&b);
-    pthread_mutex_unlock(&child_self.lock);
-    nq_buf_free(&b);
+    child_tell(ctx, &b);
+}
+
+NQ_PRIVATE int nq_child_hold(nq_ctx *ctx, int scope, int64_t us, nq_err *err)
+{
+    nq_page *page = (nq_page *)(uintptr_t)ctx->page;
+    nq_buf b = {0};
+    nq_frame_hold(&b, ctx->seq, scope, us);
+    if (b.failed)
+        return nq_err_nomem(err);
+    if (getpid() != child_self.pid)
+        return nq_err_set(err, NQ_EFORK, "a handler's own child cannot hold its queue");
+    atomic_store(&page->held, 0);
+    child_tell(ctx, &b);
+    /* A round trip of the worker's to its database. It ends this process if it cannot end that. */
+    uint64_t word;
+    while ((word = atomic_load(&page->held)) >> 8 != ctx->seq) {
+        nq_sleep_us(NQ_MS(1));
+        if (nq_ctx_remaining_us(ctx) == 0)
+            return nq_err_set(err, NQ_ETIMEOUT, "the worker has not answered in the attempt's time");
+    }
+    const int rc = -(int)(word & 0xff);
+    return rc == NQ_OK ? NQ_OK : nq_err_set(err, rc, "%s; the worker's log says more", nq_strerror(rc));
 }
 
 /* Read until a whole frame is there at in->w + at. The end of the channel is the end of the process. */

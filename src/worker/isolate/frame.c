@@ -148,13 +148,37 @@ NQ_PRIVATE void nq_frame_progress(nq_buf *out, uint64_t seq, const nq_reported *
     nq_buf_add(out, reported->note, reported->note_size);
 }
 
+struct frame_hold {
+    int64_t us;
+    int32_t scope, unused;
+};
+
+NQ_PRIVATE void nq_frame_hold(nq_buf *out, uint64_t seq, int scope, int64_t us)
+{
+    const struct frame_hold f = {.us = us, .scope = scope};
+    frame_head(out, NQ_FRAME_HOLD, seq, sizeof f);
+    nq_buf_add(out, &f, sizeof f);
+}
+
+NQ_PRIVATE bool nq_frame_read_hold(const nq_frame *head, const char *body, int *scope, int64_t *us)
+{
+    struct frame_hold f;
+    if (head->kind != NQ_FRAME_HOLD || head->size != sizeof f)
+        return false;
+    memcpy(&f, body, sizeof f);
+    *scope = f.scope;
+    *us = f.us;
+    return (f.scope == NQ_SCOPE_GROUP || f.scope == NQ_SCOPE_QUEUE) && f.us >= 0 && f.us <= NQ_MAX_DURATION;
+}
+
 NQ_PRIVATE bool nq_frame_heard(const char *p, size_t n, nq_frame *head, bool *more)
 {
     *more = n < sizeof *head;
     if (*more)
         return true;
     memcpy(head, p, sizeof *head);
-    if ((head->kind != NQ_FRAME_ANSWER && head->kind != NQ_FRAME_PROGRESS) || head->size > NQ_FRAME_SAID_MAX)
+    if ((head->kind != NQ_FRAME_ANSWER && head->kind != NQ_FRAME_PROGRESS && head->kind != NQ_FRAME_HOLD) ||
+        head->size > NQ_FRAME_SAID_MAX)
         return false;
     *more = n - sizeof *head < head->size;
     return true;

@@ -23,7 +23,7 @@
  */
 
 /* ---- frame.c: a stream of these, each followed by `size` bytes. One machine: native byte order. */
-enum nq_frame_kind { NQ_FRAME_TASK = 1, NQ_FRAME_ANSWER, NQ_FRAME_PROGRESS };
+enum nq_frame_kind { NQ_FRAME_TASK = 1, NQ_FRAME_ANSWER, NQ_FRAME_PROGRESS, NQ_FRAME_HOLD };
 
 typedef struct nq_frame {
     uint32_t size;
@@ -60,6 +60,9 @@ NQ_PRIVATE void nq_frame_progress(nq_buf *out, uint64_t seq, const nq_reported *
 NQ_PRIVATE bool nq_frame_heard(const char *p, size_t n, nq_frame *head, bool *more);
 NQ_PRIVATE bool nq_frame_read_answer(const nq_frame *head, const char *body, nq_answer *out);
 NQ_PRIVATE bool nq_frame_read_progress(const nq_frame *head, const char *body, nq_reported *out);
+/* Of nq_ctx_hold. */
+NQ_PRIVATE void nq_frame_hold(nq_buf *out, uint64_t seq, int scope, int64_t us);
+NQ_PRIVATE bool nq_frame_read_hold(const nq_frame *head, const char *body, int *scope, int64_t *us);
 
 /* ---- The page that worker and child share */
 #define NQ_PIPELINE_MAX 64 /* tasks sent to a child and not answered */
@@ -70,6 +73,7 @@ enum nq_begun { NQ_BEGUN_NOT = 0, NQ_BEGUN_YES = 1, NQ_BEGUN_NEVER = 2 };
  * child and taken back by the worker with a compare-and-swap of NQ_BEGUN_NOT: only one of them has it. */
 typedef struct nq_page {
     atomic_uint_least64_t cause; /* seq << 8 | enum nq_cause */
+    atomic_uint_least64_t held;  /* the answer to nq_ctx_hold: seq << 8 | -code */
     atomic_uint_least64_t begun[NQ_PIPELINE_MAX];
 } nq_page;
 
@@ -144,6 +148,8 @@ NQ_PRIVATE void nq_limits_private(const nq_store *s);
 NQ_PRIVATE void nq_child_prepare(void); /* in the zygote: once for all children */
 _Noreturn NQ_PRIVATE void nq_child_main(nq_worker *w, const nq_limits *l, nq_page *page, int channel,
                                         int cancel);
+/* nq_ctx_hold in a child: its worker does it, and says by the page what became of it. */
+NQ_PRIVATE int nq_child_hold(nq_ctx *ctx, int scope, int64_t us, nq_err *err);
 /* nq_ctx_progress in a child. */
 NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note);
 

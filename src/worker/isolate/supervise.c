@@ -43,8 +43,8 @@ static void supervise_pause(struct nq_handler_thread *thread)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* The task cannot be given to a child: it is released, which costs it no attempt. */
-static void supervise_without(struct nq_handler_thread *thread)
+/* The task is not given to a child: it is released, which costs it no attempt. */
+static void supervise_release(struct nq_handler_thread *thread)
 {
     nq_worker *w = thread->worker;
     pthread_mutex_lock(&w->lock);
@@ -53,6 +53,12 @@ static void supervise_without(struct nq_handler_thread *thread)
     nq_attempt_end(thread, &out);
     nq_attempts_ended(w, 0, 0);
     pthread_mutex_unlock(&w->lock);
+}
+
+/* It cannot be. */
+static void supervise_without(struct nq_handler_thread *thread)
+{
+    supervise_release(thread);
     supervise_pause(thread);
 }
 
@@ -126,15 +132,34 @@ static void supervise_answered(struct nq_supervisor *d, nq_ctx *ctx, const nq_an
     d->child->begun++;
 }
 
+/* The child waits for the answer, so what is behind its task cannot have begun: it comes back first. */
+static void supervise_hold(struct nq_supervisor *d, const nq_ctx *ctx, int scope, int64_t us)
+{
+    nq_err err = {0};
+    pthread_mutex_lock(&d->worker->lock);
+    nq_supervise_recall(d);
+    pthread_mutex_unlock(&d->worker->lock);
+    const int rc = nq_attempt_hold(ctx, scope, us, &err);
+    if (rc != NQ_OK)
+        nq_worker_log(d->worker, NQ_LOG_WARN, "holding a queue: %s", err.message);
+    atomic_store(&d->child->page->held, ctx->seq << 8 | (uint64_t)-rc);
+}
+
 /* One frame about ctx, the first that is not answered; false: it breaks the rules. */
 static bool supervise_frame(struct nq_supervisor *d, nq_ctx *ctx, const nq_frame *head, const char *body)
 {
     nq_answer answer;
     nq_reported reported;
+    int64_t us;
+    int scope;
     if (!ctx || head->seq != ctx->seq || !nq_page_began(d->child->page, ctx->seq))
         return false;
     if (nq_frame_read_answer(head, body, &answer)) {
         supervise_answered(d, ctx, &answer);
+        return true;
+    }
+    if (nq_frame_read_hold(head, body, &scope, &us)) {
+        supervise_hold(d, ctx, scope, us);
         return true;
     }
     if (!nq_frame_read_progress(head, body, &reported))
@@ -356,6 +381,11 @@ NQ_PRIVATE void nq_supervise(struct nq_handler_thread *thread)
         return;
     }
     thread->pause_us = 0;
+    if (nq_ctx_late(thread->ctx, nq_mono_us())) { /* the child took too long to be made */
+        supervise_release(thread);
+        nq_child_put(d.worker, d.child);
+        return;
+    }
     nq_supervise_number(&d, thread->ctx);
     if (!supervise_give(&d, thread->ctx->seq))
         supervise_closed(&d);

@@ -52,6 +52,9 @@ NQ_PRIVATE void nq_supervise_fill(struct nq_supervisor *d)
         return;
     if (thread->ctx && nq_ctx_cause(thread->ctx) != NQ_CAUSE_NONE)
         return;
+    /* What is to start now needs a thread, and is never one of several that a child has. */
+    if (nq_paced_due(w))
+        return;
     more = has + more > depth ? depth - has : more;
     for (nq_ctx *ctx; more > 0 && (ctx = w->ready.head); more--) {
         if (!ctx->handler || !ctx->handler->isolated || ctx->handler->kind != c->kind)
@@ -63,6 +66,10 @@ NQ_PRIVATE void nq_supervise_fill(struct nq_supervisor *d)
         if (c->begun + thread->pipelined.n + (thread->ctx ? 1 : 0) >= c->limits->tasks)
             return;
         nq_task_list_pop(&w->ready);
+        if (nq_ctx_late(ctx, nq_mono_us())) {
+            nq_done_release(w, ctx);
+            continue;
+        }
         if (nq_ctx_expired(ctx)) {
             nq_outcome out;
             nq_dispatch_expired(ctx, &out);
@@ -84,8 +91,8 @@ NQ_PRIVATE void nq_supervise_return(nq_worker *w, nq_ctx *ctx)
     if (cause == NQ_CAUSE_CANCEL) {
         ctx->out.kind = NQ_OUT_CANCELLED;
         nq_done_push(w, ctx);
-    } else if (cause == NQ_CAUSE_NONE && w->phase == NQ_PHASE_RUN && !nq_task_paused(w, ctx) &&
-               w->member == NQ_LEASE_WORKER(ctx->claim->lease)) {
+    } else if (cause == NQ_CAUSE_NONE && w->phase == NQ_PHASE_RUN && !nq_ctx_late(ctx, nq_mono_us()) &&
+               !nq_task_paused(w, ctx) && w->member == NQ_LEASE_WORKER(ctx->claim->lease)) {
         nq_task_list_push_front(&w->ready, ctx);
         nq_ready_wake(w);
     } else {
