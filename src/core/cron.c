@@ -159,8 +159,8 @@ static int cron_word(nq_cron *c, const char *spec, const char *word, const char 
 
 NQ_PRIVATE int nq_cron_parse(nq_cron *c, const char *spec, nq_err *err)
 {
-    uint64_t mask[CRON_FIELDS];
-    bool star[CRON_FIELDS];
+    uint64_t mask[CRON_FIELDS] = {0};
+    bool star[CRON_FIELDS] = {0};
     nq_cron out = {0};
     if (!spec || !*spec)
         return nq_err_set(err, NQ_EINVAL, "the schedule is empty; allowed are " CRON_HELP);
@@ -253,8 +253,8 @@ NQ_PRIVATE int64_t nq_cron_after(const nq_cron *c, const nq_zone *z, int64_t aft
 
 NQ_API int nq_cron_next(const char *spec, const char *zone, int64_t after_us, int64_t *next_us, nq_err *err)
 {
-    nq_cron c;
-    nq_zone z;
+    nq_cron c = {0}; /* gcc at -O3 does not see that the calls fill them */
+    nq_zone z = {0};
     if (after_us < 0 || after_us / 1000000 > CRON_LAST)
         return nq_err_set(err, NQ_EINVAL, "after_us is %lld; allowed are times from 1970 to 9999",
                           (long long)after_us);
