@@ -154,6 +154,7 @@ typedef struct nq_queue_settings {
     unsigned weight;       /* of a group: tasks in its turn; default 1, at most 1000 */
     int ordered;           /* of groups: enum nq_ordered; default NQ_ORDERED_NO */
     const char *dead_to;   /* a task that ends dead leaves a copy in this queue; default: none */
+    const char *type;      /* of the tasks of this type, in the queue and all its groups; not with group */
 } nq_queue_settings;
 
 /* Replace the settings of a queue or group; whether it is paused is left alone. settings NULL: it has none.
@@ -187,13 +188,14 @@ typedef struct nq_pause_options {
     const char *why; /* for people: UTF-8 without control characters, at most 255 bytes; default: as it was */
     int64_t wait_us; /* wait until every worker knows, and (nq_pause) no task of it runs, at most so long;
                         default: not at all */
+    const char *type; /* only tasks of this type, in the queue and all its groups; not with group */
 } nq_pause_options;
 
 /*
- * Pause a queue, all its groups with it, or one of them: no task of it starts any more, on any host, as soon
- * as the workers know: at once on this one, elsewhere within a second. What runs goes on, what was claimed
- * and has not begun is given back, and tasks can be added. It stays so until nq_resume, whatever ends or
- * starts meanwhile. Pausing again is no error. opts may be NULL.
+ * Pause a queue, all its groups with it, one of them, or the tasks of one type: no task of it starts any
+ * more, on any host, as soon as the workers know: at once on this one, elsewhere within a second. What runs
+ * goes on, what was claimed and has not begun is given back, and tasks can be added. It stays so until
+ * nq_resume, whatever ends or starts meanwhile. Pausing again is no error. opts may be NULL.
  *
  * NQ_ETIMEOUT: it is paused, but wait_us were over before; the message says what was waited for. A worker of
  * a version before this knows nothing of pauses: nq_worker_row.version is "" then. Thread-safe. Other errors

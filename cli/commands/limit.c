@@ -5,6 +5,7 @@
 enum {
     LIMIT_GROUP = 256,
     LIMIT_EACH,
+    LIMIT_TYPE,
     LIMIT_RUNNING,
     LIMIT_RATE,
     LIMIT_BURST,
@@ -37,13 +38,16 @@ static bool limit_take_rate(const char *value, nq_queue_settings *s)
 static bool limit_take(int key, const char *value, struct limit_args *a)
 {
     int64_t n = 0;
-    a->any = a->any || (key != LIMIT_GROUP && key != LIMIT_EACH && key != LIMIT_OFF);
+    a->any = a->any || (key != LIMIT_GROUP && key != LIMIT_EACH && key != LIMIT_TYPE && key != LIMIT_OFF);
     switch (key) {
     case LIMIT_GROUP:
         a->s.group = value;
         return true;
     case LIMIT_EACH:
         a->s.group = "*";
+        return true;
+    case LIMIT_TYPE:
+        a->s.type = value;
         return true;
     case LIMIT_RUNNING:
         return cli_take_int("--running", value, 1, 2147483647, &a->s.max_running);
@@ -99,6 +103,7 @@ static int limit_run(int argc, char **argv)
 static const struct cli_option limit_options[] = {
     {LIMIT_GROUP, "group", "G", "of this group of the queue"},
     {LIMIT_EACH, "each", NULL, "of each group of the queue by itself"},
+    {LIMIT_TYPE, "type", "T", "of the tasks of this type, of the queue and all its groups"},
     {LIMIT_RUNNING, "running", "N", "so many tasks run at once at most, over all hosts"},
     {LIMIT_RATE, "rate", "N/TIME", "so many start in that time at most, over all hosts: 100/m, 5/s"},
     {LIMIT_BURST, "burst", "N",

@@ -2,7 +2,7 @@
 /* nanoq pause, resume. */
 #include "../cli.h"
 
-enum { PAUSE_WHY = 256, PAUSE_GROUP, PAUSE_WAIT };
+enum { PAUSE_WHY = 256, PAUSE_GROUP, PAUSE_TYPE, PAUSE_WAIT };
 #define PAUSE_WAIT_US NQ_SECONDS(30)
 
 /* A worker of an older library, which goes on as if nothing were paused. */
@@ -37,6 +37,8 @@ static int pause_run(int argc, char **argv, const struct cli_command *command,
             o.why = value;
         else if (key == PAUSE_GROUP)
             o.group = value;
+        else if (key == PAUSE_TYPE)
+            o.type = value;
         else if (key == PAUSE_WAIT) {
             o.wait_us = PAUSE_WAIT_US;
             if (value && !cli_take_duration("--wait", value, 1, &o.wait_us))
@@ -73,9 +75,15 @@ static int pause_resume(int argc, char **argv)
         PAUSE_GROUP, "group", "G", "only this group of the queue; *: each group by itself"                   \
     }
 
+#define PAUSE_OPTION_TYPE                                                                                    \
+    {                                                                                                        \
+        PAUSE_TYPE, "type", "T", "only tasks of this type, of the queue and all its groups"                  \
+    }
+
 static const struct cli_option pause_options[] = {
     {PAUSE_WHY, "why", "TEXT", "for people: shown by queues and why"},
     PAUSE_OPTION_GROUP,
+    PAUSE_OPTION_TYPE,
     {PAUSE_WAIT, "wait", "[=TIME]", "until every worker knows and no task of it runs; at most 30s"},
     CLI_OPTION_DB,
     CLI_OPTION_END};
@@ -92,6 +100,7 @@ const struct cli_command cli_pause = {
 
 static const struct cli_option resume_options[] = {
     PAUSE_OPTION_GROUP,
+    PAUSE_OPTION_TYPE,
     {PAUSE_WAIT, "wait", "[=TIME]", "until every worker knows; at most 30s"},
     CLI_OPTION_DB,
     CLI_OPTION_END};

@@ -9,7 +9,7 @@ struct queues_one {
     uint64_t due, delayed, running;
     unsigned workers, handlers;
     nq_queue_row row; /* its strings are unset */
-    char why[256], dead_to[NQ_MAX_QUEUE + 1];
+    char why[256], dead_to[NQ_MAX_QUEUE + 1], type[256];
 };
 
 struct queues_all {
@@ -54,6 +54,7 @@ static int queues_settings(const nq_queue_row *row, void *udata)
     snprintf(one->why, sizeof one->why, "%.*s",
              (int)text_whole(row->paused_why, strnlen(row->paused_why, 255)), row->paused_why);
     snprintf(one->dead_to, sizeof one->dead_to, "%s", row->dead_to);
+    snprintf(one->type, sizeof one->type, "%s", row->type);
     return 0;
 }
 
@@ -117,6 +118,7 @@ static void queues_show(struct table *t, const struct queues_one *one)
     table_bool(t, row->paused);
     table_time(t, row->paused ? row->paused_at_us : 0);
     table_optional(t, one->why);
+    table_optional(t, one->type);
     table_row(t);
 }
 
@@ -138,6 +140,7 @@ static const struct table_column queues_columns[] = {
     {.name = "paused", .machine = true},
     {.name = "paused_at"},
     {.name = "paused_why", .wide = true},
+    {.name = "type", .machine = true},
 };
 
 enum { QUEUES_JSON = 256 };

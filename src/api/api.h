@@ -125,7 +125,9 @@ NQ_PRIVATE int nq_absent(nq_id id, nq_err *err);
 
 /* settings.c: the name of the row of a queue, or of a group of it, NULL: of none. */
 NQ_PRIVATE int nq_settings_name(char name[NQ_MAX_QUEUE + 1], const char *queue, const char *group,
-                                nq_err *err);
+                                const char *type, nq_err *err);
+/* NQ_EINVAL: its queue has settings of more types than are heeded. In the transaction that wrote the row. */
+NQ_PRIVATE int nq_settings_few_types(nq_conn *c, const char *name, nq_err *err);
 /* Delete the row if it says nothing. */
 NQ_PRIVATE int nq_settings_tidy(nq_conn *c, const char *name, nq_err *err);
 /* Update the row of a name, the last argument; or insert it, with the same arguments in the same order. */

@@ -158,7 +158,8 @@ static void list_show(const struct list_rows *rows, bool backwards, nq_info_fn f
 
 /* Between which names the groups of a queue are. */
 struct list_range {
-    char from[NQ_MAX_QUEUE + 3], to[NQ_MAX_QUEUE + 3];
+    char from[NQ_MAX_QUEUE + 4], to[NQ_MAX_QUEUE + 4];
+    char header[NQ_MAX_QUEUE + 16];
 };
 
 struct list {
@@ -189,14 +190,33 @@ static void list_among(struct list *l, const char *column, const char *const nam
     nq_buf_str(&l->sql, n ? ")" : "");
 }
 
+/* Of a group: those too that were set apart by their type, and whose header tells the group, its first line.
+ */
+static void list_group(struct list *l, struct list_range *range, const char *name)
+{
+    const int base = (int)nq_group_base(name);
+    if (name[base] == '\0' || name[base + 2] == ':')
+        return;
+    snprintf(range->from, sizeof range->from, "%.*s//:", base, name);
+    snprintf(range->to, sizeof range->to, "%.*s//;", base, name);
+    snprintf(range->header, sizeof range->header, "nq-group: %s\n", name + base + 2);
+    nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ? AND SUBSTR({bytes:i.headers}, 1, ?) = ?)");
+    list_arg(l, nq_text(range->from));
+    list_arg(l, nq_text(range->to));
+    list_arg(l, nq_int((int64_t)strlen(range->header)));
+    list_arg(l, nq_blob(range->header, strlen(range->header)));
+}
+
 /* Of these queues with their groups: the range from "mail//" to "mail/0", the next byte after '/'. */
 static void list_queues(struct list *l, const char *const names[], size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         nq_buf_str(&l->sql, i ? " OR i.queue = ?" : " AND (i.queue = ?");
         list_arg(l, nq_text(names[i]));
-        if (!nq_group_may_have(names[i]))
+        if (!nq_group_may_have(names[i])) {
+            list_group(l, &l->ranges[i], names[i]);
             continue;
+        }
         nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ?)");
         snprintf(l->ranges[i].from, sizeof l->ranges[i].from, "%s//", names[i]);
         snprintf(l->ranges[i].to, sizeof l->ranges[i].to, "%s/0", names[i]);
@@ -341,7 +361,7 @@ NQ_API int nq_list(nq *q, const nq_list_options *opts, nq_info_fn fn, void *udat
     /* For each table two bounds, all states, the names, those of queues with their groups', and a limit; and
      * the limit of both together. */
     l.args =
-        calloc(2 * (2 + NQ_STATE_CANCELLED + 1 + 3 * l.opts.nqueues + l.opts.ntypes + 1) + 1, sizeof *l.args);
+        calloc(2 * (2 + NQ_STATE_CANCELLED + 1 + 5 * l.opts.nqueues + l.opts.ntypes + 1) + 1, sizeof *l.args);
     l.ranges = calloc(l.opts.nqueues + 1, sizeof *l.ranges);
     rc = l.args && l.ranges ? nq_store_do(nq_store_of(q), list_run, &l, err) : nq_err_nomem(err);
     if (rc == NQ_ENOMEM)

@@ -12,6 +12,7 @@
 
 struct pause_write {
     const char *name, *why;
+    const char *type; /* of whose tasks it is the group; NULL: of none */
     bool pause;
 };
 
@@ -19,18 +20,22 @@ struct pause_write {
 static int pause_write(nq_conn *c, void *arg, nq_err *err)
 {
     const struct pause_write *p = arg;
-    const nq_val args[] = {p->why ? nq_text(p->why) : nq_null(), nq_text(p->name)};
-    if (p->pause)
-        return nq_settings_upsert(c,
-                                  "UPDATE {queues} SET paused_why = COALESCE(?, paused_why), "
-                                  "paused_at = COALESCE(paused_at, {now}), changed_at = {now} WHERE name = ?",
-                                  "INSERT INTO {queues} (paused_why, name, paused_at, changed_at) "
-                                  "VALUES (?, ?, {now}, {now})",
-                                  args, 2, err);
+    const nq_val args[] = {p->why ? nq_text(p->why) : nq_null(), p->type ? nq_text(p->type) : nq_null(),
+                           nq_text(p->name)};
+    if (p->pause) {
+        const int did = nq_settings_upsert(
+            c,
+            "UPDATE {queues} SET paused_why = COALESCE(?, paused_why), type = COALESCE(?, type), "
+            "paused_at = COALESCE(paused_at, {now}), changed_at = {now} WHERE name = ?",
+            "INSERT INTO {queues} (paused_why, type, name, paused_at, changed_at) VALUES (?, ?, ?, {now}, "
+            "{now})",
+            args, 3, err);
+        return did == NQ_OK && p->type ? nq_settings_few_types(c, p->name, err) : did;
+    }
     const int rc = nq_sql(c,
                           "UPDATE {queues} SET paused_at = NULL, paused_why = NULL, changed_at = {now} "
                           "WHERE name = ? AND paused_at IS NOT NULL",
-                          &args[1], 1, NULL, NULL, NULL, err);
+                          &args[2], 1, NULL, NULL, NULL, err);
     return rc == NQ_OK ? nq_settings_tidy(c, p->name, err) : rc;
 }
 
@@ -52,8 +57,9 @@ static int pause_check_why(const char *why, nq_err *err)
 /* ---- Waiting ---- */
 
 struct pause_look {
-    const char *name;
-    bool running; /* wait for its tasks too */
+    const char *name; /* of whose tasks none may run; of the queue, where there is a type */
+    const char *type; /* only tasks of this one; NULL: any */
+    bool running;     /* wait for its tasks too */
     uint64_t hash;
     /* What is still waited for: a worker, */
     uint64_t stale[64];
@@ -115,18 +121,27 @@ static int pause_look(nq_conn *c, void *arg, nq_err *err)
         rc = pause_living(c, l, err);
     if (rc != NQ_OK || !l->running)
         return rc;
-    const nq_val name = nq_text(l->name);
+    const nq_val name[] = {nq_text(l->name), nq_text(l->type ? l->type : "")};
+    const size_t typed = l->type ? 1 : 0;
     if (!each)
-        rc = nq_sql(c, "SELECT id FROM {tasks} {claim} WHERE queue = ? AND state = 1 LIMIT 1", &name, 1,
-                    pause_task_row, l, NULL, err);
+        rc = nq_sql(c,
+                    typed
+                        ? "SELECT id FROM {tasks} {claim} WHERE queue = ? AND state = 1 AND {exact:type} = ? "
+                          "LIMIT 1"
+                        : "SELECT id FROM {tasks} {claim} WHERE queue = ? AND state = 1 LIMIT 1",
+                    name, 1 + typed, pause_task_row, l, NULL, err);
     if (rc != NQ_OK || l->task || (!whole && !each))
         return rc;
     /* Its groups: all that begins with "mail//". */
     snprintf(first, sizeof first, "%.*s//", (int)base, l->name);
     snprintf(last, sizeof last, "%.*s/0", (int)base, l->name);
-    const nq_val range[] = {nq_text(first), nq_text(last)};
-    return nq_sql(c, "SELECT id FROM {tasks} {claim} WHERE queue > ? AND queue < ? AND state = 1 LIMIT 1",
-                  range, 2, pause_task_row, l, NULL, err);
+    const nq_val range[] = {nq_text(first), nq_text(last), name[1]};
+    return nq_sql(c,
+                  typed
+                      ? "SELECT id FROM {tasks} {claim} WHERE queue > ? AND queue < ? AND state = 1 AND "
+                        "{exact:type} = ? LIMIT 1"
+                      : "SELECT id FROM {tasks} {claim} WHERE queue > ? AND queue < ? AND state = 1 LIMIT 1",
+                  range, 2 + typed, pause_task_row, l, NULL, err);
 }
 
 static int pause_timeout(const struct pause_look *l, nq_err *err)
@@ -138,10 +153,10 @@ static int pause_timeout(const struct pause_look *l, nq_err *err)
 }
 
 /* Until every worker has read the settings as they are, and nothing of the queue runs. */
-static int pause_wait(nq *q, const char *name, bool running, int64_t wait_us, nq_err *err)
+static int pause_wait(nq *q, const char *name, const char *type, bool running, int64_t wait_us, nq_err *err)
 {
     const int64_t until = nq_mono_us() + wait_us;
-    struct pause_look l = {.name = name, .running = running};
+    struct pause_look l = {.name = name, .type = type, .running = running};
     int64_t pause = PAUSE_LOOK_MIN_US;
     for (;;) {
         nq_settings *s = NULL;
@@ -170,18 +185,18 @@ static int pause_run(nq *q, const char *queue, bool pause, const nq_pause_option
     nq_pause_options o;
     int rc = nq_usable(q, err);
     if (rc != NQ_OK || (rc = nq_options_copy(&o, sizeof o, opts, "nq_pause_options", err)) != NQ_OK ||
-        (rc = nq_settings_name(name, queue, o.group, err)) != NQ_OK)
+        (rc = nq_settings_name(name, queue, o.group, o.type, err)) != NQ_OK)
         return rc;
     if (o.wait_us < 0 || o.wait_us > NQ_MAX_DURATION)
         return nq_err_set(err, NQ_EINVAL, "wait_us is %lld; allowed are 0 to ten years",
                           (long long)o.wait_us);
     if (o.why && ((rc = pause_check_why(o.why, err)) != NQ_OK))
         return rc;
-    struct pause_write w = {.name = name, .why = o.why, .pause = pause};
+    struct pause_write w = {.name = name, .why = o.why, .type = o.type, .pause = pause};
     if ((rc = nq_ready(q, err)) != NQ_OK || (rc = nq_store_tx(nq_store_of(q), pause_write, &w, err)) != NQ_OK)
         return rc;
     nq_wake_settings(q);
-    return o.wait_us ? pause_wait(q, name, pause, o.wait_us, err) : NQ_OK;
+    return o.wait_us ? pause_wait(q, o.type ? queue : name, o.type, pause, o.wait_us, err) : NQ_OK;
 }
 
 NQ_API int nq_pause(nq *q, const char *queue, const nq_pause_options *opts, nq_err *err)

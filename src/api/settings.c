@@ -7,11 +7,19 @@
 #define SETTINGS_MAX 2147483647 /* of max_running and rate */
 
 NQ_PRIVATE int nq_settings_name(char name[NQ_MAX_QUEUE + 1], const char *queue, const char *group,
-                                nq_err *err)
+                                const char *type, nq_err *err)
 {
     int rc = nq_check_queue(queue, err);
+    if (rc == NQ_OK && type)
+        rc = nq_check_type(type, err);
     if (rc != NQ_OK)
         return rc;
+    if (type && group)
+        return nq_err_set(err, NQ_EINVAL,
+                          "group '%.100s' and type '%.100s' are given: settings are of one or the other",
+                          group, type);
+    if (type)
+        return nq_group_of_type(name, queue, type, err);
     if (nq_queue_base(queue) < strlen(queue) && group)
         return nq_err_set(err, NQ_EINVAL, "queue '%s' names a group already, and group '%.100s' another",
                           queue, group);
@@ -71,13 +79,39 @@ static int settings_check(const nq_queue_settings *s, nq_err *err)
     return NQ_OK;
 }
 
+static int settings_count(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(int64_t *)arg = cols[0].i;
+    return 0;
+}
+
+NQ_PRIVATE int nq_settings_few_types(nq_conn *c, const char *name, nq_err *err)
+{
+    char from[NQ_MAX_QUEUE + 4], to[NQ_MAX_QUEUE + 4];
+    const int base = (int)nq_queue_base(name);
+    int64_t n = 0;
+    snprintf(from, sizeof from, "%.*s//:", base, name);
+    snprintf(to, sizeof to, "%.*s//;", base, name);
+    const nq_val range[] = {nq_text(from), nq_text(to)};
+    const int rc = nq_sql(c, "SELECT COUNT(*) FROM {queues} WHERE name > ? AND name < ? AND type IS NOT NULL",
+                          range, 2, settings_count, &n, NULL, err);
+    if (rc != NQ_OK || n <= NQ_SETTINGS_TYPES)
+        return rc;
+    return nq_err_set(err, NQ_EINVAL,
+                      "%d types of queue '%.*s' have settings already, and more are not heeded",
+                      NQ_SETTINGS_TYPES, base, name);
+}
+
 static nq_val settings_or_null(int64_t v)
 {
     return v ? nq_int(v) : nq_null();
 }
 
+/* The type of a group of tasks of one type says only what is set apart while something is set. */
 #define SETTINGS_NONE                                                                                        \
-    "type IS NULL AND paused_at IS NULL AND max_running IS NULL AND rate IS NULL AND burst IS NULL AND "     \
+    "(type IS NULL OR name LIKE '%//:%') AND paused_at IS NULL AND max_running IS NULL AND rate IS NULL "    \
+    "AND burst IS NULL AND "                                                                                 \
     "weight IS NULL AND ordered IS NULL AND dead_to IS NULL AND keep_done_us IS NULL AND keep_dead_us IS "   \
     "NULL"
 
@@ -110,16 +144,18 @@ static int settings_write(nq_conn *c, void *arg, nq_err *err)
                            settings_or_null(s->weight),
                            settings_or_null(s->ordered),
                            s->dead_to ? nq_text(s->dead_to) : nq_null(),
+                           w->s.type ? nq_text(w->s.type) : nq_null(),
                            nq_text(w->name)};
     const int rc = nq_settings_upsert(
         c,
         "UPDATE {queues} SET max_running = ?, rate = ?, rate_us = ?, burst = ?, weight = ?, ordered = ?, "
-        "dead_to = ?, changed_at = {now} WHERE name = ?",
-        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, dead_to, name, "
+        "dead_to = ?, type = COALESCE(?, type), changed_at = {now} WHERE name = ?",
+        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, dead_to, type, name, "
         "changed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, {now})",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {now})",
         args, sizeof args / sizeof *args, err);
-    return rc == NQ_OK ? nq_settings_tidy(c, w->name, err) : rc;
+    const int tidy = rc == NQ_OK ? nq_settings_tidy(c, w->name, err) : rc;
+    return tidy == NQ_OK && s->type ? nq_settings_few_types(c, w->name, err) : tidy;
 }
 
 NQ_API int nq_queue_set(nq *q, const char *queue, const nq_queue_settings *settings, nq_err *err)
@@ -129,7 +165,7 @@ NQ_API int nq_queue_set(nq *q, const char *queue, const nq_queue_settings *setti
     int rc = nq_usable(q, err);
     if (rc != NQ_OK ||
         (rc = nq_options_copy(&w.s, sizeof w.s, settings, "nq_queue_settings", err)) != NQ_OK ||
-        (rc = nq_settings_name(name, queue, w.s.group, err)) != NQ_OK ||
+        (rc = nq_settings_name(name, queue, w.s.group, w.s.type, err)) != NQ_OK ||
         (rc = settings_check(&w.s, err)) != NQ_OK || (rc = nq_ready(q, err)) != NQ_OK ||
         (rc = nq_store_tx(nq_store_of(q), settings_write, &w, err)) != NQ_OK)
         return rc;

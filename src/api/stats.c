@@ -48,7 +48,9 @@ static size_t stats_sum(struct stats_one *all, size_t i, size_t n)
     size_t k = i;
     for (; k < n && strcmp(all[k].queue, all[i].queue) == 0; k++) {
         const nq_queue_stats *t = &all[k].s;
-        s->groups += all[k].group > 0 && (k == i || stats_order(&all[k], &all[k - 1]) != 0);
+        s->groups += all[k].group > 0 &&
+                     all[k].queue[all[k].group] != ':' && /* of tasks set apart: no group */
+                     (k == i || stats_order(&all[k], &all[k - 1]) != 0);
         if (k == i)
             continue;
         s->due += t->due;

@@ -9,6 +9,8 @@
 #define GROUP_HASHED ".h-"
 #define GROUP_DIGITS 26
 
+static const char group_allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-";
+
 NQ_PRIVATE size_t nq_group_base(const char *queue)
 {
     const char *at = strstr(queue, "//");
@@ -57,9 +59,8 @@ static int group_check(const char *queue, const char *group, nq_err *err)
 /* Those that begin with . or : are the library's. */
 static bool group_fits(const char *queue, const char *group)
 {
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-";
     return strlen(queue) + 2 + strlen(group) <= NQ_MAX_QUEUE && group[0] != '.' && group[0] != ':' &&
-           strspn(group, allowed) == strlen(group);
+           strspn(group, group_allowed) == strlen(group);
 }
 
 /* Append the digits of a text's hash. */
@@ -100,6 +101,31 @@ NQ_PRIVATE int nq_group_name(char out[NQ_MAX_QUEUE + 1], const char *queue, cons
     return NQ_OK;
 }
 
+/* ":TYPE", or ":.h-" and the digits of its hash where it does not fit or looks like that. */
+NQ_PRIVATE int nq_group_of_type(char out[NQ_MAX_QUEUE + 1], const char *queue, const char *type, nq_err *err)
+{
+    const size_t n = strlen(queue);
+    if (!nq_group_may_have(queue))
+        return nq_err_set(err, NQ_EINVAL, "queue '%s' %s: no types of it can be set apart", queue,
+                          queue[nq_group_base(queue)] ? "is a group" : "ends in '/' or is too long");
+    const bool fits =
+        type[0] != '.' && n + 3 + strlen(type) <= NQ_MAX_QUEUE && strspn(type, group_allowed) == strlen(type);
+    if (!fits && n + 3 + strlen(GROUP_HASHED) + GROUP_DIGITS > NQ_MAX_QUEUE)
+        return nq_err_set(
+            err, NQ_EINVAL,
+            "queue '%s' is too long for type '%.100s': with '//:' between them they have at most "
+            "%d bytes of A-Z a-z 0-9 _ . : / -, or the queue at most %d",
+            queue, type, NQ_MAX_QUEUE, (int)(NQ_MAX_QUEUE - 6 - GROUP_DIGITS));
+    const size_t size = strlen(fits ? type : GROUP_HASHED);
+    memcpy(out, queue, n);
+    memcpy(out + n, "//:", 3);
+    memcpy(out + n + 3, fits ? type : GROUP_HASHED, size);
+    out[n + 3 + size] = '\0';
+    if (!fits)
+        group_hash(out, type);
+    return NQ_OK;
+}
+
 static bool group_is_hash(const char *group)
 {
     return strncmp(group, GROUP_HASHED, strlen(GROUP_HASHED)) == 0;
@@ -115,11 +141,9 @@ NQ_PRIVATE bool nq_group_hashed(const char *name)
 NQ_PRIVATE const char *nq_group_shown(const char *group, const char *header)
 {
     char own[sizeof GROUP_HASHED + GROUP_DIGITS] = GROUP_HASHED;
-    if (!group || !header)
-        return group;
-    if (group[0] == ':') /* set apart by its type, from this group */
+    if (group && group[0] == ':') /* set apart by its type, from this group */
         return header;
-    if (!group_is_hash(group))
+    if (!group || !header || !group_is_hash(group))
         return group;
     group_hash(own, header);
     return strcmp(own, group) == 0 ? header : group;

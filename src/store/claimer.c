@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* One queue's view of one claiming thread: which priorities have due tasks, and where to go on. */
-#include "groups.h"
+#include "apart.h"
 
 #define CLAIMER_LEVELS (NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 1)
 /* How long levels and cursors may go without a fresh look: what was committed late, behind a cursor, and a
@@ -30,8 +30,11 @@ struct nq_claimer {
     int64_t looked_us;  /* our clock at the last look */
     int64_t now_us;     /* and the database's */
     nq_groups *groups;
-    int64_t opens_us;         /* see nq_claimer_opens */
-    bool throttled, thorough; /* see nq_claimer_throttled, nq_claimer_thorough */
+    nq_apart *apart;
+    const nq_settings *settings; /* NULL: nothing is set */
+    bool again;                  /* tasks were set apart by the last claim: there may be more */
+    int64_t opens_us;            /* see nq_claimer_opens */
+    bool throttled, thorough;    /* see nq_claimer_throttled, nq_claimer_thorough */
 };
 
 NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
@@ -48,7 +51,9 @@ NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, 
     c->stale = true;
     c->guess_from = INT64_MIN;
     c->bytes = NQ_DEFAULT_CLAIM_BYTES;
-    const int rc = nq_groups_new(&c->groups, s, queue, err);
+    int rc = nq_groups_new(&c->groups, s, queue, err);
+    if (rc == NQ_OK)
+        rc = nq_apart_new(&c->apart, s, queue, types, ntypes, err);
     if (rc == NQ_OK)
         *out = c;
     else
@@ -58,7 +63,14 @@ NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, 
 
 NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings)
 {
+    c->settings = settings;
     nq_groups_heed(c->groups, settings);
+    nq_apart_heed(c->apart, settings);
+}
+
+NQ_PRIVATE bool nq_claimer_again(const nq_claimer *c)
+{
+    return c->again;
 }
 
 NQ_PRIVATE bool nq_claimer_throttled(const nq_claimer *c)
@@ -86,6 +98,7 @@ NQ_PRIVATE void nq_claimer_free(nq_claimer *c)
     if (!c)
         return;
     nq_groups_free(c->groups);
+    nq_apart_free(c->apart);
     free(c->queue);
     free(c);
 }
@@ -328,10 +341,14 @@ static int claimer_grouped(nq_claimer *c, size_t limit, struct claimer_batch *b,
 {
     int rc = NQ_OK;
     c->stale = b->grouped = true;
+    nq_apart_begin(c->apart, &b->args);
     nq_groups_begin(c->groups);
     while (b->n == 0 && rc == NQ_OK) {
-        rc = nq_groups_next(c->groups, limit, &b->args.turns, &b->args.nturns, err);
-        if (rc != NQ_OK || b->args.nturns == 0)
+        nq_turn *turns = NULL;
+        rc = nq_groups_next(c->groups, limit, &turns, &b->args.nturns, err);
+        b->args.turns = turns;
+        if (rc != NQ_OK || b->args.nturns == 0 ||
+            (rc = nq_apart_turns(c->apart, turns, b->args.nturns, limit, err)) != NQ_OK)
             break;
         b->args.gate = nq_groups_gate(c->groups);
         c->throttled = nq_groups_counted(c->groups) || c->throttled;
@@ -343,91 +360,34 @@ static int claimer_grouped(nq_claimer *c, size_t limit, struct claimer_batch *b,
     }
     c->throttled |= nq_groups_full(c->groups);
     c->opens_us = nq_groups_opens(c->groups);
+    c->again = nq_apart_did(c->apart);
     return rc == NQ_OK ? nq_groups_tidy(c->groups, err) : rc;
 }
 
 /* ---- How long until the next one ---- */
 
-struct claimer_next {
-    const nq_claimer *claimer;
-    bool groups;            /* of them, not of the queue's own tasks */
-    int64_t run_at, now_us; /* run_at INT64_MAX: none waits */
-};
-
-static int claimer_next_row(const nq_val cols[], size_t ncols, void *arg)
-{
-    struct claimer_next *next = arg;
-    (void)ncols;
-    if (cols[0].i < next->run_at)
-        next->run_at = cols[0].i;
-    next->now_us = cols[1].i;
-    return 0;
-}
-
-/* With a filter what was looked at, which knows no types, does not say it: read on to the first task of ours,
- * of one priority or of the whole range of groups. */
-static int claimer_next_typed(nq_conn *conn, void *arg, nq_err *err)
-{
-    struct claimer_next *next = arg;
-    const nq_claimer *c = next->claimer;
-    nq_val *args = calloc(c->ntypes + 2, sizeof *args);
-    nq_buf sql = {0};
-    int rc = NQ_OK;
-    if (!args)
-        return nq_err_nomem(err);
-    next->run_at = INT64_MAX;
-    nq_buf_str(&sql, "SELECT {us:run_at}, {us:now} FROM {tasks} {claim} WHERE ");
-    nq_buf_str(&sql, next->groups ? "queue > ? AND queue < ? AND state = 0 AND {exact:type} IN ("
-                                  : "queue = ? AND state = 0 AND priority = ? AND {exact:type} IN (");
-    for (size_t i = 0; i < c->ntypes; i++) {
-        nq_buf_str(&sql, i ? ",?" : "?");
-        args[i + 2] = nq_text(c->types[i]);
-    }
-    nq_buf_str(&sql, ") ORDER BY run_at, id LIMIT 1");
-    args[0] = nq_text(c->queue);
-    for (size_t i = 0; i < (next->groups ? 1 : c->nlevels) && rc == NQ_OK; i++) {
-        if (next->groups)
-            nq_groups_range(c->groups, args);
-        else
-            args[1] = nq_int(c->levels[i].known.priority);
-        rc = sql.failed ? nq_err_nomem(err)
-                        : nq_sql(conn, sql.p, args, c->ntypes + 2, claimer_next_row, next, NULL, err);
-    }
-    nq_buf_free(&sql);
-    free(args);
-    return rc;
-}
-
-/* Of a queue with groups whose types are filtered: the queue's own next one, or a group's. */
-static int claimer_next_grouped(nq_claimer *c, struct claimer_next *next, nq_err *err)
-{
-    int rc = claimer_look(c, err);
-    if (rc == NQ_OK)
-        rc = nq_store_do(c->store, claimer_next_typed, next, err);
-    const int64_t own = next->run_at;
-    next->groups = true;
-    if (rc == NQ_OK)
-        rc = nq_store_do(c->store, claimer_next_typed, next, err);
-    next->run_at = own < next->run_at ? own : next->run_at;
-    return rc;
-}
-
 /* 0: one is due, but others hold it just now. */
 static int claimer_wait(nq_claimer *c, bool grouped, int64_t *wait_us, nq_err *err)
 {
-    struct claimer_next next = {.claimer = c, .run_at = INT64_MAX, .now_us = c->now_us};
-    int rc = NQ_OK;
+    nq_upcoming next = {.queue = c->queue,
+                        .types = c->types,
+                        .ntypes = c->ntypes,
+                        .groups = grouped && nq_group_may_have(c->queue),
+                        .settings = c->settings,
+                        .run_at = INT64_MAX,
+                        .now_us = c->now_us};
+    int rc = c->types && grouped ? claimer_look(c, err) : NQ_OK;
     if (grouped && !c->types) {
         *wait_us = nq_groups_wait(c->groups);
         return NQ_OK;
     }
-    for (size_t i = 0; i < c->nlevels; i++)
+    for (size_t i = 0; i < c->nlevels; i++) {
+        next.priorities[next.npriorities++] = c->levels[i].known.priority;
         if (c->levels[i].known.first_run_at < next.run_at)
             next.run_at = c->levels[i].known.first_run_at;
-    if (c->types && grouped)
-        rc = claimer_next_grouped(c, &next, err);
-    else if (c->types && c->nlevels)
-        rc = nq_store_do(c->store, claimer_next_typed, &next, err);
+    }
+    if (rc == NQ_OK && c->types && (grouped || c->nlevels))
+        rc = nq_upcoming_look(c->store, &next, err);
     if (rc == NQ_OK)
         *wait_us = next.run_at == INT64_MAX ? -1 : next.run_at > next.now_us ? next.run_at - next.now_us : 0;
     return rc;
@@ -462,14 +422,14 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                      piggyback && piggyback->n && nq_store_piggybacks(c->store, 1) ? piggyback : NULL}};
     b.args.refused = &b.refused;
     int64_t wait = 0;
-    c->throttled = false;
+    c->throttled = c->again = false;
     /* Until then it is known that nothing may start, though something may be due. */
     const bool ask = (c->opens_us = nq_groups_closed(c->groups)) <= nq_mono_us();
     int rc = ask ? nq_groups_probe(c->groups, false, err) : NQ_OK;
     const bool hinted = ask && (c->hinted || c->told || c->thorough);
+    const bool turns = nq_groups_some(c->groups) || nq_groups_limited(c->groups) || nq_apart_some(c->apart);
     if (rc == NQ_OK && ask)
-        rc = nq_groups_some(c->groups) || nq_groups_limited(c->groups) ? claimer_grouped(c, limit, &b, err)
-                                                                       : claimer_alone(c, limit, &b, err);
+        rc = turns ? claimer_grouped(c, limit, &b, err) : claimer_alone(c, limit, &b, err);
     /* What a hint told of is not the queue's own, so it may be of a group that is new. */
     if (rc == NQ_OK && b.n == 0 && !b.grouped && hinted) {
         rc = nq_groups_probe(c->groups, true, err);

@@ -344,7 +344,7 @@ static void groups_share(nq_groups *g, size_t wanted)
     }
 }
 
-NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns, size_t *n, nq_err *err)
+NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size_t *n, nq_err *err)
 {
     const size_t window = g->window < wanted ? g->window : wanted;
     int rc = NQ_OK;
@@ -415,12 +415,6 @@ NQ_PRIVATE int nq_groups_tidy(nq_groups *g, nq_err *err)
     const int rc = nq_bury_strange(g->store, g->strange, err);
     g->strange[0] = '\0';
     return rc;
-}
-
-NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2])
-{
-    range[0] = nq_text(g->from);
-    range[1] = nq_text(g->to);
 }
 
 NQ_PRIVATE void nq_groups_heed(nq_groups *g, const nq_settings *settings)

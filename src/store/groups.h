@@ -55,6 +55,7 @@ typedef struct nq_turn {
     const char *queue;
     int priority;
     int64_t from_run_at;
+    nq_id from_id; /* as of nq_claim_args */
     size_t most;
     int64_t max_running; /* of the group, those that run included; 0: no limit */
     int weight;
@@ -87,6 +88,13 @@ static inline size_t nq_turn_share(const nq_turn *t, size_t all, size_t limit)
     return all >= limit ? t->most : (t->most * all + limit - 1) / limit;
 }
 
+/* Of a turn's types, the i-th; "": that one counts for nothing in it. */
+static inline const char *nq_claim_type(const nq_claim_args *a, const char *queue, size_t i)
+{
+    const char *group = a->groups ? a->groups[i] : NULL;
+    return group && (strcmp(group, queue) == 0) == a->others ? "" : a->types[i];
+}
+
 /* bury.c: bury waiting tasks of this queue that nothing would ever claim, though they look as if they were
  * due.
  */
@@ -105,6 +113,21 @@ NQ_PRIVATE int64_t nq_bucket_tat(const nq_bucket *b);
 NQ_PRIVATE void nq_gate_clock_made(nq_gate_clock *c);
 NQ_PRIVATE int64_t nq_bucket_opens(const nq_bucket *b, const nq_gate_clock *c);
 
+/* ---- upcoming.c: when is the next one due? ---- */
+
+/* Waiting tasks of some types: of a queue at the priorities where it has some, and of its groups too. */
+typedef struct nq_upcoming {
+    const char *queue;
+    const char *const *types;
+    size_t ntypes;
+    int priorities[NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 1];
+    size_t npriorities;
+    bool groups;
+    const nq_settings *settings; /* NULL: nothing is set; of groups that are paused nothing is due */
+    int64_t run_at, now_us;      /* out: of the first; run_at INT64_MAX: there is none */
+} nq_upcoming;
+NQ_PRIVATE int nq_upcoming_look(nq_store *s, nq_upcoming *u, nq_err *err);
+
 /* ---- groups.c: the groups of a queue and the queue itself take turns ---- */
 
 typedef struct nq_groups nq_groups;
@@ -116,7 +139,7 @@ NQ_PRIVATE int nq_groups_probe(nq_groups *g, bool surely, nq_err *err);
 /* A pass begins: each group has at most one turn in it, so that none comes round twice in one claim. */
 NQ_PRIVATE void nq_groups_begin(nq_groups *g);
 /* The next turns, of `wanted` tasks together: until the next call. *n 0: the pass is over. */
-NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, const nq_turn **turns, size_t *n, nq_err *err);
+NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size_t *n, nq_err *err);
 /* What the claim for these turns brought; also where that is nothing. */
 NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list);
 /* Bury what it has come by that nothing would ever claim. */
@@ -133,8 +156,6 @@ NQ_PRIVATE bool nq_groups_counted(const nq_groups *g);
  * known. */
 NQ_PRIVATE int64_t nq_groups_closed(const nq_groups *g);
 NQ_PRIVATE int64_t nq_groups_opens(const nq_groups *g);
-/* The names between which all groups are, as values. */
-NQ_PRIVATE void nq_groups_range(const nq_groups *g, nq_val range[2]);
 /* After a pass that brought nothing: how long until the next task is due, as of a claim. */
 NQ_PRIVATE int64_t nq_groups_wait(const nq_groups *g);
 /* Paused groups have no turns. They must stay until they are replaced; NULL: nothing is set. */

@@ -142,6 +142,7 @@ static int settings_row(const nq_val cols[], size_t ncols, void *arg)
     nq_setting *to = &r->s->rows[r->s->n++];
     settings_fill(to, cols, &failed);
     r->s->misled += cols[SETTINGS_DEAD_TO].type != NQ_VAL_NULL && !to->dead_to[0];
+    r->s->types += to->type ? 1 : 0;
     return failed ? NQ_ENOMEM : 0;
 }
 
@@ -189,7 +190,7 @@ static void settings_empty(nq_settings *s)
 {
     for (size_t i = 0; i < s->n; i++)
         settings_free_row(&s->rows[i]);
-    s->n = s->ignored = s->misled = 0;
+    s->n = s->ignored = s->misled = s->types = 0;
 }
 
 static int settings_print_row(const nq_val cols[], size_t ncols, void *arg)
@@ -352,6 +353,11 @@ static const nq_setting *settings_find_behind(const nq_settings *s, const char *
     return nq_settings_find(s, full);
 }
 
+NQ_PRIVATE const nq_setting *nq_settings_group_each(const nq_settings *s, const char *queue)
+{
+    return settings_find_behind(s, queue, "//*");
+}
+
 NQ_PRIVATE bool nq_settings_group(const nq_settings *s, const char *name, nq_setting *out)
 {
     if (s->n == 0 || name[nq_queue_base(name)] == '\0')
@@ -418,12 +424,37 @@ NQ_PRIVATE const nq_setting *nq_settings_groups(const nq_settings *s, const char
     return *n ? &s->rows[at] : NULL;
 }
 
+/* A row that sets tasks of its type apart: where nothing holds for them, they may stay where they are. */
+static bool settings_apart(const nq_setting *row, size_t base)
+{
+    return row->type && row->name[base + 2] == ':' &&
+           (row->paused || row->max_running || row->rate || row->weight || row->ordered > NQ_ORDERED_NO ||
+            row->dead_to[0]);
+}
+
+NQ_PRIVATE size_t nq_settings_types(const nq_settings *s, const char *queue, const nq_setting *rows[],
+                                    size_t most)
+{
+    size_t n, found = 0;
+    const size_t base = nq_queue_base(queue);
+    char name[NQ_MAX_QUEUE + 1];
+    if (s->types == 0 || base > NQ_MAX_QUEUE)
+        return 0;
+    memcpy(name, queue, base);
+    name[base] = '\0';
+    const nq_setting *all = nq_settings_groups(s, name, &n);
+    for (size_t i = 0; i < n && found < most; i++)
+        if (settings_apart(&all[i], base))
+            rows[found++] = &all[i];
+    return found;
+}
+
 NQ_PRIVATE const nq_setting *nq_settings_type(const nq_settings *s, const char *queue, const char *type)
 {
-    size_t n;
-    const nq_setting *rows = nq_settings_groups(s, queue, &n);
+    const nq_setting *rows[NQ_SETTINGS_TYPES];
+    const size_t n = nq_settings_types(s, queue, rows, NQ_SETTINGS_TYPES);
     for (size_t i = 0; i < n; i++)
-        if (rows[i].type && strcmp(rows[i].type, type) == 0)
-            return &rows[i];
+        if (strcmp(rows[i]->type, type) == 0)
+            return rows[i];
     return NULL;
 }

@@ -5,7 +5,10 @@
 
 #include "store.h"
 
-enum { NQ_SETTINGS_ROWS = 10000 }; /* most that are heeded, the first in order of name */
+enum {
+    NQ_SETTINGS_ROWS = 10000, /* most that are heeded, the first in order of name */
+    NQ_SETTINGS_TYPES = 100   /* most types of a queue that are set apart, likewise */
+};
 
 /* One row. What is not set, or is no value that the setting may have, is 0, but for dead_to and type. */
 typedef struct nq_setting {
@@ -39,6 +42,7 @@ typedef struct nq_settings {
     size_t nholds;
     size_t n, ignored; /* rows; and those left out, because their names are none or they are too many */
     size_t misled;     /* rows whose dead_to is no queue's name */
+    size_t types;      /* rows that have a type */
     nq_setting rows[]; /* in order of name */
 } nq_settings;
 
@@ -79,8 +83,14 @@ static inline bool nq_settings_some(const nq_settings *s)
 NQ_PRIVATE int nq_store_hold(nq_store *s, const char *name, nq_id id, uint64_t lease, int64_t us,
                              nq_err *err);
 NQ_PRIVATE int nq_holds_read(nq_conn *c, nq_settings *s, nq_err *err);
-/* The row for tasks of this type of a queue, or NULL: one of "mail//..." whose type it is. */
+/* The rows by which tasks of a type are set apart from a queue and its groups: those of "mail//:..." with a
+ * type and something that holds for it. At most so many; the queue may be one of the groups. */
+NQ_PRIVATE size_t nq_settings_types(const nq_settings *s, const char *queue, const nq_setting *rows[],
+                                    size_t most);
+/* That of this type, or NULL. */
 NQ_PRIVATE const nq_setting *nq_settings_type(const nq_settings *s, const char *queue, const char *type);
+/* The row of each group of a queue, "mail//" and a star, or NULL. */
+NQ_PRIVATE const nq_setting *nq_settings_group_each(const nq_settings *s, const char *queue);
 /* The first of the rows of the groups of a queue, and how many there are. */
 NQ_PRIVATE const nq_setting *nq_settings_groups(const nq_settings *s, const char *queue, size_t *n);
 /* Bytes of the queue in a name that may have a group. */
@@ -95,6 +105,8 @@ NQ_PRIVATE bool nq_claimer_throttled(const nq_claimer *c);
 /* When, by our clock, a rate or a hold lets it claim something again that is due; 0: nothing is held up by
  * one. */
 NQ_PRIVATE int64_t nq_claimer_opens(const nq_claimer *c);
+/* Were tasks set apart by its last claim? Then claim again at once. */
+NQ_PRIVATE bool nq_claimer_again(const nq_claimer *c);
 /* May a row of {queues} have this name? */
 NQ_PRIVATE bool nq_setting_named(const char *name, size_t n);
 

@@ -443,6 +443,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
  *   {followed_firsts}  a table of the id of the first follow-up of each key
  *   {by_id} {by_key} {by_followed} {claim}  after a table: the index to use
+ *   {later_than} {with_header}  mysql/driver.c says what they are
  *   {at_most:N}  at the end of a DELETE of N rows by their keys: mysql/driver.c says why
  *   {settings_print}  a number that changes when rows of {queues} do; 0: there is none
  *   {strange}    a task that waits has a priority or a time that no claim ever looks at
@@ -471,23 +472,19 @@ NQ_PRIVATE int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
 
 static inline nq_val nq_int(int64_t i)
 {
-    nq_val v = {NQ_VAL_INT, i, NULL, 0};
-    return v;
+    return (nq_val){NQ_VAL_INT, i, NULL, 0};
 }
 static inline nq_val nq_text(const char *p)
 {
-    nq_val v = {NQ_VAL_TEXT, 0, p, p ? strlen(p) : 0};
-    return v;
+    return (nq_val){NQ_VAL_TEXT, 0, p, p ? strlen(p) : 0};
 }
 static inline nq_val nq_blob(const void *p, size_t n)
 {
-    nq_val v = {NQ_VAL_BLOB, 0, p, n};
-    return v;
+    return (nq_val){NQ_VAL_BLOB, 0, p, n};
 }
 static inline nq_val nq_null(void)
 {
-    nq_val v = {NQ_VAL_NULL, 0, NULL, 0};
-    return v;
+    return (nq_val){NQ_VAL_NULL, 0, NULL, 0};
 }
 
 /* ---- What a driver provides ----------------------------------------------------------------- */
@@ -523,7 +520,9 @@ typedef struct nq_claim_args {
     int64_t from_run_at;      /* the cursor: look at run_at >= this; INT64_MIN: from the head */
     nq_id from_id;            /* and of these at from_run_at itself only ids above this (may be ignored) */
     const char *const *types; /* NULL: any */
-    size_t ntypes;
+    size_t ntypes, scan;      /* scan: look at so many tasks of a turn at most for the types; 0: any number */
+    const char *const *groups; /* NULL, or of each type the group that alone is claimed for it, or NULL */
+    bool others;               /* any types but these; those in their groups */
     uint64_t lease;
     size_t limit;
     nq_look *look; /* not NULL: read the levels in the same round trip, and claim nothing if they say

@@ -28,7 +28,9 @@
 /* The settings that hold for it: its group's, each group's, the queue's. */
 #define WHY_SETTINGS                                                                                         \
     "FROM {tasks} t JOIN {queues} q ON q.name = t.queue OR q.name = {base:t.queue} "                         \
-    "OR (q.name = {each:{base:t.queue}} AND t.queue <> {base:t.queue}) WHERE t.id = # AND t.state = 0 "
+    "OR (q.name = {each:{base:t.queue}} AND t.queue <> {base:t.queue}) "                                     \
+    "OR ({exact:q.type} = {exact:t.type} AND INSTR(q.name, '//:') > 0 AND {base:q.name} = {base:t.queue}) "  \
+    "WHERE t.id = # AND t.state = 0 "
 
 /* What runs of its group, and of its queue with all groups; and these tasks. */
 #define WHY_OF_GROUP(what) "(SELECT " what " FROM {tasks} r {claim} WHERE r.queue = t.queue AND r.state = 1)"

@@ -386,6 +386,10 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
         c->queue->next_us = now + NQ_PAUSE_MIN_US;
     if (n == 0)
         fetch_schedule_opening(c->queue, nq_claimer_opens(c->queue->claimers[f->at]), longest);
+    if (n == 0 && nq_claimer_again(c->queue->claimers[f->at])) {
+        c->queue->next_us = now;
+        c->queue->pause_us = NQ_PAUSE_MIN_US;
+    }
     pthread_mutex_unlock(&w->lock);
 }
 

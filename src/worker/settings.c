@@ -35,6 +35,11 @@ NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx)
     char name[2 * NQ_MAX_QUEUE + 4];
     if (!w->settings || (!nq_settings_some(w->settings) && !w->held[0].until_us))
         return false;
+    /* by its type: one that was claimed before */
+    const nq_setting *type =
+        w->settings->types > 0 ? nq_settings_type(w->settings, task->queue, task->type) : NULL;
+    if (type && type->paused)
+        return true;
     const char *group = ctx->claim->group;
     snprintf(name, sizeof name, "%s%s%s", task->queue, group ? "//" : "", group ? group : "");
     return nq_settings_paused(w->settings, name) || settings_held(w, name) > nq_mono_us();

@@ -541,6 +541,21 @@ class QueuesTests:
         self.assertEqual(self.json("queues"), [])
         self.assertEqual(self.run_nanoq("queues"), b"no queues\n")
 
+    def test_a_type_is_paused(self):
+        self.run_nanoq("pause", "mail", "--type", "p\u00e4ge", "--why", "printer")
+        self.run_nanoq("add", "--queue", "mail", "--group", "42", "p\u00e4ge", "1")
+        self.run_nanoq("add", "--queue", "mail", "t", "2")
+        self.assertEqual(self.run_nanoq("work", "--drain", "--queue", "mail", "--", "cat"), b"2")
+        [row] = [row for row in self.json("queues") if row["paused"]]
+        self.assertEqual((row["type"], row["paused_why"]), ("p\u00e4ge", "printer"))
+        self.assertRegex(row["queue"], "^mail//:\\.h-[a-z2-7]{26}$")
+        [task] = self.json("list", "--queue", "mail")
+        self.assertEqual((task["queue"], task["group"]), ("mail", "42"))
+        self.run_nanoq("resume", "mail", "--type", "p\u00e4ge", "--wait=5s")
+        self.assertEqual(self.run_nanoq("work", "--drain", "--queue", "mail", "--", "sh", "-c",
+                                        "cat; echo $NANOQ_GROUP"), b"142\n")
+        self.run_nanoq("pause", "mail", "--type", "t", "--group", "42", code=2)
+
     def test_a_pause_waits_for_what_runs(self):
         self.run_nanoq("add", "t", "1")
         worker = self.start("work", "--", "sh", "-c", "echo began; read x < gate", cwd=self.dir)

@@ -27,6 +27,7 @@ Suite *suite_queues(void);
 Suite *suite_fetch(void);
 Suite *suite_groups(void);
 Suite *suite_pause(void);
+Suite *suite_types(void);
 Suite *suite_loans(void);
 Suite *suite_rates(void);
 

@@ -176,6 +176,34 @@ START_TEST(limits_hold_over_workers)
 }
 END_TEST
 
+/* The row is written by plain SQL while claims run, and heeded from when the workers know it. */
+START_TEST(plain_sql_limits_while_claims_run)
+{
+    nq *q = t_open();
+    struct groups_limits l = {0};
+    const nq_queue_options queue = NQ_QUEUE(.name = "mail");
+    p_thread t;
+    groups_many(q, "0", 300);
+    groups_many(q, "1", 300);
+    p_start(&t, p_new(q, P_OPTIONS(.queues = &queue, .nqueues = 1, .concurrency = 8), groups_limited, &l));
+    T_WAIT(l.most_all > 2, 20);
+    t_sql("INSERT INTO nanoq_queues (name, max_running) VALUES ('mail//*', 1)");
+    T_OK(nq_resume(q, "another", /* waits until all settings are known */
+                   &(nq_pause_options){.size = sizeof(nq_pause_options), .wait_us = NQ_SECONDS(20)},
+                   &t_last));
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1") <= 2, 20); /* claimed before */
+    l.most = l.most_all = 0;
+    const int ran = l.runs;
+    T_WAIT(l.runs >= ran + 40, 20);
+    ck_assert_int_le(l.most, 1);
+    ck_assert_int_le(l.most_all, 2);
+    t_sql("DELETE FROM nanoq_queues");
+    T_WAIT(l.runs == 600, 20);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_groups(void)
 {
     Suite *s = suite_create("groups");
@@ -185,5 +213,6 @@ Suite *suite_groups(void)
     tcase_add_test(tc, a_drain_waits_for_retries_of_groups);
     tcase_add_test(tc, a_child_is_told_the_group);
     tcase_add_test(tc, limits_hold_over_workers);
+    tcase_add_test(tc, plain_sql_limits_while_claims_run);
     return s;
 }

@@ -260,7 +260,7 @@ static nq_claim_args mysql_claim_turn(const nq_claim_args *a, size_t i, size_t *
         turn.queue = t->queue;
         turn.priority = t->priority;
         turn.from_run_at = t->from_run_at;
-        turn.from_id = 0;
+        turn.from_id = t->from_id;
         turn.limit = t->most < *left ? t->most : *left;
     }
     *left -= turn.limit;
@@ -315,13 +315,17 @@ static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size
     size_t left = a->limit;
     for (size_t k = 0; k < (a->nturns ? a->nturns : 1); k++) {
         const nq_claim_args turn = mysql_claim_turn(a, k, &left);
-        nq_buf_fmt(&b, "%s(SELECT id FROM %s", k ? " UNION ALL " : "",
-                   nq_mysql_data_of(c->base.store)->tasks);
+        nq_buf_fmt(&b, a->scan ? "%s(SELECT id FROM (SELECT id,type,run_at FROM %s" : "%s(SELECT id FROM %s",
+                   k ? " UNION ALL " : "", nq_mysql_data_of(c->base.store)->tasks);
         mysql_claim_where_due(&b, &turn);
-        nq_buf_str(&b, " AND CAST(type AS BINARY) IN ("); /* see {exact:COLUMN} */
+        if (a->scan)
+            nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu) s WHERE", a->scan);
+        nq_buf_fmt(&b, "%s CAST(type AS BINARY)%s IN (", a->scan ? "" : " AND",
+                   a->others ? " NOT" : ""); /* see {exact:COLUMN} */
         for (size_t i = 0; i < a->ntypes; i++) {
+            const char *type = nq_claim_type(a, turn.queue, i);
             nq_buf_str(&b, i ? "," : "");
-            nq_mysql_hex(&b, "_utf8mb4", a->types[i], strlen(a->types[i]));
+            nq_mysql_hex(&b, "_utf8mb4", type, strlen(type));
         }
         nq_buf_fmt(&b, ") ORDER BY run_at,id LIMIT %zu OFFSET %zu)", turn.limit, skip);
     }

@@ -213,6 +213,9 @@ static const nq_fragment mysql_db_fragments[] = {
     /* the index makes it jump from one key to the next */
     {"followed_firsts", "(SELECT MIN(id) AS id FROM {followups} FORCE INDEX (followed) GROUP BY unique_key)"},
     {"claim", "FORCE INDEX (claim)"},
+    /* a task comes behind a bound time and (twice the time) id; a bound line before the headers */
+    {"later_than", "(run_at > {at} OR (run_at = {at} AND id > ?))"},
+    {"with_header", "CONCAT(?, COALESCE(headers, ''))"},
     /* To the planner a scan of a small table is cheaper than several keys, and the scan waits for every row
      * that somebody holds, though it is none of the N. With a LIMIT below the table's rows it keeps to the
      * keys; a DELETE takes no {by_id}. */
