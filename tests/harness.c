@@ -371,6 +371,7 @@ static int harness_copy_info(const nq_info *info, void *arg)
     t_task *t = arg;
     t->info = *info;
     snprintf(t->queue, sizeof t->queue, "%s", info->queue);
+    snprintf(t->group, sizeof t->group, "%s", info->group);
     snprintf(t->type, sizeof t->type, "%s", info->type);
     snprintf(t->error, sizeof t->error, "%s", info->error);
     snprintf(t->worker, sizeof t->worker, "%s", info->worker);

@@ -79,7 +79,7 @@ int t_finish(nq *q, const nq_claimed *c, enum nq_outcome_kind kind, int64_t dela
 
 typedef struct t_task { /* a copy of an nq_info */
     nq_info info;
-    char queue[80], type[256], error[NQ_MAX_ERROR + 1], worker[128];
+    char queue[80], group[256], type[256], error[NQ_MAX_ERROR + 1], worker[128];
     unsigned char *payload; /* whole; freed with t_task_free */
 } t_task;
 /* NQ_OK or NQ_ENOTFOUND. */

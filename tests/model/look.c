@@ -4,8 +4,9 @@
 
 #include "model.h"
 
-const char *const model_queues[2] = {"default", "mail"};
-const char *const model_types[3] = {"t", "order.paid", "a long type with spaces"};
+const char *const model_queues[MODEL_QUEUES] = {"default", "mail", "shop"};
+const char *const model_groups[MODEL_GROUPS] = {"", "42", "a//b", "7"};
+const char *const model_types[MODEL_TYPES] = {"t", "order.paid", "a long type with spaces"};
 const struct model_word model_words[MODEL_WORDS] = {
     {"{\"id\":1}", 8}, {"b", 1}, {"\0\0", 2}, {"\xff\xfe'\"\\", 5}, {"B", 1}, {"order 17 \xc3\xa4", 11}};
 
@@ -25,8 +26,9 @@ void look_task(struct steps *s, struct model_task *t, int64_t from_us, int64_t t
                 nq_state_name((int)is.info.state), nq_state_name(t->state));
     STEPS_CHECK(s,
                 strcmp(is.queue, model_queues[t->spec.queue]) == 0 &&
-                    strcmp(is.type, model_types[t->spec.type]) == 0,
-                "task #%d is a %s of %s", t->number, is.type, is.queue);
+                    strcmp(is.type, model_types[t->spec.type]) == 0 &&
+                    strcmp(is.group, model_groups[t->spec.group]) == 0,
+                "task #%d is a %s of %s, group '%s'", t->number, is.type, is.queue, is.group);
     STEPS_CHECK(s, is.info.payload_size == payload->n && memcmp(is.payload, payload->p, payload->n) == 0,
                 "the payload of task #%d", t->number);
     STEPS_CHECK(s, is.info.priority == t->spec.priority && (int)is.info.max_retries == t->spec.max_retries,
@@ -65,8 +67,9 @@ void look_claimed(struct steps *s, const struct model_task *t, const nq_claimed 
                 other ? other->number : 0, t->number, other ? other->run_at_us - t->run_at_us : 0);
     STEPS_CHECK(s,
                 strcmp(is->type, model_types[t->spec.type]) == 0 &&
-                    strcmp(is->queue, model_queues[t->spec.queue]) == 0 && is->payload_size == payload->n &&
-                    memcmp(is->payload, payload->p, payload->n) == 0,
+                    strcmp(is->queue, model_queues[t->spec.queue]) == 0 &&
+                    strcmp(is->group ? is->group : "", model_groups[t->spec.group]) == 0 &&
+                    is->payload_size == payload->n && memcmp(is->payload, payload->p, payload->n) == 0,
                 "what was claimed of task #%d", t->number);
     STEPS_CHECK(s,
                 is->attempt == t->attempts + 1 && is->crashes == t->crashes &&

@@ -110,6 +110,57 @@ size_t model_due(struct model *m, int queue, struct model_task *out[])
     return n;
 }
 
+/* ---- The queue with groups ---- */
+
+/* Groups as the store has them: those of producers, and of each type those that were set apart. */
+#define MODEL_PLACES (MODEL_GROUPS + MODEL_TYPES)
+
+static int model_place(const struct model_task *t)
+{
+    return t->apart ? MODEL_GROUPS + t->spec.type : t->spec.group;
+}
+
+static bool model_paused(const struct model_settings *set, int place)
+{
+    return set->queue_paused || (place > 0 && set->each_paused) ||
+           (place < MODEL_GROUPS ? set->group_paused[place] : set->type_paused[place - MODEL_GROUPS]);
+}
+
+static int model_by_number(const void *a, const void *b)
+{
+    const struct model_task *x = *(struct model_task *const *)a, *y = *(struct model_task *const *)b;
+    return x->number - y->number;
+}
+
+size_t model_shared(struct model *m, struct model_task *out[])
+{
+    const struct model_settings *set = &m->settings;
+    struct model_task *due[MODEL_TASKS];
+    int room[MODEL_PLACES];
+    size_t n = 0;
+    for (int i = 0; i < MODEL_PLACES; i++) {
+        const int own = i < MODEL_GROUPS ? set->limit_group[i] : 0;
+        room[i] = i > 0 && (own || set->limit_each) ? (own ? own : set->limit_each) : MODEL_TASKS;
+    }
+    for (size_t i = 0; i < m->n; i++)
+        if (m->tasks[i].state == NQ_STATE_RUNNING && m->tasks[i].spec.queue == MODEL_SHARED)
+            room[model_place(&m->tasks[i])]--;
+    const size_t all = model_due(m, MODEL_SHARED, due);
+    for (size_t i = 0; i < all; i++) {
+        const int place = model_place(due[i]);
+        if (model_paused(set, place))
+            continue;
+        if (set->type_paused[due[i]->spec.type])
+            due[i]->apart = true;
+        else if (room[place]-- > 0)
+            out[n++] = due[i];
+    }
+    qsort(out, n, sizeof *out, model_by_number);
+    return n;
+}
+
+/* ---- Claims and outcomes ---- */
+
 void model_claim(struct model *m, struct model_task *t, uint64_t lease, int member)
 {
     size_t kept = 0; /* the run begins after what its follow-ups are about, so it stands for them */

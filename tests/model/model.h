@@ -11,12 +11,16 @@
 #define MODEL_MEMBERS   3
 #define MODEL_STALE     8 /* leases that were lost, tried again now and then */
 #define MODEL_WORDS     6 /* payloads and keys */
+#define MODEL_QUEUES    3 /* the last one has groups, and settings */
+#define MODEL_SHARED    (MODEL_QUEUES - 1)
+#define MODEL_GROUPS    4
+#define MODEL_TYPES     3
 #define MODEL_GONE      (-1)
 #define MODEL_HOUR      NQ_HOURS(1)
 
 /* What an enqueue says, by index into the fixed names. */
 struct model_spec {
-    int queue, type, payload, priority, hours, max_retries;
+    int queue, group, type, payload, priority, hours, max_retries; /* group 0: none */
     enum nq_unique unique;
     int data; /* NQ_UNIQUE_DATA */
 };
@@ -29,6 +33,7 @@ struct model_task {
     unsigned attempts, crashes, generation;
     const char *error; /* one of a few constants, or "" */
     bool cancelling;
+    bool apart;        /* it was set apart by its type */
     int64_t due_hour;  /* by the model's clock, */
     uint64_t due_seq;  /* and within that hour in order of what set it */
     int64_t run_at_us; /* as the store has it; 0: not seen yet */
@@ -41,6 +46,13 @@ struct model_followup {
     struct model_spec spec;
     int64_t due_hour;
     uint64_t due_seq;
+};
+
+/* What is set for the queue with groups. Of limits and pauses of types one at a time, or which tasks of a
+ * group that is at its limit are met would be the store's choice. */
+struct model_settings {
+    bool queue_paused, each_paused, group_paused[MODEL_GROUPS], type_paused[MODEL_TYPES];
+    int limit_each, limit_group[MODEL_GROUPS]; /* 0: none */
 };
 
 struct model_lost {
@@ -56,6 +68,7 @@ struct model {
     size_t nfollowups;
     struct model_lost lost[MODEL_STALE];
     size_t nlost;
+    struct model_settings settings;
     bool eager; /* a duplicate in a caller's transaction leaves a follow-up whatever the live task's state is
                  */
     int64_t hour;
@@ -74,6 +87,9 @@ int model_enqueue(struct model *m, const struct model_spec *spec, bool caller, b
 bool model_same_key(const struct model_spec *a, const struct model_spec *b);
 /* The due tasks of a queue in the order in which they are claimed; how many. */
 size_t model_due(struct model *m, int queue, struct model_task *out[]);
+/* Those that the queue with groups has for workers that take all they can get, in order of their ids; what is
+ * paused by its type is set apart. */
+size_t model_shared(struct model *m, struct model_task *out[]);
 void model_claim(struct model *m, struct model_task *t, uint64_t lease, int member);
 /* An outcome under the task's own lease. */
 void model_finish(struct model *m, struct model_task *t, const nq_outcome *o, const char *error);
@@ -96,6 +112,7 @@ struct steps {
     uint64_t seed, random, digest, step;
     char trace[40][200]; /* the last ones */
     uint64_t counts[32]; /* by kind of step */
+    nq_claimer *claimer; /* of the queue with groups */
 };
 extern const char *const steps_names[];
 void steps_begin(struct steps *s, nq *q, uint64_t seed);
@@ -115,6 +132,9 @@ void steps_claim(struct steps *s);
 void steps_finish(struct steps *s);
 void steps_stale(struct steps *s);
 void steps_complete_in(struct steps *s);
+/* -- steps_shared.c: the queue with groups */
+void steps_settings(struct steps *s);
+void steps_shared(struct steps *s);
 /* -- steps_others.c */
 void steps_join(struct steps *s, int member);
 void steps_crash(struct steps *s);
@@ -134,7 +154,8 @@ _Noreturn void steps_fail(struct steps *s, const char *file, int line, const cha
     NQ_PRINTF(5, 6);
 
 /* -- look.c: is the store as the model says? */
-extern const char *const model_queues[2], *const model_types[3];
+extern const char *const model_queues[MODEL_QUEUES], *const model_types[MODEL_TYPES],
+                                                         *const model_groups[MODEL_GROUPS];
 /* Payloads and keys: NULs, no UTF-8 and nothing at all among them. */
 extern const struct model_word {
     const char *p;

@@ -55,24 +55,26 @@ struct model_task *steps_task(struct steps *s, int state)
 
 /* ---- One step ---- */
 
-const char *const steps_names[] = {"enqueue", "enqueue in a transaction",
-                                   "claim",   "finish",
-                                   "stale",   "complete in",
-                                   "admin",   "crash",
-                                   "orphans", "cancels",
-                                   "promote", "clock",
-                                   "purge",   "look"};
+const char *const steps_names[] = {"enqueue",         "enqueue in a transaction",
+                                   "claim",           "finish",
+                                   "stale",           "complete in",
+                                   "admin",           "crash",
+                                   "orphans",         "cancels",
+                                   "promote",         "clock",
+                                   "purge",           "look",
+                                   "claim of groups", "settings"};
 
 static void steps_take(struct steps *s, size_t kind)
 {
     static void (*const plain[])(struct steps *) = {
         [2] = steps_claim,    [3] = steps_finish, [4] = steps_stale,   [5] = steps_complete_in,
         [6] = steps_admin,    [7] = steps_crash,  [8] = steps_orphans, [9] = steps_cancels,
-        [10] = steps_promote, [11] = steps_clock, [12] = steps_purge};
+        [10] = steps_promote, [11] = steps_clock, [12] = steps_purge,  [14] = steps_shared,
+        [15] = steps_settings};
     s->counts[kind]++;
     if (kind < 2) {
         steps_enqueue(s, kind == 1);
-    } else if (kind < 13) {
+    } else if (kind != 13) {
         plain[kind](s);
     } else {
         steps_say(s, "look at all");
@@ -82,7 +84,7 @@ static void steps_take(struct steps *s, size_t kind)
 
 void steps_one(struct steps *s)
 {
-    static const unsigned weights[] = {220, 60, 220, 220, 30, 30, 90, 4, 20, 15, 30, 25, 6, 4};
+    static const unsigned weights[] = {220, 60, 220, 220, 30, 30, 90, 4, 20, 15, 30, 25, 6, 4, 60, 20};
     unsigned total = 0;
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         total += weights[i];
@@ -102,6 +104,10 @@ void steps_begin(struct steps *s, nq *q, uint64_t seed)
     *s = (struct steps){.q = q, .seed = seed, .random = seed, .digest = 14695981039346656037U};
     s->model.eager = T_MYSQL;
     s->caller = q ? t_connect() : NULL;
+    if (q)
+        T_OK(nq_claimer_new(&s->claimer, nq_store_of(q), model_queues[MODEL_SHARED], NULL, 0, &t_last));
+    if (q)
+        nq_claimer_thorough(s->claimer); /* groups may be new at any time */
     for (int i = 0; i < MODEL_MEMBERS; i++)
         steps_join(s, i);
 }
@@ -113,5 +119,6 @@ void steps_end(struct steps *s)
         return;
     for (int i = 0; i < MODEL_MEMBERS; i++)
         T_OK(nq_member_leave(s->members[i], &t_last));
+    nq_claimer_free(s->claimer);
     t_disconnect(s->caller);
 }

@@ -12,13 +12,14 @@ static const char *const steps_errors[] = {"no such order", "timeout"};
 
 static struct model_spec steps_spec(struct steps *s)
 {
-    struct model_spec spec = {.queue = (int)steps_random(s, 2),
+    struct model_spec spec = {.queue = (int)steps_random(s, MODEL_QUEUES),
                               .type = (int)steps_random(s, 3),
                               .payload = (int)steps_random(s, MODEL_WORDS),
                               .priority = (int)steps_random(s, 3) - 1,
                               .hours = steps_random(s, 3) == 0 ? (int)steps_random(s, 4) : 0,
                               .max_retries = (int)steps_random(s, 4),
                               .data = (int)steps_random(s, MODEL_WORDS)};
+    spec.group = spec.queue == MODEL_SHARED ? (int)steps_random(s, MODEL_GROUPS) : 0;
     spec.unique = steps_random(s, 4) == 0   ? NQ_UNIQUE_NONE
                   : steps_random(s, 3) == 0 ? NQ_UNIQUE_DATA
                                             : NQ_UNIQUE_PAYLOAD;
@@ -33,6 +34,7 @@ static nq_task_spec steps_task_spec(const struct model_spec *m)
                           .payload = payload->p,
                           .payload_size = payload->n,
                           .queue = m->queue == 0 ? NULL : model_queues[m->queue],
+                          .group = m->group ? model_groups[m->group] : NULL,
                           .priority = m->priority,
                           .delay_us = m->hours * MODEL_HOUR,
                           .max_retries = m->max_retries == 0 ? NQ_ZERO : m->max_retries,
