@@ -12,7 +12,6 @@
 #define HEADERS_EXPIRES "nq-expires"
 #define HEADERS_GROUP   "nq-group"
 #define HEADERS_DEAD    "nq-dead" /* the dead task whose letter this is */
-#define HEADERS_GROUP   "nq-group"
 #define HEADERS_NAME    40
 #define HEADERS_RESERVE 32 /* of the text, for nq-expires and its time */
 
@@ -134,10 +133,6 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
         }
         if (headers_is(l.name, l.name_size, HEADERS_DEAD) && out->dead_id == 0)
             out->dead_id = headers_number(l.value, l.value_size);
-        if (headers_is(l.name, l.name_size, HEADERS_GROUP) && !out->group && l.value_size > 0) {
-            l.value[l.value_size] = '\0';
-            out->group = l.value;
-        }
         if (headers_ours(l.name, l.name_size) || out->n == NQ_MAX_HEADERS)
             continue;
         l.name[l.name_size] = '\0';   /* where the colon was, */
