@@ -179,6 +179,47 @@ START_TEST(a_group_does_not_come_round_twice_in_a_claim)
 }
 END_TEST
 
+/* Claim until three claims in a row bring nothing: how many came. */
+static size_t groups_all(nq_claimer *c, uint64_t *seq, size_t limit)
+{
+    size_t n = 0, got = 0;
+    int64_t wait;
+    for (int empty = 0; empty < 3; empty = n ? 0 : empty + 1) {
+        t_free_claimed(groups_claim(c, ++*seq, limit, &n, &wait));
+        got += n;
+    }
+    return got;
+}
+
+/* Groups whose tasks another transaction holds: the windows shrink, and what is free comes all the same; so
+ * does the rest when it is free again. */
+START_TEST(windows_of_groups_shrink_and_grow)
+{
+    nq *q = t_open();
+    nq_claimer *c = groups_claimer(q, "mail");
+    uint64_t seq = 0;
+    size_t had = 0;
+    char group[3] = "a0";
+    for (; *group <= 'd'; ++*group)
+        for (group[1] = 'a'; group[1] <= 'p'; group[1]++)
+            groups_add(q, group, 3);
+    if (T_MYSQL) {
+        t_begin(t_side());
+        t_sql("SELECT COUNT(*) FROM (SELECT id FROM nanoq_tasks FORCE INDEX (claim) WHERE queue >= 'mail//a' "
+              "AND "
+              "queue < 'mail//d' FOR UPDATE) held");
+        had = groups_all(c, &seq, 64);
+        ck_assert_uint_ge(had, 3 * 16 - 1); /* the row behind the range is held too */
+        ck_assert_uint_le(had, 3 * 16);
+        t_sql("COMMIT");
+    }
+    ck_assert_uint_eq(had + groups_all(c, &seq, 64), 3 * 64);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1 AND generation = 1"), 3 * 64);
+    nq_claimer_free(c);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(priorities_order_within_a_group)
 {
     nq *q = t_open();
@@ -402,6 +443,7 @@ Suite *suite_groups(void)
     tcase_add_test(tc, groups_have_turns);
     tcase_add_test(tc, turns_go_round);
     tcase_add_test(tc, a_group_does_not_come_round_twice_in_a_claim);
+    tcase_add_test(tc, windows_of_groups_shrink_and_grow);
     tcase_add_test(tc, priorities_order_within_a_group);
     tcase_add_test(tc, what_comes_due_is_waited_for);
     tcase_add_test(tc, types_are_filtered_in_groups_too);
