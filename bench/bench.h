@@ -190,7 +190,7 @@ typedef struct bench_row {
     bench_row_fn fn;
     bool mysql; /* needs MariaDB */
 } bench_row;
-extern const bench_row bench_rows[], bench_latency_rows[], bench_growth_rows[],
-    bench_isolated_rows[]; /* end with a NULL name */
+extern const bench_row bench_rows[], bench_latency_rows[], bench_growth_rows[], bench_isolated_rows[],
+    bench_groups_rows[]; /* end with a NULL name */
 
 #endif
