@@ -155,13 +155,6 @@ static const char sqlite_due_tail[] = " ORDER BY run_at, id LIMIT ?";
     "UPDATE {tasks} SET state = 1, lease = ?, generation = MIN(generation + 1, " NQ_MAX_GENERATION           \
     "), claimed_at = ? WHERE "
 
-/* Of what is looked at first: see nq_claim_args.scan. */
-static const char sqlite_scan_head[] =
-    "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t WHERE id IN (SELECT id FROM (SELECT id, type FROM {tasks} "
-    "WHERE queue = ? AND state = 0 AND priority = ? AND (run_at, id) > (?, ?) AND run_at <= ? "
-    "ORDER BY run_at, id LIMIT ?) WHERE type";
-static const char sqlite_scan_tail[] = " LIMIT ?) ORDER BY run_at, id";
-
 /* Get the due query: from its own place, or with a type filter from the cache (to be given back). */
 static int sqlite_due_get(nq_sqlite_conn *c, const nq_claim_args *args, sqlite3_stmt **out, nq_err *err)
 {
@@ -171,16 +164,15 @@ static int sqlite_due_get(nq_sqlite_conn *c, const nq_claim_args *args, sqlite3_
         *out = c->hot[NQ_SQLITE_DUE];
         return NQ_OK;
     }
-    nq_buf_str(&text, args->scan ? sqlite_scan_head : sqlite_due_head);
-    if (args->types) {
-        if (!args->scan)
-            nq_buf_str(&text, " AND +type"); /* +: no index of the user's on type, it would need a sort */
+    nq_buf_str(&text, args->scan ? NQ_SQLITE_SCAN_HEAD : sqlite_due_head);
+    if (args->types) { /* +: no index of the user's on type, it would need a sort */
+        nq_buf_str(&text, args->scan ? "" : " AND +type");
         nq_buf_str(&text, args->others ? " NOT IN (" : " IN (");
         for (size_t i = 0; i < args->ntypes; i++)
             nq_buf_str(&text, i ? ", ?" : "?");
         nq_buf_str(&text, ")");
     }
-    nq_buf_str(&text, args->scan ? sqlite_scan_tail : sqlite_due_tail);
+    nq_buf_str(&text, args->scan ? NQ_SQLITE_SCAN_TAIL : sqlite_due_tail);
     if (text.failed || nq_sql_expand(c->base.store, text.p, &sql) || sql.failed)
         rc = nq_err_nomem(err);
     else if (args->types)
@@ -200,11 +192,10 @@ static bool sqlite_due_bind(sqlite3_stmt *stmt, const nq_claim_args *args, int64
     bool bad = sqlite3_bind_text(stmt, at++, args->queue, -1, SQLITE_STATIC) ||
                sqlite3_bind_int(stmt, at++, args->priority) ||
                sqlite3_bind_int64(stmt, at++, args->from_run_at);
-    if (args->scan) /* no id is before the first one */
-        bad = bad || sqlite3_bind_int64(stmt, at++, args->from_id > 0 ? args->from_id : INT64_MIN);
-    bad = bad || sqlite3_bind_int64(stmt, at++, now);
-    if (args->scan)
-        bad = bad || sqlite3_bind_int64(stmt, at++, (sqlite3_int64)args->scan);
+    if (args->scan && !bad) /* no id is before the first one */
+        bad = sqlite3_bind_int64(stmt, at++, args->from_id > 0 ? args->from_id : INT64_MIN);
+    bad = bad || sqlite3_bind_int64(stmt, at++, now) ||
+          (args->scan && sqlite3_bind_int64(stmt, at++, (sqlite3_int64)args->scan));
     for (size_t i = 0; !bad && args->types && i < args->ntypes; i++)
         bad = sqlite3_bind_text(stmt, at++, nq_claim_type(args, args->queue, i), -1, SQLITE_STATIC);
     return bad || sqlite3_bind_int(stmt, at, limit);

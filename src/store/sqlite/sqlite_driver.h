@@ -101,4 +101,11 @@ NQ_PRIVATE int nq_sqlite_hot_get(nq_sqlite_conn *c, enum nq_sqlite_hot which, co
 NQ_PRIVATE int nq_sqlite_take(nq_sqlite_conn *c, const char *sql, sqlite3_stmt **out, nq_err *err);
 NQ_PRIVATE void nq_sqlite_give(nq_sqlite_conn *c, sqlite3_stmt *stmt);
 
+/* A claim with a filter by type that looks at some tasks first: see nq_claim_args.scan. */
+#define NQ_SQLITE_SCAN_HEAD                                                                                  \
+    "SELECT " NQ_CLAIMED_COLUMNS " FROM {tasks} t WHERE id IN (SELECT id FROM (SELECT id, type FROM "        \
+    "{tasks} WHERE queue = ? AND state = 0 AND priority = ? AND (run_at, id) > (?, ?) AND run_at <= ? "      \
+    "ORDER BY run_at, id LIMIT ?) WHERE type"
+#define NQ_SQLITE_SCAN_TAIL " LIMIT ?) ORDER BY run_at, id"
+
 #endif
