@@ -130,18 +130,20 @@ NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err)
     const int rc = nq_settings_read(&now, w->store, before, err);
     if (rc != NQ_OK)
         return rc;
-    if (now->ignored > 0 && (!before || before->ignored != now->ignored))
+    if (now->ignored > w->ignored_told)
         nq_worker_log(
             w, NQ_LOG_WARN,
             "%zu rows of settings of queues are not heeded: their names are no queue's, or there are "
             "more than %d",
             now->ignored, NQ_SETTINGS_ROWS);
-    if (now->misled > 0 && (!before || before->misled != now->misled))
+    if (now->misled > w->misled_told)
         nq_worker_log(
             w, NQ_LOG_WARN,
             "dead_to in %zu rows of settings of queues is no queue's name: tasks that die there leave no "
             "copy",
             now->misled);
+    w->ignored_told = now->ignored > w->ignored_told ? now->ignored : w->ignored_told;
+    w->misled_told = now->misled > w->misled_told ? now->misled : w->misled_told;
     pthread_mutex_lock(&w->lock);
     w->settings = now;
     if (!before || before->hash != now->hash || before->nholds > 0 || now->nholds > 0)

@@ -256,7 +256,8 @@ static void random_log(enum nq_log_level level, const char *message, void *udata
     struct random_seen *s = udata;
     if (level < NQ_LOG_WARN)
         return;
-    if (strstr(message, "of a dead worker found") || strstr(message, "not heeded")) /* counted, not named */
+    if (strstr(message, "of a dead worker found") || strstr(message, "not heeded") ||
+        strstr(message, "leave no copy")) /* counted, not named */
         return;
     pthread_mutex_lock(&s->lock);
     if (s->nlines < RANDOM_LINES)
