@@ -247,7 +247,7 @@ struct nq_worker {
     nq_hold held[NQ_OWN_HOLDS]; /* by handlers of ours, which the settings may not say yet */
     nq_settings *settings; /* NULL: not read yet, and nothing is claimed before; changed by duties only */
     size_t ignored_told, misled_told; /* of bad rows no more are told again: of the duties' thread */
-    unsigned wanted;       /* enum nq_wanted: duties that are asked for */
+    unsigned wanted;                  /* enum nq_wanted: duties that are asked for */
     bool drained;
     /* Of claims: how many in a row were full, most tasks that each fetcher's under way may bring, and does
      * the second one wait for a first one that cannot keep up? */
