@@ -199,12 +199,12 @@ static void list_group(struct list *l, struct list_range *range, const char *nam
         return;
     snprintf(range->from, sizeof range->from, "%.*s//:", base, name);
     snprintf(range->to, sizeof range->to, "%.*s//;", base, name);
-    snprintf(range->header, sizeof range->header, "nq-group: %s\n", name + base + 2);
+    const int header = snprintf(range->header, sizeof range->header, "nq-group: %s\n", name + base + 2);
     nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ? AND SUBSTR({bytes:i.headers}, 1, ?) = ?)");
     list_arg(l, nq_text(range->from));
     list_arg(l, nq_text(range->to));
-    list_arg(l, nq_int((int64_t)strlen(range->header)));
-    list_arg(l, nq_blob(range->header, strlen(range->header)));
+    list_arg(l, nq_int(header));
+    list_arg(l, nq_blob(range->header, (size_t)header));
 }
 
 /* Of these queues with their groups: the range from "mail//" to "mail/0", the next byte after '/'. */
