@@ -322,6 +322,29 @@ static bool fetch_ended(nq_ctx *ctx)
     return true;
 }
 
+/* With the lock held: when to look at the queue again after a claim of n tasks. paused: all of them are. */
+static void fetch_look_again(const struct fetch *f, const struct fetch_claim *c, size_t n, bool paused,
+                             int64_t wait_us)
+{
+    const nq_worker *w = f->worker;
+    const int64_t now = nq_mono_us();
+    /* What others end, nobody tells of. */
+    c->queue->throttled = n < c->limit && nq_claimer_throttled(c->queue->claimers[f->at]);
+    const int64_t longest =
+        c->queue->throttled && w->opts.poll_us > NQ_THROTTLED_US ? NQ_THROTTLED_US : w->opts.poll_us;
+    /* A claim of nothing but tasks of paused groups is as one that found none, or they would come again at
+     * once. */
+    fetch_schedule(c->queue, c, paused ? 0 : n, paused ? -1 : wait_us, longest);
+    if (n > 0 && c->queue->throttled) /* no more for now, until one of ours has ended */
+        c->queue->next_us = now + NQ_PAUSE_MIN_US;
+    if (n == 0)
+        fetch_schedule_opening(c->queue, nq_claimer_opens(c->queue->claimers[f->at]), longest);
+    if (n == 0 && nq_claimer_again(c->queue->claimers[f->at])) {
+        c->queue->next_us = now;
+        c->queue->pause_us = NQ_PAUSE_MIN_US;
+    }
+}
+
 /* Take in what was claimed; unless it came too late, when it goes straight back. */
 static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed *list, size_t n,
                        int64_t wait_us)
@@ -372,24 +395,7 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
     w->piggybacking = run && n == c->limit && nq_store_piggybacks(w->store, n);
     if (!w->piggybacking)
         nq_piggyback_end(w);
-    /* What others end, nobody tells of. */
-    c->queue->throttled = n < c->limit && nq_claimer_throttled(c->queue->claimers[f->at]);
-    const int64_t longest =
-        c->queue->throttled && w->opts.poll_us > NQ_THROTTLED_US ? NQ_THROTTLED_US : w->opts.poll_us;
-    /* A claim of nothing but tasks of paused groups is as one that found none, or they would come again at
-     * once. */
-    if (paused < n || n == 0)
-        fetch_schedule(c->queue, c, n, wait_us, longest);
-    else
-        fetch_schedule(c->queue, c, 0, -1, longest);
-    if (n > 0 && c->queue->throttled) /* no more for now, until one of ours has ended */
-        c->queue->next_us = now + NQ_PAUSE_MIN_US;
-    if (n == 0)
-        fetch_schedule_opening(c->queue, nq_claimer_opens(c->queue->claimers[f->at]), longest);
-    if (n == 0 && nq_claimer_again(c->queue->claimers[f->at])) {
-        c->queue->next_us = now;
-        c->queue->pause_us = NQ_PAUSE_MIN_US;
-    }
+    fetch_look_again(f, c, n, n > 0 && paused == n, wait_us);
     pthread_mutex_unlock(&w->lock);
 }
 

@@ -301,7 +301,7 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
     if (rc == NQ_OK && a->gate && list->head)
         rc = nq_sqlite_gates_write(c, a, list->head, err);
     if (rc == NQ_OK && (rc = sqlite_claim_mark(c, list->head, a->lease, now, err)) != NQ_OK && a->refused &&
-        list->n == 1)
+        list->head && list->n == 1)
         *a->refused = (nq_refused){nq_row_refused(rc), false, list->head->task.id};
     else if (a->refused)
         a->refused->cut = cut;
