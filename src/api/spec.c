@@ -117,23 +117,21 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
         (rc = spec_check_sizes(&s, allowed, possible, err)) != NQ_OK)
         return rc;
     nq_buf headers = {0};
-    if ((s.headers || s.nheaders) && (rc = nq_headers_write(&headers, s.headers, s.nheaders, err)) != NQ_OK) {
+    memset(out, 0, sizeof *out);
+    out->queue = s.queue ? s.queue : "default";
+    if (s.headers || s.nheaders)
+        rc = nq_headers_write(&headers, s.headers, s.nheaders, err);
+    if (rc == NQ_OK && s.group)
+        rc = nq_group_name(out->name, out->queue, s.group, err);
+    if (rc == NQ_OK && s.group && nq_group_hashed(out->name))
+        rc = nq_headers_group(&headers, s.group, err);
+    if (rc != NQ_OK) {
         nq_buf_free(&headers);
         return rc;
     }
-    memset(out, 0, sizeof *out);
     out->headers = headers.p;
     out->expires_us = s.expires_us;
-    out->queue = s.queue ? s.queue : "default";
-    if (s.group && (rc = nq_group_name(out->name, out->queue, s.group, err)) != NQ_OK)
-        return rc;
     out->queue = s.group ? out->name : out->queue;
-    if (s.group && nq_group_hashed(out->name)) {
-        rc = nq_headers_group(&headers, s.group, err);
-        out->headers = headers.p;
-        if (rc != NQ_OK)
-            return rc;
-    }
     out->type = s.type;
     out->payload = s.payload_size > 0 ? s.payload : "";
     out->payload_size = s.payload_size;
