@@ -145,6 +145,8 @@ int cli_open_logging(nq **q, nq_log_fn log);
  * file.
  */
 char *cli_url(int *exit_code, bool *own);
+/* Print the statements that make writes for that URL and arg; the exit code. It opens no database. */
+int cli_print_sql(int (*make)(char **sql, const char *url, int64_t arg, nq_err *err), int64_t arg);
 /* sqlite:PATH with the bytes escaped that mean something in a URL; to be freed. */
 char *cli_sqlite_url(const char *path);
 

@@ -156,3 +156,21 @@ int cli_open_logging(nq **out, nq_log_fn log)
     *out = q;
     return CLI_OK;
 }
+
+int cli_print_sql(int (*make)(char **sql, const char *url, int64_t arg, nq_err *err), int64_t arg)
+{
+    char *sql = NULL;
+    nq_err err = {0};
+    int exit_code = CLI_OK;
+    bool own;
+    char *url = cli_url(&exit_code, &own);
+    if (!url)
+        return exit_code;
+    if (make(&sql, url, arg, &err) != NQ_OK)
+        exit_code = cli_fail(&err);
+    else
+        fputs(sql, stdout);
+    nq_free(sql);
+    free(url);
+    return exit_code;
+}

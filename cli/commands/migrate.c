@@ -4,22 +4,9 @@
 
 enum { MIGRATE_PRINT = 256, MIGRATE_FROM };
 
-static int migrate_print(unsigned from)
+static int migrate_sql(char **sql, const char *url, int64_t from, nq_err *err)
 {
-    char *sql = NULL;
-    nq_err err = {0};
-    int exit_code = CLI_OK;
-    bool own;
-    char *url = cli_url(&exit_code, &own);
-    if (!url)
-        return exit_code;
-    if (nq_migration_sql(&sql, url, from, &err) != NQ_OK)
-        exit_code = cli_fail(&err);
-    else
-        fputs(sql, stdout);
-    nq_free(sql);
-    free(url);
-    return exit_code;
+    return nq_migration_sql(sql, url, (unsigned)from, err);
 }
 
 static int migrate_run(int argc, char **argv)
@@ -43,7 +30,7 @@ static int migrate_run(int argc, char **argv)
     if (from >= 0 && !print)
         return cli_usage("--from goes with --print: migrating finds out by itself what is there");
     if (print)
-        return migrate_print(from < 0 ? 0 : (unsigned)from);
+        return cli_print_sql(migrate_sql, from < 0 ? 0 : from);
     nq *q = NULL;
     cli.makes_database = true;
     int exit_code = cli_open(&q);

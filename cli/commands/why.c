@@ -29,24 +29,6 @@ static int why_row(const nq_reason *r, void *udata)
     return 0;
 }
 
-static int why_print(nq_id id)
-{
-    char *sql = NULL;
-    nq_err err = {0};
-    int exit_code = CLI_OK;
-    bool own;
-    char *url = cli_url(&exit_code, &own);
-    if (!url)
-        return exit_code;
-    if (nq_why_sql(&sql, url, id, &err) != NQ_OK)
-        exit_code = cli_fail(&err);
-    else
-        fputs(sql, stdout);
-    nq_free(sql);
-    free(url);
-    return exit_code;
-}
-
 static int why_run(int argc, char **argv)
 {
     struct cli_parse parse;
@@ -69,7 +51,7 @@ static int why_run(int argc, char **argv)
     if (!cli_take_id(argv[optind], &id))
         return CLI_USAGE;
     if (print)
-        return why_print(id);
+        return cli_print_sql(nq_why_sql, id);
     int exit_code = cli_open(&q);
     if (exit_code != CLI_OK)
         return exit_code;

@@ -143,9 +143,6 @@ NQ_PRIVATE void nq_apart_begin(nq_apart *a, nq_claim_args *args)
 
 /* ---- Looking ---- */
 
-/* Of a time before all that the database can be told, as of none: from the head. */
-#define APART_FIRST INT64_C(-62135596800000000)
-
 /* " FROM {tasks} WHERE ... LIMIT ?" of what is due at one priority behind a place. */
 static void apart_due(nq_buf *sql, nq_val args[], size_t *n, const char *queue, const struct apart_at *at,
                       size_t limit)
@@ -154,12 +151,12 @@ static void apart_due(nq_buf *sql, nq_val args[], size_t *n, const char *queue, 
                " FROM {tasks} {claim} WHERE queue = ? AND state = 0 AND priority = ? AND run_at <= {now}");
     args[(*n)++] = nq_text(queue);
     args[(*n)++] = nq_int(at->priority);
-    if (at->run_at >= APART_FIRST && at->id > 0) {
+    if (at->run_at >= NQ_TIME_FIRST && at->id > 0) {
         nq_buf_str(sql, " AND {later_than}");
         args[(*n)++] = nq_int(at->run_at);
         args[(*n)++] = nq_int(at->run_at);
         args[(*n)++] = nq_int(at->id);
-    } else if (at->run_at >= APART_FIRST) {
+    } else if (at->run_at >= NQ_TIME_FIRST) {
         nq_buf_str(sql, " AND run_at >= {at}");
         args[(*n)++] = nq_int(at->run_at);
     }

@@ -7,6 +7,10 @@
 
 /* ---- What a driver finds and is given ---- */
 
+/* The year 1. What is before it (0000-00-00 reads as NULL, and of MIN() as a time before) cannot be told to a
+ * server: a claim or a look goes from the head then. */
+#define NQ_TIME_FIRST INT64_C(-62135596800000000)
+
 /* A group with waiting tasks, or the queue itself: at its first priority with a due one, else where the next
  * one is due. */
 typedef struct nq_group {

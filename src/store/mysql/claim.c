@@ -39,16 +39,13 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, nq_mysql_batch *
 
 #define MYSQL_CLAIM_AT "TIMESTAMP'1970-01-01 00:00:00' + INTERVAL %" PRId64 " MICROSECOND"
 
-/* The year 1. 0000-00-00 reads as NULL, and of MIN() as a time before; neither can be told to the server. */
-#define MYSQL_CLAIM_FIRST INT64_C(-62135596800000000)
-
 /* The cursor is one range of the index: (run_at, id) behind the last one claimed. */
 static void mysql_claim_where_due(nq_buf *b, const nq_claim_args *a)
 {
     nq_buf_str(b, " FORCE INDEX (claim) WHERE queue=");
     nq_mysql_hex(b, "_ascii", a->queue, strlen(a->queue));
     nq_buf_fmt(b, " AND state=0 AND priority=%d AND run_at<=UTC_TIMESTAMP(6)", a->priority);
-    if (a->from_run_at < MYSQL_CLAIM_FIRST)
+    if (a->from_run_at < NQ_TIME_FIRST)
         return;
     nq_buf_fmt(b, " AND (run_at>" MYSQL_CLAIM_AT, a->from_run_at);
     nq_buf_fmt(b, " OR (run_at=" MYSQL_CLAIM_AT " AND id>%" PRId64 "))", a->from_run_at, a->from_id);
