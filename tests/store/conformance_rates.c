@@ -355,9 +355,9 @@ START_TEST(any_window_over_all_processes)
           RATES_RATE, RATES_BURST);
     for (int i = 0; i < 12; i++)
         rates_add(q, NULL, 50);
+    const int64_t begun = nq_mono_us();
     for (int i = 0; i < 4; i++)
         t_fork(&children[i], rates_process, (void *)(uintptr_t)&ids[i]);
-    const int64_t begun = nq_mono_us();
     while (n < 560) {
         struct pollfd fds[4];
         for (int i = 0; i < 4; i++)
