@@ -140,11 +140,11 @@ NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err);
  */
 enum nq_ordered {
     NQ_ORDERED_NO = 0,
-    NQ_ORDERED_STRICT, /* one task of a group at a time, in order; a failed one keeps its place */
+    NQ_ORDERED_STRICT, /* one task of a group at a time, in order; one that has begun keeps its place */
     NQ_ORDERED_HALT    /* and a dead one stops its group until it is retried or deleted */
 };
 
-/* Limits, rates and weights: docs/limits.md. The order is kept and shown, for workers of a later version. */
+/* Limits, rates, weights and order: docs/limits.md. */
 typedef struct nq_queue_settings {
     size_t size;
     const char *group;     /* of this group; "*": of each group by itself; default: of the queue as a whole */
@@ -152,7 +152,7 @@ typedef struct nq_queue_settings {
     int64_t rate, rate_us; /* at most rate starts in rate_us, over all hosts; default: no limit */
     unsigned burst;        /* how many may start at once after a quiet time; default: those of 50 ms */
     unsigned weight;       /* of a group: tasks in its turn; default 1, at most 1000 */
-    int ordered;           /* of groups: enum nq_ordered; default NQ_ORDERED_NO */
+    int ordered;           /* of a group or a type: enum nq_ordered; not with max_running > 1; default no */
     const char *dead_to;   /* a task that ends dead leaves a copy in this queue; default: none */
     const char *type;      /* of the tasks of this type, in the queue and all its groups; not with group */
 } nq_queue_settings;

@@ -10,6 +10,7 @@ enum {
     LIMIT_RATE,
     LIMIT_BURST,
     LIMIT_WEIGHT,
+    LIMIT_ORDERED,
     LIMIT_DEAD_TO,
     LIMIT_OFF
 };
@@ -63,6 +64,13 @@ static bool limit_take(int key, const char *value, struct limit_args *a)
             return false;
         a->s.weight = (unsigned)n;
         return true;
+    case LIMIT_ORDERED:
+        a->s.ordered = value && strcmp(value, "halt") == 0 ? NQ_ORDERED_HALT : NQ_ORDERED_STRICT;
+        if (value && a->s.ordered == NQ_ORDERED_STRICT && strcmp(value, "strict") != 0) {
+            cli_usage("--ordered takes =strict, which is the default, or =halt, not '%s'", value);
+            return false;
+        }
+        return true;
     case LIMIT_DEAD_TO:
         a->s.dead_to = value;
         return true;
@@ -86,6 +94,10 @@ static int limit_run(int argc, char **argv)
             return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
     if (argc - optind != 1)
         return cli_usage("needs one queue, %d are given", argc - optind);
+    if (a.s.ordered && !a.s.group && !a.s.type && !strstr(argv[optind], "//"))
+        return cli_usage("--ordered is of groups: give --each, --group or --type too");
+    if (a.s.ordered && a.s.max_running > 1)
+        return cli_usage("--ordered runs one task of a group at a time: leave out --running");
     if (a.any == a.off)
         return cli_usage(a.off ? "--off takes all settings away: give no other"
                                : "needs a setting, or --off");
@@ -109,6 +121,8 @@ static const struct cli_option limit_options[] = {
     {LIMIT_BURST, "burst", "N",
      "so many of them may start at once after a quiet time; default: those of 50 ms"},
     {LIMIT_WEIGHT, "weight", "N", "of a group: tasks in its turn"},
+    {LIMIT_ORDERED, "ordered", "[=halt]",
+     "of a group: one task at a time, in order; halt: a dead one stops its group"},
     {LIMIT_DEAD_TO, "dead-to", "QUEUE", "where a task that ends dead leaves a copy"},
     {LIMIT_OFF, "off", NULL, "take all settings away"},
     CLI_OPTION_DB,

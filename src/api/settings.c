@@ -45,6 +45,23 @@ struct settings_write {
     nq_queue_settings s;
 };
 
+/* What only a group, or a type, which is one, can be: name says what this is of. */
+static int settings_check_order(const char *name, const nq_queue_settings *s, nq_err *err)
+{
+    if (s->ordered < NQ_ORDERED_NO || s->ordered > NQ_ORDERED_HALT)
+        return nq_err_set(err, NQ_EINVAL, "ordered is %d; see enum nq_ordered", s->ordered);
+    if (s->ordered && !name[nq_queue_base(name)])
+        return nq_err_set(err, NQ_EINVAL,
+                          "queue '%s' has ordered without a group: tasks are in order within a group, each "
+                          "group (*) by itself, or those of a type",
+                          name);
+    if (s->ordered && s->max_running > 1)
+        return nq_err_set(err, NQ_EINVAL,
+                          "max_running is %lld, but one task at a time runs where ordered is set",
+                          (long long)s->max_running);
+    return NQ_OK;
+}
+
 static int settings_check(const nq_queue_settings *s, nq_err *err)
 {
     if (s->max_running < 0 || s->max_running > SETTINGS_MAX)
@@ -65,8 +82,6 @@ static int settings_check(const nq_queue_settings *s, nq_err *err)
     if (s->weight > 1000)
         return nq_err_set(err, NQ_EINVAL, "weight is %u; allowed are 1 to 1000, and 0 for the default",
                           s->weight);
-    if (s->ordered < NQ_ORDERED_NO || s->ordered > NQ_ORDERED_HALT)
-        return nq_err_set(err, NQ_EINVAL, "ordered is %d; see enum nq_ordered", s->ordered);
     if (s->dead_to && nq_check_queue(s->dead_to, NULL) != NQ_OK) {
         char shown[128];
         nq_printable(shown, sizeof shown, s->dead_to, strlen(s->dead_to));
@@ -166,7 +181,8 @@ NQ_API int nq_queue_set(nq *q, const char *queue, const nq_queue_settings *setti
     if (rc != NQ_OK ||
         (rc = nq_options_copy(&w.s, sizeof w.s, settings, "nq_queue_settings", err)) != NQ_OK ||
         (rc = nq_settings_name(name, queue, w.s.group, w.s.type, err)) != NQ_OK ||
-        (rc = settings_check(&w.s, err)) != NQ_OK || (rc = nq_ready(q, err)) != NQ_OK ||
+        (rc = settings_check(&w.s, err)) != NQ_OK || (rc = settings_check_order(name, &w.s, err)) != NQ_OK ||
+        (rc = nq_ready(q, err)) != NQ_OK ||
         (rc = nq_store_tx(nq_store_of(q), settings_write, &w, err)) != NQ_OK)
         return rc;
     nq_wake_settings(q);

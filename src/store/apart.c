@@ -163,7 +163,7 @@ static void apart_due(nq_buf *sql, nq_val args[], size_t *n, const char *queue, 
     nq_buf_str(sql, " ORDER BY run_at, id LIMIT ?");
     args[(*n)++] = nq_int((int64_t)limit);
 }
-#define APART_DUE_ARGS 6
+#define APART_DUE_ARGS 7
 
 /* " {exact:type} IN (?, ?)" */
 static void apart_types(const nq_apart *a, nq_buf *sql, nq_val args[], size_t *n, bool in)
@@ -227,6 +227,13 @@ static int apart_look(nq_conn *c, void *arg, nq_err *err)
                    parts++ ? " UNION ALL " : "", i);
         apart_due(&a->sql, l->args, &nargs, l->turns[i].queue, &at, l->each);
         nq_buf_fmt(&a->sql, ") t%zu", i);
+        if (l->turns[i].ordered) { /* its next task may be behind all that is looked at */
+            nq_buf_fmt(&a->sql,
+                       " UNION ALL SELECT %zu AS n, t.id, t.type, t.run_at FROM {gates} g CROSS JOIN {tasks} "
+                       "t ON t.id = g.head AND t.queue = g.queue AND t.state = 0 WHERE g.queue = ?",
+                       i);
+            l->args[nargs++] = nq_text(l->turns[i].queue);
+        }
     }
     nq_buf_str(&a->sql, ") heads WHERE");
     apart_types(a, &a->sql, l->args, &nargs, true);

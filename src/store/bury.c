@@ -161,6 +161,8 @@ NQ_PRIVATE int nq_bury(nq_conn *c, nq_grave *g, nq_err *err)
     uint64_t hint;
     if (rc == NQ_OK && g->state == NQ_STATE_DEAD)
         rc = nq_letter_send(c, g->id, r.queue, &hint, err);
+    if (rc == NQ_OK && g->state == NQ_STATE_DEAD)
+        rc = nq_order_buried(c, r.queue, g->id, err);
     g->did = rc == NQ_OK;
     return rc;
 }

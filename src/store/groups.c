@@ -26,7 +26,7 @@ struct groups_rates {
     nq_bucket all, each[GROUPS_MAX_WINDOW];
     struct groups_closed {
         uint64_t name; /* its hash */
-        int64_t opens_us;
+        int64_t opens_us, shut_us;
     } closed[GROUPS_CLOSED];
 };
 
@@ -158,6 +158,14 @@ static void groups_opens(nq_groups *g, int64_t us)
         g->opens_us = us;
 }
 
+/* The task that an ordered group waits for is due then: so the others are; those of a halted one never. */
+static void groups_shut(nq_groups *g, int64_t shut_us)
+{
+    const int64_t wait = shut_us - nq_mono_us();
+    if (shut_us != INT64_MAX && (g->wait_us < 0 || wait < g->wait_us))
+        g->wait_us = wait < 0 ? 0 : wait;
+}
+
 /* Is it known that nothing of this group may start now? */
 static bool groups_is_closed(nq_groups *g, const char *queue)
 {
@@ -168,6 +176,7 @@ static bool groups_is_closed(nq_groups *g, const char *queue)
     if (c->name != name || c->opens_us <= nq_mono_us())
         return false;
     groups_opens(g, c->opens_us);
+    groups_shut(g, c->shut_us);
     return true;
 }
 
@@ -207,10 +216,11 @@ static void groups_heard(nq_groups *g)
     groups_opens(g, g->closed_us);
     for (size_t i = 0; i < g->nturns; i++) {
         const int64_t opens = nq_bucket_opens(&g->rates->each[i], clock);
+        groups_shut(g, g->rates->each[i].shut_us);
         if (opens == 0)
             continue;
         const uint64_t name = nq_fnv1a(g->turns[i].queue);
-        *groups_closed(g, name) = (struct groups_closed){name, opens};
+        *groups_closed(g, name) = (struct groups_closed){name, opens, g->rates->each[i].shut_us};
         groups_opens(g, opens);
     }
 }
@@ -224,16 +234,24 @@ static void groups_see(nq_groups *g, const char *queue, int priority, int64_t at
         return; /* nothing of it is due while it is */
     if (at <= now) {
         nq_setting set;
-        g->wait_us = 0;
-        if (groups_is_closed(g, queue) || groups_is_held(g, queue))
+        if (groups_is_closed(g, queue))
             return;
+        if (groups_is_held(g, queue)) {
+            g->wait_us = 0;
+            return;
+        }
         nq_turn *turn = &g->turns[g->nturns];
         *turn = (nq_turn){.queue = queue, .priority = priority, .from_run_at = at, .weight = 1};
         if (g->settings && nq_settings_group(g->settings, queue, &set)) {
             turn->max_running = set.max_running;
             turn->weight = set.weight > 1 ? set.weight : 1;
             turn->rate = nq_rate_of(set.rate, set.rate_us, set.burst);
+            turn->ordered = set.ordered > NQ_ORDERED_NO ? set.ordered : NQ_ORDERED_NO;
+            if (turn->ordered)
+                turn->max_running = 1;
         }
+        if (!turn->ordered || running) /* else the claim will say */
+            g->wait_us = 0;
         g->nturns += turn->max_running != 1 || !running; /* is it at its limit? */
         g->gated = g->gated || nq_turn_is_gated(turn);
         g->counted = g->counted || turn->max_running > 0;
@@ -436,7 +454,7 @@ NQ_PRIVATE bool nq_groups_limited(const nq_groups *g)
     nq_setting set;
     return nq_gate_is_needed(&g->gate) ||
            (g->alone && g->settings && nq_settings_group(g->settings, g->queue, &set) &&
-            (set.max_running > 0 || set.rate > 0));
+            (set.max_running > 0 || set.rate > 0 || set.ordered > NQ_ORDERED_NO));
 }
 
 NQ_PRIVATE bool nq_groups_full(const nq_groups *g)

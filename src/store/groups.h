@@ -52,6 +52,8 @@ typedef struct nq_bucket {
     bool there;       /* the row was, for drivers that need one */
     int64_t at_us;    /* no start before */
     int64_t opens_us; /* nothing before, by our clock; 0: that is not known */
+    nq_id next;       /* of an ordered group: the only task that may be claimed; 0: none */
+    int64_t shut_us;  /* of one: until when its head waits, by our clock; INT64_MAX: it is halted; 0 */
 } nq_bucket;
 
 /* A group that is to have a turn in a claim. */
@@ -63,6 +65,7 @@ typedef struct nq_turn {
     size_t most;
     int64_t max_running; /* of the group, those that run included; 0: no limit */
     int weight;
+    int ordered;       /* of the group: enum nq_ordered; where it is, max_running is 1 */
     nq_rate rate;      /* of the group */
     nq_bucket *bucket; /* where it is limited */
 } nq_turn;
@@ -109,6 +112,8 @@ NQ_PRIVATE int nq_bury_strange(nq_store *store, const char *queue, nq_err *err);
 NQ_PRIVATE void nq_gate_clock_read(nq_gate_clock *c, int64_t before_us, int64_t now_us, int64_t after_us);
 NQ_PRIVATE void nq_bucket_open(nq_bucket *b, const nq_rate *rate, const nq_gate_clock *c, int64_t tat_ns,
                                int64_t not_before_us, size_t *room);
+/* And of an ordered group: nothing before this time of the database; INT64_MAX: it is halted. */
+NQ_PRIVATE void nq_bucket_shut(nq_bucket *b, const nq_gate_clock *c, int64_t until_us);
 /* Give each task its time, and take the tokens. What is to be written into the row where some were taken. */
 NQ_PRIVATE void nq_gate_assign(const nq_gate *g, const nq_turn turns[], size_t n, nq_claimed *list);
 NQ_PRIVATE int64_t nq_bucket_tat(const nq_bucket *b);

@@ -49,6 +49,13 @@ NQ_PRIVATE void nq_bucket_open(nq_bucket *b, const nq_rate *rate, const nq_gate_
     }
 }
 
+NQ_PRIVATE void nq_bucket_shut(nq_bucket *b, const nq_gate_clock *c, int64_t until_us)
+{
+    const int64_t in = nq_us_since(until_us, c->now_us);
+    b->opens_us = rates_opens(c, in);
+    b->shut_us = until_us == INT64_MAX || in > INT64_MAX - c->from_us ? INT64_MAX : c->from_us + in;
+}
+
 NQ_PRIVATE int64_t nq_bucket_opens(const nq_bucket *b, const nq_gate_clock *c)
 {
     if (b->taken == 0)

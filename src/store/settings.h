@@ -83,6 +83,9 @@ static inline bool nq_settings_some(const nq_settings *s)
 NQ_PRIVATE int nq_store_hold(nq_store *s, const char *name, nq_id id, uint64_t lease, int64_t us,
                              nq_err *err);
 NQ_PRIVATE int nq_holds_read(nq_conn *c, nq_settings *s, nq_err *err);
+/* order.c: does a dead task halt any group? And this one died without having begun: it may halt its group. */
+NQ_PRIVATE int nq_order_halts(nq_conn *c, bool *some, nq_err *err);
+NQ_PRIVATE int nq_order_buried(nq_conn *c, const char *queue, nq_id id, nq_err *err);
 /* The rows by which tasks of a type are set apart from a queue and its groups: those of "mail//:..." with a
  * type and something that holds for it. At most so many; the queue may be one of the groups. */
 NQ_PRIVATE size_t nq_settings_types(const nq_settings *s, const char *queue, const nq_setting *rows[],

@@ -45,6 +45,24 @@ static int upcoming_run(nq_conn *c, nq_upcoming *u, struct upcoming_sql *sql, nq
                             : nq_sql(c, sql->text.p, sql->args, sql->n, upcoming_row, u, NULL, err);
 }
 
+/* What waits behind the head of an ordered group is not due while that one is not; nor is it in a halted one.
+ */
+static void upcoming_ordered(struct upcoming_sql *sql, const nq_setting *rows, size_t n)
+{
+    int ordered = NQ_ORDERED_NO;
+    for (size_t i = 0; i < n; i++)
+        ordered = rows[i].ordered > ordered ? rows[i].ordered : ordered;
+    if (ordered > NQ_ORDERED_NO)
+        nq_buf_str(&sql->text,
+                   " AND NOT EXISTS (SELECT 1 FROM {gates} g CROSS JOIN {tasks} h ON h.id = g.head "
+                   "AND h.queue = g.queue WHERE g.queue = {tasks}.queue AND h.id <> {tasks}.id AND "
+                   "h.state = 0 AND h.run_at > {now})");
+    if (ordered == NQ_ORDERED_HALT)
+        nq_buf_str(&sql->text,
+                   " AND NOT EXISTS (SELECT 1 FROM {gates} g CROSS JOIN {finished} f ON f.id = g.head "
+                   "AND f.queue = g.queue WHERE g.queue = {tasks}.queue AND f.state = 3)");
+}
+
 /* Of all groups but those that are paused by themselves. */
 static int upcoming_groups(nq_conn *c, nq_upcoming *u, struct upcoming_sql *sql, const nq_setting *rows,
                            size_t n, nq_err *err)
@@ -64,6 +82,7 @@ static int upcoming_groups(nq_conn *c, nq_upcoming *u, struct upcoming_sql *sql,
         sql->args[sql->n++] = nq_text(rows[i].name);
     }
     nq_buf_str(&sql->text, paused ? ")" : "");
+    upcoming_ordered(sql, rows, n);
     return upcoming_run(c, u, sql, err);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Finding the tasks of dead workers; deleting finished tasks past their retention. */
-#include "store.h"
+#include "settings.h"
 
 /* ---- Orphans ---- */
 
@@ -136,6 +136,7 @@ struct upkeep_purge {
     nq_buf ids;
     size_t nids;
     uint64_t gone;
+    bool halts; /* some dead tasks may halt their groups: those stay */
 };
 
 static int upkeep_purge_row(const nq_val cols[], size_t ncols, void *arg)
@@ -158,10 +159,14 @@ static int upkeep_purge_state(nq_conn *c, struct upkeep_purge *p, int state, int
     nq_buf_clear(&p->ids);
     p->nids = 0;
     nq_buf_str(&p->ids, "DELETE FROM {finished} WHERE id IN (");
-    rc = nq_sql(c,
-                "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} "
-                "ORDER BY finished_at LIMIT ?",
-                args, 3, upkeep_purge_row, p, NULL, err);
+    static const char old[] = "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} "
+                              "ORDER BY finished_at LIMIT ?";
+    static const char loose[] = "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} AND id "
+                                "NOT IN (SELECT g.head FROM "
+                                "{gates} g JOIN {queues} q ON q.name = g.queue OR q.name = "
+                                "{each:{base:g.queue}} WHERE q.ordered = 2 AND "
+                                "g.head IS NOT NULL) ORDER BY finished_at LIMIT ?";
+    rc = nq_sql(c, p->halts && state == NQ_STATE_DEAD ? loose : old, args, 3, upkeep_purge_row, p, NULL, err);
     if (rc != NQ_OK || p->nids == 0)
         return rc;
     nq_buf_fmt(&p->ids, ") {at_most:%zu}", p->nids);
@@ -174,7 +179,8 @@ static int upkeep_purge(nq_conn *c, void *arg, nq_err *err)
 {
     struct upkeep_purge *p = arg;
     int rc;
-    if ((rc = upkeep_purge_state(c, p, NQ_STATE_DONE, p->keep_done_us, err)) != NQ_OK ||
+    if ((rc = nq_order_halts(c, &p->halts, err)) != NQ_OK ||
+        (rc = upkeep_purge_state(c, p, NQ_STATE_DONE, p->keep_done_us, err)) != NQ_OK ||
         (rc = upkeep_purge_state(c, p, NQ_STATE_DEAD, p->keep_dead_us, err)) != NQ_OK)
         return rc;
     return upkeep_purge_state(c, p, NQ_STATE_CANCELLED, p->keep_dead_us, err);

@@ -581,6 +581,18 @@ class QueuesTests:
         self.run_nanoq("limit", "mail", "--group", "42", "--off")
         self.assertEqual(self.json("queues"), [])
 
+    def test_order_is_of_groups(self):
+        for queue, args in (("bank//*", ["bank", "--each", "--ordered"]), ("bank//7", ["bank//7", "--ordered=strict"]),
+                            ("bank//:pdf", ["bank", "--type", "pdf", "--ordered", "--running", "1"])):
+            self.run_nanoq("limit", *args)
+            self.assertEqual(self.queue(queue)["ordered"], "strict")
+        self.run_nanoq("limit", "bank", "--each", "--ordered=halt")
+        self.assertEqual(self.queue("bank//*")["ordered"], "halt")
+        for args in (["--ordered"], ["--each", "--ordered=x"], ["--each", "--ordered", "--running", "2"],
+                     ["--ordered", "--off"]):
+            self.run_nanoq("limit", "bank", *args, code=2)
+            self.assertIn("--", self.err)
+
     def test_wrong_use_says_what_is_allowed(self):
         for args in (["limit", "mail"], ["limit", "mail", "--off", "--running", "1"], ["limit", "--running", "1"],
                      ["limit", "mail", "--running", "0"], ["limit", "mail", "--weight", "1001"],

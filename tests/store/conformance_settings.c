@@ -82,6 +82,8 @@ START_TEST(bad_settings_are_refused)
         {.size = sizeof bad[0], .weight = 1001},
         {.size = sizeof bad[0], .ordered = 3},
         {.size = sizeof bad[0], .ordered = -1},
+        {.size = sizeof bad[0], .ordered = NQ_ORDERED_STRICT}, /* of no group */
+        {.size = sizeof bad[0], .ordered = NQ_ORDERED_STRICT, .group = "*", .max_running = 2},
         {.size = sizeof bad[0], .group = ""},
         {.size = sizeof bad[0], .group = ":*"},
         {.size = sizeof bad[0], .group = ".a b"},

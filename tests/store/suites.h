@@ -29,6 +29,7 @@ Suite *suite_galera(void);
 Suite *suite_groups(void);
 Suite *suite_headers(void);
 Suite *suite_gates(void);
+Suite *suite_order(void);
 Suite *suite_rates(void);
 Suite *suite_hostile(void);
 Suite *suite_session(void);

@@ -96,9 +96,9 @@ static int mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a,
     nq_mysql_where_ids(b, batch->ids, batch->list.n);
     nq_buf_fmt(b, ")%s%s", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "",
                c->galera ? " AND state=0" : "");
-    const bool rates = a->gate && nq_mysql_gates_write(c, a, batch, b);
+    const int written = a->gate ? nq_mysql_gates_write(c, a, batch, b) : 0;
     nq_buf_fmt(b, "%s;COMMIT", gone->n ? gone->p : "");
-    return (gone->n > 0) + rates;
+    return (gone->n > 0) + written;
 }
 
 /* What became of it; *ended: an answer came to all of it. Else the client library has the error, and *doubt:
@@ -264,6 +264,15 @@ static nq_claim_args mysql_claim_turn(const nq_claim_args *a, size_t i, size_t *
     return turn;
 }
 
+/* Its tasks; of an ordered group the only one that may be claimed. */
+static void mysql_claim_where(nq_buf *b, const nq_claim_args *a, size_t i, const nq_claim_args *turn)
+{
+    if (a->nturns && a->turns[i].ordered)
+        nq_mysql_order_where(&a->turns[i], b);
+    else
+        mysql_claim_where_due(b, turn);
+}
+
 static void mysql_claim_columns(const nq_mysql_conn *c, nq_buf *b)
 {
     const nq_mysql_data *d = nq_mysql_data_of(c->base.store);
@@ -290,7 +299,7 @@ static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const
     for (size_t i = 0; i < (a->nturns ? a->nturns : 1); i++) {
         const nq_claim_args turn = mysql_claim_turn(a, i, &left);
         mysql_claim_columns(c, &b);
-        mysql_claim_where_due(&b, &turn);
+        mysql_claim_where(&b, a, i, &turn);
         nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", turn.limit);
     }
     if (a->look) {
@@ -314,7 +323,7 @@ static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size
         const nq_claim_args turn = mysql_claim_turn(a, k, &left);
         nq_buf_fmt(&b, a->scan ? "%s(SELECT id FROM (SELECT id,type,run_at FROM %s" : "%s(SELECT id FROM %s",
                    k ? " UNION ALL " : "", nq_mysql_data_of(c->base.store)->tasks);
-        mysql_claim_where_due(&b, &turn);
+        mysql_claim_where(&b, a, k, &turn);
         if (a->scan)
             nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu) s WHERE", a->scan);
         nq_buf_fmt(&b, "%s CAST(type AS BINARY)%s IN (", a->scan ? "" : " AND",

@@ -56,10 +56,10 @@ static bool mysql_gates_queue(const nq_mysql_conn *c, const nq_claim_args *a)
     return c->galera || nq_gate_is_needed(a->gate);
 }
 
-/* And one of this group? On Galera where it has a rate. */
+/* And one of this group? On Galera where it has a rate or an order. */
 static bool mysql_gates_turn(const nq_mysql_conn *c, const nq_turn *t)
 {
-    return c->galera ? t->rate.every_ns > 0 : nq_turn_is_gated(t);
+    return c->galera ? t->rate.every_ns > 0 || t->ordered : nq_turn_is_gated(t);
 }
 
 /* "A,B" of the limited turns; NULL where there are none. */
@@ -168,9 +168,20 @@ static int mysql_gates_counted(nq_mysql_conn *c, const nq_claim_args *a, nq_mysq
         rc = nq_mysql_result(c, &r, err);
     const MYSQL_ROW row = r ? mysql_fetch_row(r) : NULL;
     unsigned at = 0;
-    for (size_t i = 0; i < a->nturns && row; i++)
+    for (size_t i = 0; i < a->nturns && row; i++) {
+        nq_bucket *bucket = a->turns[i].bucket;
         if (a->turns[i].max_running)
             rooms->room[i] = mysql_gates_left(row[at++], a->turns[i].max_running, rooms->room[i]);
+        if (!a->turns[i].ordered)
+            continue;
+        const int64_t until = mysql_gates_number(row[at + 1]);
+        bucket->next = mysql_gates_number(row[at]);
+        at += 2;
+        if (bucket->next == 0)
+            rooms->room[i] = 0;
+        if (bucket->next == 0 && until > 0)
+            nq_bucket_shut(bucket, a->gate->clock, until);
+    }
     if (row && a->gate->max_running)
         rooms->all = mysql_gates_left(row[at], a->gate->max_running, rooms->all);
     if (r)
@@ -186,6 +197,7 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
     for (size_t i = 0; i < a->nturns; i++) {
         rooms->room[i] = nq_turn_is_gated(&a->turns[i]) ? 0 : a->turns[i].most;
         a->turns[i].bucket->there = false;
+        a->turns[i].bucket->next = 0;
     }
     if (done->n) {
         nq_buf_str(&b, "START TRANSACTION");
@@ -203,6 +215,12 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
     for (size_t i = 0; i < a->nturns; i++)
         if (a->turns[i].max_running) {
             mysql_gates_count(c, a->turns[i].queue, &b);
+            nq_buf_str(&b, ",");
+            if (!a->turns[i].ordered)
+                continue;
+            nq_mysql_order_next(c, &a->turns[i], &b);
+            nq_buf_str(&b, ",");
+            nq_mysql_order_until(c, &a->turns[i], &b);
             nq_buf_str(&b, ",");
         }
     if (a->gate->max_running)
@@ -309,6 +327,11 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
             nq_buf_fmt(b, "GREATEST(0,%" PRId64 "-", t->max_running);
             mysql_gates_count(c, t->queue, b);
             nq_buf_str(b, ")");
+            if (t->ordered) {
+                nq_buf_fmt(b, "*(%" PRId64 "=", t->bucket->next);
+                nq_mysql_order_next(c, t, b);
+                nq_buf_str(b, ")");
+            }
         } else {
             nq_buf_fmt(b, "%zu", batch->list.n);
         }
@@ -345,8 +368,8 @@ static void mysql_gates_used(nq_buf *b, size_t n, const char *name, const nq_buc
     nq_buf_fmt(b, " AS q,%" PRId64 " AS f,%" PRId64 " AS t,", bucket->tokens.first_ns, bucket->rate.every_ns);
 }
 
-NQ_PRIVATE bool nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args *a,
-                                     const nq_mysql_batch *batch, nq_buf *b)
+NQ_PRIVATE int nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args *a,
+                                    const nq_mysql_batch *batch, nq_buf *b)
 {
     nq_buf rows = {0}, ids = {0};
     size_t n = 0;
@@ -378,7 +401,7 @@ NQ_PRIVATE bool nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args
     }
     nq_buf_free(&rows);
     nq_buf_free(&ids);
-    return n > 0;
+    return (n > 0) + nq_mysql_order_write(c, a, b);
 }
 
 /* The answers to the above, up to that of the UPDATE. */

@@ -316,11 +316,19 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
                                     const nq_mysql_batch *batch, nq_buf *b);
 /* Append to the UPDATE's tables the gate that it has to write on Galera. */
 NQ_PRIVATE void nq_mysql_gates_grant(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b);
-/* Append the ";INSERT" that writes how far rates are used; false: there is none. */
-NQ_PRIVATE bool nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args *a,
-                                     const nq_mysql_batch *batch, nq_buf *b);
+/* Append the ";INSERT" that writes how far rates are used; how many there are. */
+NQ_PRIVATE int nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args *a,
+                                    const nq_mysql_batch *batch, nq_buf *b);
 /* Read the answer: their ids, sorted and to be freed, at most *n; then the UPDATE's answer is the current
  * one. False: the client library has an error. */
 NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n);
+
+/* ---- order.c -- Append expressions: which task of an ordered group may be claimed, 0: none; until when none
+ * may, 0: that is not known. */
+NQ_PRIVATE void nq_mysql_order_next(const nq_mysql_conn *c, const struct nq_turn *t, nq_buf *b);
+NQ_PRIVATE void nq_mysql_order_until(const nq_mysql_conn *c, const struct nq_turn *t, nq_buf *b);
+/* And what selects that task, and the ";INSERT" that writes what was claimed; false: nothing is ordered. */
+NQ_PRIVATE void nq_mysql_order_where(const struct nq_turn *t, nq_buf *b);
+NQ_PRIVATE bool nq_mysql_order_write(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b);
 
 #endif

@@ -263,7 +263,7 @@ static int sqlite_claim_turns(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_cla
                               nq_claimed_list *list, bool *cut, nq_err *err)
 {
     size_t left = a->limit;
-    int rc = a->gate ? nq_sqlite_gate(c, a->gate, &left, err) : NQ_OK;
+    int rc = a->gate ? nq_sqlite_gate(c, a, &left, err) : NQ_OK;
     const size_t all = left;
     for (size_t i = 0; i < a->nturns && left > 0 && rc == NQ_OK; i++) {
         nq_claim_args turn = *a;
@@ -276,8 +276,11 @@ static int sqlite_claim_turns(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_cla
         turn.limit = turn.limit < left ? turn.limit : left;
         if (a->gate && (rc = nq_sqlite_room(c, a->gate, &a->turns[i], &turn.limit, err)) != NQ_OK)
             break;
-        rc = sqlite_due_bind(due, &turn, now) ? nq_sqlite_conn_error(c, err)
-                                              : sqlite_claim_collect(c, due, list, cut, err);
+        if (a->turns[i].ordered)
+            rc = turn.limit ? nq_sqlite_order(c, a, &a->turns[i], now, list, cut, err) : NQ_OK;
+        else
+            rc = sqlite_due_bind(due, &turn, now) ? nq_sqlite_conn_error(c, err)
+                                                  : sqlite_claim_collect(c, due, list, cut, err);
         sqlite3_reset(due);
         left -= list->n - before;
     }

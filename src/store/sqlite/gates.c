@@ -62,10 +62,13 @@ static int sqlite_gates_room(nq_sqlite_conn *c, const nq_gate *gate, const nq_tu
     return rc;
 }
 
-NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const nq_gate *gate, size_t *room, nq_err *err)
+NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const nq_claim_args *a, size_t *room, nq_err *err)
 {
+    const nq_gate *gate = a->gate;
     const int64_t before = nq_mono_us(), now = nq_real_us();
     nq_gate_clock_read(gate->clock, before, now, nq_mono_us());
+    for (size_t i = 0; i < a->nturns; i++) /* of a claim that failed and is made again */
+        a->turns[i].bucket->next = 0;
     if (!nq_gate_is_needed(gate))
         return NQ_OK;
     const int rc = sqlite_gates_bucket(c, gate, gate->queue, &gate->rate, gate->bucket, room, err);
@@ -97,6 +100,7 @@ NQ_PRIVATE int nq_sqlite_gates_write(nq_sqlite_conn *c, const nq_claim_args *a, 
     nq_gate_assign(a->gate, a->turns, a->nturns, list);
     int rc = sqlite_gates_write(c, a->gate->queue, a->gate->bucket, err);
     for (size_t i = 0; i < a->nturns && rc == NQ_OK; i++)
-        rc = sqlite_gates_write(c, a->turns[i].queue, a->turns[i].bucket, err);
+        if ((rc = sqlite_gates_write(c, a->turns[i].queue, a->turns[i].bucket, err)) == NQ_OK)
+            rc = nq_sqlite_order_write(c, &a->turns[i], err);
     return rc;
 }

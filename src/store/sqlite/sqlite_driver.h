@@ -81,11 +81,15 @@ NQ_PRIVATE void nq_sqlite_doubt(nq_sqlite_data *d, const nq_claim_args *args);
 NQ_PRIVATE int nq_sqlite_settle(nq_sqlite_conn *c, nq_err *err);
 /* gates.c: bring room down to what the limits of the queue, then of a turn, leave, in the transaction of the
  * claim; and give the tasks the times that their rates have for them, and write how far those are used. */
-NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const struct nq_gate *gate, size_t *room, nq_err *err);
+NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const nq_claim_args *a, size_t *room, nq_err *err);
 NQ_PRIVATE int nq_sqlite_room(nq_sqlite_conn *c, const struct nq_gate *gate, const struct nq_turn *turn,
                               size_t *room, nq_err *err);
 NQ_PRIVATE int nq_sqlite_gates_write(nq_sqlite_conn *c, const nq_claim_args *a, nq_claimed *list,
                                      nq_err *err);
+/* order.c: claim the one task of an ordered group that may be, if any; and write that it was. */
+NQ_PRIVATE int nq_sqlite_order(nq_sqlite_conn *c, const nq_claim_args *a, const struct nq_turn *turn,
+                               int64_t now, nq_claimed_list *list, bool *cut, nq_err *err);
+NQ_PRIVATE int nq_sqlite_order_write(nq_sqlite_conn *c, const struct nq_turn *turn, nq_err *err);
 NQ_PRIVATE int nq_sqlite_groups(nq_conn *conn, struct nq_groups_look *look, nq_err *err);
 
 /* Fill err from what the database said and answer the code. */

@@ -1,0 +1,7 @@
+-- Version 9: order in groups.
+
+-- head: the task of an ordered group that was claimed last. While it lives, nothing else of the group starts.
+-- done-before: 1060
+ALTER TABLE {gates} ADD COLUMN head BIGINT UNSIGNED NULL;
+
+INSERT IGNORE INTO {schema} (version, compatible_from) VALUES (9, 4);
