@@ -233,7 +233,11 @@ NQ_API int nq_workers(nq *q, nq_worker_row_fn fn, void *udata, nq_err *err);
  * later       -                 0, retries at most                   until            -
  * retry       -                 failed attempts, retries at most     until            the last error
  * paused      the queue, group  -                                    since            why
+ * held        the queue, group  -                                    until            -
+ * halted      the group         the dead task                        its end          its error
+ * order       the group         the task that has begun              when it is due   "running", "waiting"
  * limited     the queue, group  tasks that run, and may at most      -                which, "7,9"
+ * rate        the queue, group  starts, in so many microseconds      until            -
  * no-worker   -                 rows of workers that are silent      last heard of    -
  * not-served  the queue         workers that live                    -                -
  * no-handler  the type          workers that serve its queue         -                -

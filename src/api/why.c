@@ -96,6 +96,32 @@ static void why_limited(const struct why_one *w, char *out, size_t size)
              w->name, (int)n, w->note, n < strlen(w->note) ? "..." : "");
 }
 
+static void why_held(const struct why_one *w, char *out, size_t size)
+{
+    snprintf(out, size, "a handler has %s held: nothing of it starts until %s", w->name, w->at);
+}
+
+static void why_halted(const struct why_one *w, char *out, size_t size)
+{
+    snprintf(out, size,
+             "task %" PRId64 " of %s died at %s and stops its group until it is retried or deleted", w->r.n,
+             w->name, w->at);
+    why_note(w, out, size);
+}
+
+static void why_order(const struct why_one *w, char *out, size_t size)
+{
+    const bool runs = strcmp(w->note, "running") == 0;
+    snprintf(out, size, "%s is in order, and task %" PRId64 " has begun before it and %s%s", w->name, w->r.n,
+             runs ? "runs" : "is due again at ", runs ? "" : w->at);
+}
+
+static void why_rate(const struct why_one *w, char *out, size_t size)
+{
+    snprintf(out, size, "%" PRId64 " of %s may start in %.6g s, and the next one may at %s", w->r.n, w->name,
+             (double)w->r.most / 1e6, w->at);
+}
+
 static void why_no_worker(const struct why_one *w, char *out, size_t size)
 {
     if (w->r.n == 0)
@@ -131,6 +157,10 @@ static void why_ended(const struct why_one *w, char *out, size_t size)
 
 static const struct why_phrase why_phrases[] = {
     {"limited", why_limited},
+    {"held", why_held},
+    {"halted", why_halted},
+    {"order", why_order},
+    {"rate", why_rate},
     {"running", why_running},
     {"orphaned", why_orphaned},
     {"cancelling", why_cancelling},

@@ -26,11 +26,28 @@
 #define WHY_HANDLES "(w.types IS NULL OR INSTR({lines:w.types}, {lines:t.type}) > 0)"
 
 /* The settings that hold for it: its group's, each group's, the queue's. */
-#define WHY_SETTINGS                                                                                         \
-    "FROM {tasks} t JOIN {queues} q ON q.name = t.queue OR q.name = {base:t.queue} "                         \
+#define WHY_SET                                                                                              \
+    "FROM {tasks} t JOIN {queues} q ON (q.name = t.queue OR q.name = {base:t.queue} "                        \
     "OR (q.name = {each:{base:t.queue}} AND t.queue <> {base:t.queue}) "                                     \
-    "OR ({exact:q.type} = {exact:t.type} AND INSTR(q.name, '//:') > 0 AND {base:q.name} = {base:t.queue}) "  \
-    "WHERE t.id = # AND t.state = 0 "
+    "OR ({exact:q.type} = {exact:t.type} AND INSTR(q.name, '//:') > 0 AND {base:q.name} = {base:t.queue})) "
+#define WHY_SETTINGS WHY_SET "WHERE t.id = # AND t.state = 0 "
+
+/* Of its group: where that one's own row says nothing, the row of each group holds. */
+#define WHY_ITS_GROUP(column)                                                                                \
+    "AND t.queue <> {base:t.queue} AND (q.name = t.queue OR (q.name = {each:{base:t.queue}} AND NOT EXISTS " \
+    "(SELECT 1 FROM {queues} o WHERE o.name = t.queue AND o." column " IS NOT NULL))) "
+
+/* The task that began last in its group, which is in order, among those that live or have ended. */
+#define WHY_HEAD(table)                                                                                      \
+    WHY_SET "JOIN {gates} g ON g.queue = t.queue JOIN {" table "} h ON h.id = g.head AND h.queue = g.queue " \
+            "WHERE t.id = # AND t.state = 0 " WHY_ITS_GROUP("ordered")
+
+/* A rate that lets nothing start until g.tat. A later time than a claim leaves there counts for nothing, as
+ * with claims: see rate.c. */
+#define WHY_RATE(gate)                                                                                       \
+    "{words:" gate "}, q.rate, q.rate_us, {moment:{number:g.tat / 1000}}, NULL " WHY_SET                     \
+    "JOIN {gates} g ON g.queue = " gate " WHERE t.id = # AND t.state = 0 AND g.tat > {us:{clock}} * 1000 "   \
+    "AND g.tat <= {us:{clock}} * 1000 + 1000.0 * q.rate_us / q.rate + 2020000000 "
 
 /* What runs of its group, and of its queue with all groups; and these tasks. */
 #define WHY_OF_GROUP(what) "(SELECT " what " FROM {tasks} r {claim} WHERE r.queue = t.queue AND r.state = 1)"
@@ -69,6 +86,14 @@ static const char *const why_branches[] = {
     /* Somebody wants it to wait. */
     "SELECT 40, 'paused', {words:q.name}, NULL, NULL, q.paused_at, CASE WHEN q.paused_why IS NOT NULL THEN "
     "{words:q.paused_why} END " WHY_SETTINGS "AND q.paused_at IS NOT NULL",
+    "SELECT 44, 'held', {words:g.queue}, NULL, NULL, g.not_before, NULL FROM {tasks} t JOIN {gates} g ON "
+    "g.queue = t.queue OR g.queue = {base:t.queue} WHERE t.id = # AND t.state = 0 AND {us:g.not_before} > "
+    "{us:{clock}}",
+    /* Its group is in order, and another task of it has begun, or has died and halts it. */
+    "SELECT 45, 'halted', {words:t.queue}, h.id, NULL, h.finished_at, CASE WHEN h.error IS NOT NULL THEN "
+    "{words:h.error} END " WHY_HEAD("finished") "AND q.ordered = 2 AND h.state = 3",
+    "SELECT 46, 'order', {words:t.queue}, h.id, NULL, h.run_at, CASE h.state WHEN 1 THEN 'running' ELSE "
+    "'waiting' END " WHY_HEAD("tasks") "AND q.ordered > 0 AND h.id <> t.id",
     /* As many run as may. */
     "SELECT 50, 'limited', {words:t.queue}, " WHY_OF_GROUP(
         "COUNT(*)") ", q.max_running, NULL, "
@@ -83,6 +108,9 @@ static const char *const why_branches[] = {
                     "{words:" WHY_OF_QUEUE(
                         "GROUP_CONCAT(r.id)") "} " WHY_SETTINGS "AND q.name = {base:t.queue} "
                                               "AND q.max_running <= " WHY_OF_QUEUE("COUNT(*)"),
+    /* As many have started as may. */
+    "SELECT 60, 'rate', " WHY_RATE("t.queue") WHY_ITS_GROUP("rate"),
+    "SELECT 61, 'rate', " WHY_RATE("{base:t.queue}") "AND q.name = {base:t.queue}",
     /* Nobody could run it. */
     "SELECT 70, 'no-worker', NULL, COUNT(w.id), NULL, MAX(w.beat_at), NULL FROM {tasks} t LEFT JOIN "
     "{workers} w "

@@ -222,6 +222,88 @@ START_TEST(as_many_run_as_may)
 }
 END_TEST
 
+START_TEST(a_handler_holds_it)
+{
+    nq *q = t_open();
+    const nq_id one = T_ADD(q, .type = "a", .queue = "mail", .group = "7", NQ_BYTES("1"));
+    const nq_id two = T_ADD(q, .type = "a", .queue = "mail", NQ_BYTES("2"));
+    why_worker(1, "'mail'", "NULL", -1);
+    t_sql("INSERT INTO nanoq_gates (queue, not_before) VALUES ('mail//7', %s), ('mail', %s)", why_at(60),
+          why_at(-60));
+    ck_assert_str_eq(why_text(q, one), "held mail//7 0/0 ;in-line mail//7 0/3 ;");
+    ck_assert_ptr_nonnull(
+        strstr(why_detail(q, one), "held: a handler has mail//7 held: nothing of it starts until 20"));
+    ck_assert_str_eq(why_text(q, two), "in-line mail 0/3 ;");
+    t_sql("UPDATE nanoq_gates SET not_before = %s WHERE queue = 'mail'", why_at(60));
+    t_sql("DELETE FROM nanoq_gates WHERE queue <> 'mail'");
+    ck_assert_str_eq(why_text(q, one), "held mail 0/0 ;in-line mail//7 0/3 ;");
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_rate_is_spent)
+{
+    nq *q = t_open();
+    const nq_id one = T_ADD(q, .type = "a", .queue = "mail", .group = "7", NQ_BYTES("1"));
+    const nq_id two = T_ADD(q, .type = "a", .queue = "mail", NQ_BYTES("2"));
+    const char *const now = T_SQLITE ? "strftime('%s','now') * 1000000"
+                                     : "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
+    why_worker(1, "'mail'", "NULL", -1);
+    t_sql("INSERT INTO nanoq_queues (name, rate, rate_us) VALUES ('mail', 1, 60000000), ('mail//*', 2, "
+          "90000000)");
+    t_sql("INSERT INTO nanoq_gates (queue, tat) VALUES ('mail', 0), ('mail//7', 0)");
+    ck_assert_str_eq(why_text(q, one), "in-line mail//7 0/3 ;");
+    t_sql("UPDATE nanoq_gates SET tat = (%s + 30000000) * 1000", now);
+    ck_assert_str_eq(why_text(q, one),
+                     "rate mail//7 2/90000000 ;rate mail 1/60000000 ;in-line mail//7 0/3 ;");
+    ck_assert_ptr_nonnull(
+        strstr(why_detail(q, two), "rate: 1 of mail may start in 60 s, and the next one may at 20"));
+    ck_assert_str_eq(why_text(q, two), "rate mail 1/60000000 ;in-line mail 0/3 ;");
+    t_sql("INSERT INTO nanoq_queues (name, rate, rate_us) VALUES ('mail//7', 3, 90000000)");
+    ck_assert_str_eq(why_text(q, one),
+                     "rate mail//7 3/90000000 ;rate mail 1/60000000 ;in-line mail//7 0/3 ;");
+    /* one that no claim leaves there */
+    t_sql("UPDATE nanoq_gates SET tat = (%s + 7000000000) * 1000", now);
+    ck_assert_str_eq(why_text(q, one), "in-line mail//7 0/3 ;");
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(another_of_its_group_is_before_it)
+{
+    nq *q = t_open();
+    const nq_id one = T_ADD(q, .type = "a", .queue = "mail", .group = "7", NQ_BYTES("1"));
+    const nq_id two = T_ADD(q, .type = "a", .queue = "mail", .group = "7", NQ_BYTES("2"));
+    char expected[200];
+    why_worker(1, "'mail'", "NULL", -1);
+    t_sql("INSERT INTO nanoq_queues (name, ordered) VALUES ('mail//*', 1)");
+    t_sql("INSERT INTO nanoq_gates (queue, head) VALUES ('mail//7', %lld)", (long long)one);
+    ck_assert_str_eq(why_text(q, one), "in-line mail//7 0/3 ;");
+    snprintf(expected, sizeof expected, "order mail//7 %lld/0 waiting;in-line mail//7 1/3 ;", (long long)one);
+    ck_assert_str_eq(why_text(q, two), expected);
+    ck_assert_ptr_nonnull(strstr(why_detail(q, two), "has begun before it and is due again at 20"));
+    why_runs(one, 1);
+    snprintf(expected, sizeof expected, "order mail//7 %lld/0 running;in-line mail//7 0/3 ;", (long long)one);
+    ck_assert_str_eq(why_text(q, two), expected);
+    ck_assert_ptr_nonnull(strstr(why_detail(q, two), "has begun before it and runs"));
+    /* its group's own row says no; then the task dies, which is of no matter unless it halts the group */
+    t_sql("INSERT INTO nanoq_queues (name, ordered) VALUES ('mail//7', 0)");
+    ck_assert_str_eq(why_text(q, two), "in-line mail//7 0/3 ;");
+    t_sql("UPDATE nanoq_queues SET ordered = 1");
+    nq_outcome dead = {
+        .id = one, .lease = NQ_LEASE(1, 1), .kind = NQ_OUT_DEAD, .error = "boom", .error_size = 4};
+    nq_outcome *const list[] = {&dead};
+    T_OK(nq_store_finish(nq_store_of(q), list, 1, &t_last));
+    ck_assert_str_eq(why_text(q, two), "in-line mail//7 0/3 ;");
+    t_sql("UPDATE nanoq_queues SET ordered = 2");
+    snprintf(expected, sizeof expected, "halted mail//7 %lld/0 boom;in-line mail//7 0/3 ;", (long long)one);
+    ck_assert_str_eq(why_text(q, two), expected);
+    snprintf(expected, sizeof expected, "halted: task %lld of mail//7 died at 20", (long long)one);
+    ck_assert_ptr_nonnull(strstr(why_detail(q, two), expected));
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(it_has_ended)
 {
     nq *q = t_open();
@@ -304,6 +386,9 @@ Suite *suite_why(void)
     tcase_add_test(c, it_has_expired);
     tcase_add_test(c, it_is_paused);
     tcase_add_test(c, as_many_run_as_may);
+    tcase_add_test(c, a_handler_holds_it);
+    tcase_add_test(c, a_rate_is_spent);
+    tcase_add_test(c, another_of_its_group_is_before_it);
     tcase_add_test(c, it_has_ended);
     tcase_add_test(c, bytes_of_others_are_shown_as_words);
     tcase_add_test(c, anybody_can_run_the_statement);
