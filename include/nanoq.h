@@ -237,6 +237,15 @@ enum nq_unique {
     NQ_UNIQUE_NONE         /* any number */
 };
 
+/* How long a task has its key: while it is live (the default); until its first claim; or while it is live,
+ * and for window_us from its enqueue on, whatever becomes of it. docs/unique.md */
+enum nq_until { NQ_UNTIL_DONE = 0, NQ_UNTIL_START, NQ_UNTIL_WINDOW };
+
+/* A task whose key a waiting one has: is refused (the default); replaces it, all of its spec; the same, and
+ * puts its start off by delay_us; or is appended to its payload, behind a line feed. A running one is never
+ * changed: what was to change it follows it. */
+enum nq_duplicate { NQ_REFUSE = 0, NQ_REPLACE, NQ_DEBOUNCE, NQ_APPEND };
+
 /* Text that goes with a task beside its payload: of a trace, a tenant, a language. It is not part of the
  * unique key. name: 1 to 40 of a-z 0-9 -; those that begin with nq- are the library's. value: UTF-8 without
  * control characters. */
@@ -267,6 +276,10 @@ typedef struct nq_task_spec {
     size_t nheaders;          /* at most NQ_MAX_HEADERS */
     int64_t expires_us;       /* no attempt begins later than now + this: then it ends dead, its error
                                  "expired", no attempt counted; default: any time. docs/headers.md */
+    int until, duplicate;     /* enum nq_until, nq_duplicate; NQ_APPEND takes NQ_UNIQUE_DATA only */
+    int64_t window_us;        /* for NQ_UNTIL_WINDOW, which takes NQ_REFUSE only */
+    int64_t max_wait_us;      /* for NQ_DEBOUNCE, which takes a delay_us: no later than this after the
+                                 waiting task was added; default 10 delays */
 } nq_task_spec;
 
 /* NQ_TASK(.type = "email", .payload = p, .payload_size = n): a task for one call (C only). */
@@ -281,7 +294,8 @@ typedef struct nq_task_spec {
  * id, and a caller's transaction stays usable and holds no lock on it. If that task may already have started,
  * a task with your spec follows when it ends: so after each enqueue that is committed, duplicate or not, a
  * run begins that sees what was committed with it. Several duplicates of one key make one such task, with the
- * first's spec. NQ_EUNKNOWN (NQ_OWN_TX only): the connection broke during COMMIT, or the disk did. Enqueue
+ * first's spec. NQ_REPLACE and its like answer NQ_OK with the live task's id; what is too long to be appended
+ * is refused. NQ_EUNKNOWN (NQ_OWN_TX only): the connection broke during COMMIT, or the disk did. Enqueue
  * again with the same unique key: NQ_DUPLICATE then means that it was there (and, if it has started, that it
  * runs once more). Others: NQ_EINVAL, NQ_ETOOBIG (checked before anything is sent), NQ_ENOTMIGRATED, those of
  * a connection. After an error with err->transaction_lost the caller's transaction is gone.

@@ -28,6 +28,70 @@ static int spec_check_sizes(const nq_task_spec *s, size_t allowed, size_t possib
     return NQ_OK;
 }
 
+static const char *spec_wrong_until(const nq_task_spec *s)
+{
+    const bool window = s->until == NQ_UNTIL_WINDOW;
+    if (s->unique == NQ_UNIQUE_NONE && (s->until != NQ_UNTIL_DONE || s->duplicate != NQ_REFUSE))
+        return "until or duplicate is given but unique is NQ_UNIQUE_NONE: there is no key";
+    if (window && (s->window_us < 1 || s->window_us > NQ_MAX_DURATION))
+        return "until is NQ_UNTIL_WINDOW: window_us must be 1 us to 3650 days";
+    if (!window && s->window_us != 0)
+        return "window_us is given but until is not NQ_UNTIL_WINDOW";
+    if (window && s->duplicate != NQ_REFUSE)
+        return "until is NQ_UNTIL_WINDOW: duplicate must be NQ_REFUSE, a task that ran cannot be changed";
+    return NULL;
+}
+
+static const char *spec_wrong_duplicate(const nq_task_spec *s)
+{
+    const bool debounce = s->duplicate == NQ_DEBOUNCE;
+    if (debounce && s->delay_us < 1)
+        return "duplicate is NQ_DEBOUNCE: delay_us must say by how much each puts the start off";
+    if (!debounce && s->max_wait_us != 0)
+        return "max_wait_us is given but duplicate is not NQ_DEBOUNCE";
+    if (debounce && s->max_wait_us != 0 && s->max_wait_us < s->delay_us)
+        return "max_wait_us is below delay_us";
+    if (s->max_wait_us > NQ_MAX_DURATION)
+        return "max_wait_us is above 3650 days";
+    if (s->duplicate == NQ_APPEND && s->unique != NQ_UNIQUE_DATA)
+        return "duplicate is NQ_APPEND: unique must be NQ_UNIQUE_DATA, the payload changes and cannot be the "
+               "key";
+    return NULL;
+}
+
+static int spec_check_key(const nq_task_spec *s, nq_err *err)
+{
+    if (s->until < NQ_UNTIL_DONE || s->until > NQ_UNTIL_WINDOW)
+        return nq_err_set(err, NQ_EINVAL, "until is %d, allowed are the values of enum nq_until", s->until);
+    if (s->duplicate < NQ_REFUSE || s->duplicate > NQ_APPEND)
+        return nq_err_set(err, NQ_EINVAL, "duplicate is %d, allowed are the values of enum nq_duplicate",
+                          s->duplicate);
+    const char *wrong = spec_wrong_until(s);
+    wrong = wrong ? wrong : spec_wrong_duplicate(s);
+    return wrong ? nq_err_set(err, NQ_EINVAL, "%s", wrong) : NQ_OK;
+}
+
+/* Ten delays, or what there is at most. */
+static int64_t spec_max_wait(const nq_task_spec *s)
+{
+    return s->max_wait_us                       ? s->max_wait_us
+           : s->delay_us > NQ_MAX_DURATION / 10 ? NQ_MAX_DURATION
+                                                : s->delay_us * 10;
+}
+
+/* The word for whoever claims the task; and a follow-up has to have place for one. */
+static int spec_key_headers(nq_buf *headers, const nq_task_spec *s, nq_err *err)
+{
+    nq_buf longer = {0};
+    int rc = s->until == NQ_UNTIL_START ? nq_headers_unique(headers, "start", err) : NQ_OK;
+    if (rc != NQ_OK || s->duplicate == NQ_REFUSE)
+        return rc;
+    nq_buf_add(&longer, headers->n ? headers->p : "", headers->n);
+    rc = longer.failed ? nq_err_nomem(err) : nq_headers_unique(&longer, "replace", err);
+    nq_buf_free(&longer);
+    return rc;
+}
+
 static int spec_check_times(const nq_task_spec *s, nq_err *err)
 {
     char latest[28];
@@ -113,7 +177,7 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
     if (rc == NQ_OK)
         spec_zeros(&s);
     if (rc != NQ_OK || (rc = spec_check_names(&s, err)) != NQ_OK ||
-        (rc = spec_check_times(&s, err)) != NQ_OK ||
+        (rc = spec_check_times(&s, err)) != NQ_OK || (rc = spec_check_key(&s, err)) != NQ_OK ||
         (rc = spec_check_sizes(&s, allowed, possible, err)) != NQ_OK)
         return rc;
     nq_buf headers = {0};
@@ -125,6 +189,8 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
         rc = nq_group_name(out->name, out->queue, s.group, err);
     if (rc == NQ_OK && s.group && nq_group_hashed(out->name))
         rc = nq_headers_group(&headers, s.group, err);
+    if (rc == NQ_OK)
+        rc = spec_key_headers(&headers, &s, err);
     if (rc != NQ_OK) {
         nq_buf_free(&headers);
         return rc;
@@ -141,6 +207,10 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
     out->timeout_ms = ((s.timeout_us ? s.timeout_us : SPEC_DEFAULT_TIMEOUT) + 999) / 1000;
     out->max_retries = (int)nq_option(s.max_retries, SPEC_DEFAULT_RETRIES);
     out->unique = (enum nq_unique)s.unique;
+    out->until = (enum nq_until)s.until;
+    out->window_us = s.window_us;
+    out->duplicate = (enum nq_duplicate)s.duplicate;
+    out->max_wait_us = s.duplicate == NQ_DEBOUNCE ? spec_max_wait(&s) : 0;
     if (s.unique == NQ_UNIQUE_DATA) {
         out->data = s.unique_data;
         out->data_size = s.unique_size;

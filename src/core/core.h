@@ -138,6 +138,7 @@ typedef struct nq_headers {
     size_t n;
     int64_t expires_at_us; /* 0: never */
     nq_id dead_id;         /* 0: it is no dead letter */
+    bool until_start;      /* its unique key goes when it is claimed */
 } nq_headers;
 /* Bytes that nq_headers_read needs for a text; 0: there is nothing to be read. */
 NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n);
@@ -149,6 +150,8 @@ NQ_PRIVATE bool nq_headers_dead(const void *text, size_t n);
 NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t n);
 /* Put the group's text before them. */
 NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err);
+/* Put "nq-unique: how" before them. */
+NQ_PRIVATE int nq_headers_unique(nq_buf *headers, const char *how, nq_err *err);
 /* Check headers, and make a text of them. */
 NQ_PRIVATE int nq_headers_write(nq_buf *out, const nq_header all[], size_t n, nq_err *err);
 

@@ -11,7 +11,8 @@
 #define HEADERS_OURS    "nq-"
 #define HEADERS_EXPIRES "nq-expires"
 #define HEADERS_GROUP   "nq-group"
-#define HEADERS_DEAD    "nq-dead" /* the dead task whose letter this is */
+#define HEADERS_DEAD    "nq-dead"   /* the dead task whose letter this is */
+#define HEADERS_UNIQUE  "nq-unique" /* start: the key goes with the claim; others are for follow-ups */
 #define HEADERS_NAME    40
 #define HEADERS_RESERVE 32 /* of the text, for nq-expires and its time */
 
@@ -133,6 +134,8 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
         }
         if (headers_is(l.name, l.name_size, HEADERS_DEAD) && out->dead_id == 0)
             out->dead_id = headers_number(l.value, l.value_size);
+        if (headers_is(l.name, l.name_size, HEADERS_UNIQUE) && headers_is(l.value, l.value_size, "start"))
+            out->until_start = true;
         if (headers_ours(l.name, l.name_size) || out->n == NQ_MAX_HEADERS)
             continue;
         l.name[l.name_size] = '\0';   /* where the colon was, */
@@ -216,23 +219,33 @@ NQ_PRIVATE int nq_headers_write(nq_buf *out, const nq_header all[], size_t n, nq
     return out->failed ? nq_err_nomem(err) : NQ_OK;
 }
 
-NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err)
+/* what: that is too long with them. */
+static int headers_before(nq_buf *headers, const char *name, const char *value, const char *what, nq_err *err)
 {
     nq_buf all = {0};
-    nq_buf_fmt(&all, HEADERS_GROUP ": %s\n", group);
+    nq_buf_fmt(&all, "%s: %s\n", name, value);
     nq_buf_add(&all, headers->n ? headers->p : "", headers->n);
     if (!all.failed && all.n <= NQ_MAX_HEADERS_SIZE - HEADERS_RESERVE) {
         nq_buf_free(headers);
         *headers = all;
         return NQ_OK;
     }
-    const int rc = all.failed
-                       ? nq_err_nomem(err)
-                       : nq_err_set(err, NQ_ETOOBIG,
-                                    "the headers and the group are %zu bytes long, at most %d are allowed",
-                                    all.n, NQ_MAX_HEADERS_SIZE - HEADERS_RESERVE);
+    const int rc = all.failed ? nq_err_nomem(err)
+                              : nq_err_set(err, NQ_ETOOBIG,
+                                           "the headers and %s are %zu bytes long, at most %d are allowed",
+                                           what, all.n, NQ_MAX_HEADERS_SIZE - HEADERS_RESERVE);
     nq_buf_free(&all);
     return rc;
+}
+
+NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err)
+{
+    return headers_before(headers, HEADERS_GROUP, group, "the group", err);
+}
+
+NQ_PRIVATE int nq_headers_unique(nq_buf *headers, const char *how, nq_err *err)
+{
+    return headers_before(headers, HEADERS_UNIQUE, how, "what is said of the key", err);
 }
 
 NQ_API const char *nq_task_header(const nq_task *task, const char *name)

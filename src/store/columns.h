@@ -15,7 +15,8 @@
     X(cancels)                                                                                               \
     X(progress)                                                                                              \
     X(gates)                                                                                                 \
-    X(queues)
+    X(queues)                                                                                                \
+    X(windows)
 #define NQ_TABLES_BEFORE(X) X(processors)
 
 /*
@@ -129,6 +130,13 @@ enum nq_claimed_at { NQ_AT_SIZE, NQ_AT_PAYLOAD, NQ_COLUMNS(NQ_CLAIMED_AT) NQ_AT_
 #define NQ_MOVED_COLUMN(column, kind, goes, ...)    NQ_IF_MOVED_##goes(#column ", ")
 #define NQ_FOLLOWUP_COLUMNS                         NQ_COLUMNS(NQ_FOLLOWUP_COLUMN)
 #define NQ_FOLLOWUP_COLUMN(column, kind, goes, ...) NQ_IF_GIVEN_##goes(#column ", ")
+
+/* Follow-up x, by what stands first in its headers (nq_headers_unique), replaces or is appended to what is
+ * there of its task: unlike the others no run that begins later does without it. */
+#define NQ_FOLLOWUP_SAYS(x)     "SUBSTR(COALESCE(" x ".headers, ''), 1, 17)"
+#define NQ_FOLLOWUP_REPLACES(x) "(" NQ_FOLLOWUP_SAYS(x) " = 'nq-unique: replac')"
+#define NQ_FOLLOWUP_APPENDS(x)  "(" NQ_FOLLOWUP_SAYS(x) " = 'nq-unique: append')"
+#define NQ_RENEWS(x)            "(" NQ_FOLLOWUP_SAYS(x) " IN ('nq-unique: replac', 'nq-unique: append'))"
 
 /* Those that nq_new says: its fields, their places, their names and values for an INSERT. */
 #define NQ_FIELD_INT                           int

@@ -38,6 +38,8 @@ struct followups {
     size_t n, limit, made;
     struct followups_later *later; /* those of a key follow each other */
     size_t nlater;
+    nq_id *latest; /* first ones of keys that latest.c decides about */
+    size_t nlatest;
     bool more;
     nq_buf sql, gone;
 };
@@ -46,9 +48,11 @@ static int followups_add(const nq_val cols[], size_t ncols, void *arg)
 {
     struct followups *f = arg;
     (void)ncols;
-    if (cols[1].i == 0 && f->n < f->limit)
+    if (cols[2].i != 0 && f->nlatest < f->limit)
+        f->latest[f->nlatest++] = cols[0].i;
+    else if (cols[2].i == 0 && cols[1].i == 0 && f->n < f->limit)
         f->all[f->n++] = (struct followups_one){.id = cols[0].i, .state = -1};
-    else if (cols[1].i != 0 && f->nlater < f->limit)
+    else if (cols[2].i == 0 && cols[1].i != 0 && f->nlater < f->limit)
         f->later[f->nlater++] = (struct followups_later){.id = cols[0].i, .first = cols[1].i};
     return 0;
 }
@@ -139,27 +143,41 @@ static int followups_exist(nq_conn *c, bool *any, nq_err *err)
     return nq_sql(c, "SELECT 1 FROM {followups} LIMIT 1", NULL, 0, followups_any, any, NULL, err);
 }
 
+#define FOLLOWUPS_LATEST(x) "CASE WHEN " NQ_RENEWS(x) " THEN 1 ELSE 0 END"
+
 /* Of each key the first one; the others are never walked over, be they 200,000. */
 #define FOLLOWUPS_FIRSTS "{followed_firsts} g CROSS JOIN {followups} f ON f.id = g.id"
 
 /* The first ones whose key no running task has, and some that have an earlier one of their key; all of them
- * committed. Locks nothing; one cheap statement when there are none. */
+ * committed. Locks nothing; one cheap statement when there are none. Those that replace or append are not
+ * dropped for an earlier one; where one is the first, its key is latest.c's, of a running task only if
+ * something is done with. */
 static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
 {
-    const nq_val limit[] = {nq_int((int64_t)f->limit), nq_int((int64_t)f->limit)};
+    const nq_val n = nq_int((int64_t)f->limit);
+    const nq_val limit[] = {n, n, n};
     bool any;
-    f->n = f->nlater = f->made = 0;
+    f->n = f->nlater = f->nlatest = f->made = 0;
     f->more = false;
     int rc = followups_exist(c, &any, err);
     if (rc == NQ_OK)
         nq_store_followed_saw(c->store, any);
     if (rc == NQ_OK && any)
-        rc = nq_sql(c,
-                    "SELECT * FROM (SELECT f.id, 0 AS first_id FROM " FOLLOWUPS_FIRSTS
-                    " WHERE COALESCE(" FOLLOWUPS_STATE ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
-                    "SELECT * FROM (SELECT t.id, f.id AS first_id FROM " FOLLOWUPS_FIRSTS
-                    " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id LIMIT ?) b",
-                    limit, 2, followups_add, f, NULL, err);
+        rc = nq_sql(
+            c,
+            "SELECT * FROM (SELECT f.id, 0 AS first_id, " FOLLOWUPS_LATEST(
+                "f") " AS latest FROM " FOLLOWUPS_FIRSTS " WHERE COALESCE(" FOLLOWUPS_STATE
+                     ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
+                     "SELECT * FROM (SELECT t.id, f.id AS first_id, 0 AS latest FROM " FOLLOWUPS_FIRSTS
+                     " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id WHERE "
+                     "NOT " NQ_RENEWS(
+                         "t") " LIMIT ?) b UNION ALL "
+                              "SELECT * FROM (SELECT f.id, 0 AS first_id, 1 AS latest FROM " FOLLOWUPS_FIRSTS
+                              " WHERE " NQ_RENEWS(
+                                  "f") " AND " FOLLOWUPS_STATE " = 1 AND EXISTS (SELECT 1 FROM "
+                                       "{followups} t {by_followed} WHERE {same_key} AND t.id > f.id "
+                                       "AND " NQ_FOLLOWUP_REPLACES("t") ") LIMIT ?) c",
+            limit, 3, followups_add, f, NULL, err);
     if (rc != NQ_OK || f->n == 0 || !c->store->driver->row_locks)
         return rc;
     return followups_look_dirty(c, f, err);
@@ -176,29 +194,12 @@ static int followups_states(nq_conn *c, struct followups *f, const struct follow
                         followups_state, err);
 }
 
-#define FOLLOWUPS_COLUMN(column, kind, goes, ...) NQ_IF_GIVEN_##goes(#column, )
-
-/* INSERT ... SELECT would be shorter. But while that waits for a producer which has inserted the same key,
- * InnoDB lets nobody else insert: it holds the lock on the table's AUTO_INCREMENT then. */
-static void followups_insert(const nq_store *s, nq_buf *sql, int64_t id)
-{
-    static const char *const columns[] = {
-        NQ_COLUMNS(FOLLOWUPS_COLUMN) "CASE WHEN run_at > {now} THEN run_at ELSE {now} END"};
-    nq_buf_str(sql, "INSERT INTO {tasks} (" NQ_FOLLOWUP_COLUMNS "run_at) VALUES (");
-    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
-        nq_buf_fmt(sql, "%s(SELECT %s FROM {followups} WHERE id = ", i ? ", " : "", columns[i]);
-        nq_sql_id(s, sql, id);
-        nq_buf_str(sql, ")");
-    }
-    nq_buf_str(sql, ")");
-}
-
 /* Make a task; where another one with the key is there meanwhile, one of ours included, read its state. */
 static int followups_make(nq_conn *c, struct followups *f, struct followups_one *one, bool *made, nq_err *err)
 {
     nq_buf sql = {0};
     nq_err why = {0};
-    followups_insert(c->store, &sql, one->id);
+    nq_followup_insert(c->store, &sql, one->id);
     int rc = sql.failed ? nq_err_nomem(&why) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, &why);
     nq_buf_free(&sql);
     *made = rc == NQ_OK;
@@ -352,7 +353,7 @@ NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *
         const nq_val id = nq_int(list->task.id);
         rc = nq_sql(c,
                     "DELETE FROM {followups} WHERE id IN (SELECT f.id FROM {tasks} t CROSS JOIN "
-                    "{followups} f ON {same_key} WHERE t.id = ?)",
+                    "{followups} f ON {same_key} WHERE t.id = ? AND NOT " NQ_RENEWS("f") ")",
                     &id, 1, NULL, NULL, NULL, err);
     }
     return rc;
@@ -366,13 +367,17 @@ NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more
     int rc;
     f.all = calloc(f.limit, sizeof *f.all);
     f.later = calloc(f.limit, sizeof *f.later);
-    rc = f.all && f.later ? nq_store_do(s, followups_promote, &f, err) : nq_err_nomem(err);
+    f.latest = calloc(f.limit, sizeof *f.latest);
+    rc = f.all && f.later && f.latest ? nq_store_do(s, followups_promote, &f, err) : nq_err_nomem(err);
+    for (size_t i = 0; i < f.nlatest && rc == NQ_OK; i++)
+        rc = nq_store_promote_latest(s, f.latest[i], &f.made, &f.more, err);
     if (rc == NQ_OK) {
         *n = f.made;
         *more = f.more;
     }
     free(f.all);
     free(f.later);
+    free(f.latest);
     nq_buf_free(&f.sql);
     nq_buf_free(&f.gone);
     return rc;

@@ -224,13 +224,6 @@ NQ_PRIVATE size_t nq_store_max_payload(const nq_store *s)
     return s->max_payload;
 }
 
-NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
-                                int results[], nq_err *err)
-{
-    const int rc = n ? nq_store_ready(s, err) : NQ_OK;
-    return rc != NQ_OK || n == 0 ? rc : s->driver->enqueue(s, tx, tasks, n, ids, results, err);
-}
-
 /* ---- The clock ---- */
 
 NQ_PRIVATE char *nq_store_watched(const nq_store *s)

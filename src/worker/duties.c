@@ -47,6 +47,7 @@ static int duties_doubts_look(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_report(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_sweep_progress(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_sweep_gates(struct duties *d, int64_t *next_us, nq_err *err);
+static int duties_sweep_windows(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err);
 
 /* Of several that are due the first goes first: the beat before all else, it keeps the leases. */
@@ -61,6 +62,7 @@ static const struct duty duties_table[] = {
     {"writing progress", duties_report, 0, NQ_SECONDS(1), 0},
     {"deleting progress of dead workers", duties_sweep_progress, 0, NQ_SECONDS(60), 0},
     {"deleting gates of groups without tasks", duties_sweep_gates, 0, NQ_SECONDS(60), 0},
+    {"deleting windows of keys that have ended", duties_sweep_windows, 0, NQ_SECONDS(60), 0},
     {"deleting old finished tasks", duties_purge, 0, NQ_SECONDS(60), 0},
 };
 #define DUTIES_COUNT (sizeof duties_table / sizeof *duties_table)
@@ -239,22 +241,28 @@ static int duties_report(struct duties *d, int64_t *next_us, nq_err *err)
     return rc == NQ_OK ? nq_reports_write(d->reports, err) : rc;
 }
 
-static int duties_sweep_progress(struct duties *d, int64_t *next_us, nq_err *err)
+static int duties_sweep(int (*sweep)(nq_store *s, size_t limit, size_t *n, nq_err *err), struct duties *d,
+                        int64_t *next_us, nq_err *err)
 {
     size_t n = 0;
-    const int rc = nq_store_progress_sweep(d->worker->store, DUTIES_PURGE, &n, err);
-    if (rc == NQ_OK && n >= DUTIES_PURGE)
-        *next_us = NQ_MS(100);
+    const int rc = sweep(d->worker->store, DUTIES_PURGE, &n, err);
+    *next_us = rc == NQ_OK && n >= DUTIES_PURGE ? NQ_MS(100) : *next_us;
     return rc;
+}
+
+static int duties_sweep_progress(struct duties *d, int64_t *next_us, nq_err *err)
+{
+    return duties_sweep(nq_store_progress_sweep, d, next_us, err);
 }
 
 static int duties_sweep_gates(struct duties *d, int64_t *next_us, nq_err *err)
 {
-    size_t n = 0;
-    const int rc = nq_store_gates_sweep(d->worker->store, DUTIES_PURGE, &n, err);
-    if (rc == NQ_OK && n >= DUTIES_PURGE)
-        *next_us = NQ_MS(100);
-    return rc;
+    return duties_sweep(nq_store_gates_sweep, d, next_us, err);
+}
+
+static int duties_sweep_windows(struct duties *d, int64_t *next_us, nq_err *err)
+{
+    return duties_sweep(nq_store_windows_sweep, d, next_us, err);
 }
 
 /* ---- Dead workers ---- */

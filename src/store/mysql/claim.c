@@ -80,6 +80,16 @@ static bool mysql_claim_ids(const nq_mysql_batch *batch)
     return batch->list.n == 0 || batch->ids[batch->list.n - 1] <= INT64_MAX;
 }
 
+/* Those whose unique key is free from now on. */
+static void mysql_claim_unkey(const nq_mysql_batch *batch, nq_buf *b)
+{
+    size_t n = 0;
+    for (const nq_claimed *c = batch->list.head; c; c = c->next)
+        if (c->unkey)
+            nq_buf_fmt(b, "%s%" PRId64, n++ ? "," : ",unique_key=IF(id IN (", c->task.id);
+    nq_buf_str(b, n ? "),NULL,unique_key)" : "");
+}
+
 /* The second round trip: the gates of what is limited, and take. How many statements are between the UPDATE
  * and what ends it. */
 static int mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_batch *batch,
@@ -91,8 +101,10 @@ static int mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a,
     nq_mysql_gates_grant(c, a, b);
     nq_buf_fmt(b,
                " SET %sstate=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
-               "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE (",
+               "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64,
                a->gate && c->galera ? "grants=grants+1," : "", a->lease);
+    mysql_claim_unkey(batch, b);
+    nq_buf_str(b, " WHERE (");
     nq_mysql_where_ids(b, batch->ids, batch->list.n);
     nq_buf_fmt(b, ")%s%s", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "",
                c->galera ? " AND state=0" : "");

@@ -221,6 +221,9 @@ static const nq_fragment mysql_db_fragments[] = {
      * keys; a DELETE takes no {by_id}. */
     {"at_most", "LIMIT $"},
     {"same_key", "t.unique_key = f.unique_key"},
+    {"keyed", "$.unique_key = ?"},
+    {"on_taken", "ON DUPLICATE KEY UPDATE"},
+    {"given", "VALUES($)"},
     /* A sum, not an exclusive or, which the same change in two rows would leave as it was. Not SHA1, which
      * MySQL 9.6 no longer has. */
     {"settings_print",
@@ -273,6 +276,9 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .commit = mysql_db_commit,
     .rollback = nq_mysql_rollback,
     .enqueue = nq_mysql_enqueue,
+    .key = nq_mysql_key,
+    .put = nq_mysql_put,
+    .precheck = nq_mysql_precheck_one,
     .levels = nq_mysql_levels,
     .groups = nq_mysql_groups,
     .looks = true,

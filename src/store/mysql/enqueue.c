@@ -382,3 +382,40 @@ out:
     free(j.rows);
     return rc;
 }
+
+/* ---- One task whose key is looked after ------------------------------------------------------ */
+
+size_t nq_mysql_key(const nq_new *task, uint8_t room[32], nq_val match[2], nq_val *column)
+{
+    nq_unique_hash(room, task->type, task->data, task->data_size);
+    *column = match[0] = nq_blob(room, 32);
+    return 1;
+}
+
+static nq_mysql_row mysql_enqueue_row(const nq_new *task)
+{
+    nq_mysql_row row = {.task = task};
+    if (task->unique != NQ_UNIQUE_NONE)
+        nq_unique_hash(row.key, task->type, task->data, task->data_size);
+    return row;
+}
+
+int nq_mysql_put(const nq_place *p, const nq_new *task, nq_id follows, nq_id *id, nq_err *err)
+{
+    nq_mysql_row row = mysql_enqueue_row(task), *rows = &row;
+    nq_mysql_call j = {.store = p->store, .tx = p->tx, .rows = &row, .n = 1, .increment = 1};
+    row.id = follows;
+    const int rc = mysql_enqueue_insert(&j, p->c, follows != 0, &rows, 1, err);
+    *id = row.id;
+    return rc;
+}
+
+int nq_mysql_precheck_one(const nq_place *p, const nq_new *task, nq_id *id, bool *own, nq_err *err)
+{
+    nq_mysql_row row = mysql_enqueue_row(task), *rows = &row;
+    nq_mysql_call j = {.store = p->store, .tx = p->tx, .rows = &row, .n = 1, .increment = 1};
+    const int rc = nq_mysql_precheck(&j, (nq_mysql_part){&rows, 1}, err);
+    *id = rc == NQ_OK && row.result == NQ_DUPLICATE ? row.id : 0;
+    *own = !row.follow;
+    return rc;
+}

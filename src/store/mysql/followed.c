@@ -38,7 +38,8 @@ int nq_mysql_followed_lock(nq_mysql_conn *c, const nq_claim_args *a, const nq_bu
         return nq_err_nomem(err);
     nq_buf_fmt(&b,
                "SELECT f.id FROM %s t FORCE INDEX (PRIMARY) STRAIGHT_JOIN %s f FORCE INDEX (followed) ON "
-               "f.unique_key=t.unique_key WHERE t.id IN (%s) LIMIT %d FOR UPDATE SKIP LOCKED",
+               "f.unique_key=t.unique_key WHERE t.id IN (%s) AND NOT " NQ_RENEWS(
+                   "f") " LIMIT %d FOR UPDATE SKIP LOCKED",
                d->tasks, d->followups, tasks->p, MYSQL_FOLLOWED_MAX);
     int rc = nq_mysql_query_buf(c, &b, err);
     nq_buf_free(&b);

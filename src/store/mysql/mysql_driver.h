@@ -264,6 +264,12 @@ NQ_PRIVATE void nq_mysql_where_ids(nq_buf *b, const uint64_t *ids, size_t n);
 NQ_PRIVATE int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                 int results[], nq_err *err);
 
+/* One task: see nq_driver.key, .put and .precheck. */
+NQ_PRIVATE size_t nq_mysql_key(const nq_new *task, uint8_t room[32], nq_val match[2], nq_val *column);
+NQ_PRIVATE int nq_mysql_put(const nq_place *p, const nq_new *task, nq_id follows, nq_id *id, nq_err *err);
+NQ_PRIVATE int nq_mysql_precheck_one(const nq_place *p, const nq_new *task, nq_id *id, bool *own,
+                                     nq_err *err);
+
 /* ---- lookup.c -- Live tasks by key. */
 /* Is it still to be answered? */
 NQ_PRIVATE bool nq_mysql_pending(const nq_mysql_row *r);

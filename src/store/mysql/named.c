@@ -13,12 +13,14 @@ static int mysql_named_claim(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_
     MYSQL_RES *r = NULL;
     nq_buf b = {0};
     nq_err why = {0};
-    nq_buf_fmt(&b,
-               "SET STATEMENT innodb_lock_wait_timeout=0 FOR UPDATE %s FORCE INDEX (PRIMARY) SET state=1,"
-               "generation=LEAST(generation+1," NQ_MAX_GENERATION
-               "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64 " WHERE id=%" PRIu64
-               " AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND queue=",
-               tasks, a->lease, id);
+    nq_buf_fmt(
+        &b,
+        "SET STATEMENT innodb_lock_wait_timeout=0 FOR UPDATE %s FORCE INDEX (PRIMARY) SET state=1,"
+        "generation=LEAST(generation+1," NQ_MAX_GENERATION "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64
+        " WHERE id=%" PRIu64
+        " AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND (headers IS NULL OR LOCATE('nq-unique',headers)=0)"
+        " AND queue=", /* one whose key the claim frees is left to the others */
+        tasks, a->lease, id);
     nq_mysql_hex(&b, "_ascii", a->queue, strlen(a->queue));
     if (nq_store_followed(c->base.store))
         nq_mysql_followed(nq_mysql_data_of(c->base.store), " AND NOT ", tasks, &b);

@@ -354,3 +354,9 @@ NQ_PRIVATE char *nq_sqlite_watched(const nq_store *s)
         nq_buf_free(&b);
     return b.p;
 }
+
+NQ_PRIVATE nq_tx nq_sqlite_tx_from(void *conn, const char **client)
+{
+    *client = sqlite3_sourceid();
+    return nq_tx_sqlite(conn);
+}

@@ -310,6 +310,7 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
         a->refused->cut = cut;
     if (rc == NQ_OK && nq_store_followed(c->base.store))
         rc = nq_followups_claimed(&c->base, list->head, err);
+    rc = rc == NQ_OK ? nq_keys_free(&c->base, list->head, err) : rc;
     if (rc != NQ_OK) {
         nq_sqlite_rollback(&c->base);
         return rc;
@@ -451,15 +452,12 @@ static const nq_fragment sqlite_fragments[] = {
     {"lines", "('\n' || CAST($ AS TEXT) || '\n')"},
     {"number", "CAST($ AS INTEGER)"},
     {"same_key", "t.unique_key IS NOT NULL AND t.type = f.type AND " SQLITE_KEY("t") " = " SQLITE_KEY("f")},
+    {"keyed", "$.unique_key IS NOT NULL AND $.type = ? AND " SQLITE_KEY("$") " = ?"},
+    {"on_taken", "ON CONFLICT ($) DO UPDATE SET"},
+    {"given", "excluded.$"},
     {"strange", "(typeof(priority) <> 'integer' OR priority NOT BETWEEN -100 AND 100 "
                 "OR typeof(run_at) NOT IN ('integer', 'real') OR run_at < -9223372036854775808)"},
     {NULL, NULL}};
-
-static nq_tx sqlite_tx_from(void *conn, const char **client)
-{
-    *client = sqlite3_sourceid();
-    return nq_tx_sqlite(conn);
-}
 
 NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .scheme = "sqlite",
@@ -479,11 +477,13 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .usable = nq_sqlite_usable,
     .exec = nq_sqlite_exec,
     .caller_failed = nq_sqlite_caller_failed,
-    .tx_from = sqlite_tx_from,
+    .tx_from = nq_sqlite_tx_from,
     .begin = nq_sqlite_begin,
     .commit = nq_sqlite_commit,
     .rollback = nq_sqlite_rollback,
     .enqueue = nq_sqlite_enqueue,
+    .key = nq_sqlite_key,
+    .put = nq_sqlite_put,
     .levels = sqlite_levels,
     .groups = nq_sqlite_groups,
     .claim = sqlite_claim,

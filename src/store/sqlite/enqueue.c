@@ -121,6 +121,13 @@ static int64_t sqlite_enqueue_at(int64_t us)
     return us < NQ_SECONDS(10000000) ? NQ_SECONDS(10000000) : us;
 }
 
+static nq_val sqlite_enqueue_key(const nq_new *t)
+{
+    return t->unique == NQ_UNIQUE_NONE   ? nq_null()
+           : t->unique == NQ_UNIQUE_DATA ? nq_blob(t->data, t->data_size)
+                                         : nq_int(1);
+}
+
 #define SQLITE_ENQUEUE_VALUE(column, kind, goes, ...)                                                        \
     NQ_IF_SAID_##goes(row[NQ_SAID_##column] = NQ_VALUE_##kind(t->column);)
 
@@ -133,9 +140,7 @@ static void sqlite_enqueue_values(const sqlite_enqueue_job *job, size_t i,
     row[SQLITE_ENQUEUE_RUN_AT] =
         nq_int(t->run_at_us ? sqlite_enqueue_at(t->run_at_us) : job->now + t->delay_us);
     row[SQLITE_ENQUEUE_CREATED_AT] = nq_int(job->now);
-    row[SQLITE_ENQUEUE_KEY] = t->unique == NQ_UNIQUE_NONE   ? nq_null()
-                              : t->unique == NQ_UNIQUE_DATA ? nq_blob(t->data, t->data_size)
-                                                            : nq_int(1);
+    row[SQLITE_ENQUEUE_KEY] = sqlite_enqueue_key(t);
 }
 
 /* birth->did false: the worker is gone, or there is a live task of its key. */
@@ -334,4 +339,38 @@ NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], si
     for (int i = 0; i < SQLITE_ENQUEUE_STEPS; i++)
         nq_buf_free(&job.sql[i]);
     return rc;
+}
+
+/* ---- One task whose key is looked after ---- */
+
+NQ_PRIVATE size_t nq_sqlite_key(const nq_new *task, uint8_t room[32], nq_val match[2], nq_val *column)
+{
+    (void)room;
+    match[0] = nq_text(task->type);
+    match[1] = nq_blob(task->data, task->data_size);
+    *column = sqlite_enqueue_key(task);
+    return 2;
+}
+
+NQ_PRIVATE int nq_sqlite_put(const nq_place *p, const nq_new *task, nq_id follows, nq_id *id, nq_err *err)
+{
+    const enum sqlite_enqueue_step step = follows ? SQLITE_ENQUEUE_FOLLOW : SQLITE_ENQUEUE_INSERT;
+    sqlite_enqueue_job job = {.store = p->store, .tasks = task, .n = 1, .tx = p->tx, .now = nq_real_us()};
+    nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS + 1];
+    nq_exec_result res = {0};
+    int rc = NQ_OK;
+    job.c = p->c ? (nq_sqlite_conn *)p->c : NULL;
+    sqlite_enqueue_values(&job, 0, row);
+    row[NQ_SQLITE_ENQUEUE_COLUMNS] = nq_int(follows);
+    if (job.c)
+        rc = nq_sqlite_hot_get(job.c, sqlite_enqueue_steps[step].hot, sqlite_enqueue_steps[step].sql,
+                               &job.stmt[step], err);
+    else if (nq_sql_expand(p->store, sqlite_enqueue_steps[step].sql, &job.sql[step]))
+        rc = nq_err_nomem(err);
+    if (rc == NQ_OK)
+        rc = sqlite_enqueue_run(&job, step, row, NQ_SQLITE_ENQUEUE_COLUMNS + (follows != 0), NULL, &res, err);
+    nq_buf_free(&job.sql[step]);
+    *id = res.insert_id;
+    return rc == NQ_OK && res.affected == 0 ? nq_err_set(err, NQ_EDUPLICATE, "a live task has the same key")
+                                            : rc;
 }

@@ -61,6 +61,7 @@ NQ_PRIVATE void nq_sqlite_close(nq_store *s);
 NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err);
 NQ_PRIVATE void nq_sqlite_disconnect(nq_conn *conn);
 NQ_PRIVATE bool nq_sqlite_usable(nq_conn *conn);
+NQ_PRIVATE nq_tx nq_sqlite_tx_from(void *conn, const char **client);
 NQ_PRIVATE void nq_sqlite_identity(const nq_store *s, nq_buf *out);
 NQ_PRIVATE char *nq_sqlite_watched(const nq_store *s);
 NQ_PRIVATE int nq_sqlite_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t nargs,
@@ -70,6 +71,9 @@ NQ_PRIVATE int nq_sqlite_commit(nq_conn *conn, nq_err *err);
 NQ_PRIVATE void nq_sqlite_rollback(nq_conn *conn);
 NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                  int results[], nq_err *err);
+/* One task: see nq_driver.key and .put. */
+NQ_PRIVATE size_t nq_sqlite_key(const nq_new *task, uint8_t room[32], nq_val match[2], nq_val *column);
+NQ_PRIVATE int nq_sqlite_put(const nq_place *p, const nq_new *task, nq_id follows, nq_id *id, nq_err *err);
 NQ_PRIVATE int nq_sqlite_lock_hold(nq_conn *conn, uint64_t id, nq_err *err);
 NQ_PRIVATE bool nq_sqlite_lock_strayed(const nq_sqlite_conn *c);
 NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err);
