@@ -176,9 +176,13 @@ typedef struct nq_queue_row {
     int ordered;            /* -1: not set */
     const char *dead_to;    /* or "" */
     int64_t changed_at_us;
+    int64_t rate_left;     /* starts that the rate leaves just now; -1: it has none, or is of each group */
+    int64_t held_until_us; /* by a handler: nothing of it starts before; 0: it is not held */
+    nq_id halted_by;       /* the dead task that stops this group, which is in order; 0: none does */
 } nq_queue_row;
 typedef int (*nq_queue_row_fn)(const nq_queue_row *row, void *udata);
-/* The settings of a queue and its groups, or (queue NULL) of all, in order of name; fn as for nq_list.
+/* The settings of a queue and its groups, or (queue NULL) of all, in order of name, and what became of them:
+ * a queue or group that is held or halted has a row also where it has no settings itself. fn as for nq_list.
  * Thread-safe. Errors as for nq_list. */
 NQ_API int nq_queue_get(nq *q, const char *queue, nq_queue_row_fn fn, void *udata, nq_err *err);
 

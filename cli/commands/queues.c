@@ -29,7 +29,7 @@ static struct queues_one *queues_find(struct queues_all *a, const char *name, si
         a->all = cli_realloc(a->all, a->cap * sizeof *a->all);
     }
     struct queues_one *one = &a->all[a->n++];
-    *one = (struct queues_one){.row.ordered = -1};
+    *one = (struct queues_one){.row = {.ordered = -1, .rate_left = -1}};
     memcpy(one->name, name, size);
     return one;
 }
@@ -77,13 +77,29 @@ static int queues_compare(const void *a, const void *b)
     return strcmp(((const struct queues_one *)a)->name, ((const struct queues_one *)b)->name);
 }
 
-/* "100/1m00s", for people. */
+/* "100/1m00s, 3 left", for people. */
 static void queues_rate(struct table *t, const nq_queue_row *row)
 {
-    char per[32], text[64];
+    char per[32], text[96], left[32] = "";
     table_short_duration(row->rate_us, per);
-    snprintf(text, sizeof text, "%lld/%s", (long long)row->rate, per);
+    if (row->rate_left >= 0)
+        snprintf(left, sizeof left, ", %lld left", (long long)row->rate_left);
+    snprintf(text, sizeof text, "%lld/%s%s", (long long)row->rate, per, left);
     table_optional(t, row->rate ? text : NULL);
+}
+
+static const char *queues_ordered(const nq_queue_row *row)
+{
+    static const char *const words[] = {"no", "strict", "halt"};
+    return row->ordered >= 0 ? words[row->ordered] : NULL;
+}
+
+/* "halt", "halted by 7", for people. */
+static void queues_order(struct table *t, const nq_queue_row *row)
+{
+    char text[48];
+    snprintf(text, sizeof text, "halted by %lld", (long long)row->halted_by);
+    table_optional(t, row->halted_by ? text : queues_ordered(row));
 }
 
 static void queues_number(struct table *t, int64_t v)
@@ -96,7 +112,6 @@ static void queues_number(struct table *t, int64_t v)
 
 static void queues_show(struct table *t, const struct queues_one *one)
 {
-    static const char *const ordered[] = {"no", "strict", "halt"};
     const nq_queue_row *row = &one->row;
     table_text(t, one->name);
     table_int(t, (int64_t)(one->due + one->delayed));
@@ -111,9 +126,16 @@ static void queues_show(struct table *t, const struct queues_one *one)
         table_duration(t, row->rate_us);
     else
         table_none(t);
+    if (row->rate_left >= 0)
+        table_int(t, row->rate_left);
+    else
+        table_none(t);
     queues_number(t, row->burst);
     queues_number(t, row->weight);
-    table_optional(t, row->ordered >= 0 ? ordered[row->ordered] : NULL);
+    queues_order(t, row);
+    table_optional(t, queues_ordered(row));
+    queues_number(t, row->halted_by);
+    table_time(t, row->held_until_us);
     table_optional(t, one->dead_to);
     table_bool(t, row->paused);
     table_time(t, row->paused ? row->paused_at_us : 0);
@@ -133,9 +155,13 @@ static const struct table_column queues_columns[] = {
     {.name = "rate", .people = true},
     {.name = "rate_starts", .right = true, .machine = true},
     {.name = "rate_time", .right = true, .machine = true},
+    {.name = "rate_left", .right = true, .machine = true},
     {.name = "burst", .right = true, .machine = true},
     {.name = "weight", .right = true, .machine = true},
+    {.name = "order", .people = true},
     {.name = "ordered", .machine = true},
+    {.name = "halted_by", .right = true, .machine = true},
+    {.name = "held_until"},
     {.name = "dead_to", .machine = true},
     {.name = "paused", .machine = true},
     {.name = "paused_at"},

@@ -198,33 +198,53 @@ static bool settings_of(const char *name, const char *queue)
     return !queue || (strncmp(name, queue, n) == 0 && (name[n] == '\0' || strncmp(name + n, "//", 2) == 0));
 }
 
-static int settings_show(const nq_setting *s, nq_queue_row_fn fn, void *udata)
+/* Of a name, its row and its gate; either may be NULL. */
+static nq_queue_row settings_shown(const nq_settings *all, const char *name, const nq_setting *own,
+                                   const nq_gate_row *gate)
+{
+    static const nq_setting none = {.ordered = -1};
+    nq_setting group;
+    const nq_setting *s = own ? own : &none;
+    const nq_setting *holds = nq_settings_group(all, name, &group) ? &group : s;
+    const nq_rate rate = nq_rate_of(holds->rate, holds->rate_us, holds->burst);
+    const size_t base = nq_queue_base(name);
+    return (nq_queue_row){.name = name,
+                          .group = name[base] ? name + base + 2 : "",
+                          .type = s->type ? s->type : "",
+                          .paused = s->paused,
+                          .paused_at_us = s->paused_at_us,
+                          .paused_why = s->why ? s->why : "",
+                          .max_running = s->max_running,
+                          .rate = s->rate,
+                          .rate_us = s->rate_us,
+                          .burst = (unsigned)s->burst,
+                          .weight = (unsigned)s->weight,
+                          .ordered = s->ordered,
+                          .dead_to = s->dead_to,
+                          .changed_at_us = s->changed_at_us,
+                          .rate_left = rate.every_ns == 0 || strcmp(name + base, "//*") == 0 ? -1
+                                       : gate ? nq_rate_left(&rate, gate->tat_ns, gate->now_us)
+                                              : rate.burst,
+                          .held_until_us = gate ? gate->held_until_us : 0,
+                          .halted_by = gate && holds->ordered == NQ_ORDERED_HALT ? gate->dead : 0};
+}
+
+static int settings_show(const nq_settings *all, const char *name, const nq_setting *own,
+                         const nq_gate_row *gate, nq_queue_row_fn fn, void *udata)
 {
     char queue[NQ_MAX_QUEUE + 1];
-    const size_t base = nq_queue_base(s->name);
-    memcpy(queue, s->name, base);
+    const size_t base = nq_queue_base(name);
+    nq_queue_row row = settings_shown(all, name, own, gate);
+    memcpy(queue, name, base);
     queue[base] = '\0';
-    const nq_queue_row row = {.name = s->name,
-                              .queue = queue,
-                              .group = s->name[base] ? s->name + base + 2 : "",
-                              .type = s->type ? s->type : "",
-                              .paused = s->paused,
-                              .paused_at_us = s->paused_at_us,
-                              .paused_why = s->why ? s->why : "",
-                              .max_running = s->max_running,
-                              .rate = s->rate,
-                              .rate_us = s->rate_us,
-                              .burst = (unsigned)s->burst,
-                              .weight = (unsigned)s->weight,
-                              .ordered = s->ordered,
-                              .dead_to = s->dead_to,
-                              .changed_at_us = s->changed_at_us};
-    return fn(&row, udata);
+    row.queue = queue;
+    return own || row.held_until_us || row.halted_by ? fn(&row, udata) : 0;
 }
 
 NQ_API int nq_queue_get(nq *q, const char *queue, nq_queue_row_fn fn, void *udata, nq_err *err)
 {
     nq_settings *s = NULL;
+    nq_gate_rows gates = {.n = 0};
     int rc = nq_usable(q, err);
     if (rc != NQ_OK)
         return rc;
@@ -233,9 +253,16 @@ NQ_API int nq_queue_get(nq *q, const char *queue, nq_queue_row_fn fn, void *udat
     if ((queue && (rc = nq_check_queue(queue, err)) != NQ_OK) || (rc = nq_ready(q, err)) != NQ_OK ||
         (rc = nq_settings_read(&s, nq_store_of(q), NULL, err)) != NQ_OK)
         return rc;
-    for (size_t i = 0; i < s->n; i++)
-        if (settings_of(s->rows[i].name, queue) && settings_show(&s->rows[i], fn, udata))
+    rc = nq_store_gates(&gates, nq_store_of(q), err);
+    for (size_t i = 0, k = 0; rc == NQ_OK && (i < s->n || k < gates.n);) {
+        const int order = i == s->n ? 1 : k == gates.n ? -1 : strcmp(s->rows[i].name, gates.all[k].name);
+        const nq_setting *own = order <= 0 ? &s->rows[i++] : NULL;
+        const nq_gate_row *gate = order >= 0 ? &gates.all[k++] : NULL;
+        const char *name = own ? own->name : gate->name;
+        if (settings_of(name, queue) && settings_show(s, name, own, gate, fn, udata))
             break;
+    }
+    free(gates.all);
     nq_settings_unref(s);
-    return NQ_OK;
+    return rc;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The gates of limited queues and groups: those that nobody needs any more go. */
-#include "store.h"
+/* The gates of limited queues and groups: those that nobody needs any more go; what they say. */
+#include "settings.h"
 
 struct gates_idle {
     nq_buf names; /* each with its zero, behind how often it was used */
@@ -59,5 +59,56 @@ NQ_PRIVATE int nq_store_gates_sweep(nq_store *s, size_t limit, size_t *n, nq_err
     if (rc == NQ_OK)
         *n = idle.n;
     nq_buf_free(&idle.names);
+    return rc;
+}
+
+/* ---- What they say ---- */
+
+static int gates_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    nq_gate_rows *rows = arg;
+    (void)ncols;
+    if (cols[0].type != NQ_VAL_TEXT || cols[0].n > NQ_MAX_QUEUE || memchr(cols[0].p, '\0', cols[0].n))
+        return 0;
+    nq_gate_row *more = nq_grow(rows->all, rows->n, &rows->cap, sizeof *more);
+    if (!more)
+        return NQ_ENOMEM;
+    rows->all = more;
+    nq_gate_row *to = &rows->all[rows->n++];
+    *to = (nq_gate_row){.tat_ns = cols[1].type == NQ_VAL_INT ? cols[1].i : 0,
+                        .held_until_us = cols[2].type == NQ_VAL_INT && cols[2].i > cols[3].i ? cols[2].i : 0,
+                        .now_us = cols[3].i,
+                        .dead = cols[4].type == NQ_VAL_INT ? cols[4].i : 0};
+    memcpy(to->name, cols[0].p, cols[0].n);
+    return 0;
+}
+
+static int gates_read(nq_conn *c, void *arg, nq_err *err)
+{
+    nq_gate_rows *rows = arg;
+    rows->n = 0; /* it may be the second try */
+    return nq_sql(
+        c,
+        "SELECT g.queue, g.tat, {us:g.not_before}, {us:now}, f.id FROM {gates} g LEFT JOIN {finished} "
+        "f ON f.id = g.head AND f.queue = g.queue AND f.state = 3 WHERE g.not_before > {now} OR f.id "
+        "IS NOT NULL OR EXISTS (SELECT 1 FROM {queues} q WHERE q.name = g.queue) LIMIT 10000",
+        NULL, 0, gates_row, rows, NULL, err);
+}
+
+static int gates_compare(const void *a, const void *b)
+{
+    return strcmp(((const nq_gate_row *)a)->name, ((const nq_gate_row *)b)->name);
+}
+
+NQ_PRIVATE int nq_store_gates(nq_gate_rows *out, nq_store *s, nq_err *err)
+{
+    *out = (nq_gate_rows){.n = 0};
+    const int rc = nq_store_do(s, gates_read, out, err);
+    if (rc == NQ_OK && out->n > 1)
+        qsort(out->all, out->n, sizeof *out->all, gates_compare);
+    if (rc != NQ_OK) {
+        free(out->all);
+        *out = (nq_gate_rows){.n = 0};
+    }
     return rc;
 }

@@ -78,6 +78,17 @@ static inline bool nq_settings_some(const nq_settings *s)
 {
     return s->n > 0 || s->nholds > 0;
 }
+/* gates.c: what the gates say of queues and groups that have settings, are held, or may be halted. */
+typedef struct nq_gate_row {
+    char name[NQ_MAX_QUEUE + 1];
+    int64_t tat_ns, held_until_us, now_us; /* by the database's clock; held_until_us 0: it is not held */
+    nq_id dead;                            /* the task that began last, where it is dead; 0 */
+} nq_gate_row;
+typedef struct nq_gate_rows {
+    nq_gate_row *all; /* in order of name; to be freed */
+    size_t n, cap;
+} nq_gate_rows;
+NQ_PRIVATE int nq_store_gates(nq_gate_rows *out, nq_store *s, nq_err *err);
 /* holds.c: of the task that runs under this lease: hold the queue or group of this name from now on for so
  * long; NQ_ELEASE. And read those that last. */
 NQ_PRIVATE int nq_store_hold(nq_store *s, const char *name, nq_id id, uint64_t lease, int64_t us,

@@ -581,6 +581,34 @@ class QueuesTests:
         self.run_nanoq("limit", "mail", "--group", "42", "--off")
         self.assertEqual(self.json("queues"), [])
 
+    def test_what_is_left_of_a_rate(self):
+        self.run_nanoq("limit", "mail", "--rate", "100/1h30m", "--burst", "7")
+        self.run_nanoq("limit", "mail", "--each", "--rate", "2/s")
+        row = self.queue("mail")
+        self.assertEqual([row[k] for k in ("rate_starts", "rate_time", "burst", "rate_left")], [100, 5400, 7, 7])
+        self.assertEqual(self.queue("mail//*")["rate_left"], None)
+        for _ in range(2):
+            self.run_nanoq("add", "--queue", "mail", "--no-unique", "t")
+        self.run_nanoq("work", "--queue", "mail", "--drain", "--quiet", "--", "true")
+        self.assertEqual(self.queue("mail")["rate_left"], 5)
+        self.assertIn(b"100/90m00s, 5 left", self.run_nanoq("queues"))
+        for rate in ("100", "/m", "x/m", "0/m", "5/x", "5/", "2147483648/s", "5/0s", "-1/s"):
+            self.run_nanoq("limit", "mail", "--rate", rate, code=2)
+            self.assertIn("--rate", self.err)
+        self.run_nanoq("limit", "mail", "--burst", "2", code=2)
+
+    def test_what_is_held_and_halted(self):
+        self.run_nanoq("limit", "bank", "--each", "--ordered=halt")
+        task = self.run_nanoq("add", "--queue", "bank", "--group", "7", "t").decode().strip()
+        other = self.run_nanoq("add", "--queue", "bank", "--group", "7", "u").decode().strip()
+        self.run_nanoq("work", "--queue", "bank", "--drain", "--quiet", "--", "sh", "-c", "exit 65", code=5)
+        self.assertEqual(self.queue("bank//7")["halted_by"], int(task))
+        self.assertIn(b"halted by " + task.encode(), self.run_nanoq("queues"))
+        self.assertEqual([(r["reason"], r["n"]) for r in self.json("why", other)][0], ("halted", int(task)))
+        self.run_nanoq("delete", task)
+        self.run_nanoq("work", "--queue", "bank", "--drain", "--quiet", "--", "true")
+        self.assertEqual([q["queue"] for q in self.json("queues")], ["bank//*"])
+
     def test_order_is_of_groups(self):
         for queue, args in (("bank//*", ["bank", "--each", "--ordered"]), ("bank//7", ["bank//7", "--ordered=strict"]),
                             ("bank//:pdf", ["bank", "--type", "pdf", "--ordered", "--running", "1"])):

@@ -54,6 +54,57 @@ START_TEST(what_is_set_is_listed_and_replaced_and_taken_away)
 }
 END_TEST
 
+/* "name left held halted;" of each row. */
+static int settings_became(const nq_queue_row *row, void *udata)
+{
+    char *text = udata;
+    const size_t n = strlen(text);
+    snprintf(text + n, 4096 - n, "%s %lld %d %lld;", row->name, (long long)row->rate_left,
+             row->held_until_us != 0, (long long)row->halted_by);
+    return 0;
+}
+
+static const char *settings_state(nq *q, const char *queue)
+{
+    static char text[4096];
+    text[0] = '\0';
+    T_OK(nq_queue_get(q, queue, settings_became, text, &t_last));
+    return text;
+}
+
+START_TEST(what_is_left_held_and_halted_is_listed)
+{
+    nq *q = t_open();
+    const char *const at = T_SQLITE ? "1" : "'2001-01-01'";
+    const char *const now = T_SQLITE ? "strftime('%s','now') * 1000000"
+                                     : "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
+    T_OK(nq_queue_set(q, "mail", S_SET(.rate = 60, .rate_us = NQ_HOURS(60), .burst = 9), &t_last));
+    T_OK(nq_queue_set(q, "mail",
+                      S_SET(.group = "*", .rate = 1, .rate_us = 1, .burst = 1, .ordered = NQ_ORDERED_HALT),
+                      &t_last));
+    T_OK(nq_queue_set(q, "other", S_SET(.max_running = 1), &t_last));
+    ck_assert_str_eq(settings_state(q, NULL), "mail 9 0 0;mail//* -1 0 0;other -1 0 0;");
+    t_sql("INSERT INTO nanoq_gates (queue, tat) VALUES ('mail', (%s - 9000000) * 1000)", now);
+    ck_assert_str_eq(settings_state(q, "mail"), "mail 1 0 0;mail//* -1 0 0;");
+    t_sql("UPDATE nanoq_gates SET tat = (%s + 9000000) * 1000", now);
+    ck_assert_str_eq(settings_state(q, "mail"), "mail 0 0 0;mail//* -1 0 0;");
+    /* Groups without a row, one that is halted and one that is held, and a queue that is no more held. */
+    t_sql("INSERT INTO nanoq_finished (id, queue, state, priority, run_at, generation, attempts, crashes, "
+          "max_retries, timeout_ms, created_at, finished_at, type, payload) VALUES (77, 'mail//7', 3, 0, %s, "
+          "1, 2, "
+          "0, 10, 60000, %s, %s, 'a', ''), (78, 'other//7', 3, 0, %s, 1, 2, 0, 10, 60000, %s, %s, 'a', '')",
+          at, at, at, at, at, at);
+    t_sql("INSERT INTO nanoq_gates (queue, head) VALUES ('mail//7', 77), ('mail//8', 78), ('other//7', 78)");
+    t_sql("INSERT INTO nanoq_gates (queue, not_before) VALUES ('far', %s), ('other', %s)",
+          T_SQLITE ? "9000000000000000" : "'2255-01-01'", T_SQLITE ? "1000000" : "'2001-01-01'");
+    ck_assert_str_eq(settings_state(q, NULL),
+                     "far -1 1 0;mail 0 0 0;mail//* -1 0 0;mail//7 1 0 77;other -1 0 0;");
+    T_OK(nq_delete(q, 77, &t_last));
+    ck_assert_str_eq(settings_state(q, "mail"), "mail 0 0 0;mail//* -1 0 0;");
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(settings_do_not_change_a_pause)
 {
     nq *q = t_open();
@@ -258,6 +309,7 @@ Suite *suite_settings(void)
     Suite *s = suite_create("settings");
     TCase *c = t_case(s, "settings", 30);
     tcase_add_test(c, what_is_set_is_listed_and_replaced_and_taken_away);
+    tcase_add_test(c, what_is_left_held_and_halted_is_listed);
     tcase_add_test(c, settings_do_not_change_a_pause);
     tcase_add_test(c, bad_settings_are_refused);
     tcase_add_test(c, what_holds_for_a_group_is_found);
