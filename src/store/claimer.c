@@ -32,9 +32,9 @@ struct nq_claimer {
     nq_groups *groups;
     nq_apart *apart;
     const nq_settings *settings; /* NULL: nothing is set */
-    bool again;                  /* tasks were set apart by the last claim: there may be more */
-    int64_t opens_us;            /* see nq_claimer_opens */
-    bool throttled, thorough;    /* see nq_claimer_throttled, nq_claimer_thorough */
+    nq_exchange exchange;        /* where the queue is limited */
+    nq_claimer_left left;
+    bool thorough; /* see nq_claimer_thorough */
 };
 
 NQ_PRIVATE int nq_claimer_new(nq_claimer **out, nq_store *s, const char *queue, const char *const types[],
@@ -68,19 +68,9 @@ NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings)
     nq_apart_heed(c->apart, settings);
 }
 
-NQ_PRIVATE bool nq_claimer_again(const nq_claimer *c)
+NQ_PRIVATE const nq_claimer_left *nq_claimer_last(const nq_claimer *c)
 {
-    return c->again;
-}
-
-NQ_PRIVATE bool nq_claimer_throttled(const nq_claimer *c)
-{
-    return c->throttled;
-}
-
-NQ_PRIVATE int64_t nq_claimer_opens(const nq_claimer *c)
-{
-    return c->opens_us;
+    return &c->left;
 }
 
 NQ_PRIVATE void nq_claimer_thorough(nq_claimer *c)
@@ -161,6 +151,7 @@ struct claimer_batch {
     nq_refused refused; /* of it */
     bool full;          /* of bytes */
     bool grouped;       /* groups had their turns */
+    bool limited;       /* of a queue without groups, that is limited */
 };
 
 static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
@@ -169,6 +160,8 @@ static int claimer_claim_one(nq_conn *conn, void *arg, nq_err *err)
     b->got = NULL;
     b->ngot = 0;
     b->refused = (nq_refused){0};
+    if (b->args.exchange && !b->args.piggyback)
+        return NQ_OK; /* the places are taken */
     const int rc = conn->store->driver->claim(conn, &b->args, &b->got, &b->ngot, err);
     /* Once: what piggybacked is recorded or in doubt, and a claim waits for no row, but a completion may.
      * Only what surely took no effect may do so again. */
@@ -218,6 +211,36 @@ static int claimer_careful(nq_claimer *c, size_t limit, struct claimer_batch *b,
     }
 }
 
+/* The turn of a limited queue that has no groups, at this level; or none. */
+static int claimer_limited(nq_claimer *c, const struct claimer_level *level, size_t wanted,
+                           struct claimer_batch *b, nq_err *err)
+{
+    nq_turn *turns = NULL;
+    const int rc =
+        nq_groups_none(c->groups, level->known.priority, level->cursor, &turns, &b->args.nturns, err);
+    if (rc != NQ_OK)
+        return rc;
+    turns->from_id = level->cursor_id;
+    turns->most = wanted;
+    b->args.turns = turns;
+    b->args.gate = nq_groups_gate(c->groups);
+    return NQ_OK;
+}
+
+/* How many the limit left of what was wanted. */
+static size_t claimer_counted(nq_claimer *c, size_t wanted, struct claimer_batch *b)
+{
+    bool exchange;
+    const size_t room = nq_groups_room(c->groups, &exchange);
+    nq_groups_claimed(c->groups, b->got);
+    c->left.counted = nq_groups_counted(c->groups);
+    c->left.throttled = c->left.throttled || (c->left.counted && room < wanted);
+    b->full = b->full || room < wanted;
+    if (exchange)
+        nq_exchange_counted(&c->exchange, c->settings, room, wanted);
+    return room;
+}
+
 /* Take what is due at one priority. */
 static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limit, struct claimer_batch *b,
                          nq_err *err)
@@ -226,10 +249,13 @@ static int claimer_level(nq_claimer *c, struct claimer_level *level, size_t limi
     b->args.from_run_at = level->cursor;
     b->args.from_id = level->cursor_id;
     const size_t wanted = limit - b->n;
-    int rc = claimer_careful(c, wanted, b, err);
-    if (rc != NQ_OK)
+    int rc = b->limited ? claimer_limited(c, level, wanted, b, err) : NQ_OK;
+    if (rc != NQ_OK || (b->limited && b->args.nturns == 0))
         return rc;
-    if (b->ngot < b->args.limit)
+    if ((rc = claimer_careful(c, wanted, b, err)) != NQ_OK)
+        return rc;
+    const size_t room = b->limited ? claimer_counted(c, wanted, b) : SIZE_MAX;
+    if (b->ngot < b->args.limit && b->ngot < room)
         c->stale = true; /* the end was reached: something earlier may have been committed meanwhile */
     /* What is left of this priority goes before the next one: also where memory was lacking for all of it. */
     b->full = b->full || b->refused.cut || (b->ngot == b->args.limit && b->args.limit < wanted);
@@ -266,8 +292,8 @@ static int claimer_rounds(nq_claimer *c, size_t limit, bool fresh, struct claime
             rc = claimer_levels_claim(c, limit, b, err);
         if (rc != NQ_OK)
             return rc;
-        c->stale = c->stale || b->n == 0;
-    } while (!last && b->n == 0);
+        c->stale = c->stale || (b->n == 0 && !c->left.throttled);
+    } while (!last && b->n == 0 && !c->left.throttled);
     return NQ_OK;
 }
 
@@ -351,16 +377,17 @@ static int claimer_grouped(nq_claimer *c, size_t limit, struct claimer_batch *b,
             (rc = nq_apart_turns(c->apart, turns, b->args.nturns, limit, err)) != NQ_OK)
             break;
         b->args.gate = nq_groups_gate(c->groups);
-        c->throttled = nq_groups_counted(c->groups) || c->throttled;
+        c->left.throttled = nq_groups_counted(c->groups) || c->left.throttled;
         if ((rc = claimer_careful(c, limit, b, err)) != NQ_OK)
             break;
         nq_groups_claimed(c->groups, b->got);
         if (b->got)
             claimer_append(b);
     }
-    c->throttled |= nq_groups_full(c->groups);
-    c->opens_us = nq_groups_opens(c->groups);
-    c->again = nq_apart_did(c->apart);
+    c->left.throttled |= nq_groups_full(c->groups);
+    c->left.counted = nq_groups_counted(c->groups);
+    c->left.opens_us = nq_groups_opens(c->groups);
+    c->left.again = nq_apart_did(c->apart);
     return rc == NQ_OK ? nq_groups_tidy(c->groups, err) : rc;
 }
 
@@ -399,13 +426,17 @@ static int claimer_wait(nq_claimer *c, bool grouped, int64_t *wait_us, nq_err *e
 /* From a queue without groups. */
 static int claimer_alone(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
 {
-    int rc = c->told && limit ? claimer_told(c, b, err) : NQ_OK;
+    const bool plain = !b->limited && !b->args.exchange;
+    int rc = plain && c->told && limit ? claimer_told(c, b, err) : NQ_OK;
     bool guessed = false;
-    if (c->hinted && rc == NQ_OK && b->n == 0 && !c->most)
+    if (b->limited)
+        nq_groups_begin(c->groups);
+    if (plain && c->hinted && rc == NQ_OK && b->n == 0 && !c->most)
         rc = claimer_guess(c, limit, b, &guessed, err);
     c->hinted = false;
     if (rc == NQ_OK && b->n == 0)
         rc = claimer_rounds(c, limit, guessed, b, err);
+    c->left.opens_us = b->limited ? nq_groups_opens(c->groups) : c->left.opens_us;
     return rc;
 }
 
@@ -422,14 +453,24 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
                      piggyback && piggyback->n && nq_store_piggybacks(c->store, 1) ? piggyback : NULL}};
     b.args.refused = &b.refused;
     int64_t wait = 0;
-    c->throttled = c->again = false;
+    c->left = (nq_claimer_left){0};
     /* Until then it is known that nothing may start, though something may be due. */
-    const bool ask = (c->opens_us = nq_groups_closed(c->groups)) <= nq_mono_us();
+    const bool ask = (c->left.opens_us = nq_groups_closed(c->groups)) <= nq_mono_us();
     int rc = ask ? nq_groups_probe(c->groups, false, err) : NQ_OK;
     const bool hinted = ask && (c->hinted || c->told || c->thorough);
-    const bool turns = nq_groups_some(c->groups) || nq_groups_limited(c->groups) || nq_apart_some(c->apart);
+    const bool some = nq_groups_some(c->groups) || nq_apart_some(c->apart);
+    const bool limited = nq_groups_limited(c->groups);
+    b.limited = limited && !some && nq_group_may_have(c->queue);
+    const bool turns = some || (limited && !b.limited);
+    const size_t most =
+        b.limited ? nq_exchange_most(&c->exchange, c->settings, b.args.piggyback, c->queue) : 0;
+    b.args.exchange = most > 0 ? c->queue : NULL;
+    b.limited = b.limited && most == 0;
     if (rc == NQ_OK && ask)
-        rc = turns ? claimer_grouped(c, limit, &b, err) : claimer_alone(c, limit, &b, err);
+        rc = turns ? claimer_grouped(c, limit, &b, err)
+                   : claimer_alone(c, most > 0 && most < limit ? most : limit, &b, err);
+    if (most > 0)
+        c->left = (nq_claimer_left){.counted = true, .throttled = c->exchange.full};
     /* What a hint told of is not the queue's own, so it may be of a group that is new. */
     if (rc == NQ_OK && b.n == 0 && !b.grouped && hinted) {
         rc = nq_groups_probe(c->groups, true, err);

@@ -51,9 +51,10 @@ typedef struct nq_claim_args {
     nq_look *look; /* not NULL: read the levels in the same round trip, and claim nothing if they say
                       that a more urgent task, or one before the cursor, is due; drivers with looks */
     nq_piggyback *piggyback; /* not NULL: complete these too; need not be done where nothing is due */
-    uint64_t bytes;          /* of all payloads, but one task at least; 0: any */
-    bool some;               /* or none: the claim has some already */
-    nq_refused *refused;     /* out; may be NULL */
+    const char *exchange; /* not NULL: take nothing unless the piggyback ends as many tasks of this queue */
+    uint64_t bytes;       /* of all payloads, but one task at least; 0: any */
+    bool some;            /* or none: the claim has some already */
+    nq_refused *refused;  /* out; may be NULL */
 } nq_claim_args;
 
 /* A statement of a step. A step's last one writes its version into {schema}. */

@@ -383,6 +383,17 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size
     return groups_buckets(g, err);
 }
 
+NQ_PRIVATE int nq_groups_none(nq_groups *g, int priority, int64_t at, nq_turn **turns, size_t *n, nq_err *err)
+{
+    g->nturns = 0;
+    g->gated = nq_gate_is_needed(&g->gate);
+    g->counted = g->gate.max_running > 0;
+    groups_see(g, g->queue, priority, at, at, false);
+    *turns = g->turns;
+    *n = g->nturns;
+    return groups_buckets(g, err);
+}
+
 /* The limit of the whole queue left some turns without a task: the next claim begins with those. Where
  * nothing came at all, behind the first turn, which may have had all that was left, and no task of a type
  * that is wanted. */
@@ -470,6 +481,12 @@ NQ_PRIVATE const nq_gate *nq_groups_gate(const nq_groups *g)
 NQ_PRIVATE bool nq_groups_counted(const nq_groups *g)
 {
     return g->counted;
+}
+
+NQ_PRIVATE size_t nq_groups_room(const nq_groups *g, bool *exchange)
+{
+    *exchange = g->gate.max_running > 0 && g->gate.rate.every_ns == 0 && !g->rates->clock.nodes;
+    return g->rates->clock.room;
 }
 
 NQ_PRIVATE int64_t nq_groups_closed(const nq_groups *g)

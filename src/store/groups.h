@@ -41,6 +41,8 @@ typedef struct nq_gate_clock {
     int64_t now_us;   /* when it did so last, */
     int64_t from_us;  /* and by our clock */
     bool raced;       /* others took what it was to take */
+    size_t room;      /* what the gates left to the last claim */
+    bool nodes;       /* the server is one of several: a transaction may lose its beginning unnoticed */
 } nq_gate_clock;
 
 /* What a gate leaves to one claim. */
@@ -102,6 +104,20 @@ static inline const char *nq_claim_type(const nq_claim_args *a, const char *queu
     return group && (strcmp(group, queue) == 0) == a->others ? "" : a->types[i];
 }
 
+/* ---- exchange.c: claims that take the places of what their piggybacks end */
+
+/* Once the piggyback is done: did as many end as the claim is to take? True where it does not exchange. */
+NQ_PRIVATE bool nq_claim_may(const nq_claim_args *a);
+/* What a claimer keeps of its last claim that counted, under which settings; and how many it may exchange. */
+typedef struct nq_exchange {
+    uint64_t settings;
+    int64_t until_us;
+    bool full; /* it left less than was wanted */
+} nq_exchange;
+NQ_PRIVATE void nq_exchange_counted(nq_exchange *e, const nq_settings *settings, size_t room, size_t wanted);
+NQ_PRIVATE size_t nq_exchange_most(const nq_exchange *e, const nq_settings *settings, const nq_piggyback *p,
+                                   const char *queue);
+
 /* bury.c: bury waiting tasks of this queue that nothing would ever claim, though they look as if they were
  * due.
  */
@@ -149,6 +165,11 @@ NQ_PRIVATE int nq_groups_probe(nq_groups *g, bool surely, nq_err *err);
 NQ_PRIVATE void nq_groups_begin(nq_groups *g);
 /* The next turns, of `wanted` tasks together: until the next call. *n 0: the pass is over. */
 NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size_t *n, nq_err *err);
+/* The same of the queue itself alone, where it has no groups, at a place of its tasks that is known; the rest
+ * of the turn, .from_id and .most, is the caller's. After nq_groups_begin. *n 0: it is paused or held, or its
+ * rate lets nothing start. */
+NQ_PRIVATE int nq_groups_none(nq_groups *g, int priority, int64_t at, nq_turn **turns, size_t *n,
+                              nq_err *err);
 /* What the claim for these turns brought; also where that is nothing. */
 NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list);
 /* Bury what it has come by that nothing would ever claim. */
@@ -160,6 +181,9 @@ NQ_PRIVATE bool nq_groups_full(const nq_groups *g);
 /* What a claim for the turns must know of limits; NULL: there are none. Do they count what runs? */
 NQ_PRIVATE const nq_gate *nq_groups_gate(const nq_groups *g);
 NQ_PRIVATE bool nq_groups_counted(const nq_groups *g);
+/* After nq_groups_none and its claim: how many tasks it could have had, as far as limits go; *exchange: how
+ * many run is all that is limited. */
+NQ_PRIVATE size_t nq_groups_room(const nq_groups *g, bool *exchange);
 /* Until when, by our clock, nothing at all may be claimed, because of a rate or a hold; a time that is past:
  * something may. And after a pass that brought nothing: when something that is due may be claimed; 0: not
  * known. */

@@ -113,14 +113,30 @@ static inline size_t nq_queue_base(const char *name)
     const char *group = strstr(name, "//");
     return group && group != name ? (size_t)(group - name) : strlen(name);
 }
-/* A claimer heeds them until the next call (NULL: none). Was what its last claim left limited? */
+/* A claimer heeds them until the next call (NULL: none). */
 NQ_PRIVATE void nq_claimer_heed(nq_claimer *c, const nq_settings *settings);
-NQ_PRIVATE bool nq_claimer_throttled(const nq_claimer *c);
-/* When, by our clock, a rate or a hold lets it claim something again that is due; 0: nothing is held up by
- * one. */
-NQ_PRIVATE int64_t nq_claimer_opens(const nq_claimer *c);
-/* Were tasks set apart by its last claim? Then claim again at once. */
-NQ_PRIVATE bool nq_claimer_again(const nq_claimer *c);
+/* What is to be known of its last claim. */
+typedef struct nq_claimer_left {
+    bool throttled;   /* what it left is limited */
+    bool counted;     /* how many tasks run matters: each that ends makes room, best in the next claim's
+                         transaction */
+    bool again;       /* tasks were set apart: there may be more, look again at once */
+    int64_t opens_us; /* when, by our clock, a rate or a hold lets it claim something again that is due; 0:
+                         nothing is held up by one */
+} nq_claimer_left;
+NQ_PRIVATE const nq_claimer_left *nq_claimer_last(const nq_claimer *c);
+static inline bool nq_claimer_throttled(const nq_claimer *c)
+{
+    return nq_claimer_last(c)->throttled;
+}
+static inline bool nq_claimer_again(const nq_claimer *c)
+{
+    return nq_claimer_last(c)->again;
+}
+static inline int64_t nq_claimer_opens(const nq_claimer *c)
+{
+    return nq_claimer_last(c)->opens_us;
+}
 /* May a row of {queues} have this name? */
 NQ_PRIVATE bool nq_setting_named(const char *name, size_t n);
 

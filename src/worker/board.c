@@ -61,18 +61,15 @@ NQ_PRIVATE void nq_piggybacks_take(nq_worker *w, nq_piggybacks *a)
     a->n = 0;
     while (a->n < NQ_FINISH_MAX && w->piggybacks.head) {
         nq_ctx *ctx = nq_task_list_pop(&w->piggybacks);
+        ctx->out.queue = ctx->claim->task.queue;
         a->outs[a->n] = &ctx->out;
         a->ctx[a->n++] = ctx;
     }
 }
 
 /* It needs no thread any more: there is room in its queue's limit. */
-static void board_make_room(nq_worker *w, nq_ctx *ctx)
+static void board_make_room(nq_worker *w, struct nq_worker_queue *queue)
 {
-    struct nq_worker_queue *queue = ctx->limited;
-    if (!queue)
-        return;
-    ctx->limited = NULL;
     const bool full = nq_queue_room(queue) == 0;
     queue->in_hand--;
     if (full && w->fetcher != NQ_FETCHER_FULL) /* else the fetcher looks when a thread is free */
@@ -81,9 +78,20 @@ static void board_make_room(nq_worker *w, nq_ctx *ctx)
 
 NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx)
 {
+    struct nq_worker_queue *const limited = ctx->limited;
+    const bool plain = ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan;
     w->unrecorded++;
-    board_make_room(w, ctx);
-    if (w->piggybacking && ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan) {
+    ctx->limited = NULL;
+    if (limited)
+        board_make_room(w, limited);
+    if (plain && limited && limited->hands_on && w->phase == NQ_PHASE_RUN) {
+        nq_task_list_push(&w->piggybacks, ctx);
+        limited->next_us = 0;              /* the next claim, which has its place, is now */
+        if (w->fetcher != NQ_FETCHER_FULL) /* else it is woken when the thread is free */
+            pthread_cond_signal(&w->fetch_cond);
+        return;
+    }
+    if (w->piggybacking && plain) {
         nq_task_list_push(&w->piggybacks, ctx);
         return;
     }

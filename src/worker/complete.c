@@ -144,6 +144,7 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
         nq_ctx_unref(batch[i]);
     pthread_mutex_lock(&w->lock);
     w->unrecorded -= n;
+    w->recorded += n;
     w->orphans -= orphans;
     w->wrote_us = now;
     for (size_t i = 0; i < w->nqueues; i++)

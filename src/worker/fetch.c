@@ -28,6 +28,7 @@ struct fetch_claim {
     uint64_t lease;
     nq_id id;              /* try this one first; 0: none */
     nq_settings *settings; /* a reference; NULL: nothing is set */
+    uint64_t recorded;     /* outcomes, when it began; and those that it does not know of */
     bool alone;            /* nothing was held when it began */
     bool hinted;           /* there may well be something */
 };
@@ -116,6 +117,7 @@ static void fetch_begin(struct fetch *f, struct fetch_claim *c, struct nq_worker
     c->settings = nq_settings_some(w->settings) ? w->settings : NULL;
     if (c->settings)
         nq_settings_ref(c->settings);
+    c->recorded = w->recorded;
     c->alone = f->at == 0 && nq_worker_held(w) == 0;
     c->reserved = w->claiming[f->at] = c->limit;
     c->counted = queue->concurrency > 0 ? (unsigned)c->reserved : 0;
@@ -130,7 +132,7 @@ static void fetch_landed(struct fetch *f, const struct fetch_claim *c, size_t n)
     nq_worker *w = f->worker;
     c->queue->claiming -= c->counted;
     w->claiming[f->at] = 0;
-    w->full = n < c->limit || n == 0 ? 0 : w->full + (w->full < NQ_FULL_CLAIMS);
+    w->full = n < c->limit || n == 0 || c->queue->hands_on ? 0 : w->full + (w->full < NQ_FULL_CLAIMS);
     if (f->at == 0 || n == c->reserved)
         return;
     /* There is room where the first one saw none, or nothing is held any more. */
@@ -206,7 +208,7 @@ static void fetch_sleep(struct fetch *f, int64_t until)
 {
     nq_worker *w = f->worker;
     const int64_t piggyback_until = nq_mono_us() + NQ_PIGGYBACK_WAIT_US;
-    if (w->fetcher != NQ_FETCHER_FULL && !f->limited)
+    if (!w->piggybacking || (w->fetcher != NQ_FETCHER_FULL && !f->limited))
         nq_piggyback_end(w);
     if (w->piggybacking && until > piggyback_until) {
         if (!nq_cond_wait_until(&w->fetch_cond, &w->lock, piggyback_until))
@@ -326,10 +328,12 @@ static bool fetch_ended(nq_ctx *ctx)
 static void fetch_look_again(const struct fetch *f, const struct fetch_claim *c, size_t n, bool paused,
                              int64_t wait_us)
 {
+    const nq_claimer_left *const left = nq_claimer_last(c->queue->claimers[f->at]);
     const nq_worker *w = f->worker;
     const int64_t now = nq_mono_us();
     /* What others end, nobody tells of. */
-    c->queue->throttled = n < c->limit && nq_claimer_throttled(c->queue->claimers[f->at]);
+    c->queue->throttled = n < c->limit && left->throttled;
+    c->queue->hands_on = left->counted && (n > 0 || c->queue->throttled) && nq_store_piggybacks(w->store, 1);
     const int64_t longest =
         c->queue->throttled && w->opts.poll_us > NQ_THROTTLED_US ? NQ_THROTTLED_US : w->opts.poll_us;
     /* A claim of nothing but tasks of paused groups is as one that found none, or they would come again at
@@ -337,9 +341,15 @@ static void fetch_look_again(const struct fetch *f, const struct fetch_claim *c,
     fetch_schedule(c->queue, c, paused ? 0 : n, paused ? -1 : wait_us, longest);
     if (n > 0 && c->queue->throttled) /* no more for now, until one of ours has ended */
         c->queue->next_us = now + NQ_PAUSE_MIN_US;
+    if (c->queue->throttled && w->recorded != c->recorded) { /* which was while the claim was under way */
+        c->queue->throttled = false;
+        c->queue->next_us = now;
+    }
+    if (c->queue->hands_on && w->piggybacks.n > 0)
+        c->queue->next_us = now;
     if (n == 0)
-        fetch_schedule_opening(c->queue, nq_claimer_opens(c->queue->claimers[f->at]), longest);
-    if (n == 0 && nq_claimer_again(c->queue->claimers[f->at])) {
+        fetch_schedule_opening(c->queue, left->opens_us, longest);
+    if (n == 0 && left->again) {
         c->queue->next_us = now;
         c->queue->pause_us = NQ_PAUSE_MIN_US;
     }
@@ -393,9 +403,9 @@ static void fetch_hold(struct fetch *f, const struct fetch_claim *c, nq_claimed 
     if (n > 0 && w->nborrowers > 0)
         nq_loans_recall(w);
     w->piggybacking = run && n == c->limit && nq_store_piggybacks(w->store, n);
-    if (!w->piggybacking)
-        nq_piggyback_end(w);
     fetch_look_again(f, c, n, n > 0 && paused == n, wait_us);
+    if (!w->piggybacking && !(run && c->queue->hands_on))
+        nq_piggyback_end(w);
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -418,6 +428,7 @@ static void fetch_claim(struct fetch *f, struct fetch_claim *c)
     nq_claimer_heed(claimer, NULL);
     nq_settings_unref(c->settings);
     nq_piggybacks_claimed(w, &f->piggybacks, piggyback.piggybacked);
+    c->recorded += piggyback.piggybacked == NQ_PIGGYBACKED ? f->piggybacks.n : 0;
     if (rc != NQ_OK) {
         pthread_mutex_lock(&w->lock);
         fetch_landed(f, c, 0);

@@ -140,6 +140,7 @@ struct nq_worker_queue {
     int64_t pause_us; /* between looks at an idle queue */
     int64_t wait_us;  /* of the last look: until the next due task, -1: none waits */
     bool throttled;   /* the last look found what is due at its limit, over all hosts */
+    bool hands_on;    /* it has such a limit, and more to run: a task that ends makes room for the next */
     bool hinted;      /* something was enqueued, perhaps here */
     unsigned quiet;   /* empty looks in a row while nothing was held */
 };
@@ -242,6 +243,7 @@ struct nq_worker {
     uint64_t seq;        /* of the last lease */
     bool rejoin;         /* leases are used up, or one is in doubt: as soon as nothing is held */
     bool reclaimed;      /* what dead workers had left when we joined */
+    uint64_t recorded;   /* outcomes, so far */
     uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
     uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
     nq_hold held[NQ_OWN_HOLDS]; /* by handlers of ours, which the settings may not say yet */

@@ -58,8 +58,10 @@ def harm(run, workers, seconds, tasks, nodes):
 
 
 def limits(db, figures, seed, seconds=60, groups=1000, gate=True, nodes=None):
-    """Limit 1 of each group and 30 of all, 4 workers x 10 handlers, kill -9 and SIGSTOP."""
+    """Limit 1 of each group and 30 of all, 4 workers x 10 handlers, kill -9 and SIGSTOP; groups=0: tasks without a group, whose
+    workers hand their places on."""
     name = "limits" if gate else "limits, control without the gate"
+    name += "" if groups else ", no groups"
     with Run(name, db, figures, seed, load="load" if gate else "load-nogate", lease_ms=3000) as run:
         nodes = nodes or [db]
         tasks = Tasks(db, groups, 20)
@@ -72,10 +74,11 @@ def limits(db, figures, seed, seconds=60, groups=1000, gate=True, nodes=None):
         least = seconds * (2 if SLOW else 20)
         run.figure("claims", claims, claims >= least, f">= {least}")
         if not gate:
-            above = max(most - 1, most_all - 30)
+            above = max(most - 1 if groups else 0, most_all - 30)
             run.figure("most above a limit without the gate", above, above > 0, "> 0: the check can fail")
             return
-        run.figure("most of a group at once, limit 1", most, most == 1, 1)
+        if groups:
+            run.figure("most of a group at once, limit 1", most, most == 1, 1)
         run.figure("most of all at once, limit 30", most_all, most_all <= 30, "<= 30")
         worse = [line for line in run.log_lines() if "claim" in line]
         run.figure("errors of claims that surfaced", len(worse), not worse, 0)

@@ -47,6 +47,24 @@ static void gates_limit(nq *q, const char *queue, const char *group, int64_t mos
         &t_last));
 }
 
+/* How many a claim for `wanted` brings, which ends these (NULL: none). */
+static size_t gates_claim(nq_claimer *c, uint64_t lease, nq_claimed *ends, size_t wanted, nq_claimed **list)
+{
+    nq_outcome outs[8];
+    nq_outcome *all[8];
+    nq_piggyback p = {.outcomes = all};
+    size_t n = 0;
+    int64_t wait = 0;
+    for (const nq_claimed *k = ends; k; k = k->next, p.n++) {
+        outs[p.n] =
+            (nq_outcome){.id = k->task.id, .lease = k->lease, .kind = NQ_OUT_DONE, .queue = k->task.queue};
+        all[p.n] = &outs[p.n];
+    }
+    T_OK(nq_claimer_claim(c, lease, wanted, &p, list, &n, &wait, &t_last));
+    t_free_claimed(ends);
+    return n;
+}
+
 /* Claim until nothing more comes; how many came. A new gate is passed from the second claim on. */
 static size_t gates_all(nq_claimer *c, uint64_t *seq, size_t limit)
 {
@@ -152,8 +170,6 @@ END_TEST
 START_TEST(weights_share_a_claim)
 {
     nq *q = t_open();
-    size_t n = 0;
-    int64_t wait = 0;
     nq_claimed *list = NULL;
     T_OK(nq_queue_set(q, "mail",
                       &(nq_queue_settings){.size = sizeof(nq_queue_settings), .group = "a", .weight = 3},
@@ -162,8 +178,7 @@ START_TEST(weights_share_a_claim)
     gates_add(q, "b", 20);
     nq_settings *s = gates_settings(q);
     nq_claimer *c = gates_claimer(q, "mail", s);
-    T_OK(nq_claimer_claim(c, NQ_LEASE(1, 1), 8, NULL, &list, &n, &wait, &t_last));
-    ck_assert_uint_eq(n, 8);
+    ck_assert_uint_eq(gates_claim(c, NQ_LEASE(1, 1), NULL, 8, &list), 8);
     ck_assert_int_eq(gates_running("mail//a"), 6);
     t_free_claimed(list);
     nq_claimer_free(c);
@@ -194,6 +209,65 @@ START_TEST(gates_of_groups_without_tasks_go)
     t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0");
     ck_assert_uint_eq(gates_all(c, &seq, 5), 1);
     nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+/* ---- Places that are handed on ---- */
+
+START_TEST(a_place_is_handed_on)
+{
+    nq *q = t_open();
+    nq_claimed *list = NULL;
+    size_t n = 0;
+    if (!nq_store_piggybacks(nq_store_of(q), 1)) {
+        nq_close(q);
+        return;
+    }
+    gates_limit(q, "mail", NULL, 3);
+    gates_add(q, NULL, 20);
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    for (int i = 0; i < 2 && n == 0; i++) /* the first one makes the gate */
+        n = gates_claim(c, NQ_LEASE(1, 1), NULL, 5, &list);
+    ck_assert_uint_eq(n, 3);
+    ck_assert(nq_claimer_last(c)->counted && nq_claimer_throttled(c));
+    t_sql("DELETE FROM nanoq_gates"); /* what needs it now brings nothing on a server */
+    ck_assert_uint_eq(gates_claim(c, NQ_LEASE(1, 2), list, 5, &list), 3);
+    ck_assert_int_eq(gates_running("mail"), 3);
+    /* Another has one of them: its place is not ours. */
+    t_sql("UPDATE nanoq_tasks SET lease = 5 WHERE id = %lld", (long long)list->task.id);
+    ck_assert_uint_eq(gates_claim(c, NQ_LEASE(1, 3), list, 5, &list), 0);
+    ck_assert_int_eq(gates_running("mail"), 1);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_lower_limit_is_reached)
+{
+    nq *q = t_open();
+    nq_claimed *list = NULL;
+    size_t n = 0;
+    gates_limit(q, "mail", NULL, 6);
+    gates_add(q, NULL, 60);
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s), *other = gates_claimer(q, "mail", s);
+    uint64_t seq = 100;
+    for (int i = 0; i < 2 && n == 0; i++)
+        n = gates_claim(c, NQ_LEASE(1, 1), NULL, 3, &list);
+    ck_assert_uint_eq(gates_all(other, &seq, 3), 3);
+    gates_limit(q, "mail", NULL, 4);
+    nq_settings *low = gates_settings(q);
+    nq_claimer_heed(c, low);
+    n = gates_claim(c, NQ_LEASE(1, 2), list, 3, &list);
+    ck_assert_uint_le(n, 1);
+    t_free_claimed(list);
+    nq_claimer_free(c);
+    nq_claimer_free(other);
+    nq_settings_unref(low);
     nq_settings_unref(s);
     nq_close(q);
 }
@@ -311,11 +385,24 @@ static void gates_stopping(int fd, void *arg)
     nq_settings *s = gates_settings(q);
     nq_claimer *c = gates_claimer(q, "mail", s);
     nq_claimed *list = NULL;
-    size_t n = 0;
-    int64_t wait = 0;
     gates_stop_after = *(const int *)arg;
-    T_OK(nq_claimer_claim(c, NQ_LEASE(9, 1), 2, NULL, &list, &n, &wait, &t_last));
-    t_tell(fd, (int64_t)n);
+    t_tell(fd, (int64_t)gates_claim(c, NQ_LEASE(9, 1), NULL, 2, &list));
+}
+
+/* What another process still gets, at once; *seq: of its leases. */
+static size_t gates_others(uint64_t *seq)
+{
+    nq *q = t_open();
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    const int64_t start = t_mono();
+    const size_t n = gates_all(c, seq, 3);
+    ck_assert_int_lt(t_mono() - start, NQ_MS(500) * T_SLOW_FACTOR);
+    ck_assert_int_le(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1"), 3);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+    return n;
 }
 
 /* Wherever in a claim: a gate that it held would be held until the server drops the session. */
@@ -339,21 +426,56 @@ START_TEST(a_stopped_claimer_keeps_nobody_waiting)
         gates_limit(q, "mail", "*", 1);
         for (char group[] = "a"; stop == 0 && group[0] <= 'c'; group[0]++)
             gates_add(q, group, 4);
-        nq_settings *s = gates_settings(q);
-        nq_claimer *c = gates_claimer(q, "mail", s);
-        const int64_t start = t_mono();
-        ck_assert_uint_ge(gates_all(c, &seq, 3), 1); /* the first time the gates are made */
-        ck_assert_int_lt(t_mono() - start, NQ_MS(500) * T_SLOW_FACTOR);
-        ck_assert_int_le(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1"), 3);
-        nq_claimer_free(c);
-        nq_settings_unref(s);
         nq_close(q);
+        ck_assert_uint_ge(gates_others(&seq), 1); /* the first time the gates are made */
         if (ended)
             ck_assert_int_eq(t_hear(child.fd, 10), 2);
         else if (stop > 0)
             t_kill(&child, SIGKILL);
     }
     ck_assert_int_gt(stop, 3);
+}
+END_TEST
+
+/* In the midst of handing two places on, of three; another process has the third. */
+static void gates_stopping_exchange(int fd, void *arg)
+{
+    nq *q = t_open();
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    nq_claimed *list = NULL;
+    ck_assert_uint_eq(gates_claim(c, NQ_LEASE(9, 1), NULL, 2, &list), 2);
+    gates_stop_after = *(const int *)arg;
+    t_tell(fd, (int64_t)gates_claim(c, NQ_LEASE(9, 2), list, 2, &list));
+}
+
+START_TEST(a_stopped_exchange_keeps_nobody_waiting)
+{
+    bool ended = false;
+    uint64_t seq = 0;
+    nq *q = t_open();
+    const bool can = !T_SQLITE && nq_store_piggybacks(nq_store_of(q), 1);
+    gates_limit(q, "mail", NULL, 3);
+    gates_add(q, NULL, 60);
+    nq_close(q);
+    if (can) /* it makes the gate */
+        ck_assert_uint_eq(gates_others(&seq), 3);
+    for (int stop = 1; can && !ended; stop++) {
+        t_child child;
+        int status = 0;
+        t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0 WHERE state = 1");
+        t_fork(&child, gates_stopping_exchange, &stop);
+        ck_assert_int_eq(waitpid(child.pid, &status, WUNTRACED), child.pid);
+        ended = !WIFSTOPPED(status);
+        ck_assert_uint_eq(gates_others(&seq), 1);
+        ck_assert_int_eq(gates_running("mail"), 3);
+        if (ended) {
+            ck_assert_int_eq(t_hear(child.fd, 10), 2);
+            ck_assert_int_gt(stop, 2); /* it was stopped behind each of its packets */
+        } else {
+            t_kill(&child, SIGKILL);
+        }
+    }
 }
 END_TEST
 
@@ -366,9 +488,12 @@ Suite *suite_gates(void)
     tcase_add_test(tc, types_are_filtered_under_a_limit);
     tcase_add_test(tc, weights_share_a_claim);
     tcase_add_test(tc, gates_of_groups_without_tasks_go);
+    tcase_add_test(tc, a_place_is_handed_on);
+    tcase_add_test(tc, a_lower_limit_is_reached);
     tc = t_case(s, "processes", 60);
     tcase_add_test(tc, limits_hold_whoever_dies);
     tcase_add_test(tc, the_check_sees_limits_that_are_not_heeded);
     tcase_add_test(tc, a_stopped_claimer_keeps_nobody_waiting);
+    tcase_add_test(tc, a_stopped_exchange_keeps_nobody_waiting);
     return s;
 }

@@ -134,6 +134,8 @@ static int mysql_claim_taken(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_
         mysql_claim_piggybacked(a, NQ_PIGGYBACKED);
         if (a->gate)
             a->gate->clock->raced = n == 0;
+        if (a->gate && n < batch->list.n)
+            a->gate->clock->room = n;
         /* A Galera node has been seen to answer OK here although a write of another node had ended the
          * transaction: the claim was not there. */
         if (matched != n || c->galera)
@@ -251,6 +253,8 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
         if (rc == NQ_OK && !mysql_claim_first(a, a->look))
             nq_mysql_batch_free(batch);
     }
+    if (rc == NQ_OK && !nq_claim_may(a))
+        nq_mysql_batch_free(batch);
     if (rc == NQ_OK && !mysql_claim_ids(batch)) {
         rc = nq_err_set(err, NQ_EINVAL, "an id is above the largest one, %" PRId64, INT64_MAX);
         mysql_claim_refused(a, batch, rc);
@@ -434,6 +438,7 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
     nq_mysql_rooms rooms = {.room = calloc(a->nturns, sizeof *rooms.room)};
     nq_turn *turns = calloc(a->nturns, sizeof *turns);
     nq_claim_args left = *a;
+    size_t room = 0;
     int rc = rooms.room && turns ? nq_mysql_gates_look(c, a, done, &rooms, err) : nq_err_nomem(err);
     left.turns = turns;
     left.nturns = 0;
@@ -442,8 +447,11 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
         const size_t share = nq_turn_share(&a->turns[i], rooms.all, a->limit);
         turns[left.nturns] = a->turns[i];
         turns[left.nturns].most = rooms.room[i] < share ? rooms.room[i] : share;
+        room += turns[left.nturns].most;
         left.nturns += rooms.room[i] > 0;
     }
+    a->gate->clock->room = room < rooms.all ? room : rooms.all;
+    a->gate->clock->nodes = c->galera;
     if (rc == NQ_OK && left.nturns > 0 && left.limit > 0)
         rc = a->types ? mysql_claim_claim_typed(c, &left, done, batch, err)
                       : mysql_claim_claim_any(c, &left, done, batch, err);

@@ -297,7 +297,7 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
         return rc;
     if (a->piggyback)
         rc = sqlite_delete_done(&c->base, a->piggyback->outcomes, a->piggyback->n, err);
-    if (rc == NQ_OK)
+    if (rc == NQ_OK && nq_claim_may(a))
         rc = a->nturns ? sqlite_claim_turns(c, due, a, now, list, &cut, err)
                        : sqlite_claim_collect(c, due, list, &cut, err);
     sqlite3_reset(due);

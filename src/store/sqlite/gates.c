@@ -69,6 +69,7 @@ NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const nq_claim_args *a, size_t 
     nq_gate_clock_read(gate->clock, before, now, nq_mono_us());
     for (size_t i = 0; i < a->nturns; i++) /* of a claim that failed and is made again */
         a->turns[i].bucket->next = 0;
+    gate->clock->room = 0;
     if (!nq_gate_is_needed(gate))
         return NQ_OK;
     const int rc = sqlite_gates_bucket(c, gate, gate->queue, &gate->rate, gate->bucket, room, err);
@@ -78,10 +79,13 @@ NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const nq_claim_args *a, size_t 
 NQ_PRIVATE int nq_sqlite_room(nq_sqlite_conn *c, const nq_gate *gate, const nq_turn *turn, size_t *room,
                               nq_err *err)
 {
-    if (!nq_turn_is_gated(turn))
-        return NQ_OK;
-    const int rc = sqlite_gates_bucket(c, gate, turn->queue, &turn->rate, turn->bucket, room, err);
-    return rc == NQ_OK ? sqlite_gates_room(c, gate, turn, room, err) : rc;
+    int rc = NQ_OK;
+    if (nq_turn_is_gated(turn))
+        rc = sqlite_gates_bucket(c, gate, turn->queue, &turn->rate, turn->bucket, room, err);
+    if (rc == NQ_OK && nq_turn_is_gated(turn))
+        rc = sqlite_gates_room(c, gate, turn, room, err);
+    gate->clock->room += *room;
+    return rc;
 }
 
 static int sqlite_gates_write(nq_sqlite_conn *c, const char *name, const nq_bucket *b, nq_err *err)
