@@ -83,6 +83,7 @@ struct cli_command {
 #define CLI_COMMANDS(X)                                                                                      \
     X(add)                                                                                                   \
     X(work)                                                                                                  \
+    X(once)                                                                                                  \
     X(list)                                                                                                  \
     X(show)                                                                                                  \
     X(why)                                                                                                   \

@@ -8,13 +8,6 @@
 #include "../text/json_input.h"
 #include "../text/text.h"
 
-struct add_request {
-    nq_task_spec spec;
-    struct text input; /* payload from stdin */
-    bool raw, lines;
-    nq_header headers[NQ_MAX_HEADERS];
-};
-
 static bool add_when(nq_task_spec *spec, int key, const char *value)
 {
     if ((key == 'i' && spec->run_at_us != 0) || (key == 'a' && spec->delay_us != 0)) {
@@ -71,7 +64,27 @@ static bool add_header(struct add_request *r, const char *value)
     return true;
 }
 
-enum { ADD_RAW = 256, ADD_STDIN };
+enum { ADD_RAW = 256, ADD_STDIN, ADD_UNTIL, ADD_WINDOW, ADD_MAX_WAIT, ADD_REPLACE, ADD_DEBOUNCE, ADD_APPEND };
+
+static bool add_key(nq_task_spec *spec, int key, const char *value)
+{
+    static const char *const names[] = {"replace", "debounce", "append"};
+    if (key == ADD_WINDOW)
+        return cli_take_duration("--window", value, NQ_MS(1), &spec->window_us);
+    if (key == ADD_MAX_WAIT)
+        return cli_take_duration("--max-wait", value, NQ_MS(1), &spec->max_wait_us);
+    if (key == ADD_UNTIL && !add_until(value, spec)) {
+        cli_complain("--until: must be done, start or window, not '%s'", value);
+        return false;
+    }
+    if (key == ADD_UNTIL)
+        return true;
+    if (spec->duplicate != NQ_REFUSE) {
+        cli_complain("--replace, --debounce and --append: only one of them, and once");
+        return false;
+    }
+    return add_duplicate(names[key - ADD_REPLACE], spec);
+}
 
 static bool add_option(struct add_request *r, int key, const char *value)
 {
@@ -112,9 +125,11 @@ static bool add_option(struct add_request *r, int key, const char *value)
     case ADD_RAW:
         r->raw = true;
         return true;
-    default:
+    case ADD_STDIN:
         r->lines = true;
         return true;
+    default:
+        return add_key(&r->spec, key, value);
     }
 }
 
@@ -173,14 +188,15 @@ static int add_one(const struct add_request *r)
         printf("{\"id\": %lld, \"duplicate\": %s}\n", (long long)id, rc == NQ_OK ? "false" : "true");
     else
         printf("%lld\n", (long long)id);
-    if (rc == NQ_DUPLICATE) {
-        cli_complain("duplicate: task %lld is live with the same unique key", (long long)id);
+    if (rc == NQ_DUPLICATE && !r->once) {
+        cli_complain("duplicate: task %lld %s the same unique key", (long long)id,
+                     r->spec.until == NQ_UNTIL_WINDOW ? "has taken" : "is live with");
         return CLI_DUPLICATE;
     }
     return CLI_OK;
 }
 
-static int add_task(struct add_request *r, int argc, char **argv)
+int add_task(struct add_request *r, int argc, char **argv)
 {
     int n = argc - optind;
     if (n < 1)
@@ -217,7 +233,10 @@ static int add_run(int argc, char **argv)
     if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
     int exit_code;
-    if (!r.lines) {
+    char why[220];
+    if (!r.lines && !add_key_good(&r.spec, "--", why, sizeof why)) {
+        exit_code = cli_usage("%s", why);
+    } else if (!r.lines) {
         exit_code = add_task(&r, argc, argv);
     } else if (optind < argc || r.raw || r.spec.unique == NQ_UNIQUE_DATA) {
         exit_code =
@@ -240,6 +259,14 @@ static const struct cli_option add_options[] = {
     {'r', "max-retries", "N", "0 to 1000; default 10"},
     {'u', "unique-key", "DATA", "one live task per type and DATA, instead of per type and payload"},
     {'N', "no-unique", NULL, "any number of equal tasks"},
+    {ADD_UNTIL, "until", "HOW", "the key is taken until done (default), start, or window"},
+    {ADD_WINDOW, "window", "DURATION", "with --until window: from now on, whatever becomes of the task"},
+    {ADD_REPLACE, "replace", NULL, "a waiting task of the key takes over all that is said here"},
+    {ADD_DEBOUNCE, "debounce", NULL, "the same, and runs --in from now; docs/unique.md"},
+    {ADD_MAX_WAIT, "max-wait", "DURATION",
+     "with --debounce: no later than this after the first; default 10 times --in"},
+    {ADD_APPEND, "append", NULL,
+     "a waiting task of the --unique-key takes the payload to the end of its own"},
     {'e', "expires", "DURATION", "start no attempt later than this after now; then it ends as dead"},
     {'H', "header", "NAME=VALUE", "text beside the payload, like traceparent=00-...; may be repeated"},
     {ADD_RAW, "raw", NULL, "take the payload as it is; without, it must be JSON"},
@@ -260,7 +287,9 @@ const struct cli_command cli_add = {
         "--stdin: lines like {\"type\": \"email\", \"payload\": {\"to\": 1}, \"queue\": \"mail\", "
         "\"group\": \"42\",\n"
         "\"priority\": 0, \"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\",\n"
-        "\"expires\": \"1h\", \"headers\": {\"lang\": \"de\"}}; only type is required. payload is any "
+        "\"expires\": \"1h\", \"headers\": {\"lang\": \"de\"}}; only type is required; also \"until\", "
+        "\"window\",\n"
+        "\"duplicate\" (refuse, replace, debounce, append) and \"max_wait\". payload is any "
         "JSON value, kept\n"
         "as it is written; payload_text is a string whose text becomes the payload. \"at\" for a point in "
         "time,\n"

@@ -161,9 +161,22 @@ static bool line_headers(nq_task_spec *spec, json_t *v, char *why, size_t size)
     return true;
 }
 
-static const char *const line_members[] = {"type",       "payload", "payload_text", "queue",   "group",
-                                           "priority",   "in",      "at",           "timeout", "max_retries",
-                                           "unique_key", "unique",  "expires",      "headers", NULL};
+static bool line_key(nq_task_spec *spec, const char *key, const json_t *v, char *why, size_t size)
+{
+    const bool until = strcmp(key, "until") == 0;
+    const char *name = json_is_string(v) ? json_string_value(v) : "";
+    if (until ? add_until(name, spec) : add_duplicate(name, spec))
+        return true;
+    snprintf(why, size,
+             until ? "\"done\", \"start\" or \"window\""
+                   : "\"refuse\", \"replace\", \"debounce\" or \"append\"");
+    return false;
+}
+
+static const char *const line_members[] = {
+    "type",  "payload", "payload_text", "queue",      "group",  "priority", "in",
+    "at",    "timeout", "max_retries",  "unique_key", "unique", "expires",  "headers",
+    "until", "window",  "duplicate",    "max_wait",   NULL};
 
 static bool line_member(nq_task_spec *spec, const char *text, const char *key, json_t *v, char *why,
                         size_t size)
@@ -172,6 +185,12 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, j
         return line_headers(spec, v, why, size);
     if (strcmp(key, "expires") == 0)
         return json_input_duration(v, NQ_MS(1), &spec->expires_us, why, size);
+    if (strcmp(key, "window") == 0)
+        return json_input_duration(v, NQ_MS(1), &spec->window_us, why, size);
+    if (strcmp(key, "max_wait") == 0)
+        return json_input_duration(v, NQ_MS(1), &spec->max_wait_us, why, size);
+    if (strcmp(key, "until") == 0 || strcmp(key, "duplicate") == 0)
+        return line_key(spec, key, v, why, size);
     if (strcmp(key, "type") == 0) {
         spec->type = json_string_value(v);
         return line_name(v, NQ_MAX_TYPE, false, why, size);
@@ -231,10 +250,12 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_f
     {
         if (!line_known(key)) {
             const char *near = cli_nearest(key, line_members);
-            return line_bad(f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",
-                            near ? near
-                                 : "; allowed: type, payload, payload_text, queue, group, priority, in, at, "
-                                   "timeout, max_retries, unique_key, unique, expires, headers");
+            return line_bad(
+                f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",
+                near ? near
+                     : "; allowed: type, payload, payload_text, queue, group, priority, in, at, "
+                       "timeout, max_retries, unique_key, unique, expires, headers, until, window, "
+                       "duplicate, max_wait");
         }
         if (!line_member(spec, text, key, v, why, sizeof why))
             return line_bad(f, text, key, "%s: must be %s", key, why);
@@ -246,5 +267,7 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_f
                         "expires must be later than in");
     if (!spec->type)
         return line_bad(f, text, NULL, "the member \"type\" is missing");
+    if (!add_key_good(spec, "", why, sizeof why))
+        return line_bad(f, text, NULL, "%s", why);
     return true;
 }

@@ -244,6 +244,61 @@ class Add(Base):
         self.assertEqual(self.json("add", "fax", "1")["duplicate"], False)
         self.run_nanoq("add", "a", "--no-unique", "--unique-key", "k", code=2)
 
+    def test_a_key_until_and_what_a_duplicate_does(self):
+        key = ("--unique-key", "k")
+        first = self.add("sync", "1", *key, "--in", "1h")
+        self.assertEqual(self.add("sync", "2", *key, "--replace", "--priority", "3"), first)
+        t = self.show(first)
+        self.assertEqual((t["payload"], t["priority"]), ("2", 3))
+        self.assertEqual(self.add("sync", "3", *key, "--debounce", "--in", "1h", "--max-wait", "1d"), first)
+        self.assertGreater(self.show(first)["run_at"], t["run_at"])
+        self.assertEqual(self.add("sync", "4", *key, "--append"), first)
+        self.assertEqual(self.run_nanoq("show", str(first), "--payload"), b"3\n4")
+        start = self.add("scan", "1", "--until", "start")
+        self.assertEqual(int(self.run_nanoq("add", "scan", "1", "--until", "start", code=4)), start)
+        day = self.add("alarm", "1", *key, "--until", "window", "--window", "1d")
+        self.run_nanoq("delete", str(day))
+        self.assertEqual(int(self.run_nanoq("add", "alarm", "2", *key, "--until", "window", "--window", "1d", code=4)), day)
+        self.assertIn("has taken", self.err)
+        for args, says in ((("--window", "1h"), "--until window"), (("--until", "window"), "--window"),
+                           (("--until", "never"), "done, start or window"), (("--debounce",), "--in"),
+                           (("--max-wait", "1h"), "debounce"), (("--append",), "--unique-key"),
+                           (("--replace", "--append"), "only one"), (("--replace", "--no-unique"), "no"),
+                           (("--debounce", "--in", "1h", "--max-wait", "1m"), "below"),
+                           (("--until", "window", "--window", "1h", "--replace"), "refuses")):
+            with self.subTest(args=args):
+                self.assertEqual(self.run_nanoq("add", "t", "1", *args, code=2), b"")
+                self.assertIn(says, self.err)
+
+    def test_lines_say_it_too(self):
+        lines = ('{"type":"s","payload":1,"unique_key":"k"}',
+                 '{"type":"s","payload":2,"unique_key":"k","duplicate":"replace"}',
+                 '{"type":"s","payload":3,"unique_key":"k","duplicate":"append"}',
+                 '{"type":"s","payload":4,"unique_key":"w","until":"window","window":"1h"}',
+                 '{"type":"s","payload":5,"unique_key":"d","duplicate":"debounce","in":"1h","max_wait":7200}',
+                 '{"type":"s","payload":6,"until":"start"}')
+        ids = self.run_nanoq("add", "--stdin", stdin="\n".join(lines)).split()
+        self.assertEqual(ids[0], ids[1])
+        self.assertEqual(ids[0], ids[2])
+        self.assertEqual(len(set(ids)), 4)
+        self.assertEqual(self.run_nanoq("show", ids[0].decode(), "--payload"), b"2\n3")
+        for line, says in (('"until":"x"', "start"), ('"duplicate":true', "replace"), ('"window":"1h"', "until window"),
+                           ('"duplicate":"debounce"', "in"), ('"duplicate":"append"', "unique_key"),
+                           ('"unique":false,"until":"start"', "key"), ('"max_wait":1', "debounce")):
+            with self.subTest(line=line):
+                self.assertEqual(self.run_nanoq("add", "--stdin", stdin='{"type":"t",%s}' % line, code=2), b"")
+                self.assertIn(says, self.err)
+
+    def test_once(self):
+        first = int(self.run_nanoq("once", "release-7", "--", "migrate", '{"to": 7}'))
+        self.assertEqual(int(self.run_nanoq("once", "release-7", "--for", "365d", "--", "migrate", '{"to": 7}')), first)
+        self.run_nanoq("delete", str(first))
+        self.assertEqual(self.json("once", "release-7", "migrate"), {"id": first, "duplicate": True})
+        self.assertNotEqual(int(self.run_nanoq("once", "release-8", "migrate", "-", stdin=b"1")), first)
+        for args in ((), ("k",), ("", "t"), ("k", "t", "{"), ("k", "t", "1", "2"), ("k", "--for", "0", "t")):
+            with self.subTest(args=args):
+                self.run_nanoq("once", *args, code=2)
+
     def test_payload_bytes(self):
         for raw in (b'  {"a" : [1.0, 1e2 ,12345678901234567890123]}\n', b'"\xc3\xa4\\u0000"', b"null", b"0"):
             task = self.add("t", "-", "--no-unique", stdin=raw)
