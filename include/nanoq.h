@@ -347,6 +347,8 @@ typedef struct nq_task {
     size_t nheaders;
     int64_t expires_at_us; /* no attempt begins later; 0: any time */
     nq_id dead_id; /* it is the dead letter of that task (dead_to of nq_queue_settings); 0: it is none */
+    const char *schedule; /* it comes of this schedule (nq_schedule_set); NULL: of none */
+    int64_t due_at_us;    /* for this time, however late it begins; 0: it has none */
 } nq_task;
 
 /* The value of a header, or NULL: the task has none of this name. Valid as long as the task. Thread-safe. */

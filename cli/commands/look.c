@@ -18,6 +18,8 @@ const struct table_column look_columns[LOOK_COLUMNS] = {
     {.name = "run_at"},
     {.name = "expires_at", .machine = true},
     {.name = "dead_id", .right = true, .machine = true},
+    {.name = "schedule", .machine = true},
+    {.name = "due_at", .machine = true},
     {.name = "claimed_at", .machine = true},
     {.name = "finished_at", .machine = true},
     {.name = "worker", .machine = true},
@@ -100,6 +102,8 @@ void look_task(struct table *t, const nq_info *info, size_t here)
     table_time(t, info->run_at_us);
     table_time(t, info->expires_at_us);
     look_count(t, info->dead_id != 0, info->dead_id);
+    table_optional(t, info->schedule);
+    table_time(t, info->due_at_us);
     table_time(t, info->claimed_at_us);
     table_time(t, info->finished_at_us);
     table_optional(t, info->worker);

@@ -14,7 +14,7 @@ static bool env_is_ours(const char *entry)
 {
     static const char *const names[] = {"NANOQ_ID", "NANOQ_TYPE", "NANOQ_QUEUE", "NANOQ_GROUP",
                                         "NANOQ_ATTEMPT", "NANOQ_MAX_RETRIES", "NANOQ_DEADLINE",
-                                        "NANOQ_STREAM",
+                                        "NANOQ_STREAM", "NANOQ_DEAD_ID", "NANOQ_SCHEDULE", "NANOQ_DUE_AT",
                                         /* of the trace of a task, not of ours */
                                         "TRACEPARENT", "TRACESTATE",
                                         /* systemd's, for us alone */

@@ -275,6 +275,13 @@ void stream_task(struct text *out, const nq_task *task, int64_t deadline_us)
         text_str(out, ",\"last_error\":null");
     if (task->dead_id)
         protocol_number(out, "dead_id", task->dead_id);
+    if (task->schedule) {
+        char due[64];
+        snprintf(due, sizeof due, ",\"due_at\":%" PRId64 ".%06d", task->due_at_us / 1000000,
+                 (int)(task->due_at_us % 1000000));
+        protocol_string(out, "schedule", task->schedule);
+        text_str(out, due);
+    }
     if (task->nheaders) {
         text_str(out, ",\"headers\":");
         text_headers(out, task->headers, task->nheaders);

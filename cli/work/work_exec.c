@@ -33,7 +33,7 @@ static int exec_start(struct exec *x, nq_ctx *ctx)
     int64_t deadline = cli_now_us(CLOCK_REALTIME) + nq_ctx_remaining_us(ctx);
     const char *const parent = nq_task_header(task, "traceparent"),
                       *state = nq_task_header(task, "tracestate");
-    char *own[11] = {0};
+    char *own[13] = {0};
     size_t n = 7;
     own[0] = cli_format("NANOQ_ID=%" PRId64, task->id);
     own[1] = cli_format("NANOQ_TYPE=%s", task->type);
@@ -44,6 +44,11 @@ static int exec_start(struct exec *x, nq_ctx *ctx)
     own[6] = cli_format("NANOQ_GROUP=%s", task->group ? task->group : "");
     if (task->dead_id)
         own[n++] = cli_format("NANOQ_DEAD_ID=%" PRId64, task->dead_id);
+    if (task->schedule) {
+        own[n++] = cli_format("NANOQ_SCHEDULE=%s", task->schedule);
+        own[n++] = cli_format("NANOQ_DUE_AT=%" PRId64 ".%06d", task->due_at_us / 1000000,
+                              (int)(task->due_at_us % 1000000));
+    }
     if (parent)
         own[n++] = cli_format("TRACEPARENT=%s", parent);
     if (parent && state)

@@ -137,6 +137,8 @@ NQ_PRIVATE int nq_settings_upsert(nq_conn *c, const char *update, const char *in
 /* spec.c: check one spec, of whatever header's size, and fill in the defaults. Payloads have at most
  * `allowed` bytes by the options and `possible` by the database. */
 NQ_PRIVATE int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out, nq_err *err);
+/* queue.c: the same for this handle. */
+NQ_PRIVATE int nq_spec_of(const nq *q, const void *spec, nq_new *out, nq_err *err);
 /* Write the time at which it expires into its headers, by a clock that is the database's. */
 NQ_PRIVATE int nq_spec_expire(nq_new *task, int64_t now_us, nq_err *err);
 /* Free what checked ones hold, or zeroed ones. */

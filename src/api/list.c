@@ -142,6 +142,8 @@ static int list_take(const nq_val cols[], size_t ncols, void *arg)
     row->info.nheaders = read.n;
     row->info.expires_at_us = read.expires_at_us;
     row->info.dead_id = read.dead_id;
+    row->info.schedule = read.schedule ? read.schedule : "";
+    row->info.due_at_us = read.due_at_us;
     rows->all[rows->n++] = row;
     return 0;
 }

@@ -8,7 +8,6 @@
 #define PAUSE_LOOK_MAX_US NQ_MS(250)
 /* A worker whose lock is free and that was silent for so long is taken for dead; no beat is as far apart. */
 #define PAUSE_DEAD_US NQ_SECONDS(11)
-#define PAUSE_MAX_WHY 255
 
 struct pause_write {
     const char *name, *why;
@@ -37,21 +36,6 @@ static int pause_write(nq_conn *c, void *arg, nq_err *err)
                           "WHERE name = ? AND paused_at IS NOT NULL",
                           &args[2], 1, NULL, NULL, NULL, err);
     return rc == NQ_OK ? nq_settings_tidy(c, p->name, err) : rc;
-}
-
-static int pause_check_why(const char *why, nq_err *err)
-{
-    const size_t n = strlen(why);
-    uint32_t cp = 0;
-    if (n > PAUSE_MAX_WHY)
-        return nq_err_set(err, NQ_EINVAL, "why has %zu bytes, at most %d are allowed", n, PAUSE_MAX_WHY);
-    for (size_t i = 0, len; i < n; i += len) {
-        if ((len = nq_utf8(why + i, n - i, &cp)) == 0)
-            return nq_err_set(err, NQ_EINVAL, "why is not valid UTF-8 at byte %zu", i + 1);
-        if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0))
-            return nq_err_set(err, NQ_EINVAL, "why has a control character at byte %zu", i + 1);
-    }
-    return NQ_OK;
 }
 
 /* ---- Waiting ---- */
@@ -190,7 +174,7 @@ static int pause_run(nq *q, const char *queue, bool pause, const nq_pause_option
     if (o.wait_us < 0 || o.wait_us > NQ_MAX_DURATION)
         return nq_err_set(err, NQ_EINVAL, "wait_us is %lld; allowed are 0 to ten years",
                           (long long)o.wait_us);
-    if (o.why && ((rc = pause_check_why(o.why, err)) != NQ_OK))
+    if (o.why && ((rc = nq_check_words("why", o.why, NQ_MAX_WHY, err)) != NQ_OK))
         return rc;
     struct pause_write w = {.name = name, .why = o.why, .type = o.type, .pause = pause};
     if ((rc = nq_ready(q, err)) != NQ_OK || (rc = nq_store_tx(nq_store_of(q), pause_write, &w, err)) != NQ_OK)

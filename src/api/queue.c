@@ -261,7 +261,7 @@ static int queue_insert(nq *q, nq_tx tx, nq_new tasks[], size_t n, nq_id ids[], 
     return NQ_OK;
 }
 
-static int queue_spec(const nq *q, const void *spec, nq_new *out, nq_err *err)
+NQ_PRIVATE int nq_spec_of(const nq *q, const void *spec, nq_new *out, nq_err *err)
 {
     int rc = nq_spec_check(spec, q->max_payload, nq_store_max_payload(q->store), out, err);
     const int64_t now = rc == NQ_OK && out->expires_us ? nq_store_clock(q->store) : 0;
@@ -282,7 +282,7 @@ int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_err *err
         return nq_err_set(err, NQ_EINVAL, "the task is NULL");
     if ((rc = nq_tx_check(q->store, tx, err)) != NQ_OK)
         return rc;
-    if ((rc = queue_spec(q, task, &new_task, err)) != NQ_OK)
+    if ((rc = nq_spec_of(q, task, &new_task, err)) != NQ_OK)
         return rc;
     rc = queue_insert(q, tx, &new_task, 1, &new_id, &result, err);
     nq_spec_free(&new_task, 1);
@@ -309,7 +309,7 @@ static int queue_specs(const nq *q, const nq_task_spec tasks[], size_t n, nq_new
                               "task %zu: size is %zu, but task 0 has %zu: set each to "
                               "sizeof(nq_task_spec)",
                               i, size, stride);
-        rc = queue_spec(q, at, &out[i], &why);
+        rc = nq_spec_of(q, at, &out[i], &why);
         if (rc != NQ_OK)
             return nq_err_set(err, rc, "task %zu: %s", i, why.message);
     }

@@ -125,6 +125,9 @@ static inline int64_t nq_option(int64_t value, int64_t fallback)
 /* ---- validate.c -- names and options as the public header allows them */
 NQ_PRIVATE int nq_check_queue(const char *queue, nq_err *err);
 NQ_PRIVATE int nq_check_type(const char *type, nq_err *err);
+/* Words for people: UTF-8 without control characters. what: how the message calls them. */
+#define NQ_MAX_WHY 255
+NQ_PRIVATE int nq_check_words(const char *what, const char *text, size_t most, nq_err *err);
 NQ_PRIVATE int nq_check_prefix(const char *prefix, nq_err *err);
 /* A copy of an options struct of the caller's, which may be older (smaller) than ours, or NULL. Refuses
  * size 0 and a bigger one whose extra bytes are not zero. */
@@ -139,6 +142,8 @@ typedef struct nq_headers {
     int64_t expires_at_us; /* 0: never */
     nq_id dead_id;         /* 0: it is no dead letter */
     bool until_start;      /* its unique key goes when it is claimed */
+    const char *schedule;  /* NULL: it comes of none */
+    int64_t due_at_us;     /* of which time of it */
 } nq_headers;
 /* Bytes that nq_headers_read needs for a text; 0: there is nothing to be read. */
 NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n);

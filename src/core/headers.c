@@ -8,13 +8,14 @@
  * counts. Names that begin with "nq-" are the library's; who reads a task's headers does not see them.
  */
 
-#define HEADERS_OURS    "nq-"
-#define HEADERS_EXPIRES "nq-expires"
-#define HEADERS_GROUP   "nq-group"
-#define HEADERS_DEAD    "nq-dead"   /* the dead task whose letter this is */
-#define HEADERS_UNIQUE  "nq-unique" /* start: the key goes with the claim; others are for follow-ups */
-#define HEADERS_NAME    40
-#define HEADERS_RESERVE 32 /* of the text, for nq-expires and its time */
+#define HEADERS_OURS     "nq-"
+#define HEADERS_EXPIRES  "nq-expires"
+#define HEADERS_GROUP    "nq-group"
+#define HEADERS_DEAD     "nq-dead"     /* the dead task whose letter this is */
+#define HEADERS_SCHEDULE "nq-schedule" /* the schedule that it comes of, and for which time */
+#define HEADERS_UNIQUE   "nq-unique"   /* start: the key goes with the claim; others are for follow-ups */
+#define HEADERS_NAME     40
+#define HEADERS_RESERVE  32 /* of the text, for nq-expires and its time */
 
 static bool headers_letter(char c)
 {
@@ -108,6 +109,20 @@ static bool headers_known(const nq_header all[], size_t n, const char *name)
     return false;
 }
 
+/* "NAME 1790000000000000": the name ends at the last space. */
+static void headers_read_schedule(nq_headers *out, const struct headers_line *l)
+{
+    size_t at = l->value_size;
+    while (at > 0 && l->value[at - 1] != ' ')
+        at--;
+    const int64_t due = headers_number(l->value + at, l->value_size - at);
+    if (at < 2 || due == 0)
+        return;
+    l->value[at - 1] = '\0';
+    out->schedule = l->value;
+    out->due_at_us = due;
+}
+
 NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, size_t n)
 {
     nq_header *const all = (nq_header *)(void *)room;
@@ -136,6 +151,8 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
             out->dead_id = headers_number(l.value, l.value_size);
         if (headers_is(l.name, l.name_size, HEADERS_UNIQUE) && headers_is(l.value, l.value_size, "start"))
             out->until_start = true;
+        if (headers_is(l.name, l.name_size, HEADERS_SCHEDULE) && !out->schedule)
+            headers_read_schedule(out, &l);
         if (headers_ours(l.name, l.name_size) || out->n == NQ_MAX_HEADERS)
             continue;
         l.name[l.name_size] = '\0';   /* where the colon was, */

@@ -59,6 +59,21 @@ int nq_check_type(const char *type, nq_err *err)
     return NQ_OK;
 }
 
+int nq_check_words(const char *what, const char *text, size_t most, nq_err *err)
+{
+    const size_t n = strlen(text);
+    uint32_t cp = 0;
+    if (n > most)
+        return nq_err_set(err, NQ_EINVAL, "%s has %zu bytes, at most %zu are allowed", what, n, most);
+    for (size_t i = 0, len; i < n; i += len) {
+        if ((len = nq_utf8(text + i, n - i, &cp)) == 0)
+            return nq_err_set(err, NQ_EINVAL, "%s is not valid UTF-8 at byte %zu", what, i + 1);
+        if (cp < 0x20 || (cp >= 0x7f && cp < 0xa0))
+            return nq_err_set(err, NQ_EINVAL, "%s has a control character at byte %zu", what, i + 1);
+    }
+    return NQ_OK;
+}
+
 int nq_check_prefix(const char *prefix, nq_err *err)
 {
     size_t n = prefix ? strlen(prefix) : 0;

@@ -67,4 +67,14 @@ NQ_PRIVATE int nq_cron_parse(nq_cron *c, const char *spec, nq_err *err);
 /* The first time after that; INT64_MAX: none in 40 years. Both from 0 to the year 9999, in microseconds. */
 NQ_PRIVATE int64_t nq_cron_after(const nq_cron *c, const nq_zone *z, int64_t after_us);
 
+/* ---- times.c */
+
+/* The first time after that which is not before starts_us; "@every" begins there. INT64_MAX: none up to 9999.
+ */
+NQ_PRIVATE int64_t nq_cron_first(const nq_cron *c, const nq_zone *z, int64_t after_us, int64_t starts_us);
+/* The times from due, which counts as one, up to now: of more than max the last ones, in their order.
+ * *next: the first after now; INT64_MAX: none. due <= now, max > 0. */
+NQ_PRIVATE size_t nq_cron_past(const nq_cron *c, const nq_zone *z, int64_t due, int64_t now, int64_t out[],
+                               size_t max, int64_t *next);
+
 #endif

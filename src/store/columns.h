@@ -15,6 +15,8 @@
     X(cancels)                                                                                               \
     X(progress)                                                                                              \
     X(gates)                                                                                                 \
+    X(schedules)                                                                                             \
+    X(firings)                                                                                               \
     X(queues)                                                                                                \
     X(windows)
 #define NQ_TABLES_BEFORE(X) X(processors)

@@ -97,6 +97,9 @@ struct nq_driver {
     bool (*usable)(nq_conn *c); /* one that was idle: not closed by the server, its files and lock still those
                                    of its name? No wait. */
 
+    /* Have the time of this connection stand at us, or (0) go on. NULL: it asks nq_store_clock. */
+    int (*set_clock)(nq_conn *c, int64_t us, nq_err *err);
+
     /* One statement, ?-parameters bound, `sql` already expanded. Codes: NQ_EDUPLICATE (unique violation),
      * NQ_ECONFLICT (deadlock, lock timeout, busy: the transaction is gone), NQ_EUNAVAILABLE (connection
      * lost; c->broken), NQ_ENOTMIGRATED (no such table), NQ_EDENIED, NQ_EFULL, NQ_ECORRUPT, NQ_EREADONLY,

@@ -190,7 +190,7 @@ static int keys_lock(const struct keys_one *k, int64_t most, struct keys_waiting
     const bool ours = k->p->store->driver->hosts_clock; /* a caller's connection may have no other */
     const int rc =
         nq_place_sql(k->p, ours ? KEYS_LOCK("0") : KEYS_LOCK("{us:now}"), args, 2, keys_waiting_row, w, err);
-    w->now_us = ours ? nq_real_us() : w->now_us;
+    w->now_us = ours ? nq_store_clock(k->p->store) : w->now_us;
     return rc;
 }
 

@@ -83,7 +83,23 @@ static bool pool_take(struct nq_pool *p, nq_conn **out)
     return ok;
 }
 
-NQ_PRIVATE int nq_pool_get(nq_store *s, nq_conn **out, nq_err *err)
+/* A connection of ours has the time that was set, or goes on by its own. */
+static int pool_clock(nq_store *s, nq_conn *c, nq_err *err)
+{
+    const int64_t us = atomic_load_explicit(&s->clock_us, memory_order_relaxed);
+    int rc = NQ_OK;
+    if (us == c->clock_us)
+        return NQ_OK;
+    if (s->driver->set_clock)
+        rc = s->driver->set_clock(c, us, err);
+    c->clock_us = us;
+    c->broken = c->broken || rc != NQ_OK;
+    if (rc != NQ_OK)
+        nq_pool_put(c);
+    return rc;
+}
+
+static int pool_get(nq_store *s, nq_conn **out, nq_err *err)
 {
     nq_conn *c;
     int rc;
@@ -106,6 +122,12 @@ NQ_PRIVATE int nq_pool_get(nq_store *s, nq_conn **out, nq_err *err)
     }
     *out = c;
     return NQ_OK;
+}
+
+NQ_PRIVATE int nq_pool_get(nq_store *s, nq_conn **out, nq_err *err)
+{
+    const int rc = pool_get(s, out, err);
+    return rc == NQ_OK ? pool_clock(s, *out, err) : rc;
 }
 
 NQ_PRIVATE void nq_pool_put(nq_conn *c)

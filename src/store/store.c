@@ -216,7 +216,13 @@ NQ_PRIVATE void nq_store_close(nq_store *s)
 
 NQ_PRIVATE int64_t nq_store_clock(const nq_store *s)
 {
-    return s->driver->hosts_clock ? nq_real_us() : 0;
+    const int64_t set = atomic_load_explicit(&s->clock_us, memory_order_relaxed);
+    return set ? set : s->driver->hosts_clock ? nq_real_us() : 0;
+}
+
+NQ_PRIVATE void nq_store_set_clock(nq_store *s, int64_t us)
+{
+    atomic_store(&s->clock_us, us);
 }
 
 NQ_PRIVATE size_t nq_store_max_payload(const nq_store *s)

@@ -17,7 +17,7 @@
  *   mysql/, sqlite/             nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
-#define NQ_SCHEMA_VERSION 10 /* of the last of the steps in src/store/.../steps */
+#define NQ_SCHEMA_VERSION 11 /* of the last of the steps in src/store/.../steps */
 
 /* What the checks of the tables allow at most; as text for statements, which saturate there. */
 #define NQ_MAX_GENERATION "2000000000"
@@ -131,8 +131,10 @@ NQ_PRIVATE int nq_store_migration_sql(const nq_store *s, unsigned from, nq_buf *
 NQ_PRIVATE int nq_store_drop(nq_store *s, nq_err *err);
 NQ_PRIVATE int nq_store_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                 int results[], nq_err *err);
-/* The database's clock, where it is this host's; else 0. */
+/* The database's clock, where it is this host's, or was set; else 0. */
 NQ_PRIVATE int64_t nq_store_clock(const nq_store *s);
+/* The time stands at us from now on, on each connection; 0: it goes by the clock again. */
+NQ_PRIVATE void nq_store_set_clock(nq_store *s, int64_t us);
 /* How much a payload may have so that one statement fits the server's packet. */
 NQ_PRIVATE size_t nq_store_max_payload(const nq_store *s);
 
@@ -357,37 +359,12 @@ NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *
 NQ_PRIVATE int nq_store_purge(nq_store *s, int64_t keep_done_us, int64_t keep_dead_us, size_t limit,
                               uint64_t *n, nq_err *err);
 
-/* ---- Hints between processes: hints.c, bell.c ---------------------------------------------- */
+/* ---- For the shared SQL: connections, statements ------------------------------------------- */
 
 enum nq_hints_kind {
     NQ_HINTS_LOCAL = 1, /* between processes of one host */
     NQ_HINTS_SERVER = 2 /* through the database server */
 };
-
-/* bell.c: a bell of a worker, which others ring through the server. One thread at a time but for
- * interrupt. */
-typedef struct nq_bell nq_bell;
-/* NQ_EUNSUPPORTED where there is none, or it is not wanted. Connects to nothing yet. */
-NQ_PRIVATE int nq_bell_new(nq_bell **out, nq_store *s, const uint64_t queues[], size_t n, bool told,
-                           nq_err *err); /* told: by local hints too, so that nobody on this host need ring */
-NQ_PRIVATE void nq_bell_free(nq_bell *b); /* accepts NULL */
-/* Hang it out, on a connection of its own; then wait until it was rung, or (*rung false) some seconds went
- * by. */
-NQ_PRIVATE int nq_bell_hang(nq_bell *b, nq_err *err);
-NQ_PRIVATE int nq_bell_wait(nq_bell *b, bool *rung, nq_err *err);
-/* Make both fail, now and from now on. Any thread. */
-NQ_PRIVATE void nq_bell_interrupt(nq_bell *b);
-
-/* Rings the bells of others, from a thread of its own that is started at the first ring. */
-typedef struct nq_ringer nq_ringer;
-NQ_PRIVATE int nq_ringer_new(nq_ringer **out, nq_store *s, nq_err *err);
-NQ_PRIVATE void nq_ringer_free(nq_ringer *r); /* what was asked for is rung, if the server answers at once */
-/* Does not wait. told: somebody got a local hint; what is left to do is not urgent. */
-NQ_PRIVATE void nq_ringer_ring(nq_ringer *r, const uint64_t queues[], size_t n, bool told);
-/* The absolute name of a file that is written to when anything is committed, to be freed, or NULL. */
-NQ_PRIVATE char *nq_store_watched(const nq_store *s);
-
-/* ---- For the shared SQL: connections, statements ------------------------------------------- */
 
 struct nq_store {
     const nq_driver *driver;
@@ -401,6 +378,7 @@ struct nq_store {
     unsigned hints;              /* enum nq_hints_kind, of the URL's option hints */
     atomic_bool checked;         /* see nq_store_ready */
     _Atomic int64_t followed_us; /* there may be follow-ups, by our clock until then; 0: nobody looked yet */
+    _Atomic int64_t clock_us;    /* nq_test_clock; 0: the database's own */
     _Atomic int letters_are;     /* enum nq_letters_are */
     struct nq_settings *letters; /* see letters.c */
 };
@@ -409,7 +387,8 @@ struct nq_store {
 struct nq_conn {
     nq_store *store;
     nq_conn *next; /* in the pool */
-    bool broken;   /* to be closed, not pooled */
+    int64_t clock_us;
+    bool broken; /* to be closed, not pooled */
 };
 
 /* store.c */
@@ -493,8 +472,10 @@ static inline nq_val nq_null(void)
     return (nq_val){NQ_VAL_NULL, 0, NULL, 0};
 }
 
+#include "bell.h"
 #include "driver.h" /* parts of this header, as are */
 #include "keys.h"
+#include "schedules.h"
 #include "settings.h"
 #include "why.h"
 

@@ -19,7 +19,7 @@ static int windows_id(const nq_val cols[], size_t ncols, void *arg)
 
 static int windows_look(const nq_place *p, const uint8_t key[32], nq_id *id, nq_err *err)
 {
-    const nq_val args[] = {nq_blob(key, 32), nq_int(nq_real_us())};
+    const nq_val args[] = {nq_blob(key, 32), nq_int(nq_store_clock(p->store))};
     return p->store->driver->hosts_clock
                ? nq_place_sql(p, WINDOWS_LOOK("?"), args, 2, windows_id, id, err)
                : nq_place_sql(p, WINDOWS_LOOK("{now}"), args, 1, windows_id, id, err);
@@ -61,7 +61,7 @@ NQ_PRIVATE int nq_window_look(const nq_place *p, const uint8_t key[32], nq_id *i
 NQ_PRIVATE int nq_window_open(const nq_place *p, const uint8_t key[32], nq_id id, int64_t window_us,
                               nq_id *taker, nq_err *err)
 {
-    const int64_t now = nq_real_us();
+    const int64_t now = nq_store_clock(p->store);
     const nq_val us = nq_int(p->store->driver->hosts_clock ? now + window_us : window_us);
     const nq_val args[] = {nq_blob(key, 32), nq_int(id), us, nq_int(now), nq_int(now)};
     *taker = 0;

@@ -27,6 +27,8 @@ struct duty {
     int64_t first_us;  /* after joining; -1: as every_us */
     int64_t every_us;  /* 0: as often as the lease asks for */
     unsigned wakeable; /* the enum nq_wanted by which other threads ask for it; 0: they do not */
+    /* run NULL: delete up to so many rows that nobody needs. */
+    int (*sweep)(nq_store *s, size_t limit, size_t *n, nq_err *err);
 };
 
 /* One row as the thread sees it. Each bears its failures by itself: one that fails for ever is logged now and
@@ -43,27 +45,26 @@ static int duties_settings(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_watch(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_promote(struct duties *d, int64_t *next_us, nq_err *err);
+static int duties_schedules(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_doubts_look(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_report(struct duties *d, int64_t *next_us, nq_err *err);
-static int duties_sweep_progress(struct duties *d, int64_t *next_us, nq_err *err);
-static int duties_sweep_gates(struct duties *d, int64_t *next_us, nq_err *err);
-static int duties_sweep_windows(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err);
 
 /* Of several that are due the first goes first: the beat before all else, it keeps the leases. */
 static const struct duty duties_table[] = {
-    {"the heartbeat", duties_beat, -1, 0, 0},
-    {"reading the settings of queues", duties_settings, -1, NQ_MS(500), NQ_WANTED_SETTINGS},
-    {"checking for requests to cancel", duties_check_cancels, -1, 0, NQ_WANTED_CANCELS},
-    {"watching other workers", duties_watch, 0, NQ_MS(300), 0},
-    {"looking for tasks of dead workers", duties_reclaim, 0, NQ_SECONDS(1), 0},
-    {"promoting follow-ups", duties_promote, 0, NQ_MS(500), NQ_WANTED_PROMOTE},
-    {"looking for tasks that were handed over", duties_doubts_look, -1, 0, NQ_WANTED_DOUBTS},
-    {"writing progress", duties_report, 0, NQ_SECONDS(1), 0},
-    {"deleting progress of dead workers", duties_sweep_progress, 0, NQ_SECONDS(60), 0},
-    {"deleting gates of groups without tasks", duties_sweep_gates, 0, NQ_SECONDS(60), 0},
-    {"deleting windows of keys that have ended", duties_sweep_windows, 0, NQ_SECONDS(60), 0},
-    {"deleting old finished tasks", duties_purge, 0, NQ_SECONDS(60), 0},
+    {"the heartbeat", duties_beat, -1, 0, 0, NULL},
+    {"reading the settings of queues", duties_settings, -1, NQ_MS(500), NQ_WANTED_SETTINGS, NULL},
+    {"checking for requests to cancel", duties_check_cancels, -1, 0, NQ_WANTED_CANCELS, NULL},
+    {"watching other workers", duties_watch, 0, NQ_MS(300), 0, NULL},
+    {"looking for tasks of dead workers", duties_reclaim, 0, NQ_SECONDS(1), 0, NULL},
+    {"promoting follow-ups", duties_promote, 0, NQ_MS(500), NQ_WANTED_PROMOTE, NULL},
+    {"firing schedules", duties_schedules, 0, NQ_SECONDS(1), 0, NULL},
+    {"looking for tasks that were handed over", duties_doubts_look, -1, 0, NQ_WANTED_DOUBTS, NULL},
+    {"writing progress", duties_report, 0, NQ_SECONDS(1), 0, NULL},
+    {"deleting progress of dead workers", NULL, 0, NQ_SECONDS(60), 0, nq_store_progress_sweep},
+    {"deleting gates of groups without tasks", NULL, 0, NQ_SECONDS(60), 0, nq_store_gates_sweep},
+    {"deleting windows of keys that have ended", NULL, 0, NQ_SECONDS(60), 0, nq_store_windows_sweep},
+    {"deleting old finished tasks", duties_purge, 0, NQ_SECONDS(60), 0, NULL},
 };
 #define DUTIES_COUNT (sizeof duties_table / sizeof *duties_table)
 
@@ -77,6 +78,7 @@ struct duties {
     uint64_t told;             /* the hash of the settings that the last beat said */
     int64_t joined_us;
     struct duty_state state[DUTIES_COUNT];
+    nq_scheduler schedules;
     nq_reports *reports; /* NULL: no memory for them yet */
     int64_t again_us;    /* how soon to look for orphans again after some were found */
     nq_scan scan;        /* the pass over the queues for orphans, */
@@ -241,28 +243,12 @@ static int duties_report(struct duties *d, int64_t *next_us, nq_err *err)
     return rc == NQ_OK ? nq_reports_write(d->reports, err) : rc;
 }
 
-static int duties_sweep(int (*sweep)(nq_store *s, size_t limit, size_t *n, nq_err *err), struct duties *d,
-                        int64_t *next_us, nq_err *err)
+static int duties_sweep(const struct duty *duty, const struct duties *d, int64_t *next_us, nq_err *err)
 {
     size_t n = 0;
-    const int rc = sweep(d->worker->store, DUTIES_PURGE, &n, err);
+    const int rc = duty->sweep(d->worker->store, DUTIES_PURGE, &n, err);
     *next_us = rc == NQ_OK && n >= DUTIES_PURGE ? NQ_MS(100) : *next_us;
     return rc;
-}
-
-static int duties_sweep_progress(struct duties *d, int64_t *next_us, nq_err *err)
-{
-    return duties_sweep(nq_store_progress_sweep, d, next_us, err);
-}
-
-static int duties_sweep_gates(struct duties *d, int64_t *next_us, nq_err *err)
-{
-    return duties_sweep(nq_store_gates_sweep, d, next_us, err);
-}
-
-static int duties_sweep_windows(struct duties *d, int64_t *next_us, nq_err *err)
-{
-    return duties_sweep(nq_store_windows_sweep, d, next_us, err);
 }
 
 /* ---- Dead workers ---- */
@@ -294,7 +280,6 @@ static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err)
     nq_worker *w = d->worker;
     size_t n = 0;
     bool all = true;
-
     pthread_mutex_lock(&w->lock);
     const bool busy = w->orphans > 0; /* recorded first, or we would find the same ones again */
     pthread_mutex_unlock(&w->lock);
@@ -348,7 +333,6 @@ static int duties_promote(struct duties *d, int64_t *next_us, nq_err *err)
     nq_worker *w = d->worker;
     size_t n = 0;
     bool more = false;
-
     pthread_mutex_lock(&w->lock);
     const uint64_t taken = nq_worker_held(w) == 0 ? w->taken : 0;
     pthread_mutex_unlock(&w->lock);
@@ -370,6 +354,11 @@ static int duties_promote(struct duties *d, int64_t *next_us, nq_err *err)
         duties_promoted(d, taken);
     pthread_mutex_unlock(&w->lock);
     return NQ_OK;
+}
+
+static int duties_schedules(struct duties *d, int64_t *next_us, nq_err *err)
+{
+    return nq_schedules_fire(d->worker, &d->schedules, next_us, err);
 }
 
 static int duties_doubts_look(struct duties *d, int64_t *next_us, nq_err *err)
@@ -403,7 +392,7 @@ static void duties_run(struct duties *d, size_t i)
     nq_err err = {0};
     int64_t next = duties_every(d->worker, duty), pause;
     state->ran_us = nq_mono_us();
-    const int rc = duty->run(d, &next, &err);
+    const int rc = duty->run ? duty->run(d, &next, &err) : duties_sweep(duty, d, &next, &err);
     if (rc == NQ_ELEASE) {
         duties_lost(d);
         return;

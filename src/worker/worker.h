@@ -435,6 +435,9 @@ NQ_PRIVATE void nq_worker_held_by(nq_worker *w, const char *name, int64_t until_
 /* The listener of changes: has duties read them. Without the lock, from any thread. */
 NQ_PRIVATE void nq_settings_wake(void *worker);
 
+/* ---- schedules.c: fire what is due. Without the lock. */
+NQ_PRIVATE int nq_schedules_fire(nq_worker *w, nq_scheduler *state, int64_t *next_us, nq_err *err);
+
 /* ---- hold.c: nq_ctx_hold, by the worker's process. Without the lock. */
 NQ_PRIVATE int nq_attempt_hold(const nq_ctx *ctx, int scope, int64_t us, nq_err *err);
 

@@ -35,6 +35,7 @@ Suite *suite_hostile(void);
 Suite *suite_session(void);
 Suite *suite_files(void);
 Suite *suite_settings(void);
+Suite *suite_schedules(void);
 Suite *suite_why(void);
 Suite *suite_letters(void);
 Suite *suite_keys(void);

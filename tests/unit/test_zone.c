@@ -187,6 +187,43 @@ END_TEST
 
 /* ---- Names, directories, files ---- */
 
+/* The last of the times that are past, against all of them one by one. */
+START_TEST(times_that_are_past)
+{
+    static const char *const specs[] = {"* * * * *",    "*/7 * * * *",      "30 2 * * *",
+                                        "0 0 1 * *",    "5,6,50 3-4 * 1 *", "@every 90s",
+                                        "@every 100ms", "@every 36h",       "0 12 29 2 *"};
+    static const char *const zones[] = {"UTC", "Europe/Berlin", "Australia/Lord_Howe"};
+    static const int64_t spans[] = {0,          NQ_SECONDS(1), NQ_MINUTES(59), NQ_HOURS(3),
+                                    NQ_DAYS(1), NQ_DAYS(40),   NQ_DAYS(800)};
+    static const size_t maxes[] = {1, 2, 7, 100};
+    for (size_t i = 0; i < sizeof specs / sizeof *specs * (sizeof zones / sizeof *zones); i++)
+        for (size_t k = 0; k < sizeof spans / sizeof *spans * (sizeof maxes / sizeof *maxes); k++) {
+            const size_t max = maxes[k % 4];
+            int64_t got[100], ring[100], next = 0, due = at("2026-03-01 00:30:00"), now;
+            size_t all = 0;
+            nq_cron c;
+            nq_zone z;
+            ck_assert_int_eq(nq_cron_parse(&c, specs[i / 3], NULL), NQ_OK);
+            ck_assert_int_eq(nq_zone_load(&z, zones[i % 3], NULL), NQ_OK);
+            due = nq_cron_first(&c, &z, due, 0);
+            now = due + spans[k / 4];
+            if (spans[k / 4] > NQ_DAYS(40) && c.every_us == NQ_MS(100))
+                now = due + NQ_DAYS(1);
+            const size_t n = nq_cron_past(&c, &z, due, now, got, max, &next);
+            int64_t t = due;
+            for (; t <= now; t = nq_cron_after(&c, &z, t))
+                ring[all++ % max] = t;
+            ck_assert_msg(n == (all < max ? all : max), "%s: %zu of %zu", specs[i / 3], n, all);
+            ck_assert_int_eq(next, t);
+            for (size_t m = 0; m < n; m++)
+                ck_assert_msg(got[m] == ring[(all - n + m) % max], "%s %s: %zu of %zu", specs[i / 3],
+                              zones[i % 3], m, n);
+            nq_zone_free(&z);
+        }
+}
+END_TEST
+
 START_TEST(bad_zones)
 {
     static const char *const bad[] = {"../../etc/passwd",
@@ -422,4 +459,5 @@ START_TEST(firings)
 }
 END_TEST
 
-UNIT_MAIN("zone", good_specs, bad_specs, clocks_that_change, bad_zones, zone_files, offsets, firings)
+UNIT_MAIN("zone", good_specs, bad_specs, clocks_that_change, times_that_are_past, bad_zones, zone_files,
+          offsets, firings)

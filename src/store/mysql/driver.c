@@ -85,6 +85,16 @@ static int mysql_db_lock(nq_conn *conn, const char *call, uint64_t id, const cha
     return rc;
 }
 
+/* NOW() and UTC_TIMESTAMP() of the session. */
+static int mysql_db_set_clock(nq_conn *conn, int64_t us, nq_err *err)
+{
+    char sql[64] = "SET timestamp = DEFAULT";
+    if (us)
+        snprintf(sql, sizeof sql, "SET timestamp = %lld.%06d", (long long)(us / 1000000),
+                 (int)(us % 1000000));
+    return nq_mysql_query(nq_mysql_of(conn), sql, strlen(sql), err);
+}
+
 static int mysql_db_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
 {
     int got = 0;
@@ -272,6 +282,7 @@ NQ_PRIVATE const nq_driver nq_driver_mysql = {
     .exec = nq_mysql_exec,
     .caller_failed = nq_mysql_caller_failed,
     .tx_from = mysql_db_tx_from,
+    .set_clock = mysql_db_set_clock,
     .begin = mysql_db_begin,
     .commit = mysql_db_commit,
     .rollback = nq_mysql_rollback,

@@ -126,7 +126,7 @@ static void sqlite_conn_now(sqlite3_context *ctx, int argc, sqlite3_value **argv
 {
     (void)argc;
     (void)argv;
-    sqlite3_result_int64(ctx, nq_real_us());
+    sqlite3_result_int64(ctx, nq_store_clock(sqlite3_user_data(ctx)));
 }
 
 static bool sqlite_conn_parent_exists(const char *file)
@@ -247,8 +247,8 @@ static int sqlite_conn_setup(nq_sqlite_conn *c, nq_err *err)
 
     sqlite3_extended_result_codes(c->db, 1);
     if (sqlite3_busy_handler(c->db, sqlite_conn_busy, c) != SQLITE_OK ||
-        sqlite3_create_function_v2(c->db, "nanoq_now", 0, SQLITE_UTF8 | SQLITE_DIRECTONLY, NULL,
-                                   sqlite_conn_now, NULL, NULL, NULL) != SQLITE_OK)
+        sqlite3_create_function_v2(c->db, "nanoq_now", 0, SQLITE_UTF8 | SQLITE_DIRECTONLY, s, sqlite_conn_now,
+                                   NULL, NULL, NULL) != SQLITE_OK)
         return nq_sqlite_conn_error(c, err);
     /* A file from elsewhere may carry a schema that calls functions or that damages the file. */
     sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, (int *)NULL);

@@ -142,7 +142,7 @@ static int sqlite_levels(nq_conn *conn, const char *queue, nq_look *look, nq_err
         sqlite3_reset(stmt);
     }
     sqlite3_clear_bindings(stmt);
-    look->now_us = nq_real_us();
+    look->now_us = nq_store_clock(conn->store);
     return rc;
 }
 
@@ -324,7 +324,7 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
 static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **out, size_t *n, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
-    const int64_t now = nq_real_us();
+    const int64_t now = nq_store_clock(conn->store);
     sqlite3_stmt *due;
     nq_claimed_list list = {.room = c->base.store->max_payload, .most = args->bytes, .some = args->some};
     int step, rc;

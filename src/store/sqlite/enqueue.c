@@ -210,7 +210,7 @@ static int sqlite_enqueue_one(sqlite_enqueue_job *job, size_t i, nq_err *err)
 static int sqlite_enqueue_all(sqlite_enqueue_job *job, nq_err *err)
 {
     int rc = NQ_OK;
-    job->now = nq_real_us();
+    job->now = nq_store_clock(job->store);
     for (size_t i = 0; i < job->n && rc == NQ_OK; i++)
         rc = sqlite_enqueue_one(job, i, err);
     return rc;
@@ -277,7 +277,7 @@ out:
 static int sqlite_enqueue_chunks(sqlite_enqueue_job *job, nq_store *s, nq_err *err)
 {
     int rc = NQ_OK;
-    job->now = nq_real_us();
+    job->now = nq_store_clock(job->store);
     for (size_t from = 0, n; from < job->n && rc == NQ_OK; from += n) {
         bool all = false;
         n = job->n - from < NQ_SQLITE_ENQUEUE_CHUNK ? job->n - from : NQ_SQLITE_ENQUEUE_CHUNK;
@@ -355,7 +355,8 @@ NQ_PRIVATE size_t nq_sqlite_key(const nq_new *task, uint8_t room[32], nq_val mat
 NQ_PRIVATE int nq_sqlite_put(const nq_place *p, const nq_new *task, nq_id follows, nq_id *id, nq_err *err)
 {
     const enum sqlite_enqueue_step step = follows ? SQLITE_ENQUEUE_FOLLOW : SQLITE_ENQUEUE_INSERT;
-    sqlite_enqueue_job job = {.store = p->store, .tasks = task, .n = 1, .tx = p->tx, .now = nq_real_us()};
+    sqlite_enqueue_job job = {
+        .store = p->store, .tasks = task, .n = 1, .tx = p->tx, .now = nq_store_clock(p->store)};
     nq_val row[NQ_SQLITE_ENQUEUE_COLUMNS + 1];
     nq_exec_result res = {0};
     int rc = NQ_OK;

@@ -65,7 +65,7 @@ static int sqlite_gates_room(nq_sqlite_conn *c, const nq_gate *gate, const nq_tu
 NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const nq_claim_args *a, size_t *room, nq_err *err)
 {
     const nq_gate *gate = a->gate;
-    const int64_t before = nq_mono_us(), now = nq_real_us();
+    const int64_t before = nq_mono_us(), now = nq_store_clock(c->base.store);
     nq_gate_clock_read(gate->clock, before, now, nq_mono_us());
     for (size_t i = 0; i < a->nturns; i++) /* of a claim that failed and is made again */
         a->turns[i].bucket->next = 0;

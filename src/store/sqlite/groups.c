@@ -95,7 +95,7 @@ NQ_PRIVATE int nq_sqlite_groups(nq_conn *conn, nq_groups_look *look, nq_err *err
     int rc = nq_sqlite_settle(c, err);
     look->n = 0;
     look->end = true;
-    look->now_us = nq_real_us();
+    look->now_us = nq_store_clock(c->base.store);
     if (rc == NQ_OK)
         rc = nq_sqlite_hot_get(c, NQ_SQLITE_GROUP,
                                "SELECT queue, state, priority, run_at FROM {tasks}"

@@ -7,8 +7,8 @@
 #define FRAME_NUMBER(column, kind, ...) NQ_IF_READ_##kind(int64_t column;)
 struct frame_task {
     uint64_t lease, handler, payload_size;
-    int64_t group;
-    int64_t expires_at_us, dead_id;
+    int64_t group, schedule;
+    int64_t expires_at_us, dead_id, due_at_us;
     NQ_COLUMNS(FRAME_NUMBER)
 };
 
@@ -72,8 +72,8 @@ static const char *frame_take(const char **body, int64_t size)
 NQ_PRIVATE size_t nq_frame_task_size(const nq_ctx *ctx)
 {
     const nq_task *t = &ctx->claim->task;
-    size_t n = sizeof(nq_frame) + sizeof(struct frame_task) + (size_t)frame_text(t->group) + t->payload_size +
-               1 NQ_COLUMNS(FRAME_SIZE);
+    size_t n = sizeof(nq_frame) + sizeof(struct frame_task) + (size_t)frame_text(t->group) +
+               (size_t)frame_text(t->schedule) + t->payload_size + 1 NQ_COLUMNS(FRAME_SIZE);
     for (size_t i = 0; i < t->nheaders; i++)
         n += strlen(t->headers[i].name) + strlen(t->headers[i].value) + 2;
     return n;
@@ -90,11 +90,14 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     f.group = frame_text(t->group);
     f.expires_at_us = t->expires_at_us;
     f.dead_id = t->dead_id;
+    f.schedule = frame_text(t->schedule);
+    f.due_at_us = t->due_at_us;
     NQ_COLUMNS(FRAME_SET)
     frame_head(out, NQ_FRAME_TASK, ctx->seq, nq_frame_task_size(ctx) - sizeof(nq_frame));
     nq_buf_add(out, &f, sizeof f);
     NQ_COLUMNS(FRAME_ADD)
     nq_buf_add(out, t->group, (size_t)f.group);
+    nq_buf_add(out, t->schedule, (size_t)f.schedule);
     for (size_t i = 0; i < t->nheaders; i++) {
         nq_buf_add(out, t->headers[i].name, strlen(t->headers[i].name) + 1);
         nq_buf_add(out, t->headers[i].value, strlen(t->headers[i].value) + 1);
@@ -114,8 +117,10 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header 
     out->task = (nq_task){.payload_size = f.payload_size};
     NQ_COLUMNS(FRAME_READ)
     out->task.group = frame_take(&body, f.group);
+    out->task.schedule = frame_take(&body, f.schedule);
     out->task.expires_at_us = f.expires_at_us;
     out->task.dead_id = f.dead_id;
+    out->task.due_at_us = f.due_at_us;
     out->task.headers = f.headers ? headers : NULL;
     out->task.nheaders = (size_t)f.headers;
     for (size_t i = 0; i < out->task.nheaders; i++) {
