@@ -13,16 +13,15 @@
  * A pause or a limit rests on something else: claims are told which types a turn must not take. Moving only
  * makes it cheap, so it is a transaction of its own before the claim's, and has no part in its locks.
  *
- * While most of what is met is to be moved, more is looked at, and claims look further ahead for other tasks,
- * with a cursor for each priority: a task behind a million of paused ones starts while they are still being
- * moved.
+ * While most of what is met is to be moved, claims look further ahead for other tasks, with a cursor for each
+ * priority: a task behind a million of paused ones starts while they are still being moved.
  */
 #define APART_SCAN     ((size_t)2000)
 #define APART_MIN_SCAN ((size_t)64)
-#define APART_AHEAD    20000 /* tasks that one look ahead passes by, of each priority */
-#define APART_LEVELS   8     /* priorities with a cursor */
-/* What was committed behind the place where the last look ended is met after this. */
-#define APART_FRESH_US NQ_MS(1000)
+#define APART_AHEAD    20000       /* tasks that one statement of a look ahead passes by, */
+#define APART_AHEAD_US NQ_MS(100)  /* and there are more of them for so long */
+#define APART_LEVELS   8           /* priorities with a cursor */
+#define APART_FRESH_US NQ_MS(1000) /* what came in behind a look is met after this */
 
 /* A place in the order of a queue's tasks of one priority: behind this one. */
 struct apart_at {
@@ -362,7 +361,7 @@ static int apart_move(nq_conn *c, void *arg, nq_err *err)
 struct apart_ahead {
     nq_apart *apart;
     nq_turn *turn;
-    bool found;
+    bool found, more; /* more: none was found, but there are tasks behind those */
     struct apart_at at;
     nq_val *args;
 };
@@ -406,7 +405,7 @@ static int apart_ahead_level(nq_conn *c, struct apart_ahead *l, struct apart_at 
     nq_buf_str(&a->sql, ") t WHERE");
     apart_types(a, &a->sql, l->args, &n, false);
     nq_buf_str(&a->sql, " ORDER BY run_at, id LIMIT 1");
-    l->found = false;
+    l->found = l->more = false;
     l->at = *cursor;
     int rc = apart_ask(c, l, n, err);
     if (rc != NQ_OK)
@@ -423,6 +422,7 @@ static int apart_ahead_level(nq_conn *c, struct apart_ahead *l, struct apart_at 
     nq_buf_str(&a->sql, ") t ORDER BY run_at DESC, id DESC LIMIT 1");
     rc = apart_ask(c, l, n, err);
     *cursor = l->at;
+    l->more = l->found;
     l->found = false;
     return rc;
 }
@@ -434,19 +434,20 @@ static int apart_ahead(nq_conn *c, void *arg, nq_err *err)
     nq_apart *a = l->apart;
     nq_level levels[NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 1];
     nq_look look = {.levels = levels, .max = sizeof levels / sizeof *levels};
+    const int64_t until = nq_mono_us() + APART_AHEAD_US;
     int rc = c->store->driver->levels(c, a->queue, &look, err);
-    for (size_t i = 0; i < look.n && rc == NQ_OK; i++) {
+    for (size_t i = 0; i < look.n && rc == NQ_OK && !l->found; i++) {
         struct apart_at *cursor = levels[i].first_run_at <= look.now_us ? apart_cursor(a, &levels[i]) : NULL;
         if (!cursor)
             continue;
-        rc = apart_ahead_level(c, l, cursor, err);
+        do
+            rc = apart_ahead_level(c, l, cursor, err);
+        while (rc == NQ_OK && l->more && nq_mono_us() < until);
         if (rc == NQ_OK && (l->found || levels[i].priority == l->turn->priority)) {
             l->turn->priority = cursor->priority;
             l->turn->from_run_at = cursor->run_at;
             l->turn->from_id = cursor->id;
         }
-        if (l->found)
-            break;
     }
     return rc;
 }
