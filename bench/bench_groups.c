@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Rows: groups beside a plain queue, small groups behind a big one, a paused type that is set apart. */
+/* Rows: groups beside a plain queue, small groups behind a big one, a paused type that is set apart, a rate.
+ */
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench.h"
 #include "nanoq_admin.h"
@@ -68,7 +70,8 @@ static nq_verdict groups_handle(nq_ctx *ctx, const nq_task *task, void *arg)
 {
     struct groups_behind *g = arg;
     (void)ctx;
-    if (task->group && task->group[0] == 's' && atomic_fetch_add(&g->small, 1) + 1 == g->wanted)
+    if (((task->group && task->group[0] == 's') || strcmp(task->type, "other") == 0) &&
+        atomic_fetch_add(&g->small, 1) + 1 == g->wanted)
         atomic_store(&g->done_at, bench_seconds());
     return NQ_DONE;
 }
@@ -116,7 +119,7 @@ static void groups_apart(bench *b, const bench_db *db)
         nq_err err = {0};
         bench_fresh(b, db);
         groups_preload(db, n, "t", 0, "pdf");
-        groups_preload(db, 1, "s", 1, "other");
+        groups_preload(db, 1, "s", 0, "other");
         nq *q = bench_open(db);
         const nq_pause_options pause = {.size = sizeof pause, .type = "pdf"};
         if (nq_pause(q, "default", &pause, &err) != NQ_OK)
@@ -130,7 +133,45 @@ static void groups_apart(bench *b, const bench_db *db)
     }
 }
 
+/* ---- A rate */
+
+static void groups_rate(bench *b, const bench_db *db)
+{
+    enum { GROUPS_RATE = 1000 };
+    const size_t n = bench_amount(b, 3000);
+    char row[80];
+    for (int round = 0; round < b->rounds; round++) {
+        struct groups_behind g = {.wanted = 1};
+        nq_err err = {0};
+        bench_fresh(b, db);
+        groups_preload(db, n, "r", 0, NULL);
+        nq *q = bench_open(db);
+        const nq_queue_settings set = {
+            .size = sizeof set, .rate = GROUPS_RATE, .rate_us = 1000000, .burst = 1};
+        if (nq_queue_set(q, "default", &set, &err) != NQ_OK)
+            bench_die("%s: %s", db->name, err.message);
+        nq_close(q);
+        const bench_counters before = bench_count(b, db);
+        const double took = groups_work(db, groups_handle, &g);
+        const bench_result r = bench_result_since(b, db, &before, n, NULL);
+        snprintf(row, sizeof row, "a rate of %d/s, %s", GROUPS_RATE, db->name);
+        bench_add(b, row, "nanoq", "tasks/s", 0, (double)n / took);
+        snprintf(row, sizeof row, "client CPU, a rate of %d/s, %s", GROUPS_RATE, db->name);
+        bench_add(b, row, "nanoq", "us/task", 0, r.client_us);
+    }
+}
+
 /* ---- The rows */
+
+static void groups_mysql_rate(bench *b)
+{
+    groups_rate(b, &b->mysql);
+}
+
+static void groups_sqlite_rate(bench *b)
+{
+    groups_rate(b, &b->sqlite_full);
+}
 
 static void groups_mysql_drain(bench *b)
 {
@@ -168,4 +209,6 @@ const bench_row bench_groups_rows[] = {{"groups-mariadb", groups_mysql_drain, tr
                                        {"groups-behind-sqlite", groups_sqlite_behind, false},
                                        {"apart-mariadb", groups_mysql_apart, true},
                                        {"apart-sqlite", groups_sqlite_apart, false},
+                                       {"rate-mariadb", groups_mysql_rate, true},
+                                       {"rate-sqlite", groups_sqlite_rate, false},
                                        {NULL, NULL, false}};
