@@ -2,8 +2,11 @@
 """Limits over all hosts, while workers are killed and stopped: never more than the limit are claimed."""
 import collections
 import signal
+import subprocess
+import sys
 import time
 
+import history
 from rig import SLOW, Run, percentile
 
 
@@ -107,3 +110,45 @@ def capacity(db, figures, seed, seconds=4, rounds=3):
         plain, limited = (percentile(each, 0.5) for each in (rates[None], rates[40]))
         run.figure("tasks/s without a limit, with one of 40", f"{plain:.0f}, {limited:.0f}", plain > 0 and limited > 0, "> 0")
         run.figure("what the limit leaves of it", f"{100 * limited / plain:.0f} %", True, "-")
+
+
+def starts(run):
+    """When handlers began, in order, in microseconds of the monotonic clock."""
+    with open(run.path, encoding="utf-8", errors="replace") as f:
+        return sorted(record.mono for record in history.parse(f.read()) if record.kind == "START")
+
+
+def most_in_a_second(times):
+    most, first = 0, 0
+    for i, at in enumerate(times):
+        while at - times[first] >= 1_000_000:
+            first += 1
+        most = max(most, i - first + 1)
+    return most
+
+
+def rates(db, figures, seed, seconds=30, rate=300, burst=10, busy=4, gate=True):
+    """A rate over 4 workers x 10 handlers on a machine that is busy besides, with kill -9 and SIGSTOP."""
+    name = "rate" if gate else "rate, control without the gate"
+    with Run(name, db, figures, seed, load="load" if gate else "load-nogate", lease_ms=3000) as run:
+        tasks = Tasks(db, 0, 1)
+        db.sql(f"INSERT INTO nanoq_queues (name, rate, rate_us, burst) VALUES ('default', {rate}, 1000000, {burst})")
+        for _ in range(2 + rate * seconds // 4000):
+            tasks.add(4000)
+        spins = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+        try:
+            workers = [run.start("work", concurrency=10) for _ in range(4)]
+            harm(run, workers, seconds, tasks, [db])
+        finally:
+            for spin in spins:
+                spin.kill()
+                spin.wait()
+        run.stop("work")
+        times = starts(run)
+        most, allowed = most_in_a_second(times), int(rate * 1.05) + burst + 1
+        least = rate * seconds // (20 if SLOW else 4)
+        run.figure("starts", len(times), len(times) >= least, f">= {least}")
+        if gate:
+            run.figure(f"most starts in any second at {rate}/s, burst {burst}", most, most <= allowed, f"<= {allowed}")
+        else:
+            run.figure("most starts in a second without the gate", most, most > allowed, f"> {allowed}: the check can fail")
