@@ -75,6 +75,7 @@ typedef struct nq_list_options {
     nq_id after;               /* only what comes after this id in that order; default: from the start */
     nq_id before;              /* only what comes before it; without `after` those nearest to it */
     unsigned limit;            /* most tasks of the call; default 100, at most 10000 */
+    const char *group; /* only of this group of each of the queues: any text, as of a task; default all */
 } nq_list_options;
 
 /*

@@ -155,7 +155,7 @@ static bool list_order(struct list_request *r, int order)
     return true;
 }
 
-enum { LIST_AFTER = 256, LIST_BEFORE, LIST_NEWEST, LIST_OLDEST };
+enum { LIST_AFTER = 256, LIST_BEFORE, LIST_GROUP, LIST_NEWEST, LIST_OLDEST };
 
 static bool list_option(struct list_request *r, int key, char *value)
 {
@@ -172,6 +172,9 @@ static bool list_option(struct list_request *r, int key, char *value)
         return list_name("--type", value, r->types, &r->options.ntypes);
     case 'n':
         return cli_take_int("--limit", value, 1, 1000000000, &r->limit);
+    case LIST_GROUP:
+        r->options.group = value;
+        return true;
     case LIST_NEWEST:
         return list_order(r, NQ_NEWEST_FIRST);
     case LIST_OLDEST:
@@ -198,6 +201,8 @@ static int list_run(int argc, char **argv)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
     if (optind < argc)
         return cli_usage("takes no argument '%s'; one task is shown by: nanoq show ID", argv[optind]);
+    if (r.options.group && r.options.nqueues == 0)
+        return cli_usage("--group is of a queue: give --queue too");
     if (r.options.before != 0 && r.options.after == 0 && r.limit > LIST_AT_ONCE) {
         return cli_usage("--before shows at most %d tasks: --limit %lld is too many", LIST_AT_ONCE,
                          (long long)r.limit);
@@ -217,6 +222,7 @@ static const struct cli_option list_options[] = {
     {'s', "state", "STATE[,...]", "only waiting, running, done, dead or cancelled tasks"},
     {'r', "running", NULL, "only running ones, with their workers and progress"},
     {'q', "queue", "QUEUE[,...]", "only of these queues; may be repeated"},
+    {LIST_GROUP, "group", "G", "only of this group of the queue"},
     {'t', "type", "TYPE", "only of this type; may be repeated"},
     {LIST_OLDEST, "oldest", NULL, "from the lowest id up; the default"},
     {LIST_NEWEST, "newest", NULL, "from the highest id down"},

@@ -161,7 +161,8 @@ static void list_show(const struct list_rows *rows, bool backwards, nq_info_fn f
 /* Between which names the groups of a queue are. */
 struct list_range {
     char from[NQ_MAX_QUEUE + 4], to[NQ_MAX_QUEUE + 4];
-    char header[NQ_MAX_QUEUE + 16];
+    char name[NQ_MAX_QUEUE + 1]; /* of the queue, or of its group of that text */
+    char header[2 * NQ_MAX_TYPE];
 };
 
 struct list {
@@ -192,38 +193,40 @@ static void list_among(struct list *l, const char *column, const char *const nam
     nq_buf_str(&l->sql, n ? ")" : "");
 }
 
-/* Of a group: those too that were set apart by their type, and whose header tells the group, its first line.
- */
-static void list_group(struct list *l, struct list_range *range, const char *name)
+/* Of a group: those too that were set apart by their type, and whose header tells the group. */
+static void list_group(struct list *l, struct list_range *range)
 {
+    const char *const name = range->name, *const text = l->opts.group;
     const int base = (int)nq_group_base(name);
-    if (name[base] == '\0' || name[base + 2] == ':')
-        return;
     snprintf(range->from, sizeof range->from, "%.*s//:", base, name);
     snprintf(range->to, sizeof range->to, "%.*s//;", base, name);
-    const int header = snprintf(range->header, sizeof range->header, "nq-group: %s\n", name + base + 2);
-    nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ? AND SUBSTR({bytes:i.headers}, 1, ?) = ?)");
+    snprintf(range->header, sizeof range->header, "\nnq-group: %s\n", text ? text : name + base + 2);
+    nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ? AND INSTR({lines:i.headers}, ?) > 0)");
     list_arg(l, nq_text(range->from));
     list_arg(l, nq_text(range->to));
-    list_arg(l, nq_int(header));
-    list_arg(l, nq_blob(range->header, (size_t)header));
+    list_arg(l, nq_text(range->header));
 }
 
 /* Of these queues with their groups: the range from "mail//" to "mail/0", the next byte after '/'. */
 static void list_queues(struct list *l, const char *const names[], size_t n)
 {
     for (size_t i = 0; i < n; i++) {
+        struct list_range *range = &l->ranges[i];
+        /* what list_check found to be good */
+        if (!l->opts.group || nq_group_name(range->name, names[i], l->opts.group, NULL) != NQ_OK)
+            snprintf(range->name, sizeof range->name, "%s", names[i]);
+        const bool grouped = range->name[nq_group_base(range->name)] != '\0';
         nq_buf_str(&l->sql, i ? " OR i.queue = ?" : " AND (i.queue = ?");
-        list_arg(l, nq_text(names[i]));
-        if (!nq_group_may_have(names[i])) {
-            list_group(l, &l->ranges[i], names[i]);
+        list_arg(l, nq_text(range->name));
+        if (grouped && !nq_group_is_type(range->name))
+            list_group(l, range);
+        if (!nq_group_may_have(range->name))
             continue;
-        }
         nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ?)");
-        snprintf(l->ranges[i].from, sizeof l->ranges[i].from, "%s//", names[i]);
-        snprintf(l->ranges[i].to, sizeof l->ranges[i].to, "%s/0", names[i]);
-        list_arg(l, nq_text(l->ranges[i].from));
-        list_arg(l, nq_text(l->ranges[i].to));
+        snprintf(range->from, sizeof range->from, "%s//", names[i]);
+        snprintf(range->to, sizeof range->to, "%s/0", names[i]);
+        list_arg(l, nq_text(range->from));
+        list_arg(l, nq_text(range->to));
     }
     nq_buf_str(&l->sql, n ? ")" : "");
 }
@@ -320,6 +323,13 @@ static int list_check_names(const nq_list_options *o, nq_err *err)
     for (size_t i = 0; i < o->nqueues; i++)
         if ((rc = nq_check_queue(o->queues[i], err)) < 0)
             return rc;
+    if (o->group && o->nqueues == 0)
+        return nq_err_set(err, NQ_EINVAL, "group is given without a queue: it is of one");
+    for (size_t i = 0; o->group && i < o->nqueues; i++) {
+        char name[NQ_MAX_QUEUE + 1];
+        if ((rc = nq_group_name(name, o->queues[i], o->group, err)) < 0)
+            return rc;
+    }
     for (size_t i = 0; i < o->ntypes; i++)
         if ((rc = nq_check_type(o->types[i], err)) < 0)
             return rc;

@@ -182,6 +182,8 @@ NQ_PRIVATE int nq_group_name(char out[NQ_MAX_QUEUE + 1], const char *queue, cons
 
 /* The group into which a queue's tasks of one type are set apart. NQ_EINVAL: the queue can have none. */
 NQ_PRIVATE int nq_group_of_type(char out[NQ_MAX_QUEUE + 1], const char *queue, const char *type, nq_err *err);
+/* Is this name that of such a group? */
+NQ_PRIVATE bool nq_group_is_type(const char *name);
 /* Is this name that of a group which is told by its hash? */
 NQ_PRIVATE bool nq_group_hashed(const char *name);
 /* The group as people know it, by the name in the tables and the header nq-group (NULL: there is none). */

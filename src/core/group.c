@@ -126,6 +126,12 @@ NQ_PRIVATE int nq_group_of_type(char out[NQ_MAX_QUEUE + 1], const char *queue, c
     return NQ_OK;
 }
 
+NQ_PRIVATE bool nq_group_is_type(const char *name)
+{
+    const size_t base = nq_group_base(name);
+    return name[base] && name[base + 2] == ':';
+}
+
 static bool group_is_hash(const char *group)
 {
     return strncmp(group, GROUP_HASHED, strlen(GROUP_HASHED)) == 0;

@@ -219,8 +219,7 @@ static int apart_look(nq_conn *c, void *arg, nq_err *err)
     nq_buf_str(&a->sql, "SELECT n, id, {bytes:type}, {us:run_at} FROM (");
     for (size_t i = 0; i < l->n; i++) {
         const struct apart_at at = apart_begin(a, &l->turns[i]);
-        if (l->turns[i].queue[nq_queue_base(l->turns[i].queue)] && /* one that tasks were moved to */
-            l->turns[i].queue[nq_queue_base(l->turns[i].queue) + 2] == ':')
+        if (nq_group_is_type(l->turns[i].queue)) /* one that tasks were moved to */
             continue;
         nq_buf_fmt(&a->sql, "%sSELECT * FROM (SELECT %zu AS n, id, type, run_at",
                    parts++ ? " UNION ALL " : "", i);

@@ -425,9 +425,9 @@ NQ_PRIVATE const nq_setting *nq_settings_groups(const nq_settings *s, const char
 }
 
 /* A row that sets tasks of its type apart: where nothing holds for them, they may stay where they are. */
-static bool settings_apart(const nq_setting *row, size_t base)
+static bool settings_apart(const nq_setting *row)
 {
-    return row->type && row->name[base + 2] == ':' &&
+    return row->type && nq_group_is_type(row->name) &&
            (row->paused || row->max_running || row->rate || row->weight || row->ordered > NQ_ORDERED_NO ||
             row->dead_to[0]);
 }
@@ -444,7 +444,7 @@ NQ_PRIVATE size_t nq_settings_types(const nq_settings *s, const char *queue, con
     name[base] = '\0';
     const nq_setting *all = nq_settings_groups(s, name, &n);
     for (size_t i = 0; i < n && found < most; i++)
-        if (settings_apart(&all[i], base))
+        if (settings_apart(&all[i]))
             rows[found++] = &all[i];
     return found;
 }

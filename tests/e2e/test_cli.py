@@ -636,6 +636,20 @@ class QueuesTests:
         self.run_nanoq("limit", "mail", "--group", "42", "--off")
         self.assertEqual(self.json("queues"), [])
 
+    def test_a_group_is_listed_by_its_text(self):
+        ids = [self.run_nanoq("add", "--queue", queue, "--group", group, "--no-unique", kind).decode().strip()
+               for queue, group, kind in (("mail", "Smith & sons", "a"), ("mail", "42", "a"), ("post", "Smith & sons", "a"),
+                                          ("mail", "Smith & sons", "pdf"))]
+        listed = lambda *args: [str(t["id"]) for t in self.json("list", *args)]
+        self.assertEqual(listed("--queue", "mail", "--group", "Smith & sons"), [ids[0], ids[3]])
+        self.run_nanoq("pause", "mail", "--type", "pdf")
+        self.run_nanoq("work", "--queue", "mail", "--drain", "--quiet", "--", "true")  # sets it apart
+        self.assertEqual(listed("--queue", "mail", "--group", "Smith & sons"), [ids[3]])
+        self.assertEqual(listed("--queue", "mail,post", "--group", "Smith & sons"), [ids[2], ids[3]])
+        self.assertEqual(listed("--queue", "mail", "--group", "42"), [])
+        self.run_nanoq("list", "--group", "42", code=2)
+        self.run_nanoq("list", "--queue", "mail//1", "--group", "42", code=2)
+
     def test_what_is_left_of_a_rate(self):
         self.run_nanoq("limit", "mail", "--rate", "100/1h30m", "--burst", "7")
         self.run_nanoq("limit", "mail", "--each", "--rate", "2/s")

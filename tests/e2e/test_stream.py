@@ -69,6 +69,10 @@ while True:
         say({"retry": me, "dealy": 5})
     elif kind == "delay":
         say({"retry": me, "delay": "soon"})
+    elif kind == "holdless":
+        say({"hold": me})
+    elif kind == "scope":
+        say({"hold": me, "delay": "1s", "scope": "all"})
     elif kind == "error":
         say({"discard": me, "error": 5})
     elif kind == "other":
@@ -124,6 +128,8 @@ ERRORS = {
     "two": r'"done" and "retry" in one line',
     "member": r'unknown member "dealy" beside "retry"; allowed: delay, error',
     "delay": r'"delay": must be .*soon',
+    "holdless": r'"hold" needs a "delay"',
+    "scope": r'"scope": must be one of "group", "queue"',
     "error": r'"error": must be a string',
     "other": r"it answers for task 1?\d{3,}, and holds task \d+ only",
     "string": r'"done": must be the task.s id, a whole number from 1',
@@ -317,6 +323,28 @@ while True:
         self.assertEqual((tasks["t1"]["payload"], tasks["t2"]["payload"], tasks["t4"]["payload"]), ([], "text", None))
         self.assertEqual(base64.b64decode(tasks["t3"]["payload_base64"]), payloads[3])
         self.assertNotIn("payload", tasks["t3"])
+
+    def test_holds(self):
+        """A hold is no answer: the task still wants one."""
+        child = self.child("""
+while True:
+    task = read()
+    hold = {"hold": task["id"], "delay": "1h"}
+    say({**hold, "scope": "queue"} if task["type"] == "all" else hold, {"done": task["id"]})
+""")
+        held = lambda: {row["queue"]: row["held_until"] for row in self.json("queues") if row["held_until"]}
+        self.add("t", "--queue", "one", "--group", "7")
+        self.add("all", "--queue", "whole", "--group", "7")
+        worker = self.begin("--queue", "one", "--queue", "whole", "-j", "1", *child)
+        self.wait(lambda: len(held()) == 2 and self.run_nanoq("stats") == b"no tasks\n", "both to be done")
+        worker.terminate()
+        worker.communicate(timeout=LIMIT)
+        self.assertEqual(worker.returncode, 0)
+        self.assertEqual(sorted(held()), ["one//7", "whole"])
+        for until in held().values():
+            self.assertRegex(until, r"^20\d\d-")
+        reasons = self.json("why", str(self.add("t", "--queue", "whole", "--group", "8")))
+        self.assertEqual((reasons[0]["reason"], reasons[0]["name"]), ("held", "whole"))
 
     def test_headers(self):
         self.add("with", "1", "--header", "traceparent=00-a-b-01", "--header", "text=\u2028\"")

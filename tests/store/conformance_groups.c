@@ -356,6 +356,43 @@ START_TEST(groups_are_listed_and_counted_with_their_queue)
 }
 END_TEST
 
+/* Also of a group that is stored by its hash, and tasks of it that were set apart, whatever is before its
+ * header. */
+START_TEST(a_group_is_listed_by_its_text)
+{
+    nq *q = t_open();
+    char out[200] = "";
+    const char *const queues[] = {"mail", "post"}, *const grouped[] = {"mail//b"};
+    groups_add(q, "b", 1);
+    groups_add(q, "Smith & sons", 2);
+    T_ADD(q, .type = "t", .queue = "post", .group = "Smith & sons", .unique = NQ_UNIQUE_NONE);
+    T_ADD(q, .type = "t", .queue = "mail", .group = "Smith & son", .unique = NQ_UNIQUE_NONE);
+    t_sql("UPDATE nanoq_tasks SET queue = 'mail//:t' WHERE id = 2");
+    t_sql("INSERT INTO nanoq_tasks (queue, type, payload, headers) VALUES ('mail//:t', 't', '1', "
+          "'a: b\nnq-group: Smith & sons\n'), ('mail//:t', 't', '2', 'a: nq-group: Smith & sons\n')");
+    T_OK(
+        nq_list(q,
+                &(nq_list_options){
+                    .size = sizeof(nq_list_options), .queues = queues, .nqueues = 2, .group = "Smith & sons"},
+                groups_listed, out, &t_last));
+    ck_assert_str_eq(out, "mail:Smith & sons mail:Smith & sons post:Smith & sons mail:Smith & sons ");
+    *out = '\0';
+    T_OK(nq_list(
+        q, &(nq_list_options){.size = sizeof(nq_list_options), .queues = queues, .nqueues = 1, .group = "b"},
+        groups_listed, out, &t_last));
+    ck_assert_str_eq(out, "mail:b ");
+    T_FAILS(nq_list(q, &(nq_list_options){.size = sizeof(nq_list_options), .group = "b"}, groups_listed, out,
+                    &t_last),
+            NQ_EINVAL);
+    T_FAILS(nq_list(q,
+                    &(nq_list_options){
+                        .size = sizeof(nq_list_options), .queues = grouped, .nqueues = 1, .group = "b"},
+                    groups_listed, out, &t_last),
+            NQ_EINVAL);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(plain_sql_adds_to_a_group)
 {
     nq *q = t_open();
@@ -449,6 +486,7 @@ Suite *suite_groups(void)
     tcase_add_test(tc, types_are_filtered_in_groups_too);
     tcase_add_test(tc, many_groups_of_many_levels);
     tcase_add_test(tc, groups_are_listed_and_counted_with_their_queue);
+    tcase_add_test(tc, a_group_is_listed_by_its_text);
     tcase_add_test(tc, plain_sql_adds_to_a_group);
     return s;
 }
