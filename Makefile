@@ -30,6 +30,8 @@ fault: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
 	@ninja -C build-test --quiet $(FAULT)
 	@tests/fault/run
+	@ninja -C build-test --quiet tests/worker/worker
+	@for s in mariadb sqlite; do NANOQ_TEST_LONG=1 CK_RUN_CASE=long tests/with-mariadb build-test/tests/worker/worker $$s || exit 1; done
 
 fault-sanitized: test-deps
 	@tests/fault/sanitized

@@ -6,22 +6,25 @@ import time
 from rig import SLOW, Run, mono, ms, percentile
 
 
-def kill_workers(db, figures, seed, kills=500, every=0.2, soon_us=1_000_000):
-    """kill -9 of workers and producers under load: nothing lost, nothing done twice, taken over within a second."""
-    with Run("kill -9", db, figures, seed, lease_ms=5000, work_ms=40) as run:
+def kill_workers(db, figures, seed, kills=500, every=0.2, soon_us=1_000_000, until="done"):
+    """kill -9 of workers and producers under load: nothing lost, nothing done twice, taken over within a second. until="start":
+    of tasks whose keys go with their claims."""
+    name = "kill -9" if until == "done" else f"kill -9, keys until the {until}"
+    produce = {"pause_us": 30000, "until": until}
+    with Run(name, db, figures, seed, lease_ms=5000, work_ms=40) as run:
         # Who last beat in the first seconds of the server cannot be told from one that has yet to come back to it, and is
         # given 10 s: no matter of this run.
         while db.mysql and int(db.sql("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]) < 3:
             time.sleep(0.1)
         stay = [run.start("work") for _ in range(2)]
         mortal = [run.start("work", concurrency=6) for _ in range(3)]
-        producers = [run.start("produce", pause_us=30000) for _ in range(2)]
+        producers = [run.start("produce", **produce) for _ in range(2)]
         time.sleep(0.5)
         done = 0
         while done < kills:
             time.sleep(every * (0.5 + run.random.random()))
             if run.random.random() < 0.1:
-                group, role, options = producers, "produce", {"pause_us": 30000}
+                group, role, options = producers, "produce", produce
             else:
                 group, role, options = mortal, "work", {"concurrency": 6}
             i = run.random.randrange(len(group))

@@ -72,6 +72,7 @@ static nq_task_spec produce_spec(const struct load_task *t, const void *payload,
     nq_task_spec spec = {.size = sizeof spec, .type = "fault", .payload = payload, .payload_size = size};
     spec.max_retries = (int)load_number("max_retries", 20);
     spec.queue = produce_queue(queue);
+    spec.until = strcmp(load_text("until", "done"), "start") == 0 ? NQ_UNTIL_START : NQ_UNTIL_DONE;
     spec.timeout_us = NQ_SECONDS(load_number("timeout", 60));
     if (load_random(4) == 0 && t->fill)
         spec.delay_us = NQ_MS(load_random(200));

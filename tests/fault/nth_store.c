@@ -646,6 +646,24 @@ static int store_close(struct store_world *w, nq_err *err)
     return NQ_OK;
 }
 
+#define STORE_KEYED(name, ...)                                                                               \
+    NQ_TASK(.type = name, NQ_BYTES("k"), .queue = "keys", .unique = NQ_UNIQUE_DATA, .unique_data = "k",      \
+            .unique_size = 1, __VA_ARGS__)
+static int store_keys(struct store_world *w, nq_err *err)
+{
+    const nq_task_spec tasks[] = {*STORE_KEYED("replaced", .duplicate = NQ_REPLACE),
+                                  *STORE_KEYED("appended", .duplicate = NQ_APPEND),
+                                  *STORE_KEYED("window", .until = NQ_UNTIL_WINDOW, .window_us = NQ_HOURS(1))};
+    int rc;
+    INJECT(rc, nq_enqueue_many(w->q, NQ_OWN_TX, tasks, 3, NULL, NULL, err));
+    return rc;
+}
+
+static int store_keys_claim(struct store_world *w, nq_err *err)
+{
+    return store_claim(w, "keys", NULL, 0, 3, err);
+}
+
 /* ---- The scenario --------------------------------------------------------------------------- */
 
 static const struct {
@@ -688,6 +706,12 @@ static const struct {
     {"enqueue alone", store_enqueue_alone, false, false},
     {"claim alone", store_claim_alone, false, true},
     {"finish alone", store_finish_alone, true, false},
+    {"tasks with keys", store_keys, false, false},
+    {"change them", store_keys, false, false},
+    {"claim them", store_keys_claim, false, true},
+    {"leave what follows them", store_keys, false, false},
+    {"finish them", store_finish_mixed, true, false},
+    {"promote what followed", store_promote, false, true},
     {"claim by type", store_claim_typed, true, true},
     {"orphans", store_orphans, false, false},
     {"leave", store_leave, false, false},
