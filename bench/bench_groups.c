@@ -39,22 +39,45 @@ static void groups_preload(const bench_db *db, size_t n, const char *prefix, siz
 
 /* ---- Drain */
 
+static void groups_limit_each(const bench_db *db)
+{
+    nq_err err = {0};
+    nq *q = bench_open(db);
+    const nq_queue_settings set = {.size = sizeof set, .group = "*", .max_running = 1};
+    if (nq_queue_set(q, "default", &set, &err) != NQ_OK)
+        bench_die("%s: %s", db->name, err.message);
+    nq_close(q);
+}
+
 static void groups_drain(bench *b, const bench_db *db)
 {
+    /* What is limited is not claimed ahead, so it is beside a claim that takes no more than there are
+     * threads. */
+    static const struct {
+        const char *name;
+        size_t groups;
+        bool limited;
+        bench_drain drain;
+    } sides[] = {{"no groups", 0, false, {.concurrency = 10, .batch = 500}},
+                 {"100 groups", 100, false, {.concurrency = 10, .batch = 500}},
+                 {"no groups", 0, false, {.concurrency = 64, .batch = 64}},
+                 {"1,000 groups, limit 1", 1000, true, {.concurrency = 64, .batch = 64}}};
     const size_t n = bench_amount(b, 60e3);
-    const bench_drain d = {.concurrency = 10, .batch = 500};
     char row[80];
     for (int round = 0; round < b->rounds; round++)
-        for (int side = 0; side < 2; side++) {
+        for (size_t side = 0; side < sizeof sides / sizeof *sides; side++) {
+            const bench_drain *d = &sides[side].drain;
             bench_fresh(b, db);
-            groups_preload(db, n, "g", side ? 100 : 0, NULL);
-            const bench_result r = bench_nanoq_drain(b, db, &d);
+            groups_preload(db, n, "g", sides[side].groups, NULL);
+            if (sides[side].limited)
+                groups_limit_each(db);
+            const bench_result r = bench_nanoq_drain(b, db, d);
             if (r.n != n)
                 bench_die("%s: %zu of %zu tasks were handled", db->name, r.n, n);
-            snprintf(row, sizeof row, "drain of groups %s, batch 500", db->name);
-            bench_add(b, row, side ? "100 groups" : "no groups", "tasks/s", 0, r.rate);
-            snprintf(row, sizeof row, "client CPU, drain of groups %s, batch 500", db->name);
-            bench_add(b, row, side ? "100 groups" : "no groups", "us/task", 0, r.client_us);
+            snprintf(row, sizeof row, "drain of groups %s, batch %u", db->name, d->batch);
+            bench_add(b, row, sides[side].name, "tasks/s", 0, r.rate);
+            snprintf(row, sizeof row, "client CPU, drain of groups %s, batch %u", db->name, d->batch);
+            bench_add(b, row, sides[side].name, "us/task", 0, r.client_us);
         }
 }
 
