@@ -64,8 +64,6 @@ static bool add_header(struct add_request *r, const char *value)
     return true;
 }
 
-enum { ADD_RAW = 256, ADD_STDIN, ADD_UNTIL, ADD_WINDOW, ADD_MAX_WAIT, ADD_REPLACE, ADD_DEBOUNCE, ADD_APPEND };
-
 static bool add_key(nq_task_spec *spec, int key, const char *value)
 {
     static const char *const names[] = {"replace", "debounce", "append"};
@@ -86,7 +84,7 @@ static bool add_key(nq_task_spec *spec, int key, const char *value)
     return add_duplicate(names[key - ADD_REPLACE], spec);
 }
 
-static bool add_option(struct add_request *r, int key, const char *value)
+bool add_option(struct add_request *r, int key, const char *value)
 {
     int64_t v = 0;
     switch (key) {
@@ -196,11 +194,11 @@ static int add_one(const struct add_request *r)
     return CLI_OK;
 }
 
-int add_task(struct add_request *r, int argc, char **argv)
+int add_payload(struct add_request *r, int argc, char **argv)
 {
     int n = argc - optind;
     if (n < 1)
-        return cli_usage("needs a task type (see nanoq help add)");
+        return cli_usage("needs a task type (see nanoq help %s)", cli.command);
     if (n > 2) {
         return cli_usage("'%s' is one argument too many: quote the payload, or give - and send it to stdin",
                          argv[optind + 2]);
@@ -216,7 +214,12 @@ int add_task(struct add_request *r, int argc, char **argv)
         r->spec.payload = argv[optind + 1];
         r->spec.payload_size = strlen(argv[optind + 1]);
     }
-    int exit_code = add_check_payload(r);
+    return add_check_payload(r);
+}
+
+int add_task(struct add_request *r, int argc, char **argv)
+{
+    const int exit_code = add_payload(r, argc, argv);
     return exit_code == CLI_OK ? add_one(r) : exit_code;
 }
 

@@ -9,6 +9,8 @@
 
 #define ADD_MAX_PAYLOAD NQ_DEFAULT_MAX_PAYLOAD
 
+enum { ADD_RAW = 256, ADD_STDIN, ADD_UNTIL, ADD_WINDOW, ADD_MAX_WAIT, ADD_REPLACE, ADD_DEBOUNCE, ADD_APPEND };
+
 /* What a command that adds one task was told. */
 struct add_request {
     nq_task_spec spec;
@@ -16,7 +18,11 @@ struct add_request {
     bool raw, lines, once;
     nq_header headers[NQ_MAX_HEADERS];
 };
-/* The spec's type and payload from the arguments, and enqueue it. Answers the exit code: that of a duplicate
+/* Take an option of add's; false after a message. */
+bool add_option(struct add_request *r, int key, const char *value);
+/* The spec's type and payload from the arguments from optind on. CLI_OK, or an exit code after a message. */
+int add_payload(struct add_request *r, int argc, char **argv);
+/* The same, and enqueue it. Answers the exit code: that of a duplicate
  * is CLI_OK where once is set. r->input is to be freed. */
 int add_task(struct add_request *r, int argc, char **argv);
 
@@ -30,8 +36,14 @@ struct line_fault {
     char message[256];
 };
 /* Fill spec, which holds the defaults, from the object root that text was parsed to; it points into both;
- * headers of its own are to be freed. */
-bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_fault *fault);
+ * headers of its own are to be freed. others: members that are somebody else's, ends at NULL; NULL: none. */
+bool line_task(nq_task_spec *spec, const char *text, json_t *root, const char *const *others,
+               struct line_fault *fault);
+/* Say what is wrong with a member, or (NULL) with the whole; false. */
+bool line_bad(struct line_fault *f, const char *text, const char *member, const char *fmt, ...)
+    NQ_PRINTF(4, 5);
+/* A time, seconds since 1970 or text. False: why says what it must be. */
+bool line_time(const json_t *v, int64_t *out, char *why, size_t size);
 
 /* ---- add_key.c: how long a key is taken, and what a duplicate does */
 /* "done", "start", "window"; "refuse", "replace", "debounce", "append". False: it is none. */

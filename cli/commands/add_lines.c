@@ -122,7 +122,7 @@ static int lines_take(struct lines *s, const char *p, size_t n)
     memcpy(text, p, n);
     json_t *root = json_input(text, n, fault.message, &line, &fault.column);
     nq_task_spec spec = *s->defaults;
-    if (!root || !line_task(&spec, text, root, &fault)) {
+    if (!root || !line_task(&spec, text, root, NULL, &fault)) {
         cli_complain("line %llu, column %d: %s", (unsigned long long)s->line, fault.column, fault.message);
         lines_account(s, s->n > 0 ? "; of the chunk with that line nothing was" : "");
         lines_forget(s, &spec);

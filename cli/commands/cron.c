@@ -15,7 +15,7 @@ static void cron_help(void)
     puts("\nnanoq cron COMMAND --help says more.");
 }
 
-static int cron_run(int argc, char **argv)
+static int cron_find(int argc, char **argv)
 {
     const char *names[CRON_COUNT + 1] = {0};
     char all[256];
@@ -45,6 +45,6 @@ const struct cli_command cli_cron = {
     .args = "COMMAND [OPTION...] [ARG...]",
     .summary = "Schedules: nanoq cron --help",
     .options = cron_options,
-    .run = cron_run,
+    .run = cron_find,
     .stops_at_first = true,
 };

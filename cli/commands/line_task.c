@@ -5,10 +5,7 @@
 
 #include "add.h"
 
-static bool line_bad(struct line_fault *f, const char *text, const char *member, const char *fmt, ...)
-    NQ_PRINTF(4, 5);
-
-static bool line_bad(struct line_fault *f, const char *text, const char *member, const char *fmt, ...)
+bool line_bad(struct line_fault *f, const char *text, const char *member, const char *fmt, ...)
 {
     size_t start = 0, size;
     va_list args;
@@ -21,7 +18,7 @@ static bool line_bad(struct line_fault *f, const char *text, const char *member,
     return false;
 }
 
-static bool line_time(const json_t *v, int64_t *out, char *why, size_t size)
+bool line_time(const json_t *v, int64_t *out, char *why, size_t size)
 {
     nq_err err = {0};
     if (json_is_number(v) && fabs(json_number_value(v)) < 1e11) {
@@ -225,15 +222,16 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, j
     return line_unique(spec, key, v, why, size);
 }
 
-static bool line_known(const char *key)
+static bool line_known(const char *key, const char *const *members)
 {
-    for (size_t i = 0; line_members[i]; i++)
-        if (strcmp(key, line_members[i]) == 0)
+    for (size_t i = 0; members && members[i]; i++)
+        if (strcmp(key, members[i]) == 0)
             return true;
     return false;
 }
 
-bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_fault *f)
+bool line_task(nq_task_spec *spec, const char *text, json_t *root, const char *const *others,
+               struct line_fault *f)
 {
     const char *key;
     json_t *v;
@@ -248,7 +246,9 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, struct line_f
     }
     json_object_foreach(root, key, v)
     {
-        if (!line_known(key)) {
+        if (line_known(key, others))
+            continue;
+        if (!line_known(key, line_members)) {
             const char *near = cli_nearest(key, line_members);
             return line_bad(
                 f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",

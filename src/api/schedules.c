@@ -69,10 +69,12 @@ static int schedules_check_task(const nq_task_spec *t, nq_err *err)
     if (s.delay_us || s.run_at_us || s.expires_us)
         return nq_err_set(err, NQ_EINVAL,
                           "the task has delay_us, run_at_us or expires_us: its time is the schedule's");
-    if (s.unique != NQ_UNIQUE_PAYLOAD && s.unique != NQ_UNIQUE_NONE)
-        return nq_err_set(err, NQ_EINVAL,
-                          "the task has unique data: tasks of a schedule have no unique key, see "
-                          "overlap");
+    if ((s.unique != NQ_UNIQUE_PAYLOAD && s.unique != NQ_UNIQUE_NONE) || s.until != NQ_UNTIL_DONE ||
+        s.duplicate != NQ_REFUSE)
+        return nq_err_set(
+            err, NQ_EINVAL,
+            "the task has unique data, until or duplicate: tasks of a schedule have no unique key, see "
+            "overlap");
     return NQ_OK;
 }
 

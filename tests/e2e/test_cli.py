@@ -752,6 +752,102 @@ class QueuesMysql(QueuesTests, MysqlBase):
         self.client("USE %s; %s" % (self.database, text))
 
 
+class CronTests:
+    """Run on each store."""
+
+    def names(self):
+        return [(s["name"], s["state"]) for s in self.json("cron", "list")]
+
+    def test_a_schedule_from_its_beginning_to_its_end(self):
+        self.run_nanoq("cron", "add", "nightly", "30 2 * * *", "report", '{"n":1}', "--zone", "Europe/Berlin", "--misfire", "all",
+                       "--overlap", "queue", "--jitter", "5s", "--queue", "slow", "-H", "lang=de", "--end", "2099-01-01")
+        one = self.json("cron", "show", "nightly")
+        self.assertEqual((one["spec"], one["zone"], one["misfire"], one["overlap"], one["jitter"], one["queue"], one["headers"]),
+                         ("30 2 * * *", "Europe/Berlin", "all", "queue", 5, "slow", {"lang": "de"}))
+        self.assertEqual((one["payload"], one["state"], one["last_at"], one["end"]),
+                         ('{"n":1}', "active", None, "2099-01-01T00:00:00.000000Z"))
+        task = int(self.run_nanoq("cron", "run", "nightly"))
+        shown = self.show(task)
+        self.assertEqual((shown["schedule"], shown["type"], shown["headers"]), ("nightly", "report", {"lang": "de"}))
+        self.assertIsNotNone(shown["due_at"])
+        self.run_nanoq("cron", "run", "nightly", code=4)
+        self.assertIn("task %d of schedule 'nightly' has not ended" % task, self.err)
+        self.assertEqual(self.json("cron", "show", "nightly", "--firings", "9")[0]["task_id"], task)
+        self.run_nanoq("cron", "pause", "nightly", "--why", "deploy")
+        self.assertEqual(self.json("cron", "show", "nightly")["paused_why"], "deploy")
+        self.run_nanoq("cron", "resume", "nightly")
+        self.assertEqual(self.names(), [("nightly", "active")])
+        self.run_nanoq("cron", "remove", "nightly", "other", code=3)
+        self.assertEqual(self.names(), [])
+
+    def test_a_worker_fires_what_is_due(self):
+        self.run_nanoq("cron", "add", "often", "@every 200ms", "tick", "--overlap", "allow")
+        self.start("work", "--", "sh", "-c", 'echo "$NANOQ_SCHEDULE $NANOQ_DUE_AT" >> ' + self.path("ran"))
+        self.wait(lambda: len(self.lines("ran")) >= 8, "four times")
+        words = self.lines("ran")
+        self.assertEqual(set(words[::2]), {"often"})
+        self.assertEqual(len(set(words[1::2])), len(words[1::2]))
+
+    def test_a_deploy_declares_its_schedules(self):
+        lines = '{"name": "a", "spec": "@daily", "type": "t", "payload": {"x": [1, 2]}}\n' \
+                '{"name": "b", "spec": "@hourly", "type": "t", "start": "2030-01-01", "misfire": "skip"}\n'
+        self.run_nanoq("cron", "apply", "--source", "app", "-", stdin=lines)
+        self.assertEqual([n for n, _ in self.names()], ["a", "b"])
+        self.assertEqual(self.json("cron", "show", "a")["payload"], '{"x": [1, 2]}')
+        for bad, word in (('{"name": "c", "spec": "@daily"}', 'column 1: the member "type" is missing'),
+                          ('{"spec": "@daily", "type": "t"}', 'the member "name" is missing'),
+                          ('{"name": "c", "spec": "@daily", "type": "t", "overlap": 1}', "overlap: must be skip, allow or queue"),
+                          ('{"name": "c", "spec": "@daily", "type": "t", "zon": "UTC"}', 'unknown member "zon"'),
+                          ('{"name": "c", "spec": "@dayly", "type": "t"}', "@dayly"),
+                          ('{"name": "c", "spec": "@daily", "type": "t", "in": 5}', "its time is the schedule's"),
+                          ("nothing", "line 1, column 7: invalid token")):
+            self.run_nanoq("cron", "apply", "--source", "app", "-", stdin=bad + "\n", code=2)
+            self.assertIn(word, self.err)
+        self.assertEqual([n for n, _ in self.names()], ["a", "b"])
+        self.run_nanoq("cron", "apply", "--source", "app", "-", stdin="")
+        self.assertEqual(self.names(), [])
+
+    def test_crontabs_are_read(self):
+        with open(self.path("tab"), "w", encoding="utf-8") as f:
+            f.write("# a crontab\nMAILTO=me\nCRON_TZ = 'Europe/Berlin'\n*/5 * * * * echo \\% hi\n@daily x\n@reboot x\n"
+                    "1 2 3 * x\n0 0 * * * mail%text\n0 0 * * *\n")
+        out = [json.loads(line) for line in self.run_nanoq("cron", "import", self.path("tab"), code=1).decode().splitlines()]
+        self.assertEqual([(o["name"], o["spec"], o["payload_text"]) for o in out],
+                         [("tab:4", "*/5 * * * *", "echo % hi"), ("tab:5", "@daily", "x")])
+        self.assertEqual({o["zone"] for o in out}, {"Europe/Berlin"})
+        for line in (2, 6, 7, 8, 9):
+            self.assertIn("line %d: not taken over" % line, self.err)
+        self.assertIn("2 taken over, 5 not", self.err)
+        out = self.run_nanoq("cron", "import", "--system", "-", stdin="17 * * * * root run-parts /etc/cron.hourly\n")
+        self.assertEqual(json.loads(out)["payload_text"], "run-parts /etc/cron.hourly")
+
+    def test_what_is_wrong_is_said(self):
+        for args, word in ((("add", "a", "@daily"), "needs a name, a spec in quotes and a task type"),
+                           (("add", "a b", "@daily", "t"), "schedule name 'a b'"),
+                           (("add", "a", "60 * * * *", "t"), "the minute is '60'"),
+                           (("add", "a", "@daily", "t", "--misfire", "never"), "--misfire: must be once, skip or all"),
+                           (("add", "a", "@daily", "t", "--zone", "Europe/Nowhere"), "Europe/Nowhere"),
+                           (("add", "a", "@daily", "t", "{"), "not valid JSON"),
+                           (("apply", "-"), "needs --source"), (("pause",), "needs the name of a schedule"),
+                           (("show", "a", "--firings", "0"), "--firings")):
+            self.run_nanoq("cron", *args, code=2)
+            self.assertIn(word, self.err)
+        self.run_nanoq("cron", "show", "a", code=3)
+
+
+class CronSqlite(CronTests, Base):
+    def setUp(self):
+        super().setUp()
+        self.run_nanoq("migrate")
+
+
+@unittest.skipUnless(MYSQL, "NANOQ_TEST_MYSQL is not set")
+class CronMysql(CronTests, MysqlBase):
+    def setUp(self):
+        super().setUp()
+        self.run_nanoq("migrate")
+
+
 class WorkTests:
     """Run on each store."""
 

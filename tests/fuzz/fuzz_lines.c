@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     nq_task_spec spec = {.size = sizeof spec};
     int line = 1;
     json_t *root = json_input(text, size, fault.message, &line, &fault.column);
-    if (!root || !line_task(&spec, text, root, &fault)) {
+    if (!root || !line_task(&spec, text, root, NULL, &fault)) {
         FUZZ_CHECK(fault.message[0] != '\0' && line >= 1 && fault.column >= 1);
         FUZZ_CHECK((size_t)fault.column <= size + 1);
     } else {
