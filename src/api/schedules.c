@@ -319,7 +319,7 @@ NQ_API int nq_schedule_apply(nq *q, const nq_schedule all[], size_t n, const cha
 
 enum schedules_what { SCHEDULES_REMOVE, SCHEDULES_PAUSE, SCHEDULES_RESUME };
 
-struct schedules_change {
+struct schedules_alter {
     const char *name, *why;
     enum schedules_what what;
 };
@@ -332,9 +332,9 @@ static int schedules_found(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-static int schedules_change(nq_conn *c, void *arg, nq_err *err)
+static int schedules_alter(nq_conn *c, void *arg, nq_err *err)
 {
-    const struct schedules_change *k = arg;
+    const struct schedules_alter *k = arg;
     const nq_val args[] = {k->why ? nq_text(k->why) : nq_null(), nq_text(k->name)};
     bool found = false;
     int rc = nq_sql(c, "SELECT 1 FROM {schedules} WHERE name = ? {lock}", &args[1], 1, schedules_found,
@@ -363,13 +363,13 @@ static int schedules_change(nq_conn *c, void *arg, nq_err *err)
 
 static int schedules_by_name(nq *q, const char *name, const char *why, enum schedules_what what, nq_err *err)
 {
-    struct schedules_change k = {name, why, what};
+    struct schedules_alter k = {name, why, what};
     int rc = nq_usable(q, err);
     if (rc != NQ_OK || (rc = schedules_check_name(name, err)) != NQ_OK ||
         (why && (rc = nq_check_words("why", why, NQ_MAX_WHY, err)) != NQ_OK) ||
         (rc = nq_ready(q, err)) != NQ_OK)
         return rc;
-    return nq_store_tx(nq_store_of(q), schedules_change, &k, err);
+    return nq_store_tx(nq_store_of(q), schedules_alter, &k, err);
 }
 
 NQ_API int nq_schedule_remove(nq *q, const char *name, nq_err *err)
