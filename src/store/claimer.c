@@ -440,6 +440,25 @@ static int claimer_alone(nq_claimer *c, size_t limit, struct claimer_batch *b, n
     return rc;
 }
 
+/* In turns of its groups, under its limit, in exchange for what ends with the claim, or just so. */
+static int claimer_take(nq_claimer *c, size_t limit, struct claimer_batch *b, nq_err *err)
+{
+    const bool some = nq_groups_some(c->groups) || nq_apart_some(c->apart);
+    const bool limited = nq_groups_limited(c->groups);
+    b->limited = limited && !some && nq_group_may_have(c->queue);
+    if (some || (limited && !b->limited))
+        return claimer_grouped(c, limit, b, err);
+    const size_t most =
+        b->limited ? nq_exchange_most(&c->exchange, c->settings, b->args.piggyback, c->queue) : 0;
+    if (most == 0)
+        return claimer_alone(c, limit, b, err);
+    b->args.exchange = c->queue;
+    b->limited = false;
+    const int rc = claimer_alone(c, most < limit ? most : limit, b, err);
+    c->left = (nq_claimer_left){.counted = true, .throttled = c->exchange.full};
+    return rc;
+}
+
 NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_piggyback *piggyback,
                                 nq_claimed **out, size_t *n, int64_t *wait_us, nq_err *err)
 {
@@ -458,19 +477,8 @@ NQ_PRIVATE int nq_claimer_claim(nq_claimer *c, uint64_t lease, size_t limit, nq_
     const bool ask = (c->left.opens_us = nq_groups_closed(c->groups)) <= nq_mono_us();
     int rc = ask ? nq_groups_probe(c->groups, false, err) : NQ_OK;
     const bool hinted = ask && (c->hinted || c->told || c->thorough);
-    const bool some = nq_groups_some(c->groups) || nq_apart_some(c->apart);
-    const bool limited = nq_groups_limited(c->groups);
-    b.limited = limited && !some && nq_group_may_have(c->queue);
-    const bool turns = some || (limited && !b.limited);
-    const size_t most =
-        b.limited ? nq_exchange_most(&c->exchange, c->settings, b.args.piggyback, c->queue) : 0;
-    b.args.exchange = most > 0 ? c->queue : NULL;
-    b.limited = b.limited && most == 0;
     if (rc == NQ_OK && ask)
-        rc = turns ? claimer_grouped(c, limit, &b, err)
-                   : claimer_alone(c, most > 0 && most < limit ? most : limit, &b, err);
-    if (most > 0)
-        c->left = (nq_claimer_left){.counted = true, .throttled = c->exchange.full};
+        rc = claimer_take(c, limit, &b, err);
     /* What a hint told of is not the queue's own, so it may be of a group that is new. */
     if (rc == NQ_OK && b.n == 0 && !b.grouped && hinted) {
         rc = nq_groups_probe(c->groups, true, err);
