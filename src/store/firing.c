@@ -127,7 +127,7 @@ NQ_PRIVATE int nq_fire_stop(nq_conn *c, const nq_due *r, const nq_err *why, nq_e
     int rc = NQ_EINVAL;
     for (size_t i = 0; i < sizeof ways / sizeof *ways && nq_row_refused(rc); i++)
         rc = nq_sql(c, ways[i], args, 2, NULL, NULL, NULL, err);
-    nq_printable(text, sizeof text, r->name, strlen(r->name));
+    nq_printable(text, sizeof text, r->name, strnlen(r->name, sizeof r->name));
     nq_store_log(c->store, NQ_LOG_ERROR, "schedule '%s' is stopped: %s", text, why->message);
     return rc;
 }
