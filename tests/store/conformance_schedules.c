@@ -328,6 +328,26 @@ START_TEST(rows_of_plain_sql_and_rows_that_are_bad)
 }
 END_TEST
 
+START_TEST(a_newer_zone_file_has_the_next_time_computed_anew)
+{
+    nq_scheduler s = {.zones_us = -NQ_MINUTES(2)};
+    nq *q = t_open();
+    sch_set(q, "a", "30 2 * * *", "Europe/Berlin", 0, 0);
+    const int64_t next = sch_get(q, "a").next_at_us;
+    ck_assert(next > 0);
+    t_sql(T_SQLITE ? "UPDATE nanoq_schedules SET next_at = next_at + 3600000000"
+                   : "UPDATE nanoq_schedules SET next_at = next_at + INTERVAL 1 HOUR");
+    T_OK(nq_store_fire(nq_store_of(q), &s, &t_last)); /* by the same file: it stays */
+    ck_assert_int_eq(sch_get(q, "a").next_at_us, next + NQ_HOURS(1));
+    t_sql("UPDATE nanoq_schedules SET zone_at = zone_at - 1");
+    s = (nq_scheduler){.zones_us = -NQ_MINUTES(2)};
+    T_OK(nq_store_fire(nq_store_of(q), &s, &t_last));
+    T_OK(nq_store_fire(nq_store_of(q), &s, &t_last));
+    ck_assert_int_eq(sch_get(q, "a").next_at_us, next);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_time_that_is_put_back_comes_once)
 {
     const int64_t from = SCH_AT(2026, 5, 1, 0, 10);
@@ -408,6 +428,7 @@ Suite *suite_schedules(void)
     tcase_add_test(tc, in_the_callers_transaction);
     tcase_add_test(tc, bad_schedules_are_refused);
     tcase_add_test(tc, rows_of_plain_sql_and_rows_that_are_bad);
+    tcase_add_test(tc, a_newer_zone_file_has_the_next_time_computed_anew);
     tcase_add_test(tc, a_time_that_is_put_back_comes_once);
     tc = t_case(s, "schedules_processes", 60);
     tcase_add_test(tc, processes_that_die_fire_each_time_once);
