@@ -51,6 +51,13 @@ NQ_PRIVATE bool nq_schedule_named(const char *name)
     "s.name, s.spec, s.zone, s.queue, {us:s.next_at}, {us:s.changed_at}, {us:s.last_at}, {us:s.starts_at}, " \
     "{us:s.ends_at}, s.jitter_us, s.misfire, s.overlap, s.task_id, {us:now}"
 
+/* A time that can be computed with, whatever stands there: from 1970 to the end of 9999. */
+static int64_t schedules_time(const nq_val *v)
+{
+    const int64_t us = schedules_int(v, 0);
+    return us < 0 ? 0 : us < NQ_SCHEDULES_NEVER ? us : NQ_SCHEDULES_NEVER;
+}
+
 static void schedules_fill(nq_due *r, const nq_val cols[])
 {
     *r = (nq_due){0};
@@ -60,12 +67,12 @@ static void schedules_fill(nq_due *r, const nq_val cols[])
     const bool queue = schedules_copy(r->queue, sizeof r->queue, &cols[3]);
     r->readable = spec && zone && queue && nq_schedule_named(r->name);
     r->has_next = cols[4].type == NQ_VAL_INT;
-    r->next_us = schedules_int(&cols[4], 0);
-    r->changed_us = schedules_int(&cols[5], 0);
+    r->next_us = schedules_time(&cols[4]);
+    r->changed_us = schedules_time(&cols[5]);
     r->last_us = schedules_int(&cols[6], 0);
-    r->starts_us = schedules_int(&cols[7], 0);
+    r->starts_us = schedules_time(&cols[7]);
     r->ends_us = schedules_int(&cols[8], INT64_MAX);
-    r->jitter_us = schedules_int(&cols[9], 0);
+    r->jitter_us = schedules_time(&cols[9]) % (NQ_DAYS(1) + 1);
     r->misfire = (int)schedules_int(&cols[10], NQ_MISFIRE_ONCE);
     r->overlap = (int)schedules_int(&cols[11], NQ_OVERLAP_SKIP);
     r->task_id = schedules_int(&cols[12], 0);

@@ -313,6 +313,16 @@ START_TEST(rows_of_plain_sql_and_rows_that_are_bad)
               "INSERT INTO nanoq_schedules (name, spec, type, priority, next_at) VALUES ('task', '@daily', "
               "'t', 120, %s)",
               T_SQLITE ? "1600000000000000" : "'2020-01-01'");
+    if (T_SQLITE)
+        t_run(
+            c,
+            "INSERT INTO nanoq_schedules (name, spec, type, next_at, starts_at, ends_at, jitter_us, "
+            "changed_at, "
+            "misfire, overlap) VALUES ('far', '@every 1s', 't', -9223372036854775807, -9223372036854775807, "
+            "9223372036854775807, 9223372036854775807, -9223372036854775807, 2, 1), ('farther', '* * * * *', "
+            "'t', "
+            "-9223372036854775807, 9223372036854775807, -9223372036854775807, -9223372036854775807, "
+            "9223372036854775807, 9, 9)");
     ck_assert_int_eq(sch_fire(q, "plain"), 0);
     T_WAIT(sch_fire(q, "plain") == 1, 20);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schedules WHERE error IS NOT NULL"),
