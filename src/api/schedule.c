@@ -4,18 +4,18 @@
 
 #include "api.h"
 
-#define SCHEDULES_MAX_JITTER NQ_DAYS(1)
-#define SCHEDULES_MAX_SOURCE 100
+#define SCHEDULE_MAX_JITTER NQ_DAYS(1)
+#define SCHEDULE_MAX_SOURCE 100
 
 /* ---- Checks ---- */
 
 /* One that is valid, with its defaults. */
-struct schedules_new {
+struct schedule_new {
     nq_schedule s;
     nq_new task; /* its headers are to be freed */
 };
 
-static int schedules_check_name(const char *name, nq_err *err)
+static int schedule_check_name(const char *name, nq_err *err)
 {
     char shown[128];
     if (!name)
@@ -28,22 +28,22 @@ static int schedules_check_name(const char *name, nq_err *err)
                       NQ_MAX_SCHEDULE);
 }
 
-static int schedules_check_source(const char *source, nq_err *err)
+static int schedule_check_source(const char *source, nq_err *err)
 {
-    const int rc = nq_check_words("source", source, SCHEDULES_MAX_SOURCE, err);
+    const int rc = nq_check_words("source", source, SCHEDULE_MAX_SOURCE, err);
     if (rc == NQ_OK && !source[0])
-        return nq_err_set(err, NQ_EINVAL, "source is empty: 1 to %d bytes are allowed", SCHEDULES_MAX_SOURCE);
+        return nq_err_set(err, NQ_EINVAL, "source is empty: 1 to %d bytes are allowed", SCHEDULE_MAX_SOURCE);
     return rc;
 }
 
-static int schedules_check_times(const nq_schedule *s, nq_err *err)
+static int schedule_check_times(const nq_schedule *s, nq_err *err)
 {
     char from[28], to[28];
     if (s->misfire < NQ_MISFIRE_ONCE || s->misfire > NQ_MISFIRE_ALL)
         return nq_err_set(err, NQ_EINVAL, "misfire is %d; see enum nq_misfire", s->misfire);
     if (s->overlap < NQ_OVERLAP_SKIP || s->overlap > NQ_OVERLAP_QUEUE)
         return nq_err_set(err, NQ_EINVAL, "overlap is %d; see enum nq_overlap", s->overlap);
-    if (s->jitter_us < 0 || s->jitter_us > SCHEDULES_MAX_JITTER)
+    if (s->jitter_us < 0 || s->jitter_us > SCHEDULE_MAX_JITTER)
         return nq_err_set(err, NQ_EINVAL, "jitter_us is %lld; allowed are 0 to a day",
                           (long long)s->jitter_us);
     if (s->starts_at_us < 0 || s->starts_at_us >= NQ_SCHEDULES_NEVER || s->ends_at_us < 0 ||
@@ -58,7 +58,7 @@ static int schedules_check_times(const nq_schedule *s, nq_err *err)
 }
 
 /* What a task of a schedule cannot have: its time is the schedule's, and it has no key. */
-static int schedules_check_task(const nq_task_spec *t, nq_err *err)
+static int schedule_check_task(const nq_task_spec *t, nq_err *err)
 {
     nq_task_spec s;
     if (!t)
@@ -78,17 +78,17 @@ static int schedules_check_task(const nq_task_spec *t, nq_err *err)
     return NQ_OK;
 }
 
-static int schedules_check(nq *q, const nq_schedule *theirs, struct schedules_new *out, nq_err *err)
+static int schedule_check(nq *q, const nq_schedule *theirs, struct schedule_new *out, nq_err *err)
 {
     int64_t next, zone_at;
-    *out = (struct schedules_new){0};
+    *out = (struct schedule_new){0};
     if (!theirs)
         return nq_err_set(err, NQ_EINVAL, "the schedule is NULL");
     int rc = nq_options_copy(&out->s, sizeof out->s, theirs, "nq_schedule", err);
-    if (rc != NQ_OK || (rc = schedules_check_name(out->s.name, err)) != NQ_OK ||
-        (rc = schedules_check_times(&out->s, err)) != NQ_OK ||
-        (rc = schedules_check_task(out->s.task, err)) != NQ_OK ||
-        (out->s.source && (rc = schedules_check_source(out->s.source, err)) != NQ_OK))
+    if (rc != NQ_OK || (rc = schedule_check_name(out->s.name, err)) != NQ_OK ||
+        (rc = schedule_check_times(&out->s, err)) != NQ_OK ||
+        (rc = schedule_check_task(out->s.task, err)) != NQ_OK ||
+        (out->s.source && (rc = schedule_check_source(out->s.source, err)) != NQ_OK))
         return rc;
     if (!out->s.zone || !out->s.zone[0])
         out->s.zone = "UTC";
@@ -103,26 +103,26 @@ static int schedules_check(nq *q, const nq_schedule *theirs, struct schedules_ne
 /* ---- Writing, on our connection or on the caller's ---- */
 
 /* What the row says already. */
-struct schedules_old {
+struct schedule_old {
     const nq_schedule *s;
     bool found, same; /* same: it need not be computed anew when it comes next */
     int64_t next_us, now_us;
-    char source[SCHEDULES_MAX_SOURCE + 1];
+    char source[SCHEDULE_MAX_SOURCE + 1];
 };
 
-static bool schedules_equal(const nq_val *v, const char *text)
+static bool schedule_equal(const nq_val *v, const char *text)
 {
     return v->type == NQ_VAL_TEXT && v->n == strlen(text) && memcmp(v->n ? v->p : "", text, v->n) == 0;
 }
 
-static int schedules_old_row(const nq_val cols[], size_t ncols, void *arg)
+static int schedule_old_row(const nq_val cols[], size_t ncols, void *arg)
 {
-    struct schedules_old *o = arg;
+    struct schedule_old *o = arg;
     (void)ncols;
     o->found = true;
     o->next_us = cols[2].type == NQ_VAL_INT ? cols[2].i : 0;
-    o->same = o->next_us != 0 && schedules_equal(&cols[0], o->s->spec) &&
-              schedules_equal(&cols[1], o->s->zone) &&
+    o->same = o->next_us != 0 && schedule_equal(&cols[0], o->s->spec) &&
+              schedule_equal(&cols[1], o->s->zone) &&
               (cols[3].type == NQ_VAL_INT ? cols[3].i : 0) == o->s->starts_at_us &&
               (cols[4].type == NQ_VAL_INT ? cols[4].i : 0) == o->s->ends_at_us && cols[6].type == NQ_VAL_NULL;
     if (cols[5].type == NQ_VAL_TEXT && cols[5].n < sizeof o->source)
@@ -131,7 +131,7 @@ static int schedules_old_row(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-static int schedules_now_row(const nq_val cols[], size_t ncols, void *arg)
+static int schedule_now_row(const nq_val cols[], size_t ncols, void *arg)
 {
     (void)ncols;
     *(int64_t *)arg = cols[0].i;
@@ -139,38 +139,38 @@ static int schedules_now_row(const nq_val cols[], size_t ncols, void *arg)
 }
 
 /* The database's time. SQLite's nanoq_now() is not to be had on the caller's connection. */
-static int schedules_time(const nq_place *p, int64_t *us, nq_err *err)
+static int schedule_time(const nq_place *p, int64_t *us, nq_err *err)
 {
     *us = nq_store_clock(p->store);
-    return *us ? NQ_OK : nq_place_sql(p, "SELECT {us:now}", NULL, 0, schedules_now_row, us, err);
+    return *us ? NQ_OK : nq_place_sql(p, "SELECT {us:now}", NULL, 0, schedule_now_row, us, err);
 }
 
-static nq_val schedules_time_or_null(int64_t us)
+static nq_val schedule_time_or_null(int64_t us)
 {
     return us ? nq_int(us) : nq_null();
 }
 
 /* source: whose it has to be, if it is there and anybody's; NULL: whoever's. */
-static int schedules_put(const nq_place *p, const struct schedules_new *n, const char *source, nq_err *err)
+static int schedule_put(const nq_place *p, const struct schedule_new *n, const char *source, nq_err *err)
 {
     const nq_schedule *s = &n->s;
     const nq_new *t = &n->task;
-    struct schedules_old old = {.s = s};
+    struct schedule_old old = {.s = s};
     const nq_val name = nq_text(s->name);
     int64_t now = 0, next = 0, zone_at = 0;
     int rc = nq_place_sql(p,
                           "SELECT spec, zone, {us:next_at}, {us:starts_at}, {us:ends_at}, source, error FROM "
                           "{full:schedules} WHERE name = ? {lock}",
-                          &name, 1, schedules_old_row, &old, err);
+                          &name, 1, schedule_old_row, &old, err);
     if (rc == NQ_OK && source && old.found && old.source[0] && strcmp(old.source, source) != 0) {
-        char shown[SCHEDULES_MAX_SOURCE * 4];
+        char shown[SCHEDULE_MAX_SOURCE * 4];
         nq_printable(shown, sizeof shown, old.source, strlen(old.source));
         rc = nq_err_set(err, NQ_EINVAL,
                         "schedule '%s' is of source '%s': remove it there first, or name it otherwise",
                         s->name, shown);
     }
     if (rc == NQ_OK)
-        rc = schedules_time(p, &now, err);
+        rc = schedule_time(p, &now, err);
     if (rc == NQ_OK)
         rc = nq_schedule_first(s->spec, s->zone, now, s->starts_at_us,
                                s->ends_at_us ? s->ends_at_us : INT64_MAX, &next, &zone_at, err);
@@ -180,8 +180,8 @@ static int schedules_put(const nq_place *p, const struct schedules_new *n, const
                            nq_text(s->zone),
                            nq_int(old.same ? old.next_us : next),
                            nq_int(zone_at),
-                           schedules_time_or_null(s->starts_at_us),
-                           schedules_time_or_null(s->ends_at_us),
+                           schedule_time_or_null(s->starts_at_us),
+                           schedule_time_or_null(s->ends_at_us),
                            nq_int(s->misfire),
                            nq_int(s->overlap),
                            nq_int(s->jitter_us),
@@ -216,14 +216,14 @@ static int schedules_put(const nq_place *p, const struct schedules_new *n, const
 
 /* ---- The calls ---- */
 
-struct schedules_call {
+struct schedule_call {
     nq_store *store;
-    const struct schedules_new *all;
+    const struct schedule_new *all;
     size_t n;
     const char *source;
 };
 
-static int schedules_remove_others(const nq_place *p, const struct schedules_call *k, nq_err *err)
+static int schedule_remove_others(const nq_place *p, const struct schedule_call *k, nq_err *err)
 {
     nq_val *const args = calloc(k->n + 1, sizeof *args);
     nq_buf sql = {0};
@@ -242,43 +242,43 @@ static int schedules_remove_others(const nq_place *p, const struct schedules_cal
     return rc;
 }
 
-static int schedules_put_all(nq_conn *c, void *arg, nq_err *err)
+static int schedule_put_all(nq_conn *c, void *arg, nq_err *err)
 {
-    const struct schedules_call *k = arg;
+    const struct schedule_call *k = arg;
     const nq_place p = {.store = k->store, .c = c};
     int rc = NQ_OK;
     for (size_t i = 0; i < k->n && rc == NQ_OK; i++)
-        rc = schedules_put(&p, &k->all[i], k->source, err);
-    return rc == NQ_OK && k->source ? schedules_remove_others(&p, k, err) : rc;
+        rc = schedule_put(&p, &k->all[i], k->source, err);
+    return rc == NQ_OK && k->source ? schedule_remove_others(&p, k, err) : rc;
 }
 
 NQ_API int nq_schedule_set(nq *q, nq_tx tx, const nq_schedule *schedule, nq_err *err)
 {
-    struct schedules_new n;
+    struct schedule_new n;
     int rc = nq_usable(q, err);
     if (rc != NQ_OK || (rc = nq_tx_check(nq_store_of(q), tx, err)) != NQ_OK ||
-        (rc = schedules_check(q, schedule, &n, err)) != NQ_OK)
+        (rc = schedule_check(q, schedule, &n, err)) != NQ_OK)
         return rc;
     const nq_place theirs = {.store = nq_store_of(q), .tx = tx};
-    struct schedules_call call = {.store = nq_store_of(q), .all = &n, .n = 1};
+    struct schedule_call call = {.store = nq_store_of(q), .all = &n, .n = 1};
     rc = nq_ready(q, err);
     if (rc == NQ_OK && tx.ops && !tx.ops->in_tx(tx.conn))
         rc = nq_err_set(err, NQ_EINVAL, "no transaction is open on this connection: begin one first");
     if (rc == NQ_OK)
-        rc = tx.ops ? schedules_put(&theirs, &n, NULL, err)
-                    : nq_store_tx(nq_store_of(q), schedules_put_all, &call, err);
+        rc = tx.ops ? schedule_put(&theirs, &n, NULL, err)
+                    : nq_store_tx(nq_store_of(q), schedule_put_all, &call, err);
     nq_spec_free(&n.task, 1);
     return rc;
 }
 
-static int schedules_check_all(nq *q, const nq_schedule all[], size_t n, const char *source,
-                               struct schedules_new *out, nq_err *err)
+static int schedule_check_all(nq *q, const nq_schedule all[], size_t n, const char *source,
+                              struct schedule_new *out, nq_err *err)
 {
     const char *at =
         (const char *)all; /* of an older or a newer header: the first one's size is their stride */
     for (size_t i = 0; i < n; i++, at += all->size) {
         nq_err why = {0};
-        const int rc = schedules_check(q, (const nq_schedule *)(const void *)at, &out[i], &why);
+        const int rc = schedule_check(q, (const nq_schedule *)(const void *)at, &out[i], &why);
         if (rc != NQ_OK)
             return nq_err_set(err, rc, "schedule %zu of %zu: %.400s", i + 1, n, why.message);
         out[i].s.source = source;
@@ -298,17 +298,17 @@ NQ_API int nq_schedule_apply(nq *q, const nq_schedule all[], size_t n, const cha
         return nq_err_set(err, NQ_EINVAL, "source is NULL: whose schedules are these?");
     if (n > 0 && !all)
         return nq_err_set(err, NQ_EINVAL, "all is NULL but n is %zu", n);
-    if ((rc = schedules_check_source(source, err)) != NQ_OK)
+    if ((rc = schedule_check_source(source, err)) != NQ_OK)
         return rc;
-    struct schedules_new *const news = calloc(n + 1, sizeof *news);
+    struct schedule_new *const news = calloc(n + 1, sizeof *news);
     if (!news)
         return nq_err_nomem(err);
-    struct schedules_call call = {.store = nq_store_of(q), .all = news, .n = n, .source = source};
-    rc = schedules_check_all(q, all, n, source, news, err);
+    struct schedule_call call = {.store = nq_store_of(q), .all = news, .n = n, .source = source};
+    rc = schedule_check_all(q, all, n, source, news, err);
     if (rc == NQ_OK)
         rc = nq_ready(q, err);
     if (rc == NQ_OK)
-        rc = nq_store_tx(nq_store_of(q), schedules_put_all, &call, err);
+        rc = nq_store_tx(nq_store_of(q), schedule_put_all, &call, err);
     for (size_t i = 0; i < n; i++)
         nq_spec_free(&news[i].task, 1);
     free(news);
@@ -317,14 +317,14 @@ NQ_API int nq_schedule_apply(nq *q, const nq_schedule all[], size_t n, const cha
 
 /* ---- One by its name ---- */
 
-enum schedules_what { SCHEDULES_REMOVE, SCHEDULES_PAUSE, SCHEDULES_RESUME };
+enum schedule_what { SCHEDULE_REMOVE, SCHEDULE_PAUSE, SCHEDULE_RESUME };
 
-struct schedules_alter {
+struct schedule_alter {
     const char *name, *why;
-    enum schedules_what what;
+    enum schedule_what what;
 };
 
-static int schedules_found(const nq_val cols[], size_t ncols, void *arg)
+static int schedule_found(const nq_val cols[], size_t ncols, void *arg)
 {
     (void)cols;
     (void)ncols;
@@ -332,24 +332,24 @@ static int schedules_found(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-static int schedules_alter(nq_conn *c, void *arg, nq_err *err)
+static int schedule_alter(nq_conn *c, void *arg, nq_err *err)
 {
-    const struct schedules_alter *k = arg;
+    const struct schedule_alter *k = arg;
     const nq_val args[] = {k->why ? nq_text(k->why) : nq_null(), nq_text(k->name)};
     bool found = false;
-    int rc = nq_sql(c, "SELECT 1 FROM {schedules} WHERE name = ? {lock}", &args[1], 1, schedules_found,
-                    &found, NULL, err);
+    int rc = nq_sql(c, "SELECT 1 FROM {schedules} WHERE name = ? {lock}", &args[1], 1, schedule_found, &found,
+                    NULL, err);
     if (rc == NQ_OK && !found)
         return nq_err_set(err, NQ_ENOTFOUND, "there is no schedule '%s'", k->name);
     if (rc != NQ_OK)
         return rc;
-    if (k->what == SCHEDULES_PAUSE)
+    if (k->what == SCHEDULE_PAUSE)
         return nq_sql(
             c,
             "UPDATE {schedules} SET paused_why = COALESCE(?, paused_why), paused_at = COALESCE(paused_at, "
             "{now}) WHERE name = ?",
             args, 2, NULL, NULL, NULL, err);
-    if (k->what == SCHEDULES_RESUME) /* it counts from now */
+    if (k->what == SCHEDULE_RESUME) /* it counts from now */
         return nq_sql(
             c,
             "UPDATE {schedules} SET next_at = NULL, changed_at = {now}, paused_at = NULL, paused_why = NULL "
@@ -361,30 +361,30 @@ static int schedules_alter(nq_conn *c, void *arg, nq_err *err)
                : rc;
 }
 
-static int schedules_by_name(nq *q, const char *name, const char *why, enum schedules_what what, nq_err *err)
+static int schedule_by_name(nq *q, const char *name, const char *why, enum schedule_what what, nq_err *err)
 {
-    struct schedules_alter k = {name, why, what};
+    struct schedule_alter k = {name, why, what};
     int rc = nq_usable(q, err);
-    if (rc != NQ_OK || (rc = schedules_check_name(name, err)) != NQ_OK ||
+    if (rc != NQ_OK || (rc = schedule_check_name(name, err)) != NQ_OK ||
         (why && (rc = nq_check_words("why", why, NQ_MAX_WHY, err)) != NQ_OK) ||
         (rc = nq_ready(q, err)) != NQ_OK)
         return rc;
-    return nq_store_tx(nq_store_of(q), schedules_alter, &k, err);
+    return nq_store_tx(nq_store_of(q), schedule_alter, &k, err);
 }
 
 NQ_API int nq_schedule_remove(nq *q, const char *name, nq_err *err)
 {
-    return schedules_by_name(q, name, NULL, SCHEDULES_REMOVE, err);
+    return schedule_by_name(q, name, NULL, SCHEDULE_REMOVE, err);
 }
 
 NQ_API int nq_schedule_pause(nq *q, const char *name, const char *why, nq_err *err)
 {
-    return schedules_by_name(q, name, why, SCHEDULES_PAUSE, err);
+    return schedule_by_name(q, name, why, SCHEDULE_PAUSE, err);
 }
 
 NQ_API int nq_schedule_resume(nq *q, const char *name, nq_err *err)
 {
-    return schedules_by_name(q, name, NULL, SCHEDULES_RESUME, err);
+    return schedule_by_name(q, name, NULL, SCHEDULE_RESUME, err);
 }
 
 NQ_API int nq_schedule_run(nq *q, const char *name, nq_id *id, nq_err *err)
@@ -392,7 +392,7 @@ NQ_API int nq_schedule_run(nq *q, const char *name, nq_id *id, nq_err *err)
     uint64_t hint = NQ_HINT_ANY;
     nq_id made = 0;
     int rc = nq_usable(q, err);
-    if (rc != NQ_OK || (rc = schedules_check_name(name, err)) != NQ_OK || (rc = nq_ready(q, err)) != NQ_OK)
+    if (rc != NQ_OK || (rc = schedule_check_name(name, err)) != NQ_OK || (rc = nq_ready(q, err)) != NQ_OK)
         return rc;
     rc = nq_store_fire_now(nq_store_of(q), name, &made, &hint, err);
     if (id)
