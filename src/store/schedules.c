@@ -90,7 +90,7 @@ static int schedules_due_row(const nq_val cols[], size_t ncols, void *arg)
 
 /* ---- When ---- */
 
-/* The last spec and zone, as the schedules of one look mostly have the same zone. */
+/* The spec and the zone of one schedule. */
 struct schedules_when {
     nq_cron cron;
     nq_zone zone;
@@ -206,6 +206,9 @@ static int schedules_handle(nq_conn *c, struct schedules_fire *f, nq_due *r, nq_
     " s.paused_at IS NULL AND s.error IS NULL AND (s.overlap <> 2 OR COALESCE((SELECT 1 FROM {tasks} t "     \
     "WHERE t.id = s.task_id), 0) = 0)"
 #define SCHEDULES_UTC " AND s.zone IN ('UTC', '')"
+#define SCHEDULES_DUE(zones)                                                                                 \
+    "SELECT " SCHEDULES_COLUMNS " FROM {schedules} s WHERE (s.next_at IS NULL OR s.next_at <= {now}) "       \
+    "AND" SCHEDULES_LIVE zones " ORDER BY s.next_at LIMIT 50 {lock_free}"
 
 struct schedules_look {
     bool some, due;
@@ -228,13 +231,8 @@ static int schedules_change(nq_conn *c, void *arg, nq_err *err)
     struct schedules_fire *f = arg;
     f->ndue = f->tasks = f->changed = f->state->n = 0;
     const bool utc = f->state->no_zones_us > nq_mono_us();
-    int rc = nq_sql(
-        c,
-        utc ? "SELECT " SCHEDULES_COLUMNS " FROM {schedules} s WHERE (s.next_at IS NULL OR s.next_at <= "
-              "{now}) AND" SCHEDULES_LIVE SCHEDULES_UTC " ORDER BY s.next_at LIMIT 50 {lock_free}"
-            : "SELECT " SCHEDULES_COLUMNS " FROM {schedules} s WHERE (s.next_at IS NULL OR s.next_at <= "
-              "{now}) AND" SCHEDULES_LIVE " ORDER BY s.next_at LIMIT 50 {lock_free}",
-        NULL, 0, schedules_due_row, f, NULL, err);
+    int rc = nq_sql(c, utc ? SCHEDULES_DUE(SCHEDULES_UTC) : SCHEDULES_DUE(""), NULL, 0, schedules_due_row, f,
+                    NULL, err);
     for (size_t i = 0; i < f->ndue && rc == NQ_OK && f->tasks < NQ_SCHEDULES_MISSED; i++)
         if (f->due[i].named)
             rc = schedules_handle(c, f, &f->due[i], err);
@@ -304,7 +302,6 @@ NQ_PRIVATE int nq_store_fire(nq_store *s, nq_scheduler *state, nq_err *err)
     struct schedules_look look;
     int rc = nq_store_do(s, schedules_look, &look, err);
     state->n = 0;
-    state->some = rc == NQ_OK && look.some;
     state->wait_us = SCHEDULES_EVERY_US;
     if (rc == NQ_OK && look.due) {
         struct schedules_fire *const f = malloc(sizeof *f + NQ_SCHEDULES_MISSED * sizeof *f->times);

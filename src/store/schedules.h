@@ -13,7 +13,6 @@
 
 /* What a worker knows of schedules from one look to the next; {0} at first. */
 typedef struct nq_scheduler {
-    bool some;                         /* there were any at the last look */
     int64_t zones_us;                  /* when the files of zones were looked at last, by our clock */
     int64_t no_zones_us;               /* this host has none: only UTC until then */
     uint64_t queues[NQ_SCHEDULES_DUE]; /* out: the hints for the tasks that were made */
