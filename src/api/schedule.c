@@ -324,20 +324,12 @@ struct schedule_alter {
     enum schedule_what what;
 };
 
-static int schedule_found(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 static int schedule_alter(nq_conn *c, void *arg, nq_err *err)
 {
     const struct schedule_alter *k = arg;
     const nq_val args[] = {k->why ? nq_text(k->why) : nq_null(), nq_text(k->name)};
     bool found = false;
-    int rc = nq_sql(c, "SELECT 1 FROM {schedules} WHERE name = ? {lock}", &args[1], 1, schedule_found, &found,
+    int rc = nq_sql(c, "SELECT 1 FROM {schedules} WHERE name = ? {lock}", &args[1], 1, nq_row_any, &found,
                     NULL, err);
     if (rc == NQ_OK && !found)
         return nq_err_set(err, NQ_ENOTFOUND, "there is no schedule '%s'", k->name);

@@ -6,14 +6,6 @@
 
 #define FIRING_FORGET 100 /* one in so many looks for old ones to forget */
 
-static int firing_any(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 static int firing_lives(nq_conn *c, nq_id id, bool *lives, nq_err *err)
 {
     nq_buf sql = {0};
@@ -22,7 +14,7 @@ static int firing_lives(nq_conn *c, nq_id id, bool *lives, nq_err *err)
         return NQ_OK;
     nq_buf_str(&sql, "SELECT 1 FROM {tasks} {by_id} WHERE id = ");
     nq_sql_id(c->store, &sql, id);
-    const int rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, firing_any, lives, NULL, err);
+    const int rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, nq_row_any, lives, NULL, err);
     nq_buf_free(&sql);
     return rc;
 }
@@ -90,7 +82,7 @@ NQ_PRIVATE int nq_fire_time(nq_conn *c, nq_due *r, int64_t due_us, bool by_hand,
     const nq_val key[] = {nq_text(r->name), nq_int(due_us)};
     bool fired = false, lives = false;
     *id = 0;
-    int rc = nq_sql(c, "SELECT 1 FROM {firings} WHERE name = ? AND due_at = {at}", key, 2, firing_any, &fired,
+    int rc = nq_sql(c, "SELECT 1 FROM {firings} WHERE name = ? AND due_at = {at}", key, 2, nq_row_any, &fired,
                     NULL, err);
     if (rc != NQ_OK || fired)
         return rc;

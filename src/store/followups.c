@@ -129,18 +129,10 @@ static int followups_look_dirty(nq_conn *c, struct followups *f, nq_err *err)
     return rc;
 }
 
-static int followups_any(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 static int followups_exist(nq_conn *c, bool *any, nq_err *err)
 {
     *any = false;
-    return nq_sql(c, "SELECT 1 FROM {followups} LIMIT 1", NULL, 0, followups_any, any, NULL, err);
+    return nq_sql(c, "SELECT 1 FROM {followups} LIMIT 1", NULL, 0, nq_row_any, any, NULL, err);
 }
 
 #define FOLLOWUPS_LATEST(x) "CASE WHEN " NQ_RENEWS(x) " THEN 1 ELSE 0 END"

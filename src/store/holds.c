@@ -18,14 +18,6 @@ struct holds_write {
     int64_t us;
 };
 
-static int holds_found(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 static int holds_write(nq_conn *c, void *arg, nq_err *err)
 {
     const struct holds_write *w = arg;
@@ -34,11 +26,11 @@ static int holds_write(nq_conn *c, void *arg, nq_err *err)
                  first[] = {nq_text(w->name), nq_int(w->us)};
     bool ours = false, there = false;
     int rc = nq_sql(c, "SELECT 1 FROM {tasks} {by_id} WHERE id = ? AND state = 1 AND lease = ?", task, 2,
-                    holds_found, &ours, NULL, err);
+                    nq_row_any, &ours, NULL, err);
     if (rc == NQ_OK && !ours)
         return nq_err_set(err, NQ_ELEASE, "the task is another's by now, or gone: it holds nothing");
     if (rc == NQ_OK)
-        rc = nq_sql(c, "SELECT 1 FROM {gates} WHERE queue = ? {lock}", &name, 1, holds_found, &there, NULL,
+        rc = nq_sql(c, "SELECT 1 FROM {gates} WHERE queue = ? {lock}", &name, 1, nq_row_any, &there, NULL,
                     err);
     if (rc != NQ_OK)
         return rc;

@@ -280,14 +280,6 @@ static int keys_insert(struct keys_one *k, bool *did, nq_err *err)
     return rc;
 }
 
-static int keys_any(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 /* A live task refuses this one; it follows as any duplicate does, unless it has a window. */
 static int keys_refuse(struct keys_one *k, nq_err *err)
 {
@@ -296,7 +288,7 @@ static int keys_refuse(struct keys_one *k, nq_err *err)
     k->result = NQ_DUPLICATE;
     if (k->task.until == NQ_UNTIL_WINDOW || k->state != NQ_STATE_RUNNING)
         return NQ_OK;
-    const int rc = nq_place_sql(k->p, KEYS_FOLLOWUPS " LIMIT 1", k->match, k->nmatch, keys_any, &any, err);
+    const int rc = nq_place_sql(k->p, KEYS_FOLLOWUPS " LIMIT 1", k->match, k->nmatch, nq_row_any, &any, err);
     return rc != NQ_OK || any ? rc : keys_follow(k, NULL, err);
 }
 

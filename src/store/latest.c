@@ -73,14 +73,6 @@ static int latest_list(nq_conn *c, struct latest *l, nq_err *err)
     return rc;
 }
 
-static int latest_seen(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 /* An INSERT would wait for a producer that has added a task of the key and not committed it. See
  * followups.c. */
 static int latest_look_dirty(nq_conn *c, struct latest *l, nq_err *err)
@@ -93,7 +85,7 @@ static int latest_look_dirty(nq_conn *c, struct latest *l, nq_err *err)
     if (rc != NQ_OK || (rc = c->store->driver->begin(c, err)) != NQ_OK)
         return rc;
     rc = nq_sql(c, "SELECT 1 FROM {followups} f CROSS JOIN {tasks} t ON {same_key} WHERE f.id = ?", &first, 1,
-                latest_seen, &l->taken, NULL, err);
+                nq_row_any, &l->taken, NULL, err);
     if (!c->broken)
         c->store->driver->rollback(c);
     return rc;

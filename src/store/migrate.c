@@ -103,21 +103,13 @@ static int migrate_steps(nq_conn *c, int64_t version, nq_err *err)
     return NQ_OK;
 }
 
-static int migrate_yes(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 /* A table that was emptied, or a history that was copied from elsewhere: a task would end under an id that
  * has a record. */
 static int migrate_ids(nq_conn *c, nq_err *err)
 {
     const char *const *one = c->store->driver->ids_behind;
     bool behind = false;
-    int rc = nq_sql(c, *one, NULL, 0, migrate_yes, &behind, NULL, err);
+    int rc = nq_sql(c, *one, NULL, 0, nq_row_any, &behind, NULL, err);
     while (behind && rc == NQ_OK && *++one)
         rc = nq_sql(c, *one, NULL, 0, NULL, NULL, NULL, err);
     c->broken = c->broken || (rc != NQ_OK && behind); /* a transaction may be open */

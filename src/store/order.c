@@ -6,18 +6,10 @@
 
 /* How an ordered group is claimed is said in the drivers' order.c. */
 
-static int order_found(const nq_val cols[], size_t ncols, void *arg)
-{
-    (void)cols;
-    (void)ncols;
-    *(bool *)arg = true;
-    return 0;
-}
-
 static int order_ask(nq_conn *c, const char *sql, const nq_val args[], size_t n, bool *found, nq_err *err)
 {
     *found = false;
-    return nq_sql(c, sql, args, n, order_found, found, NULL, err);
+    return nq_sql(c, sql, args, n, nq_row_any, found, NULL, err);
 }
 
 NQ_PRIVATE int nq_order_halts(nq_conn *c, bool *some, nq_err *err)

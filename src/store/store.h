@@ -444,6 +444,8 @@ NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id);
  * may answer NQ_ENOMEM and leave err alone. */
 NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
                       void *arg, nq_exec_result *res, nq_err *err);
+/* A nq_row_fn: there is a row; arg is a bool. */
+NQ_PRIVATE int nq_row_any(const nq_val cols[], size_t ncols, void *arg);
 /*
  * Run fn in a transaction on a pooled connection and commit; roll back when it fails. A conflict
  * (NQ_ECONFLICT) or a connection lost before COMMIT (NQ_EUNAVAILABLE) runs it again, at most

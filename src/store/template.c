@@ -122,6 +122,14 @@ NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id)
     nq_sql_id(s, sql, id);
 }
 
+NQ_PRIVATE int nq_row_any(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)cols;
+    (void)ncols;
+    *(bool *)arg = true;
+    return 0;
+}
+
 NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
                       void *arg, nq_exec_result *res, nq_err *err)
 {
