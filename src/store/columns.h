@@ -18,7 +18,12 @@
     X(schedules)                                                                                             \
     X(firings)                                                                                               \
     X(queues)                                                                                                \
-    X(windows)
+    X(windows)                                                                                               \
+    X(attempts)                                                                                              \
+    X(results)                                                                                               \
+    X(tags)                                                                                                  \
+    X(logs)                                                                                                  \
+    X(minutes)
 #define NQ_TABLES_BEFORE(X) X(processors)
 
 /*

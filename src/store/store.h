@@ -17,7 +17,7 @@
  *   mysql/, sqlite/             nq_driver: connecting, error mapping, and the few hot statements that differ
  */
 
-#define NQ_SCHEMA_VERSION 11 /* of the last of the steps in src/store/.../steps */
+#define NQ_SCHEMA_VERSION 12 /* of the last of the steps in src/store/.../steps */
 
 /* What the checks of the tables allow at most; as text for statements, which saturate there. */
 #define NQ_MAX_GENERATION "2000000000"
