@@ -86,6 +86,7 @@ struct cli_command {
     X(once)                                                                                                  \
     X(list)                                                                                                  \
     X(show)                                                                                                  \
+    X(attempts)                                                                                              \
     X(why)                                                                                                   \
     X(retry)                                                                                                 \
     X(cancel) X(delete) X(stats) X(queues) X(workers) X(pause) X(resume) X(limit) X(cron) X(migrate) X(bench)

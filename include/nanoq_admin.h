@@ -304,6 +304,7 @@ NQ_API void nq_format_time(int64_t us, char out[28]);
 }
 #endif
 
+#include "nanoq_results.h"
 #include "nanoq_schedules.h"
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Looking at tasks: what both nanoq list and show print of one, and show. */
 #include "look.h"
+#include "attempts.h"
 
 const struct table_column look_columns[LOOK_COLUMNS] = {
     {.name = "id", .right = true},
@@ -168,7 +169,12 @@ static int look_show(int argc, char **argv)
     nq *q = NULL;
     int exit_code = cli_open(&q);
     if (exit_code == CLI_OK) {
-        if (nq_get(q, id, look_show_row, &show, &err) != NQ_OK)
+        int rc = nq_get(q, id, look_show_row, &show, &err);
+        if (rc == NQ_OK && !show.payload_only && cli.format == CLI_TABLE) {
+            rc = attempts_print(q, id, true, &err);
+            rc = rc == NQ_ENOTFOUND ? NQ_OK : rc; /* it went meanwhile */
+        }
+        if (rc != NQ_OK)
             exit_code = cli_fail(&err);
         nq_close(q);
     }
@@ -184,7 +190,7 @@ static const struct cli_option look_show_options[] = {
 const struct cli_command cli_show = {
     .name = "show",
     .args = "[OPTION...] ID",
-    .summary = "Show one task with its payload and its last error",
+    .summary = "Show one task with its payload, its last error and its failed attempts",
     .options = look_show_options,
     .run = look_show,
 };

@@ -129,12 +129,29 @@ NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err)
 {
     nq_exec_result res = {0};
     int rc = bury_by_id(c, "DELETE FROM {finished} WHERE id = ", id, "", NULL, 0, NULL, NULL, &res, err);
+    if (rc == NQ_OK)
+        rc = nq_history_forget(c, id, err);
     if (rc == NQ_OK && res.affected)
         nq_store_log(c->store, NQ_LOG_WARN,
                      "the history had a task %lld already: its record gives way to that of the task which "
                      "just ended under the same id",
                      (long long)id);
     return rc;
+}
+
+/* What the history tells of it. */
+static int bury_tell(nq_conn *c, const nq_grave *g, const struct bury_row *r, nq_err *err)
+{
+    const nq_tried t = {.id = g->id,
+                        .generation = r->generation,
+                        .attempt = r->attempts + g->failed,
+                        .outcome = g->state == NQ_STATE_CANCELLED ? NQ_ATTEMPT_CANCELLED
+                                   : g->crashed                   ? NQ_ATTEMPT_CRASHED
+                                                                  : NQ_ATTEMPT_DEAD,
+                        .lease = g->lease,
+                        .error = g->error,
+                        .error_size = g->error_size};
+    return g->state == NQ_STATE_DONE ? NQ_OK : nq_history_add(c, &t, 1, err);
 }
 
 NQ_PRIVATE int nq_bury(nq_conn *c, nq_grave *g, nq_err *err)
@@ -153,6 +170,8 @@ NQ_PRIVATE int nq_bury(nq_conn *c, nq_grave *g, nq_err *err)
         rc = bury_insert(c, g, &r, true, err);
     if (nq_row_refused(rc))
         rc = bury_insert(c, g, &r, false, err);
+    if (rc == NQ_OK)
+        rc = bury_tell(c, g, &r, err);
     if (rc == NQ_OK)
         rc = bury_by_id(c, "DELETE FROM {tasks} WHERE id = ", g->id, "", NULL, 0, NULL, NULL, NULL, err);
     if (rc == NQ_OK)

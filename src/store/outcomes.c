@@ -52,13 +52,18 @@ static nq_outcome *tasks_of(const struct tasks_batch *b, const nq_val cols[])
     return at && (*at)->lease == (uint64_t)cols[1].i ? *at : NULL;
 }
 
-/* (id, lease) of a row that still runs: the outcome with both is current. */
+/* (id, lease) of a row that still runs: the outcome with both is current. Behind them, where not all of
+ * the batch succeeded, what the history tells of one. */
 static int tasks_current_row(const nq_val cols[], size_t ncols, void *arg)
 {
     nq_outcome *o = tasks_of(arg, cols);
-    (void)ncols;
     if (o)
         o->result = NQ_OK;
+    if (o && ncols > 2) {
+        o->generation = cols[2].i;
+        o->attempts = cols[3].i;
+        o->claimed_us = cols[4].i;
+    }
     return 0;
 }
 
@@ -98,21 +103,29 @@ static int tasks_held_row(const nq_val cols[], size_t ncols, void *arg)
  * all the others of the batch waiting: so when it must be, lock the free ones of all and leave the rest. */
 static int tasks_lock(nq_conn *c, struct tasks_batch *b, nq_err *err)
 {
-    static const char select[] = "SELECT id, lease FROM {tasks} {by_id} WHERE state = 1 AND id IN ";
+#define TASKS_SELECT(more)                                                                                   \
+    "SELECT t.id, t.lease" more " FROM {tasks} t {by_id} WHERE t.state = 1 AND t.id IN "
+#define TASKS_TOLD ", t.generation, t.attempts, {us:t.claimed_at}"
+    static const char select[] = TASKS_SELECT(""), select_told[] = TASKS_SELECT(TASKS_TOLD);
     /* A refused INSERT has its lock in the index of the keys. */
     static const char select_free[] =
-        "SELECT t.id, t.lease FROM {tasks} t {by_id} LEFT JOIN {tasks} k {by_key} ON k.unique_key = "
-        "t.unique_key "
+        "SELECT t.id, t.lease" TASKS_TOLD " FROM {tasks} t {by_id} LEFT JOIN {tasks} k {by_key} ON "
+        "k.unique_key = t.unique_key "
         "WHERE t.state = 1 AND (t.unique_key IS NULL OR k.id IS NOT NULL) AND t.id IN ";
+    bool told = false;
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++) {
         b->all[i]->result = NQ_ELEASE;
         b->all[i]->letter = NQ_HINT_ANY;
+        told = told || b->all[i]->kind != NQ_OUT_DONE; /* it may become a cancelled one */
         if (b->wary || b->all[i]->kind != NQ_OUT_DONE || b->all[i]->keep)
             b->some[n++] = b->all[i];
     }
-    int rc = tasks_in(c, b->wary ? select_free : select, b->wary ? " {lock_free}" : " {lock}", b->some, n,
-                      NULL, 0, tasks_current_row, b, err);
+    int rc = tasks_in(c,
+                      b->wary ? select_free
+                      : told  ? select_told
+                              : select,
+                      b->wary ? " {lock_free}" : " {lock}", b->some, n, NULL, 0, tasks_current_row, b, err);
     if (rc != NQ_OK || !b->wary)
         return rc;
     n = 0;
@@ -274,6 +287,7 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
         return rc;
 #endif
     if ((rc = tasks_lock(c, b, err)) != NQ_OK || (rc = tasks_asked(c, b, err)) != NQ_OK ||
+        (rc = nq_history_failed(c, b->all, b->n, err)) != NQ_OK ||
         (rc = tasks_keep_done(c, b, err)) != NQ_OK || (rc = tasks_delete_done(c, b, err)) != NQ_OK ||
         (rc = tasks_release(c, b, err)) != NQ_OK)
         return rc;

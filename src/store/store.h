@@ -110,6 +110,7 @@ typedef struct nq_outcome {
     bool wary;         /* somebody held its row: do not wait for it */
     const char *queue; /* or its base; NULL: not told */
     uint64_t letter;   /* out: the hint of the queue that a dead letter went to; NQ_HINT_ANY: none did */
+    int64_t generation, attempts, claimed_us; /* out, of one that is told of in the history: its row's */
     int result; /* out: NQ_OK, NQ_ELEASE, or NQ_ECONFLICT: somebody's open transaction holds the row, so it is
                    not recorded: again later, with wary */
 } nq_outcome;
@@ -381,6 +382,7 @@ struct nq_store {
     _Atomic int64_t clock_us;    /* nq_test_clock; 0: the database's own */
     _Atomic int letters_are;     /* enum nq_letters_are */
     struct nq_settings *letters; /* see letters.c */
+    _Atomic int64_t swept_attempts; /* history.c: the last task that was looked at */
 };
 
 /* Drivers embed this as the first member of their connection. Used by one thread at a time. */
@@ -476,6 +478,7 @@ static inline nq_val nq_null(void)
 
 #include "bell.h"
 #include "driver.h" /* parts of this header, as are */
+#include "history.h"
 #include "keys.h"
 #include "schedules.h"
 #include "settings.h"

@@ -34,7 +34,9 @@ static void store_snapshot(const nth_run *run, char *out, size_t size)
         "FROM %sfinished ORDER BY type, payload, state",
         "SELECT 'follow', type, payload, queue FROM %sfollowups ORDER BY type, payload",
         "SELECT 'asked', COUNT(*) FROM %scancels",
-        "SELECT 'told', done, total FROM %sprogress ORDER BY done"};
+        "SELECT 'told', done, total FROM %sprogress ORDER BY done",
+        "SELECT 'failed', outcome, attempt, SUBSTR(error, 1, 20) FROM %sattempts ORDER BY outcome, attempt, "
+        "error"};
     t_conn *side = t_connect();
     size_t at = 0;
     out[0] = '\0';

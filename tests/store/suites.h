@@ -40,5 +40,6 @@ Suite *suite_why(void);
 Suite *suite_letters(void);
 Suite *suite_keys(void);
 Suite *suite_renew(void);
+Suite *suite_history(void);
 
 #endif
