@@ -89,7 +89,10 @@ struct cli_command {
     X(attempts)                                                                                              \
     X(why)                                                                                                   \
     X(retry)                                                                                                 \
-    X(cancel) X(delete) X(stats) X(queues) X(workers) X(pause) X(resume) X(limit) X(cron) X(migrate) X(bench)
+    X(cancel)                                                                                                \
+    X(delete)                                                                                                \
+    X(stats)                                                                                                 \
+    X(doctor) X(queues) X(workers) X(pause) X(resume) X(limit) X(cron) X(migrate) X(bench)
 #define CLI_DECLARE(NAME) extern const struct cli_command cli_##NAME;
 CLI_COMMANDS(CLI_DECLARE)
 

@@ -4,6 +4,7 @@
 #define NANOQ_ADMIN_H
 
 #include "nanoq.h"
+#include "nanoq_health.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -157,6 +157,11 @@ struct nq_driver {
      * was made; NULL: that does not happen. */
     int (*uptime)(nq_conn *c, int64_t *us, nq_err *err);
 
+    /* Checks that are its own, or (number 13) that add to all databases'. And read the variables that they
+     * look at; may be NULL. */
+    const struct nq_driver_check *checks;
+    int (*check_vars)(nq_conn *c, struct nq_checks *k, nq_err *err);
+
     /* One migration at a time over all processes. */
     int (*migrate_lock)(nq_conn *c, nq_err *err);
     void (*migrate_unlock)(nq_conn *c);

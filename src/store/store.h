@@ -27,6 +27,7 @@ typedef struct nq_store nq_store;
 typedef struct nq_conn nq_conn;
 typedef struct nq_driver nq_driver;
 struct nq_groups_look; /* groups.h */
+struct nq_checks;      /* checks.h */
 
 /* A lease names one committed claim: the worker's id in the high bits, its claim counter in the low 36.
  * It fits a signed 64-bit column, and no two claims ever share one, so it is the fencing token. */
@@ -477,6 +478,7 @@ static inline nq_val nq_null(void)
 }
 
 #include "bell.h"
+#include "checks.h"
 #include "driver.h" /* parts of this header, as are */
 #include "history.h"
 #include "keys.h"

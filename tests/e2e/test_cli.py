@@ -710,6 +710,24 @@ class QueuesTests:
         self.assertIn("SELECT reason", self.run_nanoq("why", task, "--print-sql").decode())
         self.run_nanoq("why", "77", code=3)
 
+    def test_doctor_tells_by_its_exit_code(self):
+        machine = ("--skip", "3,5,8,12")  # what this machine's own database may be blamed for
+        self.run_nanoq("doctor", *machine)
+        self.run_nanoq("add", "--queue", "mail", "--in", "1h", "t")
+        self.run_nanoq("doctor", *machine, code=1)
+        task = self.run_nanoq("add", "--queue", "mail", "t2").decode().strip()
+        out = self.run_nanoq("doctor", *machine, code=2).decode()
+        self.assertIn("served by no live worker of 0: mail", out)
+        self.assertIn("What to do:\n16  start a worker", out)
+        self.run_nanoq("doctor", "--skip", "3,5,8,12,16")
+        self.run_nanoq("cancel", task)
+        checks = json.loads(self.run_nanoq("doctor", "--json", *machine, code=1))
+        self.assertEqual([c["check"] for c in checks], [n for n in range(1, 25) if n not in (3, 5, 8, 12)])
+        self.assertEqual([c["name"] for c in checks if c["level"] == "warning"], ["served"])
+        for wrong in ("0", "25", "x", "1,", ""):
+            self.run_nanoq("doctor", "--skip", wrong, code=2)
+            self.assertIn("--skip takes numbers of checks", self.err)
+
     def test_hostile_text_is_escaped_and_old_workers_are_named(self):
         self.run_nanoq("pause", "mail")
         self.sql("UPDATE nanoq_queues SET paused_why = %s" % ("'a' || char(27) || '[31m'" if self.SQLITE else

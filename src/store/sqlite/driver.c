@@ -5,7 +5,6 @@
 
 #include "../groups.h"
 #include "sqlite_driver.h"
-
 #include "steps.h"
 
 /* ---- Completion ---- */
@@ -493,6 +492,7 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .lock_drop = nq_sqlite_lock_drop,
     .lock_probe = nq_sqlite_lock_probe,
     .uptime = nq_sqlite_uptime,
+    .checks = nq_sqlite_checks,
     .migrate_lock = sqlite_migrate_lock,
     .migrate_unlock = sqlite_migrate_unlock,
     .identity = nq_sqlite_identity,

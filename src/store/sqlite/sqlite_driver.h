@@ -94,6 +94,8 @@ NQ_PRIVATE int nq_sqlite_gates_write(nq_sqlite_conn *c, const nq_claim_args *a, 
 NQ_PRIVATE int nq_sqlite_order(nq_sqlite_conn *c, const nq_claim_args *a, const struct nq_turn *turn,
                                int64_t now, nq_claimed_list *list, bool *cut, nq_err *err);
 NQ_PRIVATE int nq_sqlite_order_write(nq_sqlite_conn *c, const struct nq_turn *turn, nq_err *err);
+/* checks.c */
+extern NQ_PRIVATE const nq_driver_check nq_sqlite_checks[];
 NQ_PRIVATE int nq_sqlite_groups(nq_conn *conn, struct nq_groups_look *look, nq_err *err);
 
 /* Fill err from what the database said and answer the code. */
