@@ -23,7 +23,8 @@ enum cli_exit {
     CLI_NOT_FOUND = 3,
     CLI_DUPLICATE = 4,
     CLI_DEAD = 5,         /* work --drain: some tasks ended dead */
-    CLI_TIMEOUT = 7,      /* pause --wait: the time is up */
+    CLI_NOT_DONE = 6,     /* wait: a task ended dead or cancelled */
+    CLI_TIMEOUT = 7,      /* pause --wait, wait: the time is up */
     CLI_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h */
     CLI_DENIED = 77       /* EX_NOPERM */
 };
@@ -87,6 +88,7 @@ struct cli_command {
     X(list)                                                                                                  \
     X(show)                                                                                                  \
     X(attempts)                                                                                              \
+    X(wait)                                                                                                  \
     X(why)                                                                                                   \
     X(retry)                                                                                                 \
     X(cancel)                                                                                                \

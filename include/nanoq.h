@@ -280,6 +280,9 @@ typedef struct nq_task_spec {
     int64_t window_us;        /* for NQ_UNTIL_WINDOW, which takes NQ_REFUSE only */
     int64_t max_wait_us;      /* for NQ_DEBOUNCE, which takes a delay_us: no later than this after the
                                  waiting task was added; default 10 delays */
+    int64_t keep_us;          /* when it is done it is kept so long, with its result, whatever keep_done_us
+                                 of its worker says; or NQ_FOREVER. Default: as that says, one that leaves a
+                                 result an hour at least. docs/results.md */
 } nq_task_spec;
 
 /* NQ_TASK(.type = "email", .payload = p, .payload_size = n): a task for one call (C only). */
@@ -436,6 +439,16 @@ NQ_API int nq_ctx_hold(nq_ctx *ctx, int scope, int64_t us, nq_err *err);
  * may be sent in it; after any other, roll back.
  */
 NQ_API int nq_ctx_complete_in(nq_ctx *ctx, nq_tx tx, nq_err *err);
+
+/*
+ * Leave a result: bytes, for whoever waits for the task (nq_wait) or looks at it (nq_get). It is written with
+ * the completion, and there if and only if that took effect: the handler answers NQ_DONE, or calls
+ * nq_ctx_complete_in after this and commits. The last call counts; n may be 0. The task is then kept as done:
+ * keep_us of its spec, by default an hour, or as long as keep_done_us says if that is longer. From the
+ * handler's thread. NQ_EINVAL; NQ_ETOOBIG: above max_payload (nothing is left, not even what an earlier call
+ * said; the verdict stays the handler's to give); NQ_ENOMEM.
+ */
+NQ_API int nq_ctx_result(nq_ctx *ctx, const void *bytes, size_t n, nq_err *err);
 
 /* -- The worker -- */
 

@@ -51,6 +51,12 @@ typedef struct nq_info {
     nq_id dead_id;         /* it is the dead letter of that task; 0: it is none */
     const char *schedule;  /* it comes of this schedule, or "" */
     int64_t due_at_us;     /* for this time; 0: it has none */
+    /* nq_get and nq_wait: what a done task left (nq_ctx_result), followed by a NUL that is not counted; NULL:
+     * nothing. And until when the task is kept for that, or by keep_us of its spec; 0: no longer than others
+     */
+    const void *result;
+    size_t result_size;
+    int64_t keep_until_us;
 } nq_info;
 
 /* Called per task, in the thread that called nq_list or nq_get; the pointers are valid until it returns;

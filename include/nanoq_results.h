@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* nanoq: what is remembered of a task: its failed attempts. A part of nanoq_admin.h, which includes it. */
+/* nanoq: waiting for tasks, and what is remembered of them: results, failed attempts. A part of
+ * nanoq_admin.h, which includes it. */
 #ifndef NANOQ_RESULTS_H
 #define NANOQ_RESULTS_H
 
@@ -45,6 +46,30 @@ typedef int (*nq_attempt_fn)(const nq_attempt_row *row, void *udata);
  * Errors, all before fn is called: NQ_ENOTFOUND (there is no such task), NQ_EINVAL (fn is NULL), and as for
  * nq_list. */
 NQ_API int nq_attempts(nq *q, nq_id id, nq_attempt_fn fn, void *udata, nq_err *err);
+
+/*
+ * WAIT until tasks have ended. fn (may be NULL) is called for each that has, once, as soon as it is seen, in
+ * the thread that waits, with what nq_get shows of it, its result too (nq_ctx_result); non-zero stops the
+ * waiting, which is no failure. It may call into the same nq.
+ */
+enum nq_wait_for {
+    NQ_WAIT_ALL = 0, /* until none of them is live */
+    NQ_WAIT_ANY      /* until one has ended */
+};
+/*
+ * ids: n of them, at most NQ_MAX_WAIT; a repetition counts once. timeout_us: at most so long; 0 is
+ * NQ_FOREVER, NQ_ZERO looks once. Between processes of one host whoever ends a task tells who waits;
+ * elsewhere it is seen by looks after 2, 4, ... 250 ms. A database that goes away meanwhile is waited for.
+ * Tasks that are retried by hand before they are seen to have ended are waited for again.
+ *
+ * NQ_OK: they have ended, in whatever state. NQ_ENOTFOUND: so it is with those that are here, but one or more
+ * are not: done and not kept (keep_us of their spec keeps them), deleted, never enqueued, or not committed;
+ * the message names the first. NQ_ETIMEOUT: the time is up, the message says how many had not ended.
+ * Thread-safe. Others: NQ_EINVAL, NQ_ENOMEM, and as for nq_get.
+ */
+#define NQ_MAX_WAIT 100000
+NQ_API int nq_wait(nq *q, const nq_id ids[], size_t n, int wait_for, int64_t timeout_us, nq_info_fn fn,
+                   void *udata, nq_err *err);
 
 #ifdef __cplusplus
 }

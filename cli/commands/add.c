@@ -118,6 +118,8 @@ bool add_option(struct add_request *r, int key, const char *value)
         return true;
     case 'e':
         return cli_take_duration("--expires", value, NQ_MS(1), &r->spec.expires_us);
+    case ADD_KEEP:
+        return cli_take_keep("--keep", value, &r->spec.keep_us);
     case 'H':
         return add_header(r, value);
     case ADD_RAW:
@@ -271,6 +273,8 @@ static const struct cli_option add_options[] = {
     {ADD_APPEND, "append", NULL,
      "a waiting task of the --unique-key takes the payload to the end of its own"},
     {'e', "expires", "DURATION", "start no attempt later than this after now; then it ends as dead"},
+    {ADD_KEEP, "keep", "DURATION",
+     "when it is done, keep it so long, with its result, or forever; default: as the worker says"},
     {'H', "header", "NAME=VALUE", "text beside the payload, like traceparent=00-...; may be repeated"},
     {ADD_RAW, "raw", NULL, "take the payload as it is; without, it must be JSON"},
     {ADD_STDIN, "stdin", NULL, "enqueue many: one JSON object a line, see below"},
@@ -290,7 +294,8 @@ const struct cli_command cli_add = {
         "--stdin: lines like {\"type\": \"email\", \"payload\": {\"to\": 1}, \"queue\": \"mail\", "
         "\"group\": \"42\",\n"
         "\"priority\": 0, \"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\",\n"
-        "\"expires\": \"1h\", \"headers\": {\"lang\": \"de\"}}; only type is required; also \"until\", "
+        "\"expires\": \"1h\", \"headers\": {\"lang\": \"de\"}}; only type is required; also \"keep\", "
+        "\"until\", "
         "\"window\",\n"
         "\"duplicate\" (refuse, replace, debounce, append) and \"max_wait\". payload is any "
         "JSON value, kept\n"

@@ -9,7 +9,17 @@
 
 #define ADD_MAX_PAYLOAD NQ_DEFAULT_MAX_PAYLOAD
 
-enum { ADD_RAW = 256, ADD_STDIN, ADD_UNTIL, ADD_WINDOW, ADD_MAX_WAIT, ADD_REPLACE, ADD_DEBOUNCE, ADD_APPEND };
+enum {
+    ADD_RAW = 256,
+    ADD_STDIN,
+    ADD_UNTIL,
+    ADD_WINDOW,
+    ADD_MAX_WAIT,
+    ADD_REPLACE,
+    ADD_DEBOUNCE,
+    ADD_APPEND,
+    ADD_KEEP
+};
 
 /* What a command that adds one task was told. */
 struct add_request {

@@ -173,7 +173,7 @@ static bool line_key(nq_task_spec *spec, const char *key, const json_t *v, char 
 static const char *const line_members[] = {
     "type",  "payload", "payload_text", "queue",      "group",  "priority", "in",
     "at",    "timeout", "max_retries",  "unique_key", "unique", "expires",  "headers",
-    "until", "window",  "duplicate",    "max_wait",   NULL};
+    "until", "window",  "duplicate",    "max_wait",   "keep",   NULL};
 
 static bool line_member(nq_task_spec *spec, const char *text, const char *key, json_t *v, char *why,
                         size_t size)
@@ -182,6 +182,8 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, j
         return line_headers(spec, v, why, size);
     if (strcmp(key, "expires") == 0)
         return json_input_duration(v, NQ_MS(1), &spec->expires_us, why, size);
+    if (strcmp(key, "keep") == 0)
+        return json_input_duration(v, NQ_MS(1), &spec->keep_us, why, size);
     if (strcmp(key, "window") == 0)
         return json_input_duration(v, NQ_MS(1), &spec->window_us, why, size);
     if (strcmp(key, "max_wait") == 0)
@@ -254,7 +256,7 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, const char *c
                 f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",
                 near ? near
                      : "; allowed: type, payload, payload_text, queue, group, priority, in, at, "
-                       "timeout, max_retries, unique_key, unique, expires, headers, until, window, "
+                       "timeout, max_retries, unique_key, unique, expires, headers, keep, until, window, "
                        "duplicate, max_wait");
         }
         if (!line_member(spec, text, key, v, why, sizeof why))

@@ -31,6 +31,8 @@ const struct table_column look_columns[LOOK_COLUMNS] = {
     {.name = "progress_note", .machine = true},
     {.name = "progress_at", .machine = true},
     {.name = "error"},
+    {.name = "result", .machine = true},
+    {.name = "keep_until", .machine = true},
     {.name = "headers", .machine = true},
     {.name = "payload_size", .right = true, .machine = true},
     {.name = "payload", .wide = true},
@@ -115,6 +117,8 @@ void look_task(struct table *t, const nq_info *info, size_t here)
     table_optional(t, info->progress_note);
     table_time(t, info->progress_at_us);
     look_error(t, info->error);
+    table_result(t, info->result, info->result_size);
+    table_time(t, info->keep_until_us);
     table_headers(t, info->headers, info->nheaders);
     table_int(t, (int64_t)info->payload_size);
     table_payload(t, info->payload, here, info->payload_size);

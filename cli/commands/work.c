@@ -21,7 +21,8 @@ enum {
     WORK_LOG,
     WORK_STREAM,
     WORK_MAX_TASKS,
-    WORK_CLAIM_BYTES
+    WORK_CLAIM_BYTES,
+    WORK_RESULT
 };
 
 static bool work_name(const char *what, const char *value, size_t n)
@@ -139,6 +140,9 @@ static bool work_command_option(struct work *w, int key, const char *value)
     case WORK_STREAM:
         w->streams = w->command.cpu_renewed = true;
         return true;
+    case WORK_RESULT:
+        w->results = true;
+        return true;
     case WORK_MAX_TASKS:
         if (!cli_take_int("--max-tasks", value, 1, 1000000000, &v))
             return false;
@@ -243,6 +247,9 @@ static int work_run(int argc, char **argv)
         return cli_usage("needs a command: nanoq work [OPTION...] -- CMD [ARG...]");
     if (w.max_tasks > 0 && !w.streams)
         return cli_usage("--max-tasks belongs to --stream: without it each task has a process of its own");
+    if (w.results && w.streams)
+        return cli_usage(
+            "--result is for a command of its own: with --stream answer {\"done\": ID, \"result\": ...}");
     return work_start(&w, argv + optind);
 }
 
@@ -262,6 +269,8 @@ static const struct cli_option work_options[] = {
      "a claim ends at so many bytes of payloads, but takes one task at least; 8M"},
     {WORK_STREAM, "stream", NULL, "CMD stays and takes task after task: a line of JSON in, a line out"},
     {WORK_MAX_TASKS, "max-tasks", "N", "with --stream: a new CMD after so many tasks; default: no limit"},
+    {WORK_RESULT, "result", NULL,
+     "what CMD writes to its stdout is the task's result, for nanoq wait and show"},
     {WORK_MEMORY, "memory", "SIZE", "address space of the command, 512M or 2G; default: as ours"},
     {WORK_CPU, "cpu", "DURATION", "CPU time of a task, in whole seconds; default: no limit"},
     {WORK_NO_PRIVS, "no-new-privs", NULL, "set-uid and set-gid programs (sudo, sendmail) give it nothing"},

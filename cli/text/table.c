@@ -196,6 +196,29 @@ void table_payload(struct table *t, const void *p, size_t here, size_t size)
         text_str(cell, "...");
 }
 
+void table_result(struct table *t, const void *p, size_t n)
+{
+    const char *name = t->columns[t->at].name;
+    struct text *cell = table_cell(t);
+    const bool utf8 = p && text_is_utf8(p, n);
+    if (cli.format != CLI_JSON) {
+        table_bytes(cell, p ? p : "", p ? n : 0);
+        return;
+    }
+    if (!p)
+        text_str(cell, "null");
+    else if (utf8)
+        text_json(cell, p, n);
+    else {
+        text_str(cell, "\"");
+        text_base64(cell, p, n);
+        text_str(cell, "\"");
+    }
+    text_str(cell, ", \"");
+    text_str(cell, name);
+    text_str(cell, !p ? "_encoding\": null" : utf8 ? "_encoding\": \"utf-8\"" : "_encoding\": \"base64\"");
+}
+
 void table_row(struct table *t)
 {
     t->at = 0;

@@ -38,6 +38,8 @@ void table_time(struct table *t, int64_t us);     /* 0: none */
 void table_duration(struct table *t, int64_t us); /* JSON, TSV: in seconds */
 /* A payload of which `here` bytes are at hand. JSON: with members payload_encoding and payload_truncated. */
 void table_payload(struct table *t, const void *p, size_t here, size_t size);
+/* What a task left, NULL: nothing. JSON: with a member NAME_encoding. */
+void table_result(struct table *t, const void *p, size_t n);
 void table_row(struct table *t); /* the record is complete */
 /* ok false: an error is told elsewhere; then nothing is written for no records. */
 void table_finish(struct table *t, bool ok);

@@ -30,7 +30,9 @@ struct stream_answer {
     bool queue;          /* hold: all of the queue, not the task's group */
     int64_t done, total; /* progress; total 0: not known */
     int level;           /* log: LOG_... */
-    char *text;          /* error, note or log line, valid UTF-8; NULL: not given */
+    char *text;          /* error, note, log line, or of done the result as it is written, JSON; valid UTF-8;
+                            NULL: not given */
+    size_t text_size;    /* of a result */
 };
 /* Read one line, without its end. Any bytes may be in it. False: why says, in printable text, what is wrong
  * and what is allowed; *a is then as it was. True: free the answer. */

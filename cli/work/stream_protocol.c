@@ -12,12 +12,9 @@ static const char *const protocol_verbs[] = {"done", "retry",    "discard", "sno
 
 /* Members beside the verb, by verb. */
 static const char *const protocol_members[][4] = {
-    [STREAM_DONE] = {NULL},
-    [STREAM_RETRY] = {"delay", "error", NULL},
-    [STREAM_DISCARD] = {"error", NULL},
-    [STREAM_SNOOZE] = {"delay", NULL},
-    [STREAM_HOLD] = {"delay", "scope", NULL},
-    [STREAM_PROGRESS] = {"count", "total", "note", NULL},
+    [STREAM_DONE] = {"result", NULL},         [STREAM_RETRY] = {"delay", "error", NULL},
+    [STREAM_DISCARD] = {"error", NULL},       [STREAM_SNOOZE] = {"delay", NULL},
+    [STREAM_HOLD] = {"delay", "scope", NULL}, [STREAM_PROGRESS] = {"count", "total", "note", NULL},
     [STREAM_LOG] = {"level", NULL},
 };
 
@@ -84,6 +81,8 @@ static bool protocol_member(struct stream_answer *a, const char *key, const json
         return a->queue || strcmp(scope, "group") == 0 ||
                protocol_bad(why, "\"scope\": must be one of \"group\", \"queue\"");
     }
+    if (strcmp(key, "result") == 0)
+        return true;        /* protocol_result takes it from the line */
     if (!json_is_string(v)) /* error, note */
         return protocol_bad(why, "\"%s\": must be a string", key);
     a->text = protocol_text(v);
@@ -164,6 +163,55 @@ static bool protocol_object(struct stream_answer *a, json_t *root, char why[STRE
            protocol_bad(why, "\"progress\" needs a \"count\", and may have a \"total\" and a \"note\"");
 }
 
+/* What is behind a JSON string whose first quote is at p. */
+static const char *protocol_skip_string(const char *p)
+{
+    for (p++; *p != '"'; p++)
+        p += *p == '\\';
+    return p + 1;
+}
+
+/* What is behind the value at p: the comma or brace of the object that it is in. */
+static const char *protocol_skip_value(const char *p)
+{
+    for (int depth = 0; depth > 0 || (*p != ',' && *p != '}');) {
+        depth += *p == '{' || *p == '[';
+        depth -= *p == '}' || *p == ']';
+        p = *p == '"' ? protocol_skip_string(p) : p + 1;
+    }
+    return p;
+}
+
+static const char *protocol_skip_space(const char *p)
+{
+    return p + strspn(p, " \t\n\r");
+}
+
+/* The text of the member as it stands in a line that is known to be a JSON object; so numbers and the order
+ * of members stay as they were written. A name that is written with escapes is found by the parser alone. */
+static char *protocol_result(const char *line, size_t n, const json_t *v, size_t *size)
+{
+    char *copy = cli_format("%.*s", (int)n, line), *out = NULL; /* a NUL is no part of JSON */
+    const char *p = protocol_skip_space(copy) + 1;
+    while (!out && *(p = protocol_skip_space(p)) == '"') {
+        const char *name = p;
+        p = protocol_skip_string(p);
+        const bool ours = p - name == sizeof "\"result\"" - 1 && strncmp(name, "\"result\"", 8) == 0;
+        const char *value = protocol_skip_space(protocol_skip_space(p) + 1),
+                   *end = protocol_skip_value(value);
+        while (ours && end > value && strchr(" \t\n\r", end[-1]))
+            end--;
+        if (ours)
+            out = cli_format("%.*s", (int)(end - value), value);
+        p = protocol_skip_value(value);
+        p += *p == ',';
+    }
+    free(copy);
+    out = out ? out : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    *size = out ? strlen(out) : 0;
+    return out;
+}
+
 bool stream_parse(const char *line, size_t n, struct stream_answer *a, char why[STREAM_WHY])
 {
     json_error_t error;
@@ -180,6 +228,9 @@ bool stream_parse(const char *line, size_t n, struct stream_answer *a, char why[
         protocol_bad(why, "not a JSON object but an array; answer like {\"done\": ID}");
     } else {
         good = protocol_object(&found, root, why);
+        const json_t *result = json_object_get(root, "result");
+        if (good && found.verb == STREAM_DONE && result)
+            found.text = protocol_result(line, n, result, &found.text_size);
     }
     json_decref(root);
     if (!good) {

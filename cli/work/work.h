@@ -16,6 +16,7 @@ struct work {
     int verbosity;
     bool json;    /* the log */
     bool streams; /* --stream */
+    bool results; /* --result: the command's stdout is the task's */
     unsigned max_tasks;
     struct spawn_command command;
     struct stream *stream;
@@ -35,7 +36,7 @@ void work_attempt_failed(const nq_task *task, const char *error, bool final, voi
 /* The command cannot be started, `failures` times in a row: warn, now and then. */
 void work_not_started(const char *why, unsigned failures, int64_t pause_us);
 
-/* ---- work_exec.c: a handler that runs the command for one task. udata: struct spawn_command. */
+/* ---- work_exec.c: a handler that runs the command for one task. udata: struct work. */
 nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata);
 
 /* ---- supervise.c: signals, the service manager, and the line at the bottom of a terminal. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "../text/log.h"
+#include "../text/text.h"
 #include "work.h"
 
 enum { EXEC_DISCARD_STATUS = 65 }; /* EX_DATAERR of sysexits.h. Whatever is not 0 otherwise: retry. */
@@ -17,6 +18,9 @@ static struct gate exec_gate = GATE_OPEN; /* of all handler threads */
 
 struct exec {
     const struct spawn_command *command;
+    bool results; /* its stdout is the result */
+    struct text result;
+    bool too_long; /* no more of it is kept */
     const nq_task *task;
     struct spawn_process process;
     const char *payload;
@@ -53,7 +57,8 @@ static int exec_start(struct exec *x, nq_ctx *ctx)
         own[n++] = cli_format("TRACEPARENT=%s", parent);
     if (parent && state)
         own[n++] = cli_format("TRACESTATE=%s", state);
-    int why = spawn_start(x->command, own, false, &x->process);
+    int why = spawn_start(x->command, own, x->results, &x->process);
+    spawn_close(&x->process.unread);
     for (size_t i = 0; i < n; i++)
         free(own[i]);
     return why;
@@ -91,6 +96,24 @@ static size_t exec_listen(struct exec *x)
     return (size_t)n;
 }
 
+/* Read what it writes to its stdout; what is too long is read all the same, so that it need not wait. Returns
+ * bytes read, 0 when there is nothing now. */
+static size_t exec_read(struct exec *x)
+{
+    char chunk[16384];
+    ssize_t n = x->process.out >= 0 ? read(x->process.out, chunk, sizeof chunk) : -1;
+    if (n < 0 && (x->process.out < 0 || errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n <= 0) {
+        spawn_close(&x->process.out);
+        return 0;
+    }
+    x->too_long = x->too_long || x->result.n + (size_t)n > NQ_DEFAULT_MAX_PAYLOAD;
+    if (!x->too_long)
+        text_add(&x->result, chunk, (size_t)n);
+    return (size_t)n;
+}
+
 static void exec_watch(struct exec *x, nq_ctx *ctx)
 {
     int cancel = nq_ctx_fd(ctx);
@@ -101,13 +124,16 @@ static void exec_watch(struct exec *x, nq_ctx *ctx)
         struct pollfd fds[] = {{.fd = x->process.control, .events = POLLIN},
                                {.fd = full ? -1 : x->process.err, .events = POLLIN},
                                {.fd = x->process.in, .events = POLLOUT},
+                               {.fd = x->process.out, .events = POLLIN},
                                {.fd = x->cause == NQ_CAUSE_NONE ? cancel : -1, .events = POLLIN}};
-        if (poll(fds, 4, wait) < 0)
+        if (poll(fds, 5, wait) < 0)
             continue;
         if (fds[1].revents != 0)
             exec_listen(x);
         if (fds[2].revents != 0)
             exec_feed(x);
+        if (fds[3].revents != 0)
+            exec_read(x);
         if (fds[0].revents != 0)
             return;
         if (x->cause == NQ_CAUSE_NONE)
@@ -117,13 +143,24 @@ static void exec_watch(struct exec *x, nq_ctx *ctx)
     }
 }
 
+static nq_verdict exec_done(const struct exec *x, nq_ctx *ctx, int64_t start)
+{
+    nq_err err = {0};
+    if (x->results && x->too_long)
+        snprintf(err.message, sizeof err.message, "its result is too long: more than %zu bytes on its stdout",
+                 NQ_DEFAULT_MAX_PAYLOAD);
+    else if (!x->results || nq_ctx_result(ctx, x->result.p, x->result.n, &err) == NQ_OK)
+        return work_ended(ctx, x->task, NQ_DONE, start, NULL);
+    return work_ended(ctx, x->task, NQ_RETRY, start, err.message);
+}
+
 static nq_verdict exec_verdict(struct exec *x, const nq_ending *end, nq_ctx *ctx, int64_t start)
 {
     char what[NQ_ENDING_WORDS], message[NQ_MAX_ERROR + 1];
     if (x->cause == NQ_CAUSE_NONE && end->exited && end->status == 0)
-        return work_ended(ctx, x->task, NQ_DONE, start, NULL);
+        return exec_done(x, ctx, start);
     bool discard = x->cause == NQ_CAUSE_NONE && end->exited && end->status == EXEC_DISCARD_STATUS;
-    if (x->cause == NQ_CAUSE_NONE && !discard && supervise_unread()) {
+    if (x->cause == NQ_CAUSE_NONE && !discard && !x->results && supervise_unread()) {
         /* It failed because nobody reads our stdout, which is its own too; the worker is about to stop. */
         nq_ctx_set_delay(ctx, NQ_SECONDS(1));
         return work_ended(ctx, x->task, NQ_SNOOZE, start, NULL);
@@ -156,7 +193,9 @@ static nq_verdict exec_not_started(struct exec *x, nq_ctx *ctx, int why, int64_t
 
 nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
 {
-    struct exec x = {.command = udata,
+    const struct work *work = udata;
+    struct exec x = {.command = &work->command,
+                     .results = work->results,
                      .task = task,
                      .payload = task->payload,
                      .left = task->payload_size,
@@ -176,7 +215,11 @@ nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
     exec_watch(&x, ctx);
     for (size_t drained = 0, n; drained < EXEC_DRAIN && (n = exec_listen(&x)) > 0;)
         drained += n;
+    while (!x.too_long && exec_read(&x) > 0)
+        ;
     log_output_end(&x.log, task);
     const nq_ending end = spawn_reap(&x.process);
-    return exec_verdict(&x, &end, ctx, start);
+    const nq_verdict verdict = exec_verdict(&x, &end, ctx, start);
+    text_free(&x.result);
+    return verdict;
 }

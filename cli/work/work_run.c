@@ -26,7 +26,7 @@ static void work_log(enum nq_log_level level, const char *message, void *udata)
 static int work_register(struct work *w, nq_err *err)
 {
     const nq_handler_fn handler = w->streams ? work_stream : work_exec;
-    void *udata = w->streams ? (void *)w->stream : &w->command;
+    void *udata = w->streams ? (void *)w->stream : w;
     int rc = nq_worker_use(w->proc, work_started, NULL, err);
     if (rc == NQ_OK && w->ntypes == 0)
         return nq_worker_handle(w->proc, NULL, handler, udata, NULL, err);

@@ -151,8 +151,14 @@ static nq_verdict exchange_answer(struct exchange *x, int64_t start)
                                           [STREAM_RETRY] = NQ_RETRY,
                                           [STREAM_DISCARD] = NQ_DISCARD,
                                           [STREAM_SNOOZE] = NQ_SNOOZE};
-    const nq_verdict verdict = verdicts[x->answer.verb];
-    const char *error = x->answer.text;
+    nq_verdict verdict = verdicts[x->answer.verb];
+    const char *error = verdict == NQ_DONE ? NULL : x->answer.text;
+    nq_err why = {0};
+    if (verdict == NQ_DONE && x->answer.text &&
+        nq_ctx_result(x->ctx, x->answer.text, x->answer.text_size, &why) != NQ_OK) {
+        verdict = NQ_RETRY;
+        error = why.message;
+    }
     if (x->answer.delay_us >= 0)
         nq_ctx_set_delay(x->ctx, x->answer.delay_us);
     if (!error && (verdict == NQ_RETRY || verdict == NQ_DISCARD)) {

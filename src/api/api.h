@@ -120,6 +120,18 @@ typedef struct nq_hint_from {
 NQ_PRIVATE ssize_t nq_hints_read(int fd, void *hint, size_t size, nq_hint_from *from, int *passed);
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place);
 
+/* For nq_wait: a non-blocking socket on which the ids of tasks come that have ended, an array in a datagram,
+ * from anybody on this host; the workers of the host are told that somebody waits. -1: none to be had. */
+NQ_PRIVATE int nq_hints_wait(nq_hints *h);
+/* Somebody began to wait, and is to be told. */
+NQ_PRIVATE void nq_hints_waited(nq_hints *h);
+/* May anybody wait? For who would have to make the list first. */
+NQ_PRIVATE bool nq_hints_waits(const nq_hints *h, int64_t now);
+/* Tell who waits, after the commit. Where nobody does it is a look at a clock, and every 500 ms a little
+ * more.
+ */
+NQ_PRIVATE void nq_hints_ended(nq_hints *h, const nq_id ids[], size_t n);
+
 /* list.c: NQ_ENOTFOUND, and which task. */
 NQ_PRIVATE int nq_absent(nq_id id, nq_err *err);
 

@@ -13,6 +13,10 @@
 #define HINTS_TOLD 8
 /* How long a place is passed over after nobody was there. */
 #define HINTS_EMPTY_US NQ_MS(100)
+/* Processes that wait for tasks of one database on one host and are told of their ends; others look. */
+#define HINTS_WAITERS 8
+/* How long nobody is told after nobody waited, unless somebody says that he begins to. */
+#define HINTS_NOBODY_US NQ_MS(500)
 
 struct nq_hints {
     nq_store *store;
@@ -24,6 +28,7 @@ struct nq_hints {
     atomic_uint own;                                /* places of this handle's workers */
     atomic_int next;                                /* the place to begin with */
     atomic_int_least64_t empty_until[HINTS_PLACES]; /* our clock */
+    atomic_int_least64_t nobody_until;              /* nobody waits for tasks; the same */
 };
 
 /* "nanoq." and 32 hex digits. Nothing to name: no local hints. */
@@ -86,11 +91,11 @@ NQ_PRIVATE void nq_hints_close(nq_hints *h)
 /* ---- Sending ---- */
 
 /* An abstract address: it leaves nothing in the file system and goes with its socket. */
-static socklen_t hints_address(const nq_hints *h, int place, struct sockaddr_un *at)
+static socklen_t hints_address(const nq_hints *h, const char *who, int place, struct sockaddr_un *at)
 {
     memset(at, 0, sizeof *at);
     at->sun_family = AF_UNIX;
-    const int n = snprintf(at->sun_path + 1, sizeof at->sun_path - 1, "%s.%d", h->name, place);
+    const int n = snprintf(at->sun_path + 1, sizeof at->sun_path - 1, "%s.%s%d", h->name, who, place);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
 }
 
@@ -123,7 +128,7 @@ static int hints_fd(nq_hints *h)
 static bool hints_tell(const nq_hints *h, int fd, int place, const uint64_t queues[], size_t n, nq_id id)
 {
     struct sockaddr_un at;
-    const socklen_t size = hints_address(h, place, &at);
+    const socklen_t size = hints_address(h, "", place, &at);
     for (size_t i = 0; i < n; i++) {
         const uint64_t hint[2] = {queues[i], (uint64_t)id};
         if (sendto(fd, hint, sizeof(hint), MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&at, size) <
@@ -139,7 +144,7 @@ static bool hints_local(nq_hints *h, const uint64_t queues[], size_t n, nq_id id
 {
     const unsigned own = atomic_load(&h->own);
     const int64_t now = nq_mono_us();
-    const int first = atomic_load(&h->next), most = queues[0] >= NQ_HINT_SETTINGS ? HINTS_PLACES : HINTS_TOLD;
+    const int first = atomic_load(&h->next), most = queues[0] >= NQ_HINT_WAITER ? HINTS_PLACES : HINTS_TOLD;
     int told = 0, next = 0, fd = -1;
     for (int i = 0; i < HINTS_PLACES && told < most; i++) {
         const int place = (first + i) % HINTS_PLACES;
@@ -161,7 +166,8 @@ NQ_PRIVATE void nq_hints_send(nq_hints *h, const uint64_t queues[], size_t n, nq
 {
     const int saved = errno;
     const bool told = h->local && hints_local(h, queues, n, id);
-    if (h->ringer && queues[0] != NQ_HINT_SETTINGS) /* which every worker reads by itself soon */
+    if (h->ringer && queues[0] != NQ_HINT_SETTINGS && /* which every worker reads by itself soon */
+        queues[0] != NQ_HINT_WAITER)
         nq_ringer_ring(h->ringer, queues, n, told);
     errno = saved;
 }
@@ -174,7 +180,8 @@ NQ_PRIVATE nq_loan *nq_hints_borrow(nq_hints *h, uint64_t queue)
 
 /* ---- Receiving ---- */
 
-NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
+/* A socket at the first free one of so many addresses; -1: none to be had. */
+static int hints_bind(const nq_hints *h, const char *who, int most, int *place)
 {
     struct sockaddr_un at;
     if (!h->local)
@@ -184,17 +191,21 @@ NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
         return -1;
     const int on = 1; /* the kernel says with each datagram whose it is */
     (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
-    for (int i = 0; i < HINTS_PLACES; i++) {
-        const socklen_t size = hints_address(h, i, &at);
-        if (bind(fd, (const struct sockaddr *)&at, size) == 0) {
-            /* Our own workers are told without a detour. */
-            atomic_fetch_or(&h->own, 1u << i);
-            *place = i;
+    for (*place = 0; *place < most; ++*place) {
+        const socklen_t size = hints_address(h, who, *place, &at);
+        if (bind(fd, (const struct sockaddr *)&at, size) == 0)
             return fd;
-        }
     }
     close(fd);
     return -1;
+}
+
+NQ_PRIVATE int nq_hints_listen(nq_hints *h, int *place)
+{
+    const int fd = hints_bind(h, "", HINTS_PLACES, place);
+    if (fd >= 0) /* our own workers are told without a detour */
+        atomic_fetch_or(&h->own, 1u << *place);
+    return fd;
 }
 
 NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place)
@@ -203,4 +214,48 @@ NQ_PRIVATE void nq_hints_unlisten(nq_hints *h, int fd, int place)
         return;
     atomic_fetch_and(&h->own, ~(1u << place));
     close(fd);
+}
+
+/* ---- Whoever waits for the end of tasks ---- */
+
+NQ_PRIVATE int nq_hints_wait(nq_hints *h)
+{
+    const uint64_t hint = NQ_HINT_WAITER;
+    int place;
+    const int fd = hints_bind(h, "w", HINTS_WAITERS, &place);
+    if (fd < 0)
+        return -1;
+    nq_hints_waited(h);
+    nq_hints_send(h, &hint, 1, 0);
+    return fd;
+}
+
+NQ_PRIVATE void nq_hints_waited(nq_hints *h)
+{
+    atomic_store(&h->nobody_until, 0);
+}
+
+NQ_PRIVATE bool nq_hints_waits(const nq_hints *h, int64_t now)
+{
+    return h->local && atomic_load(&h->nobody_until) <= now;
+}
+
+NQ_PRIVATE void nq_hints_ended(nq_hints *h, const nq_id ids[], size_t n)
+{
+    const int64_t now = nq_mono_us();
+    const int saved = errno;
+    bool told = false;
+    int fd;
+    if (n == 0 || !nq_hints_waits(h, now) || (fd = hints_fd(h)) < 0)
+        return;
+    for (int i = 0; i < HINTS_WAITERS; i++) {
+        struct sockaddr_un at;
+        const socklen_t size = hints_address(h, "w", i, &at);
+        told = sendto(fd, ids, n * sizeof *ids, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&at,
+                      size) >= 0 ||
+               errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || told;
+    }
+    if (!told)
+        atomic_store(&h->nobody_until, now + HINTS_NOBODY_US);
+    errno = saved;
 }

@@ -392,6 +392,7 @@ NQ_API int nq_list(nq *q, const nq_list_options *opts, nq_info_fn fn, void *udat
 struct list_get {
     struct list_rows rows;
     nq_id id;
+    nq_result result;
 };
 
 static int list_get_run(nq_conn *c, void *arg, nq_err *err)
@@ -411,7 +412,15 @@ static int list_get_run(nq_conn *c, void *arg, nq_err *err)
                 c, "SELECT " LIST_COMMON("{bytes:t.payload}") LIST_ENDED "FROM {finished} t WHERE t.id = ?",
                 &id, 1, list_take, &g->rows, NULL, err);
     }
-    return rc;
+    if (rc != NQ_OK || !g->rows.n || g->rows.all[0]->info.state != NQ_STATE_DONE)
+        return rc;
+    if ((rc = nq_result_read(c, g->id, &g->result, err)) != NQ_OK)
+        return rc;
+    nq_info *info = &g->rows.all[0]->info;
+    info->result = g->result.there ? g->result.bytes.p : NULL;
+    info->result_size = g->result.there ? g->result.bytes.n : 0;
+    info->keep_until_us = g->result.kept ? g->result.until_us : 0;
+    return NQ_OK;
 }
 
 NQ_PRIVATE int nq_absent(nq_id id, nq_err *err)
@@ -437,5 +446,6 @@ NQ_API int nq_get(nq *q, nq_id id, nq_info_fn fn, void *udata, nq_err *err)
     else if (rc == NQ_OK)
         list_show(&g.rows, false, fn, udata);
     list_rows_free(&g.rows);
+    nq_buf_free(&g.result.bytes);
     return rc;
 }

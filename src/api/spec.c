@@ -112,6 +112,12 @@ static int spec_check_times(const nq_task_spec *s, nq_err *err)
     if (s->expires_us != 0 && s->expires_us <= s->delay_us)
         return nq_err_set(err, NQ_EINVAL, "expires_us is %lld: it must be above delay_us, which is %lld",
                           (long long)s->expires_us, (long long)s->delay_us);
+    if (s->keep_us != NQ_FOREVER && (s->keep_us < 0 || s->keep_us > NQ_MAX_DURATION))
+        return nq_err_set(
+            err, NQ_EINVAL,
+            "keep_us is %lld, allowed are 0 (as the worker's options say), up to %lld (3650 days) "
+            "and NQ_FOREVER",
+            (long long)s->keep_us, (long long)NQ_MAX_DURATION);
     if (s->timeout_us != 0 && (s->timeout_us < NQ_SECONDS(1) || s->timeout_us > NQ_MAX_DURATION))
         return nq_err_set(err, NQ_EINVAL,
                           "timeout_us is %lld, allowed are 0 (60 s) and %lld (1 s) to %lld "
@@ -189,6 +195,8 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
         rc = nq_group_name(out->name, out->queue, s.group, err);
     if (rc == NQ_OK && s.group && nq_group_hashed(out->name))
         rc = nq_headers_group(&headers, s.group, err);
+    if (rc == NQ_OK && s.keep_us)
+        rc = nq_headers_keep(&headers, s.keep_us, err);
     if (rc == NQ_OK)
         rc = spec_key_headers(&headers, &s, err);
     if (rc != NQ_OK) {

@@ -86,6 +86,8 @@ static int move_retry(nq_conn *c, const struct move_task *m, nq_err *err)
         return nq_err_set(err, rc, "a live task has the unique key of task %lld", (long long)m->id);
     if (rc == NQ_OK)
         rc = move_by_id(c, "DELETE FROM {finished} WHERE id = ?", m->id, err);
+    if (rc == NQ_OK && m->state == NQ_STATE_DONE)
+        rc = nq_result_forget(c, m->id, err);
     return rc != NQ_OK ? rc : move_unexpire(c, m->id, err);
 }
 
@@ -135,10 +137,11 @@ static int move_task(nq_conn *c, void *arg, nq_err *err)
         return move_retry(c, m, err);
     if (m->move == NQ_MOVE_CANCEL)
         return move_cancel(c, m, err);
-    return move_by_id(c,
-                      m->state <= NQ_STATE_RUNNING ? "DELETE FROM {tasks} WHERE id = ?"
-                                                   : "DELETE FROM {finished} WHERE id = ?",
-                      m->id, err);
+    rc = move_by_id(c,
+                    m->state <= NQ_STATE_RUNNING ? "DELETE FROM {tasks} WHERE id = ?"
+                                                 : "DELETE FROM {finished} WHERE id = ?",
+                    m->id, err);
+    return rc == NQ_OK && m->state == NQ_STATE_DONE ? nq_result_forget(c, m->id, err) : rc;
 }
 
 static int move_run(nq *q, nq_id id, enum nq_move move, nq_err *err)
@@ -149,6 +152,8 @@ static int move_run(nq *q, nq_id id, enum nq_move move, nq_err *err)
         rc = nq_store_tx(nq_store_of(q), move_task, &m, err);
     if (rc == NQ_OK && m.asked)
         nq_wake_look(q);
+    else if (rc == NQ_OK && move != NQ_MOVE_RETRY)
+        nq_hints_ended(nq_hints_of(q), &id, 1);
     return rc;
 }
 

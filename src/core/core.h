@@ -144,6 +144,7 @@ typedef struct nq_headers {
     bool until_start;      /* its unique key goes when it is claimed */
     const char *schedule;  /* NULL: it comes of none */
     int64_t due_at_us;     /* of which time of it */
+    int64_t keep_us;       /* it is kept so long when it is done; NQ_FOREVER; 0: not said */
 } nq_headers;
 /* Bytes that nq_headers_read needs for a text; 0: there is nothing to be read. */
 NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n);
@@ -157,6 +158,8 @@ NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t 
 NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err);
 /* Put "nq-unique: how" before them. */
 NQ_PRIVATE int nq_headers_unique(nq_buf *headers, const char *how, nq_err *err);
+/* Put "nq-keep: us" before them. */
+NQ_PRIVATE int nq_headers_keep(nq_buf *headers, int64_t us, nq_err *err);
 /* Check headers, and make a text of them. */
 NQ_PRIVATE int nq_headers_write(nq_buf *out, const nq_header all[], size_t n, nq_err *err);
 
@@ -164,6 +167,7 @@ NQ_PRIVATE int nq_headers_write(nq_buf *out, const nq_header all[], size_t n, nq
 #define NQ_HINT_ANY      ((uint64_t)0)
 #define NQ_HINT_CANCEL   UINT64_MAX       /* no queue: somebody asked to cancel a running task */
 #define NQ_HINT_SETTINGS (UINT64_MAX - 1) /* nor is this: settings of queues were changed */
+#define NQ_HINT_WAITER   (UINT64_MAX - 2) /* nor this: somebody waits for the end of tasks */
 #define NQ_HINT_QUEUES   8                /* of one hint; more of them are NQ_HINT_ANY */
 NQ_PRIVATE uint64_t nq_fnv1a(const char *text);
 NQ_PRIVATE uint64_t nq_hint_queue(const char *name);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The headers of a task: the text of the column, "name: value" lines, and what is read of it. */
+#include <stdio.h>
+
 #include "core.h"
 
 /*
@@ -14,6 +16,7 @@
 #define HEADERS_DEAD     "nq-dead"     /* the dead task whose letter this is */
 #define HEADERS_SCHEDULE "nq-schedule" /* the schedule that it comes of, and for which time */
 #define HEADERS_UNIQUE   "nq-unique"   /* start: the key goes with the claim; others are for follow-ups */
+#define HEADERS_KEEP     "nq-keep"     /* how long it is kept when it is done, in microseconds */
 #define HEADERS_NAME     40
 #define HEADERS_RESERVE  32 /* of the text, for nq-expires and its time */
 
@@ -151,6 +154,8 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
             out->dead_id = headers_number(l.value, l.value_size);
         if (headers_is(l.name, l.name_size, HEADERS_UNIQUE) && headers_is(l.value, l.value_size, "start"))
             out->until_start = true;
+        if (headers_is(l.name, l.name_size, HEADERS_KEEP) && out->keep_us == 0)
+            out->keep_us = headers_number(l.value, l.value_size);
         if (headers_is(l.name, l.name_size, HEADERS_SCHEDULE) && !out->schedule)
             headers_read_schedule(out, &l);
         if (headers_ours(l.name, l.name_size) || out->n == NQ_MAX_HEADERS)
@@ -161,6 +166,8 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
             all[out->n++] = (nq_header){l.name, l.value};
     }
     out->all = out->n ? all : NULL;
+    if (out->keep_us > NQ_MAX_DURATION)
+        out->keep_us = NQ_FOREVER;
     return room + size;
 }
 
@@ -263,6 +270,13 @@ NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err)
 NQ_PRIVATE int nq_headers_unique(nq_buf *headers, const char *how, nq_err *err)
 {
     return headers_before(headers, HEADERS_UNIQUE, how, "what is said of the key", err);
+}
+
+NQ_PRIVATE int nq_headers_keep(nq_buf *headers, int64_t us, nq_err *err)
+{
+    char value[24];
+    snprintf(value, sizeof value, "%lld", (long long)us);
+    return headers_before(headers, HEADERS_KEEP, value, "how long it is kept", err);
 }
 
 NQ_API const char *nq_task_header(const nq_task *task, const char *name)

@@ -130,7 +130,8 @@ NQ_PRIVATE void nq_claimed_pack(nq_buf *out, const nq_claimed *c)
 {
     nq_val cols[NQ_AT_COUNT] = {0};
     nq_buf headers = {0};
-    if (nq_headers_write(&headers, c->task.headers, c->task.nheaders, NULL) != NQ_OK)
+    if (nq_headers_write(&headers, c->task.headers, c->task.nheaders, NULL) != NQ_OK ||
+        (c->keep_us && nq_headers_keep(&headers, c->keep_us, NULL) != NQ_OK))
         out->failed = true;
     cols[NQ_AT_PAYLOAD] = nq_blob(c->task.payload, c->task.payload_size);
     NQ_COLUMNS(CLAIMED_PACKED)

@@ -41,9 +41,9 @@ static int complete_keep(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, 
                                   : complete_run(s, tx, COMPLETE_KEEP("{now}"), asked, 3, err);
 }
 
-NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, bool keep, nq_err *err)
+NQ_PRIVATE int nq_complete_kept(const nq_store *s, nq_tx tx, const nq_outcome *o, nq_err *err)
 {
-    const nq_val args[] = {nq_int(id), nq_int((int64_t)lease)};
+    const nq_val args[] = {nq_int(o->id), nq_int((int64_t)o->lease)};
     int rc = nq_tx_check(s, tx, err);
     if (rc != NQ_OK)
         return rc;
@@ -51,9 +51,16 @@ NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t le
         return nq_err_set(err, NQ_EINVAL, "needs a transaction of the caller's: nq_tx_mysql or nq_tx_sqlite");
     if (!tx.ops->in_tx(tx.conn))
         return nq_err_set(err, NQ_EINVAL, "no transaction is open on this connection: begin one first");
-    if (keep && (rc = complete_keep(s, tx, id, lease, err)) != NQ_OK)
+    if (o->keep && (rc = complete_keep(s, tx, o->id, o->lease, err)) != NQ_OK)
+        return rc;
+    if (o->keep_us > 0 && (rc = nq_result_in(s, tx, o, err)) != NQ_OK)
         return rc;
     return complete_run(s, tx, "DELETE FROM {full:tasks} WHERE id = ? AND lease = ?", args, 2, err);
+}
+
+NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, bool keep, nq_err *err)
+{
+    return nq_complete_kept(s, tx, &(nq_outcome){.id = id, .lease = lease, .keep = keep}, err);
 }
 
 /* ---- Did it take effect? ---- */

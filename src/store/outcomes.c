@@ -192,7 +192,7 @@ static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
         if (rc != NQ_OK)
             return rc;
     }
-    return NQ_OK;
+    return nq_results_add(c, b->some, n, err);
 }
 
 /* Plain completions and those whose record was kept. */

@@ -84,6 +84,7 @@ typedef struct nq_claimed {
     int64_t expires_us;        /* our clock (nq_mono_us) when the task expires; 0: never */
     int64_t start_us, late_us; /* with a rate: not started before, and after; 0: at any time */
     const char *group;         /* as it is in the tables: task.group is that of its producer's */
+    int64_t keep_us;           /* of its spec */
     nq_task task;              /* its pointers lead into this allocation */
 } nq_claimed;
 
@@ -102,9 +103,12 @@ typedef struct nq_outcome {
     nq_id id;
     uint64_t lease;
     enum nq_outcome_kind kind; /* becomes NQ_OUT_CANCELLED where that was asked for, unless it is DONE */
-    bool keep;                 /* NQ_OUT_DONE: keep a record */
-    bool crashed;              /* NQ_OUT_RETRY, NQ_OUT_DEAD: crashes + 1 too */
-    bool expired;              /* NQ_OUT_DEAD: nothing was attempted, so no attempt is counted */
+    bool keep;                 /* NQ_OUT_DONE: keep a record, */
+    int64_t keep_us;           /* and not 0: for so long, whoever purges, with a result */
+    const void *output;        /* NULL: without one */
+    size_t output_size;
+    bool crashed; /* NQ_OUT_RETRY, NQ_OUT_DEAD: crashes + 1 too */
+    bool expired; /* NQ_OUT_DEAD: nothing was attempted, so no attempt is counted */
     int64_t delay_us;
     const char *error; /* NQ_OUT_RETRY, NQ_OUT_DEAD, NQ_OUT_CANCELLED; NULL: that of the attempt before */
     size_t error_size;
@@ -206,6 +210,8 @@ NQ_PRIVATE int nq_store_tx_from(const char *scheme, void *conn, const char *clie
 /* Complete the claim in the open transaction of the caller's. Of s only what the URL says is looked at, never
  * a connection: it works in a child of fork too. NQ_ELEASE: not the current claim; see nq_ctx_complete_in. */
 NQ_PRIVATE int nq_complete_in(const nq_store *s, nq_tx tx, nq_id id, uint64_t lease, bool keep, nq_err *err);
+/* The same with what else is kept of it. */
+NQ_PRIVATE int nq_complete_kept(const nq_store *s, nq_tx tx, const nq_outcome *o, nq_err *err);
 /* Did it take effect? Each result: NQ_OK, the task is gone, so it did; NQ_ESTATE, the claim is still current
  * and its row free, so it did not; NQ_ELEASE, the task is another's; NQ_ECONFLICT, that transaction may still
  * be open: ask again later. Waits for no lock (SQLite: for the file's). */
@@ -383,7 +389,7 @@ struct nq_store {
     _Atomic int64_t clock_us;    /* nq_test_clock; 0: the database's own */
     _Atomic int letters_are;     /* enum nq_letters_are */
     struct nq_settings *letters; /* see letters.c */
-    _Atomic int64_t swept_attempts; /* history.c: the last task that was looked at */
+    _Atomic int64_t swept_attempts, swept_results; /* history.c: the last task that was looked at */
 };
 
 /* Drivers embed this as the first member of their connection. Used by one thread at a time. */
@@ -482,6 +488,7 @@ static inline nq_val nq_null(void)
 #include "driver.h" /* parts of this header, as are */
 #include "history.h"
 #include "keys.h"
+#include "results.h"
 #include "schedules.h"
 #include "settings.h"
 #include "why.h"

@@ -137,6 +137,7 @@ struct upkeep_purge {
     size_t nids;
     uint64_t gone;
     bool halts; /* some dead tasks may halt their groups: those stay */
+    bool keeps; /* and some done ones are kept for a time of their own */
 };
 
 static int upkeep_purge_row(const nq_val cols[], size_t ncols, void *arg)
@@ -166,7 +167,14 @@ static int upkeep_purge_state(nq_conn *c, struct upkeep_purge *p, int state, int
                                 "{gates} g JOIN {queues} q ON q.name = g.queue OR q.name = "
                                 "{each:{base:g.queue}} WHERE q.ordered = 2 AND "
                                 "g.head IS NOT NULL) ORDER BY finished_at LIMIT ?";
-    rc = nq_sql(c, p->halts && state == NQ_STATE_DEAD ? loose : old, args, 3, upkeep_purge_row, p, NULL, err);
+    static const char free[] =
+        "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} AND NOT " NQ_RESULT_KEEPS
+        " ORDER BY finished_at LIMIT ?";
+    rc = nq_sql(c,
+                p->halts && state == NQ_STATE_DEAD   ? loose
+                : p->keeps && state == NQ_STATE_DONE ? free
+                                                     : old,
+                args, 3, upkeep_purge_row, p, NULL, err);
     if (rc != NQ_OK || p->nids == 0)
         return rc;
     nq_buf_fmt(&p->ids, ") {at_most:%zu}", p->nids);
@@ -180,6 +188,7 @@ static int upkeep_purge(nq_conn *c, void *arg, nq_err *err)
     struct upkeep_purge *p = arg;
     int rc;
     if ((rc = nq_order_halts(c, &p->halts, err)) != NQ_OK ||
+        (rc = nq_results_any(c, &p->keeps, err)) != NQ_OK ||
         (rc = upkeep_purge_state(c, p, NQ_STATE_DONE, p->keep_done_us, err)) != NQ_OK ||
         (rc = upkeep_purge_state(c, p, NQ_STATE_DEAD, p->keep_dead_us, err)) != NQ_OK)
         return rc;

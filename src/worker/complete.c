@@ -117,10 +117,29 @@ static void complete_post(nq_worker *w, nq_ctx *const batch[], size_t n)
         nq_wake(w->q, queues, some, 0);
 }
 
+/* Whoever waits for their ends is told. */
+static void complete_tell(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed, int64_t now)
+{
+    nq_id ids[NQ_FINISH_MAX];
+    size_t some = 0;
+    if (!nq_hints_waits(nq_hints_of(w->q), now))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        const nq_outcome *out = &batch[i]->out;
+        const bool ended = out->kind == NQ_OUT_DONE || out->kind == NQ_OUT_CONFIRM ||
+                           out->kind == NQ_OUT_DEAD || out->kind == NQ_OUT_CANCELLED;
+        if (ended && (out->result == NQ_OK || batch[i]->unknown || committed))
+            ids[some++] = out->id;
+    }
+    nq_hints_ended(nq_hints_of(w->q), ids, some);
+}
+
 NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed)
 {
     int64_t now = nq_mono_us(), due = INT64_MAX;
     size_t orphans = 0, lost = 0, released = 0;
+
+    complete_tell(w, batch, n, committed, now); /* first: they wait for it */
 
     for (size_t i = 0; i < n; i++) {
         const nq_ctx *ctx = batch[i];

@@ -41,6 +41,7 @@ NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx)
     nq_ctx_close_fd(ctx);
     free(atomic_load(&ctx->progress));
     free(ctx->message);
+    nq_buf_free(&ctx->result);
     free(ctx->claim);
     free(ctx);
 }
@@ -164,9 +165,9 @@ nq_verdict nq_fail(nq_ctx *ctx, nq_verdict verdict, const char *fmt, ...)
 
 int nq_ctx_complete_in(nq_ctx *ctx, nq_tx tx, nq_err *err)
 {
-    const nq_worker *w = ctx->worker;
-    int rc =
-        nq_complete_in(w->store, tx, ctx->claim->task.id, ctx->claim->lease, w->opts.keep_done_us != 0, err);
+    nq_outcome out = {.id = ctx->claim->task.id, .lease = ctx->claim->lease};
+    nq_ctx_keep(ctx, &out);
+    const int rc = nq_complete_kept(ctx->worker->store, tx, &out, err);
     ctx->completed = ctx->completed || rc == NQ_OK;
     return rc;
 }

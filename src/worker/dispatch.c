@@ -93,7 +93,7 @@ static void dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome *out)
     switch (verdict) {
     case NQ_DONE:
         out->kind = NQ_OUT_DONE;
-        out->keep = ctx->worker->opts.keep_done_us != 0;
+        nq_ctx_keep(ctx, out);
         break;
     case NQ_SNOOZE:
         out->kind = NQ_OUT_SNOOZE;

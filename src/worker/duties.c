@@ -65,6 +65,7 @@ static const struct duty duties_table[] = {
     {"deleting gates of groups without tasks", NULL, 0, NQ_SECONDS(60), 0, nq_store_gates_sweep},
     {"deleting windows of keys that have ended", NULL, 0, NQ_SECONDS(60), 0, nq_store_windows_sweep},
     {"deleting attempts of tasks that are gone", NULL, 0, NQ_SECONDS(60), 0, nq_store_history_sweep},
+    {"deleting results whose time is over", NULL, 0, NQ_SECONDS(60), 0, nq_store_results_sweep},
     {"deleting old finished tasks", duties_purge, 0, NQ_SECONDS(60), 0, NULL},
 };
 #define DUTIES_COUNT (sizeof duties_table / sizeof *duties_table)

@@ -126,6 +126,8 @@ static void listen_read_datagrams(struct nq_listening *l, int64_t now)
         memcpy(hint, l->datagram, (size_t)n);
         for (size_t k = 0; k < l->worker->nqueues; k++)
             ours = ours || hint[0] == l->queues[k] || hint[0] == NQ_HINT_ANY;
+        if (hint[0] == NQ_HINT_WAITER)
+            nq_hints_waited(nq_hints_of(l->worker->q));
         if (ours && !from.stranger)
             nq_loans_borrower(l->worker, hint[0], &from);
         if (from.stranger) {

@@ -81,6 +81,8 @@ struct nq_ctx {
     int64_t deadline_us;
     int64_t delay_us; /* of nq_ctx_set_delay; -1: not set */
     char *message;
+    nq_buf result; /* of nq_ctx_result */
+    bool has_result;
     nq_verdict verdict;              /* of the handler */
     bool completed;                  /* a call of nq_ctx_complete_in succeeded */
     _Atomic(nq_progress *) progress; /* the latest, to be freed by whoever takes it out */
@@ -440,6 +442,9 @@ NQ_PRIVATE int nq_schedules_fire(nq_worker *w, nq_scheduler *state, int64_t *nex
 
 /* ---- hold.c: nq_ctx_hold, by the worker's process. Without the lock. */
 NQ_PRIVATE int nq_attempt_hold(const nq_ctx *ctx, int scope, int64_t us, nq_err *err);
+
+/* ---- result.c: what becomes of a done task's record */
+NQ_PRIVATE void nq_ctx_keep(const nq_ctx *ctx, nq_outcome *out);
 
 /* ---- progress.c */
 /* nq_ctx_progress, of a note with a size. Any thread. */

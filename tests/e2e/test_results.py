@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# What is remembered of tasks, from outside: nanoq attempts.
+# What is remembered of tasks, from outside: nanoq attempts, results of commands and streams, nanoq wait.
+import json
 import unittest
 
 from test_cli import MYSQL, Base, MysqlBase
@@ -38,14 +39,71 @@ class AttemptsTests:
             self.run_nanoq(*args, code=2)
 
 
-class ResultsSqlite(AttemptsTests, Base):
+class ResultsTests:
+    def test_what_a_command_writes_is_the_result(self):
+        plain, binary, kept, failed, long = (
+            str(self.add(*args)) for args in (["plain"], ["binary"], ["--keep", "1h", "kept"], ["failed"], ["long"]))
+        script = ('case $NANOQ_TYPE in plain) echo "[1, 2.50]";; binary) printf "\\377\\001";; failed) echo no; exit 65;; '
+                  'long) head -c 1100000 /dev/zero;; esac')
+        self.work(script, 5, "--result")
+        shown = self.show(plain)
+        self.assertEqual((shown["state"], shown["result"], shown["result_encoding"]), ("done", "[1, 2.50]\n", "utf-8"))
+        self.assertRegex(shown["keep_until"], r"^20\d\d-")
+        self.assertEqual((self.show(binary)["result"], self.show(binary)["result_encoding"]), ("/wE=", "base64"))
+        self.assertEqual((self.show(kept)["state"], self.show(kept)["result"]), ("done", ""))
+        self.assertEqual((self.show(failed)["state"], self.show(failed)["result"]), ("dead", None))
+        self.assertIn("its result is too long: more than 1048576 bytes", self.show(long)["error"])
+        self.run_nanoq("work", "--result", "--stream", "--", "true", code=2)
+        self.run_nanoq("add", "--keep", "x", "t", code=2)
+
+    def test_a_stream_leaves_json_as_it_is_written(self):
+        tasks = [str(self.add("--no-unique", "t")) for _ in range(5)]
+        results = ['{"b": 1.50, "a": [true, {"x": "}\\""}]}', '"text"', "null", " [ 1 ,2] ", "12e3"]
+        with open(self.path("child.py"), "w", encoding="utf-8") as f:
+            f.write("import json, sys\nresults = %r\nfor line in sys.stdin:\n    me = json.loads(line)['id']\n"
+                    "    print('{\"result\" :%%s, \"done\": %%d}' %% (results[me - 1], me), flush=True)\n" % results)
+        self.run_nanoq("work", "--drain", "--quiet", "-j1", "--stream", "--", "python3", self.path("child.py"))
+        self.assertEqual([self.show(task)["result"] for task in tasks], [r.strip() for r in results])
+
+    def test_lines_say_how_long(self):
+        self.run_nanoq("add", "--stdin", stdin='{"type": "t", "keep": "1h"}\n')
+        self.work("true")
+        self.assertEqual(self.show(1)["state"], "done")
+        self.run_nanoq("add", "--stdin", stdin='{"type": "t", "keep": []}\n', code=2)
+
+
+class WaitTests:
+    def test_wait_ends_with_the_tasks_and_says_how(self):
+        good, bad = str(self.add("--keep", "1h", "good")), str(self.add("bad"))
+        gone, later = str(self.add("gone")), str(self.add("--in", "1h", "later"))
+        self.assertEqual(self.run_nanoq("wait", good, "--timeout", "0", "--json", code=7), b"")
+        waiting = self.start("wait", good, bad, "--json")
+        self.work('case $NANOQ_TYPE in good) printf "\\033[31m";; bad) exit 65;; esac', 5, "--result", "--type", "good",
+                  "--type", "bad")
+        out, _ = waiting.communicate(timeout=60)
+        self.assertEqual(waiting.returncode, 6)
+        ended = {str(task["id"]): task for task in json.loads(out)}
+        self.assertEqual((ended[good]["state"], ended[good]["result"]), ("done", "\x1b[31m"))
+        self.assertEqual((ended[bad]["state"], ended[bad]["result"]), ("dead", None))
+        self.work("true")
+        self.run_nanoq("wait", gone, code=3)
+        self.run_nanoq("wait", good, gone, code=3)
+        self.run_nanoq("wait", bad, gone, code=6)
+        self.assertNotIn(b"\x1b", self.run_nanoq("wait", "--any", later, good))
+        self.assertEqual(self.run_nanoq("wait", "--raw", good), b"\x1b[31m")
+        self.run_nanoq("wait", "--timeout", "50ms", later, good, code=7)
+        for args in ([], ["x"], ["--timeout", "x", "1"], ["0"]):
+            self.run_nanoq("wait", *args, code=2)
+
+
+class ResultsSqlite(AttemptsTests, ResultsTests, WaitTests, Base):
     def setUp(self):
         super().setUp()
         self.run_nanoq("migrate")
 
 
 @unittest.skipUnless(MYSQL, "NANOQ_TEST_MYSQL is not set")
-class ResultsMysql(AttemptsTests, MysqlBase):
+class ResultsMysql(AttemptsTests, ResultsTests, WaitTests, MysqlBase):
     def setUp(self):
         super().setUp()
         self.run_nanoq("migrate")

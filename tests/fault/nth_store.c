@@ -36,7 +36,8 @@ static void store_snapshot(const nth_run *run, char *out, size_t size)
         "SELECT 'asked', COUNT(*) FROM %scancels",
         "SELECT 'told', done, total FROM %sprogress ORDER BY done",
         "SELECT 'failed', outcome, attempt, SUBSTR(error, 1, 20) FROM %sattempts ORDER BY outcome, attempt, "
-        "error"};
+        "error",
+        "SELECT 'left', result FROM %sresults ORDER BY result"};
     t_conn *side = t_connect();
     size_t at = 0;
     out[0] = '\0';

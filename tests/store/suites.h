@@ -41,6 +41,7 @@ Suite *suite_letters(void);
 Suite *suite_keys(void);
 Suite *suite_renew(void);
 Suite *suite_history(void);
+Suite *suite_results(void);
 Suite *suite_doctor(void);
 Suite *suite_doctor_rows(void);
 

@@ -184,6 +184,8 @@ static void child_answer(nq_ctx *ctx, nq_verdict verdict, nq_buf *out)
                               ctx->message ? strlen(ctx->message) : 0};
     fflush(NULL); /* what it printed should not wait for the end of the process, which is no exit() */
     nq_buf_clear(out);
+    if (ctx->has_result && verdict == NQ_DONE)
+        nq_frame_result(out, ctx->seq, ctx->result.p, ctx->result.n);
     nq_frame_answer(out, ctx->seq, &answer);
     pthread_mutex_lock(&child_self.lock);
     child_self.talking = false;
@@ -213,6 +215,8 @@ static void child_run(nq_ctx *ctx, const nq_limits *l, const nq_frame *head, con
     child_answer(ctx, nq_dispatch_run(ctx), out);
     free(ctx->message);
     ctx->message = NULL;
+    nq_buf_free(&ctx->result);
+    ctx->has_result = false;
 }
 
 _Noreturn NQ_PRIVATE void nq_child_main(nq_worker *w, const nq_limits *l, nq_page *page, int channel,

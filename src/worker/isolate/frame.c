@@ -8,7 +8,7 @@
 struct frame_task {
     uint64_t lease, handler, payload_size;
     int64_t group, schedule;
-    int64_t expires_at_us, dead_id, due_at_us;
+    int64_t expires_at_us, dead_id, due_at_us, keep_us;
     NQ_COLUMNS(FRAME_NUMBER)
 };
 
@@ -92,6 +92,7 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     f.dead_id = t->dead_id;
     f.schedule = frame_text(t->schedule);
     f.due_at_us = t->due_at_us;
+    f.keep_us = ctx->claim->keep_us;
     NQ_COLUMNS(FRAME_SET)
     frame_head(out, NQ_FRAME_TASK, ctx->seq, nq_frame_task_size(ctx) - sizeof(nq_frame));
     nq_buf_add(out, &f, sizeof f);
@@ -121,6 +122,7 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header 
     out->task.expires_at_us = f.expires_at_us;
     out->task.dead_id = f.dead_id;
     out->task.due_at_us = f.due_at_us;
+    out->keep_us = f.keep_us;
     out->task.headers = f.headers ? headers : NULL;
     out->task.nheaders = (size_t)f.headers;
     for (size_t i = 0; i < out->task.nheaders; i++) {
@@ -176,14 +178,24 @@ NQ_PRIVATE bool nq_frame_read_hold(const nq_frame *head, const char *body, int *
     return (f.scope == NQ_SCOPE_GROUP || f.scope == NQ_SCOPE_QUEUE) && f.us >= 0 && f.us <= NQ_MAX_DURATION;
 }
 
+NQ_PRIVATE void nq_frame_result(nq_buf *out, uint64_t seq, const void *bytes, size_t n)
+{
+    size_t at = 0;
+    do {
+        const size_t some = n - at < NQ_FRAME_SAID_MAX ? n - at : NQ_FRAME_SAID_MAX;
+        frame_head(out, NQ_FRAME_RESULT, seq, some);
+        nq_buf_add(out, (const char *)bytes + at, some);
+        at += some;
+    } while (at < n);
+}
+
 NQ_PRIVATE bool nq_frame_heard(const char *p, size_t n, nq_frame *head, bool *more)
 {
     *more = n < sizeof *head;
     if (*more)
         return true;
     memcpy(head, p, sizeof *head);
-    if ((head->kind != NQ_FRAME_ANSWER && head->kind != NQ_FRAME_PROGRESS && head->kind != NQ_FRAME_HOLD) ||
-        head->size > NQ_FRAME_SAID_MAX)
+    if (head->kind < NQ_FRAME_ANSWER || head->kind > NQ_FRAME_RESULT || head->size > NQ_FRAME_SAID_MAX)
         return false;
     *more = n - sizeof *head < head->size;
     return true;

@@ -23,7 +23,13 @@
  */
 
 /* ---- frame.c: a stream of these, each followed by `size` bytes. One machine: native byte order. */
-enum nq_frame_kind { NQ_FRAME_TASK = 1, NQ_FRAME_ANSWER, NQ_FRAME_PROGRESS, NQ_FRAME_HOLD };
+enum nq_frame_kind {
+    NQ_FRAME_TASK = 1,
+    NQ_FRAME_ANSWER,
+    NQ_FRAME_PROGRESS,
+    NQ_FRAME_HOLD,
+    NQ_FRAME_RESULT /* a piece of it: all come before the answer, the first one may be empty */
+};
 
 typedef struct nq_frame {
     uint32_t size;
@@ -31,7 +37,7 @@ typedef struct nq_frame {
     uint64_t seq; /* of the task that it is about: 1, 2, ... */
 } nq_frame;
 
-#define NQ_FRAME_SAID_MAX 8192 /* size of what a child may say */
+#define NQ_FRAME_SAID_MAX 8192 /* size of what a child may say at once */
 #define NQ_HEAR_SIZE      (2 * (NQ_FRAME_SAID_MAX + sizeof(nq_frame)))
 
 typedef struct nq_answer {
@@ -60,6 +66,12 @@ NQ_PRIVATE void nq_frame_progress(nq_buf *out, uint64_t seq, const nq_reported *
 NQ_PRIVATE bool nq_frame_heard(const char *p, size_t n, nq_frame *head, bool *more);
 NQ_PRIVATE bool nq_frame_read_answer(const nq_frame *head, const char *body, nq_answer *out);
 NQ_PRIVATE bool nq_frame_read_progress(const nq_frame *head, const char *body, nq_reported *out);
+/* All pieces of a result; and whether it is one. */
+NQ_PRIVATE void nq_frame_result(nq_buf *out, uint64_t seq, const void *bytes, size_t n);
+static inline bool nq_frame_is_result(const nq_frame *head)
+{
+    return head->kind == NQ_FRAME_RESULT;
+}
 /* Of nq_ctx_hold. */
 NQ_PRIVATE void nq_frame_hold(nq_buf *out, uint64_t seq, int scope, int64_t us);
 NQ_PRIVATE bool nq_frame_read_hold(const nq_frame *head, const char *body, int *scope, int64_t *us);

@@ -128,7 +128,9 @@ static void supervise_answered(struct nq_supervisor *d, nq_ctx *ctx, const nq_an
     ctx->delay_us = a->delay_us;
     ctx->completed = a->completed;
     end->ctx = ctx;
-    nq_dispatch_verdict(ctx, a->verdict, &end->out);
+    const bool room = !ctx->result.failed;
+    nq_dispatch_verdict(ctx, room ? a->verdict : nq_fail(ctx, NQ_RETRY, "no memory for its result"),
+                        &end->out);
     d->child->begun++;
 }
 
@@ -143,6 +145,14 @@ static void supervise_hold(struct nq_supervisor *d, const nq_ctx *ctx, int scope
     if (rc != NQ_OK)
         nq_worker_log(d->worker, NQ_LOG_WARN, "holding a queue: %s", err.message);
     atomic_store(&d->child->page->held, ctx->seq << 8 | (uint64_t)-rc);
+}
+
+/* A piece of its result, of no more than is allowed. */
+static bool supervise_result(const struct nq_supervisor *d, nq_ctx *ctx, const char *body, size_t n)
+{
+    ctx->has_result = true;
+    nq_buf_add(&ctx->result, body, n);
+    return ctx->result.n <= nq_store_max_payload(d->worker->store);
 }
 
 /* One frame about ctx, the first that is not answered; false: it breaks the rules. */
@@ -162,6 +172,8 @@ static bool supervise_frame(struct nq_supervisor *d, nq_ctx *ctx, const nq_frame
         supervise_hold(d, ctx, scope, us);
         return true;
     }
+    if (nq_frame_is_result(head))
+        return supervise_result(d, ctx, body, head->size);
     if (!nq_frame_read_progress(head, body, &reported))
         return false;
     nq_ctx_set_progress(ctx, reported.done, reported.total, reported.note, reported.note_size);

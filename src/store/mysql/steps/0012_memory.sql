@@ -14,9 +14,10 @@ CREATE TABLE IF NOT EXISTS {attempts} (
   PRIMARY KEY (task_id, generation)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
+-- A done task that is kept until then, whoever purges, and its result; NULL: it left none.
 CREATE TABLE IF NOT EXISTS {results} (
   task_id     BIGINT UNSIGNED   NOT NULL,
-  result      LONGBLOB          NOT NULL,
+  result      LONGBLOB          NULL,
   made_at     DATETIME(6)       NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
   keep_until  DATETIME(6)       NOT NULL,
   PRIMARY KEY (task_id),

@@ -15,9 +15,10 @@ CREATE TABLE IF NOT EXISTS {attempts} (
   PRIMARY KEY (task_id, generation)
 ) WITHOUT ROWID;
 
+-- A done task that is kept until then, whoever purges, and its result; NULL: it left none.
 CREATE TABLE IF NOT EXISTS {results} (
   task_id     INTEGER PRIMARY KEY,
-  result      BLOB    NOT NULL,
+  result      BLOB    NULL,
   made_at     INTEGER NOT NULL
               DEFAULT (CAST(strftime('%s','now') AS INTEGER)*1000000 + CAST(substr(strftime('%f','now'),4) AS INTEGER)*1000),
   keep_until  INTEGER NOT NULL
