@@ -14,7 +14,7 @@ const char *nq_attempt_outcome_name(int outcome)
     return outcome > 0 && outcome < (int)(sizeof names / sizeof *names) ? names[outcome] : NULL;
 }
 
-struct attempts_list {
+struct attempts_list_all {
     nq_id id;
     bool there; /* the task is */
     size_t n;
@@ -24,7 +24,7 @@ struct attempts_list {
     } all[NQ_MAX_ATTEMPTS_KEPT];
 };
 
-static void attempts_list_clear(struct attempts_list *l)
+static void attempts_list_clear(struct attempts_list_all *l)
 {
     for (size_t i = 0; i < l->n; i++)
         free(l->all[i].texts);
@@ -52,7 +52,7 @@ static int64_t attempts_list_number(const nq_val *v, int64_t most)
 /* A row for each attempt; of a task without any one that is all NULL. */
 static int attempts_list_row(const nq_val cols[], size_t ncols, void *arg)
 {
-    struct attempts_list *l = arg;
+    struct attempts_list_all *l = arg;
     (void)ncols;
     l->there = true;
     if (cols[0].type == NQ_VAL_NULL || l->n == NQ_MAX_ATTEMPTS_KEPT)
@@ -82,7 +82,7 @@ static int attempts_list_row(const nq_val cols[], size_t ncols, void *arg)
 
 static int attempts_list_run(nq_conn *c, void *arg, nq_err *err)
 {
-    struct attempts_list *l = arg;
+    struct attempts_list_all *l = arg;
     const nq_val args[] = {nq_int(l->id), nq_int(NQ_MAX_ATTEMPTS_KEPT)};
     int rc = NQ_OK;
     attempts_list_clear(l);
@@ -97,7 +97,7 @@ static int attempts_list_run(nq_conn *c, void *arg, nq_err *err)
 
 int nq_attempts(nq *q, nq_id id, nq_attempt_fn fn, void *udata, nq_err *err)
 {
-    struct attempts_list l = {.id = id};
+    struct attempts_list_all l = {.id = id};
     int rc = nq_usable(q, err);
     if (rc != NQ_OK)
         return rc;

@@ -14,7 +14,7 @@
 #define WAIT_CHUNK  200      /* ids of one statement */
 #define WAIT_TOLD   1000     /* of one datagram */
 
-struct wait {
+struct wait_state {
     nq *q;
     nq_id *ids; /* those not seen to have ended, ascending; */
     bool *live; /* of the last look */
@@ -34,7 +34,7 @@ static int wait_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static bool wait_has(const struct wait *w, nq_id id, size_t *at)
+static bool wait_has(const struct wait_state *w, nq_id id, size_t *at)
 {
     const nq_id *found = bsearch(&id, w->ids, w->n, sizeof id, wait_compare);
     if (found)
@@ -46,7 +46,7 @@ static bool wait_has(const struct wait *w, nq_id id, size_t *at)
 
 static int wait_live_row(const nq_val cols[], size_t ncols, void *arg)
 {
-    const struct wait *w = arg;
+    const struct wait_state *w = arg;
     size_t at;
     (void)ncols;
     if (wait_has(w, cols[0].i, &at))
@@ -57,7 +57,7 @@ static int wait_live_row(const nq_val cols[], size_t ncols, void *arg)
 /* Which of them live. */
 static int wait_look(nq_conn *c, void *arg, nq_err *err)
 {
-    struct wait *w = arg;
+    struct wait_state *w = arg;
     nq_buf sql = {0};
     int rc = NQ_OK;
     memset(w->live, 0, w->n * sizeof *w->live);
@@ -75,7 +75,7 @@ static int wait_look(nq_conn *c, void *arg, nq_err *err)
 
 static int wait_show(const nq_info *info, void *udata)
 {
-    struct wait *w = udata;
+    struct wait_state *w = udata;
     w->is_live = info->state == NQ_STATE_WAITING || info->state == NQ_STATE_RUNNING;
     if (w->is_live)
         return 0; /* somebody retried it between the two looks */
@@ -86,7 +86,7 @@ static int wait_show(const nq_info *info, void *udata)
 }
 
 /* Look once. */
-static int wait_once(struct wait *w, nq_err *err)
+static int wait_once(struct wait_state *w, nq_err *err)
 {
     size_t left = 0;
     int rc = nq_store_do(nq_store_of(w->q), wait_look, w, err);
@@ -111,7 +111,7 @@ static int wait_once(struct wait *w, nq_err *err)
 /* ---- Waiting ---- */
 
 /* Read what came; is one of ours among it? */
-static bool wait_heard(const struct wait *w, int fd)
+static bool wait_heard(const struct wait_state *w, int fd)
 {
     nq_id told[WAIT_TOLD];
     nq_hint_from from;
@@ -125,7 +125,7 @@ static bool wait_heard(const struct wait *w, int fd)
 }
 
 /* Until one of ours is said to have ended, or then. */
-static bool wait_sleep(const struct wait *w, int fd, int64_t until)
+static bool wait_sleep(const struct wait_state *w, int fd, int64_t until)
 {
     struct pollfd polled = {fd, POLLIN, 0};
     for (;;) {
@@ -146,12 +146,12 @@ static bool wait_away(int rc)
     return rc == NQ_EUNAVAILABLE || rc == NQ_ECONFLICT || rc == NQ_EUNKNOWN;
 }
 
-static bool wait_over(const struct wait *w, int wait_for)
+static bool wait_over(const struct wait_state *w, int wait_for)
 {
     return w->stopped || w->n == 0 || (wait_for == NQ_WAIT_ANY && w->ended + w->gone > 0);
 }
 
-static int wait_result(const struct wait *w, int wait_for, nq_err *err)
+static int wait_result(const struct wait_state *w, int wait_for, nq_err *err)
 {
     if (w->gone == 0 || w->stopped || (wait_for == NQ_WAIT_ANY && w->ended > 0))
         return NQ_OK;
@@ -161,7 +161,7 @@ static int wait_result(const struct wait *w, int wait_for, nq_err *err)
                       (long long)w->first_gone, w->gone - 1);
 }
 
-static int wait_until(struct wait *w, int wait_for, int fd, int64_t until, nq_err *err)
+static int wait_until(struct wait_state *w, int wait_for, int fd, int64_t until, nq_err *err)
 {
     int64_t gap = WAIT_MIN_US;
     nq_err why = {0};
@@ -192,7 +192,7 @@ static int wait_until(struct wait *w, int wait_for, int fd, int64_t until, nq_er
 }
 
 /* In order, each once. */
-static int wait_take(struct wait *w, const nq_id ids[], size_t n, nq_err *err)
+static int wait_take(struct wait_state *w, const nq_id ids[], size_t n, nq_err *err)
 {
     w->ids = malloc(n * sizeof *w->ids);
     w->live = malloc(n * sizeof *w->live);
@@ -209,7 +209,7 @@ static int wait_take(struct wait *w, const nq_id ids[], size_t n, nq_err *err)
 int nq_wait(nq *q, const nq_id ids[], size_t n, int wait_for, int64_t timeout_us, nq_info_fn fn, void *udata,
             nq_err *err)
 {
-    struct wait w = {.q = q, .fn = fn, .udata = udata};
+    struct wait_state w = {.q = q, .fn = fn, .udata = udata};
     int rc = nq_usable(q, err);
     if (rc != NQ_OK)
         return rc;
