@@ -77,6 +77,8 @@ NQ_API const char *nq_version(void);
 #define NQ_MAX_PRIORITY        100
 #define NQ_MAX_HEADERS         64   /* headers of a task, */
 #define NQ_MAX_HEADERS_SIZE    4096 /* and bytes of them all, as "name: value" lines; 32 are the library's */
+#define NQ_MAX_TAGS            8    /* tags of a task, */
+#define NQ_MAX_TAG             64   /* and bytes of one: UTF-8 without control characters and commas */
 #define NQ_DEFAULT_MAX_PAYLOAD ((size_t)1 << 20)
 
 /* ---- Errors ------------------------------------------------------------------------------- */
@@ -283,6 +285,9 @@ typedef struct nq_task_spec {
     int64_t keep_us;          /* when it is done it is kept so long, with its result, whatever keep_done_us
                                  of its worker says; or NQ_FOREVER. Default: as that says, one that leaves a
                                  result an hour at least. docs/results.md */
+    const char *const *tags;  /* words to find the task by, among all others; a repeated one counts once. None
+                                 begins or ends with a space. docs/headers.md */
+    size_t ntags;             /* at most NQ_MAX_TAGS */
 } nq_task_spec;
 
 /* NQ_TASK(.type = "email", .payload = p, .payload_size = n): a task for one call (C only). */
@@ -352,6 +357,8 @@ typedef struct nq_task {
     nq_id dead_id; /* it is the dead letter of that task (dead_to of nq_queue_settings); 0: it is none */
     const char *schedule; /* it comes of this schedule (nq_schedule_set); NULL: of none */
     int64_t due_at_us;    /* for this time, however late it begins; 0: it has none */
+    const char *const *tags;
+    size_t ntags;
 } nq_task;
 
 /* The value of a header, or NULL: the task has none of this name. Valid as long as the task. Thread-safe. */

@@ -57,6 +57,8 @@ typedef struct nq_info {
     const void *result;
     size_t result_size;
     int64_t keep_until_us;
+    const char *const *tags;
+    size_t ntags;
 } nq_info;
 
 /* Called per task, in the thread that called nq_list or nq_get; the pointers are valid until it returns;

@@ -64,6 +64,17 @@ static bool add_header(struct add_request *r, const char *value)
     return true;
 }
 
+static bool add_tag(struct add_request *r, const char *value)
+{
+    if (r->spec.ntags == NQ_MAX_TAGS) {
+        cli_complain("--tag: at most %d are allowed", NQ_MAX_TAGS);
+        return false;
+    }
+    r->tags[r->spec.ntags++] = value;
+    r->spec.tags = r->tags;
+    return true;
+}
+
 static bool add_key(nq_task_spec *spec, int key, const char *value)
 {
     static const char *const names[] = {"replace", "debounce", "append"};
@@ -122,6 +133,8 @@ bool add_option(struct add_request *r, int key, const char *value)
         return cli_take_keep("--keep", value, &r->spec.keep_us);
     case 'H':
         return add_header(r, value);
+    case 'T':
+        return add_tag(r, value);
     case ADD_RAW:
         r->raw = true;
         return true;
@@ -276,6 +289,7 @@ static const struct cli_option add_options[] = {
     {ADD_KEEP, "keep", "DURATION",
      "when it is done, keep it so long, with its result, or forever; default: as the worker says"},
     {'H', "header", "NAME=VALUE", "text beside the payload, like traceparent=00-...; may be repeated"},
+    {'T', "tag", "TAG", "a word to find it by; may be repeated"},
     {ADD_RAW, "raw", NULL, "take the payload as it is; without, it must be JSON"},
     {ADD_STDIN, "stdin", NULL, "enqueue many: one JSON object a line, see below"},
     CLI_OPTION_FORMAT,
@@ -295,15 +309,16 @@ const struct cli_command cli_add = {
         "\"group\": \"42\",\n"
         "\"priority\": 0, \"in\": \"5m\", \"timeout\": \"30s\", \"max_retries\": 3, \"unique_key\": \"a\",\n"
         "\"expires\": \"1h\", \"headers\": {\"lang\": \"de\"}}; only type is required; also \"keep\", "
-        "\"until\", "
-        "\"window\",\n"
-        "\"duplicate\" (refuse, replace, debounce, append) and \"max_wait\". payload is any "
-        "JSON value, kept\n"
-        "as it is written; payload_text is a string whose text becomes the payload. \"at\" for a point in "
-        "time,\n"
-        "\"unique\": false for --no-unique; numbers in in, at, timeout and expires are seconds. Options say "
-        "what\n"
-        "holds for lines that do not say. The lines are enqueued in chunks (500, or what came in 0.2 s), an "
+        "\"tags\", "
+        "an array,\n"
+        "\"until\", \"window\", \"duplicate\" (refuse, replace, debounce, append) and \"max_wait\". payload "
+        "is any\n"
+        "JSON value, kept as it is written; payload_text is a string whose text becomes the payload.\n"
+        "\"at\" for a point in time, \"unique\": false for --no-unique; numbers in in, at, timeout and "
+        "expires\n"
+        "are seconds. Options say what holds for lines that do not say.\n"
+        "The lines are enqueued in chunks "
+        "(500, or what came in 0.2 s), an "
         "id is\n"
         "printed for each, duplicates included. A chunk with a bad line is not enqueued at all, and ends "
         "it.\n"

@@ -27,6 +27,7 @@ struct add_request {
     struct text input; /* payload from stdin */
     bool raw, lines, once;
     nq_header headers[NQ_MAX_HEADERS];
+    const char *tags[NQ_MAX_TAGS];
 };
 /* Take an option of add's; false after a message. */
 bool add_option(struct add_request *r, int key, const char *value);
@@ -46,9 +47,12 @@ struct line_fault {
     char message[256];
 };
 /* Fill spec, which holds the defaults, from the object root that text was parsed to; it points into both;
- * headers of its own are to be freed. others: members that are somebody else's, ends at NULL; NULL: none. */
+ * headers and tags of its own are to be freed, by line_forget. others: members that are somebody else's, ends
+ * at NULL; NULL: none. */
 bool line_task(nq_task_spec *spec, const char *text, json_t *root, const char *const *others,
                struct line_fault *fault);
+/* Free what it has that the defaults have not; NULL: there are none. */
+void line_forget(const nq_task_spec *spec, const nq_task_spec *defaults);
 /* Say what is wrong with a member, or (NULL) with the whole; false. */
 bool line_bad(struct line_fault *f, const char *text, const char *member, const char *fmt, ...)
     NQ_PRINTF(4, 5);

@@ -51,17 +51,10 @@ static void lines_progress(struct lines *s, bool end)
     s->shown = now;
 }
 
-/* Headers of the line's own. */
-static void lines_forget(const struct lines *s, const nq_task_spec *spec)
-{
-    if (spec->headers != s->defaults->headers)
-        free((void *)(uintptr_t)spec->headers);
-}
-
 static void lines_clear(struct lines *s)
 {
     for (size_t i = 0; i < s->n; i++) {
-        lines_forget(s, &s->specs[i]);
+        line_forget(&s->specs[i], s->defaults);
         json_decref(s->own[i].root);
         free(s->own[i].text);
     }
@@ -125,7 +118,7 @@ static int lines_take(struct lines *s, const char *p, size_t n)
     if (!root || !line_task(&spec, text, root, NULL, &fault)) {
         cli_complain("line %llu, column %d: %s", (unsigned long long)s->line, fault.column, fault.message);
         lines_account(s, s->n > 0 ? "; of the chunk with that line nothing was" : "");
-        lines_forget(s, &spec);
+        line_forget(&spec, s->defaults);
         json_decref(root);
         free(text);
         return CLI_USAGE;

@@ -107,6 +107,7 @@ static const struct cli_option cron_add_options[] = {
     {'t', "timeout", "DURATION", "of one attempt; default 60s, at least 1s"},
     {'r', "max-retries", "N", "0 to 1000; default 10"},
     {'H', "header", "NAME=VALUE", "text beside the payload; may be repeated"},
+    {'T', "tag", "TAG", "a word to find its tasks by; may be repeated"},
     {ADD_RAW, "raw", NULL, "take the payload as it is; without, it must be JSON"},
     CLI_OPTION_DB,
     CLI_OPTION_END};

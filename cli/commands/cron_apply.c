@@ -158,7 +158,7 @@ static int apply_run(int argc, char **argv)
     if (exit_code == CLI_OK)
         exit_code = apply_all(&a, source);
     for (size_t i = 0; i < a.n; i++) {
-        free((void *)(uintptr_t)a.own[i].task.headers);
+        line_forget(&a.own[i].task, NULL);
         json_decref(a.own[i].root);
         free(a.own[i].text);
     }
@@ -183,7 +183,7 @@ const struct cli_command cron_apply = {
              "\"2027-01-31\", \"type\": "
              "\"report\",\n"
              "\"payload\": {}}, and of the task what add --stdin takes: queue, group, priority, timeout, "
-             "max_retries, headers.\n"
+             "max_retries, headers, tags.\n"
              "All of it happens, or nothing. An empty file removes those of the source.\n",
     .run = apply_run,
 };

@@ -158,6 +158,48 @@ static bool line_headers(nq_task_spec *spec, json_t *v, char *why, size_t size)
     return true;
 }
 
+static bool line_tag(const json_t *v)
+{
+    const char *s = json_is_string(v) ? json_string_value(v) : "";
+    const size_t n = strlen(s);
+    bool good = n > 0 && n <= NQ_MAX_TAG && n == json_string_length(v) && !strchr(s, ',') && s[0] != ' ' &&
+                s[n - 1] != ' ';
+    for (const char *c = s; good && *c != '\0'; c++)
+        good = (unsigned char)*c >= 0x20 && *c != 0x7F &&
+               ((unsigned char)c[0] != 0xC2 || (unsigned char)c[1] >= 0xA0);
+    return good;
+}
+
+static bool line_tags(nq_task_spec *spec, const json_t *v, char *why, size_t size)
+{
+    const size_t n = json_is_array(v) ? json_array_size(v) : NQ_MAX_TAGS + 1;
+    const char **all = n <= NQ_MAX_TAGS ? cli_alloc((n + 1) * sizeof *all) : NULL;
+    bool good = all;
+    for (size_t i = 0; good && i < n; i++) {
+        good = line_tag(json_array_get(v, i));
+        all[i] = json_string_value(json_array_get(v, i));
+    }
+    if (!good) {
+        snprintf(why, size,
+                 "an array of at most %d strings of 1 to %d bytes without control characters and commas, not "
+                 "beginning or ending with a space",
+                 NQ_MAX_TAGS, NQ_MAX_TAG);
+        free(all);
+        return false;
+    }
+    spec->tags = all;
+    spec->ntags = n;
+    return true;
+}
+
+void line_forget(const nq_task_spec *spec, const nq_task_spec *defaults)
+{
+    if (!defaults || spec->headers != defaults->headers)
+        free((void *)(uintptr_t)spec->headers);
+    if (!defaults || spec->tags != defaults->tags)
+        free((void *)(uintptr_t)spec->tags);
+}
+
 static bool line_key(nq_task_spec *spec, const char *key, const json_t *v, char *why, size_t size)
 {
     const bool until = strcmp(key, "until") == 0;
@@ -173,13 +215,15 @@ static bool line_key(nq_task_spec *spec, const char *key, const json_t *v, char 
 static const char *const line_members[] = {
     "type",  "payload", "payload_text", "queue",      "group",  "priority", "in",
     "at",    "timeout", "max_retries",  "unique_key", "unique", "expires",  "headers",
-    "until", "window",  "duplicate",    "max_wait",   "keep",   NULL};
+    "until", "window",  "duplicate",    "max_wait",   "keep",   "tags",     NULL};
 
 static bool line_member(nq_task_spec *spec, const char *text, const char *key, json_t *v, char *why,
                         size_t size)
 {
     if (strcmp(key, "headers") == 0)
         return line_headers(spec, v, why, size);
+    if (strcmp(key, "tags") == 0)
+        return line_tags(spec, v, why, size);
     if (strcmp(key, "expires") == 0)
         return json_input_duration(v, NQ_MS(1), &spec->expires_us, why, size);
     if (strcmp(key, "keep") == 0)
@@ -252,12 +296,12 @@ bool line_task(nq_task_spec *spec, const char *text, json_t *root, const char *c
             continue;
         if (!line_known(key, line_members)) {
             const char *near = cli_nearest(key, line_members);
-            return line_bad(
-                f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",
-                near ? near
-                     : "; allowed: type, payload, payload_text, queue, group, priority, in, at, "
-                       "timeout, max_retries, unique_key, unique, expires, headers, keep, until, window, "
-                       "duplicate, max_wait");
+            return line_bad(f, text, key, "unknown member \"%.40s\"%s%s", key, near ? "; did you mean " : "",
+                            near ? near
+                                 : "; allowed: type, payload, payload_text, queue, group, priority, in, at, "
+                                   "timeout, max_retries, unique_key, unique, expires, headers, keep, tags, "
+                                   "until, window, "
+                                   "duplicate, max_wait");
         }
         if (!line_member(spec, text, key, v, why, sizeof why))
             return line_bad(f, text, key, "%s: must be %s", key, why);

@@ -34,6 +34,7 @@ const struct table_column look_columns[LOOK_COLUMNS] = {
     {.name = "result", .machine = true},
     {.name = "keep_until", .machine = true},
     {.name = "headers", .machine = true},
+    {.name = "tags", .machine = true},
     {.name = "payload_size", .right = true, .machine = true},
     {.name = "payload", .wide = true},
 };
@@ -120,6 +121,7 @@ void look_task(struct table *t, const nq_info *info, size_t here)
     table_result(t, info->result, info->result_size);
     table_time(t, info->keep_until_us);
     table_headers(t, info->headers, info->nheaders);
+    table_words(t, info->tags, info->ntags);
     table_int(t, (int64_t)info->payload_size);
     table_payload(t, info->payload, here, info->payload_size);
     table_row(t);

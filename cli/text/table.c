@@ -111,6 +111,21 @@ void table_headers(struct table *t, const nq_header *all, size_t n)
     text_free(&line);
 }
 
+void table_words(struct table *t, const char *const all[], size_t n)
+{
+    struct text *cell = table_cell(t), line = {0};
+    if (cell && cli.format == CLI_JSON) {
+        text_array(cell, all, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        text_str(&line, i ? "," : "");
+        text_str(&line, all[i]);
+    }
+    table_bytes(cell, line.p, line.n);
+    text_free(&line);
+}
+
 void table_int(struct table *t, int64_t v)
 {
     struct text *cell = table_cell(t);

@@ -31,6 +31,7 @@ void table_text(struct table *t, const char *s);
 void table_optional(struct table *t, const char *s); /* NULL or "": there is none; JSON: null */
 /* "name=value, name=value", in JSON an object; nothing when there are none. */
 void table_headers(struct table *t, const nq_header *all, size_t n);
+void table_words(struct table *t, const char *const all[], size_t n);
 void table_none(struct table *t); /* there is no such value; JSON: null */
 void table_int(struct table *t, int64_t v);
 void table_bool(struct table *t, bool v);

@@ -242,3 +242,13 @@ void text_headers(struct text *out, const nq_header *all, size_t n)
     }
     text_str(out, n ? "}" : "{}");
 }
+
+void text_array(struct text *out, const char *const all[], size_t n)
+{
+    text_str(out, "[");
+    for (size_t i = 0; i < n; i++) {
+        text_str(out, i ? ", " : "");
+        text_json(out, all[i], strlen(all[i]));
+    }
+    text_str(out, "]");
+}

@@ -32,6 +32,8 @@ void text_tsv(struct text *t, const void *p, size_t n);
 /* A JSON string with its quotes; invalid bytes become U+FFFD. */
 /* Headers as a JSON object. */
 void text_headers(struct text *out, const nq_header *all, size_t n);
+/* ["a", "b"] */
+void text_array(struct text *out, const char *const all[], size_t n);
 void text_json(struct text *t, const void *p, size_t n);
 void text_base64(struct text *t, const void *p, size_t n);
 /* Columns on a terminal, of text that text_safe made. */

@@ -337,6 +337,10 @@ void stream_task(struct text *out, const nq_task *task, int64_t deadline_us)
         text_str(out, ",\"headers\":");
         text_headers(out, task->headers, task->nheaders);
     }
+    if (task->ntags) {
+        text_str(out, ",\"tags\":");
+        text_array(out, task->tags, task->ntags);
+    }
     protocol_payload(out, task);
 }
 

@@ -5,8 +5,8 @@
 NQ_PRIVATE bool nq_loan_fits(const nq_new *task)
 {
     return task->until == NQ_UNTIL_DONE && task->duplicate == NQ_REFUSE && task->delay_us == 0 &&
-           task->run_at_us == 0 && task->expires_us == 0 && task->payload_size <= NQ_LOAN_BYTES &&
-           !strstr(task->queue, "//");
+           task->run_at_us == 0 && task->expires_us == 0 && task->ntags == 0 &&
+           task->payload_size <= NQ_LOAN_BYTES && !strstr(task->queue, "//");
 }
 
 /* The worker cannot run it any more: it waits, as if it had never been claimed. */

@@ -144,6 +144,8 @@ static int list_take(const nq_val cols[], size_t ncols, void *arg)
     row->info.dead_id = read.dead_id;
     row->info.schedule = read.schedule ? read.schedule : "";
     row->info.due_at_us = read.due_at_us;
+    row->info.tags = read.tags;
+    row->info.ntags = read.ntags;
     rows->all[rows->n++] = row;
     return 0;
 }

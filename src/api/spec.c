@@ -191,6 +191,8 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
     out->queue = s.queue ? s.queue : "default";
     if (s.headers || s.nheaders)
         rc = nq_headers_write(&headers, s.headers, s.nheaders, err);
+    if (rc == NQ_OK && (s.tags || s.ntags))
+        rc = nq_headers_tags(&headers, s.tags, s.ntags, err);
     if (rc == NQ_OK && s.group)
         rc = nq_group_name(out->name, out->queue, s.group, err);
     if (rc == NQ_OK && s.group && nq_group_hashed(out->name))
@@ -204,6 +206,8 @@ int nq_spec_check(const void *spec, size_t allowed, size_t possible, nq_new *out
         return rc;
     }
     out->headers = headers.p;
+    out->tags = s.tags;
+    out->ntags = s.ntags;
     out->expires_us = s.expires_us;
     out->queue = s.group ? out->name : out->queue;
     out->type = s.type;

@@ -145,6 +145,8 @@ typedef struct nq_headers {
     const char *schedule;  /* NULL: it comes of none */
     int64_t due_at_us;     /* of which time of it */
     int64_t keep_us;       /* it is kept so long when it is done; NQ_FOREVER; 0: not said */
+    const char *const *tags;
+    size_t ntags;
 } nq_headers;
 /* Bytes that nq_headers_read needs for a text; 0: there is nothing to be read. */
 NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n);
@@ -160,6 +162,10 @@ NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err)
 NQ_PRIVATE int nq_headers_unique(nq_buf *headers, const char *how, nq_err *err);
 /* Put "nq-keep: us" before them. */
 NQ_PRIVATE int nq_headers_keep(nq_buf *headers, int64_t us, nq_err *err);
+/* Check tags, and put them behind the headers. */
+NQ_PRIVATE int nq_headers_tags(nq_buf *headers, const char *const tags[], size_t n, nq_err *err);
+/* Where the next tag of the text is, from *at on; *at: behind it. NULL: there is none. */
+NQ_PRIVATE const char *nq_headers_next_tag(const void *text, size_t n, size_t *at, size_t *size);
 /* Check headers, and make a text of them. */
 NQ_PRIVATE int nq_headers_write(nq_buf *out, const nq_header all[], size_t n, nq_err *err);
 

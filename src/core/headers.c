@@ -17,6 +17,7 @@
 #define HEADERS_SCHEDULE "nq-schedule" /* the schedule that it comes of, and for which time */
 #define HEADERS_UNIQUE   "nq-unique"   /* start: the key goes with the claim; others are for follow-ups */
 #define HEADERS_KEEP     "nq-keep"     /* how long it is kept when it is done, in microseconds */
+#define HEADERS_TAG      "nq-tag"      /* one of its tags; repeated */
 #define HEADERS_NAME     40
 #define HEADERS_RESERVE  32 /* of the text, for nq-expires and its time */
 
@@ -99,7 +100,7 @@ NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n)
     size_t lines = 1;
     if (n == 0 || n > NQ_MAX_HEADERS_SIZE)
         return 0;
-    for (size_t i = 0; i < n && lines < NQ_MAX_HEADERS; i++)
+    for (size_t i = 0; i < n && lines < NQ_MAX_HEADERS + NQ_MAX_TAGS; i++)
         lines += p[i] == '\n';
     return lines * sizeof(nq_header) + n + 1;
 }
@@ -126,10 +127,30 @@ static void headers_read_schedule(nq_headers *out, const struct headers_line *l)
     out->due_at_us = due;
 }
 
+/* A value that may be a tag. */
+static bool headers_is_tag(const char *p, size_t n)
+{
+    return n > 0 && n <= NQ_MAX_TAG && !memchr(p, ',', n) && p[0] != ' ' && p[n - 1] != ' ' &&
+           headers_value(p, n) == n;
+}
+
+/* One more, unless it is there already. */
+static void headers_read_tag(const char *tags[NQ_MAX_TAGS], size_t *n, const struct headers_line *l)
+{
+    if (*n == NQ_MAX_TAGS || !headers_is_tag(l->value, l->value_size))
+        return;
+    l->value[l->value_size] = '\0';
+    for (size_t i = 0; i < *n; i++)
+        if (strcmp(tags[i], l->value) == 0)
+            return;
+    tags[(*n)++] = l->value;
+}
+
 NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, size_t n)
 {
     nq_header *const all = (nq_header *)(void *)room;
     const size_t size = nq_headers_room(text, n);
+    const char *tags[NQ_MAX_TAGS];
     bool expires = false;
     *out = (nq_headers){0};
     if (size == 0)
@@ -158,6 +179,8 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
             out->keep_us = headers_number(l.value, l.value_size);
         if (headers_is(l.name, l.name_size, HEADERS_SCHEDULE) && !out->schedule)
             headers_read_schedule(out, &l);
+        if (headers_is(l.name, l.name_size, HEADERS_TAG))
+            headers_read_tag(tags, &out->ntags, &l);
         if (headers_ours(l.name, l.name_size) || out->n == NQ_MAX_HEADERS)
             continue;
         l.name[l.name_size] = '\0';   /* where the colon was, */
@@ -168,7 +191,25 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
     out->all = out->n ? all : NULL;
     if (out->keep_us > NQ_MAX_DURATION)
         out->keep_us = NQ_FOREVER;
+    if (out->ntags) /* each took a line that no header has */
+        out->tags = memcpy(all + out->n, tags, out->ntags * sizeof *tags);
     return room + size;
+}
+
+NQ_PRIVATE const char *nq_headers_next_tag(const void *text, size_t n, size_t *at, size_t *size)
+{
+    const char *p = text;
+    while (*at < n) {
+        const char *line = p + *at;
+        const size_t len = headers_length(line, n - *at), name = sizeof HEADERS_TAG - 1;
+        *at += len + 1;
+        if (len < name + 2 || memcmp(line, HEADERS_TAG ": ", name + 2) != 0 ||
+            !headers_is_tag(line + name + 2, len - name - 2))
+            continue;
+        *size = len - name - 2;
+        return line + name + 2;
+    }
+    return NULL;
 }
 
 NQ_PRIVATE bool nq_headers_dead(const void *text, size_t n)
@@ -277,6 +318,36 @@ NQ_PRIVATE int nq_headers_keep(nq_buf *headers, int64_t us, nq_err *err)
     char value[24];
     snprintf(value, sizeof value, "%lld", (long long)us);
     return headers_before(headers, HEADERS_KEEP, value, "how long it is kept", err);
+}
+
+NQ_PRIVATE int nq_headers_tags(nq_buf *headers, const char *const tags[], size_t n, nq_err *err)
+{
+    if (n > 0 && !tags)
+        return nq_err_set(err, NQ_EINVAL, "tags is NULL but ntags is %zu", n);
+    if (n > NQ_MAX_TAGS)
+        return nq_err_set(err, NQ_EINVAL, "ntags is %zu, at most %d are allowed", n, NQ_MAX_TAGS);
+    for (size_t i = 0; i < n; i++) {
+        char shown[160];
+        bool again = false;
+        if (!tags[i])
+            return nq_err_set(err, NQ_EINVAL, "tag %zu is NULL", i);
+        nq_printable(shown, sizeof shown, tags[i], strlen(tags[i]));
+        if (!headers_is_tag(tags[i], strlen(tags[i])))
+            return nq_err_set(err, NQ_EINVAL,
+                              "tag '%s': allowed are 1 to %d bytes of UTF-8 without control characters and "
+                              "commas, not beginning or ending with a space",
+                              shown, NQ_MAX_TAG);
+        for (size_t k = 0; k < i; k++)
+            again = again || strcmp(tags[k], tags[i]) == 0;
+        if (!again)
+            nq_buf_fmt(headers, HEADERS_TAG ": %s\n", tags[i]);
+    }
+    if (headers->failed)
+        return nq_err_nomem(err);
+    if (headers->n > NQ_MAX_HEADERS_SIZE - HEADERS_RESERVE)
+        return nq_err_set(err, NQ_ETOOBIG, "the headers and tags are %zu bytes long, at most %d are allowed",
+                          headers->n, NQ_MAX_HEADERS_SIZE - HEADERS_RESERVE);
+    return NQ_OK;
 }
 
 NQ_API const char *nq_task_header(const nq_task *task, const char *name)

@@ -69,6 +69,8 @@ static inline int nq_claimed_read(nq_claimed_list *list, const nq_val cols[NQ_AT
     made->task.schedule = read.schedule;
     made->task.due_at_us = read.due_at_us;
     made->keep_us = read.keep_us;
+    made->task.tags = read.tags;
+    made->task.ntags = read.ntags;
     made->expires_us = made->start_us = made->late_us = 0;
     made->task.payload =
         nq_claimed_put(&at, payload); /* last: its place is what may be left of the allocation */

@@ -32,7 +32,8 @@ static int firing_insert(nq_conn *c, const nq_due *r, int64_t due_us, nq_id *id,
     snprintf(header, sizeof header, "nq-schedule: %s %lld\n", r->name, (long long)due_us);
     const nq_val args[] = {
         name, name, name, name, name, name, nq_text(header), name, nq_int(due_us + jitter)};
-    const int rc = nq_sql(
+    const nq_place place = {c->store, c, NQ_OWN_TX};
+    int rc = nq_sql(
         c,
         "INSERT INTO {tasks} (queue, type, priority, max_retries, timeout_ms, payload, headers, run_at, "
         "created_at, unique_key) VALUES (" FIRING_OF("queue") FIRING_OF("type") FIRING_OF("priority")
@@ -40,7 +41,7 @@ static int firing_insert(nq_conn *c, const nq_due *r, int64_t due_us, nq_id *id,
                 FIRING_OF("{with_header}") "{at}, {now}, NULL)",
         args, sizeof args / sizeof *args, NULL, NULL, &res, err);
     *id = res.insert_id;
-    return rc;
+    return rc == NQ_OK ? nq_tags_renew(&place, *id, false, r->tagged, err) : rc;
 }
 
 static int firing_record(nq_conn *c, const nq_due *r, int64_t due_us, nq_id id, nq_err *err)

@@ -10,7 +10,7 @@
 typedef struct nq_due {
     char name[NQ_MAX_SCHEDULE + 1], spec[NQ_MAX_SPEC + 1], zone[65], queue[NQ_MAX_QUEUE + 1];
     bool named, readable; /* named: its name can be bound again; readable: the others are what they may be */
-    bool has_next;
+    bool has_next, tagged;
     int64_t next_us, changed_us, last_us, starts_us, ends_us, jitter_us, now_us;
     nq_id task_id; /* the last one; 0: none */
     int misfire, overlap;

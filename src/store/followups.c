@@ -24,7 +24,8 @@ struct followups_one {
     bool locked; /* by us, in this transaction */
     bool taken;  /* some task has its key, committed or not */
     bool buried; /* it could not become a task */
-    int state;   /* of the live task; -1: there is none */
+    bool tagged;
+    int state; /* of the live task; -1: there is none */
 };
 
 /* One that has an earlier one of its key. */
@@ -51,7 +52,7 @@ static int followups_add(const nq_val cols[], size_t ncols, void *arg)
     if (cols[2].i != 0 && f->nlatest < f->limit)
         f->latest[f->nlatest++] = cols[0].i;
     else if (cols[2].i == 0 && cols[1].i == 0 && f->n < f->limit)
-        f->all[f->n++] = (struct followups_one){.id = cols[0].i, .state = -1};
+        f->all[f->n++] = (struct followups_one){.id = cols[0].i, .state = -1, .tagged = cols[3].i != 0};
     else if (cols[2].i == 0 && cols[1].i != 0 && f->nlater < f->limit)
         f->later[f->nlater++] = (struct followups_later){.id = cols[0].i, .first = cols[1].i};
     return 0;
@@ -157,15 +158,16 @@ static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
     if (rc == NQ_OK && any)
         rc = nq_sql(
             c,
-            "SELECT * FROM (SELECT f.id, 0 AS first_id, " FOLLOWUPS_LATEST(
-                "f") " AS latest FROM " FOLLOWUPS_FIRSTS " WHERE COALESCE(" FOLLOWUPS_STATE
+            "SELECT * FROM (SELECT f.id, 0 AS first_id, " FOLLOWUPS_LATEST("f") " AS latest, " NQ_TAGGED(
+                "f") " AS tagged FROM " FOLLOWUPS_FIRSTS " WHERE COALESCE(" FOLLOWUPS_STATE
                      ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
-                     "SELECT * FROM (SELECT t.id, f.id AS first_id, 0 AS latest FROM " FOLLOWUPS_FIRSTS
+                     "SELECT * FROM (SELECT t.id, f.id AS first_id, 0 AS latest, 0 AS tagged "
+                     "FROM " FOLLOWUPS_FIRSTS
                      " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id WHERE "
                      "NOT " NQ_RENEWS(
                          "t") " LIMIT ?) b UNION ALL "
-                              "SELECT * FROM (SELECT f.id, 0 AS first_id, 1 AS latest FROM " FOLLOWUPS_FIRSTS
-                              " WHERE " NQ_RENEWS(
+                              "SELECT * FROM (SELECT f.id, 0 AS first_id, 1 AS latest, 0 AS tagged "
+                              "FROM " FOLLOWUPS_FIRSTS " WHERE " NQ_RENEWS(
                                   "f") " AND " FOLLOWUPS_STATE " = 1 AND EXISTS (SELECT 1 FROM "
                                        "{followups} t {by_followed} WHERE {same_key} AND t.id > f.id "
                                        "AND " NQ_FOLLOWUP_REPLACES("t") ") LIMIT ?) c",
@@ -192,7 +194,11 @@ static int followups_make(nq_conn *c, struct followups *f, struct followups_one 
     nq_buf sql = {0};
     nq_err why = {0};
     nq_followup_insert(c->store, &sql, one->id);
-    int rc = sql.failed ? nq_err_nomem(&why) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, &why);
+    nq_exec_result res = {0};
+    const nq_place place = {c->store, c, NQ_OWN_TX};
+    int rc = sql.failed ? nq_err_nomem(&why) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, &res, &why);
+    if (rc == NQ_OK)
+        rc = nq_tags_renew(&place, res.insert_id, false, one->tagged, &why);
     nq_buf_free(&sql);
     *made = rc == NQ_OK;
     if (rc == NQ_EDUPLICATE) {

@@ -163,6 +163,7 @@ struct keys_waiting {
     int64_t created_us, now_us;
     size_t size;
     nq_buf payload; /* for one that is appended to */
+    bool tagged;
 };
 
 static int keys_waiting_row(const nq_val cols[], size_t ncols, void *arg)
@@ -173,6 +174,7 @@ static int keys_waiting_row(const nq_val cols[], size_t ncols, void *arg)
     w->created_us = cols[0].i;
     w->size = (size_t)cols[1].i;
     w->now_us = cols[2].i;
+    w->tagged = nq_tags_in(cols[4].p, cols[4].n);
     if (cols[3].type != NQ_VAL_NULL)
         nq_buf_add(&w->payload, cols[3].n ? cols[3].p : "", cols[3].n);
     return w->payload.failed ? NQ_ENOMEM : 0;
@@ -180,7 +182,8 @@ static int keys_waiting_row(const nq_val cols[], size_t ncols, void *arg)
 
 #define KEYS_LOCK(now)                                                                                       \
     "SELECT {us:t.created_at}, {size:t.payload}, " now                                                       \
-    ", CASE WHEN {size:t.payload} <= ? THEN {bytes:t.payload} END FROM {full:tasks} t {by_id} "              \
+    ", CASE WHEN {size:t.payload} <= ? THEN {bytes:t.payload} END, {short:t.headers} "                       \
+    "FROM {full:tasks} t {by_id} "                                                                           \
     "WHERE t.id = ? AND t.state = 0 {lock}"
 
 /* Lock it: nobody claims it until our transaction ends. most: of a payload that is to be read. */
@@ -223,8 +226,9 @@ static int keys_replace(const struct keys_one *k, const struct keys_waiting *w, 
         v[n++] = nq_blob(t->payload, t->payload_size);
     v[n++] = nq_int(k->live);
     /* To a caller's session with EMPTY_STRING_IS_NULL an empty value that is bound is NULL. */
-    return nq_place_sql(k->p, t->payload_size > 0 ? KEYS_RENEW("?") : KEYS_RENEW("X''"), v, n, NULL, NULL,
-                        err);
+    const int rc =
+        nq_place_sql(k->p, t->payload_size > 0 ? KEYS_RENEW("?") : KEYS_RENEW("X''"), v, n, NULL, NULL, err);
+    return rc == NQ_OK ? nq_tags_renew(k->p, k->live, w->tagged, t->ntags > 0, err) : rc;
 }
 
 /* No place behind it: refused. */
@@ -270,6 +274,8 @@ static int keys_insert(struct keys_one *k, bool *did, nq_err *err)
     int rc = renews ? keys_clear(k, &why) : NQ_OK;
     if (rc == NQ_OK)
         rc = k->p->store->driver->put(k->p, &k->task, 0, &k->id, &why);
+    if (rc == NQ_OK)
+        rc = nq_tags_add(k->p, &k->task, k->id, &why);
     *did = rc == NQ_OK;
     if (rc == NQ_EDUPLICATE && !k->p->c)
         return NQ_OK;

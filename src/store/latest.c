@@ -24,7 +24,7 @@ enum latest_kind { LATEST_PLAIN, LATEST_REPLACES, LATEST_APPENDS };
 struct latest_one {
     nq_id id;
     enum latest_kind kind;
-    bool goes;
+    bool goes, tagged;
 };
 
 struct latest {
@@ -36,6 +36,7 @@ struct latest {
     int state;   /* of it */
     bool taken;  /* some task has the key, committed or not */
     bool waits;  /* and is locked */
+    bool tagged; /* it has tags */
     nq_buf sql, payload;
     size_t size; /* of the payload, which was read if payload.n is it */
     size_t made;
@@ -47,7 +48,7 @@ static int latest_add(const nq_val cols[], size_t ncols, void *arg)
     struct latest *l = arg;
     (void)ncols;
     if (l->n <= LATEST_MOST)
-        l->all[l->n++] = (struct latest_one){cols[0].i, (enum latest_kind)cols[1].i, false};
+        l->all[l->n++] = (struct latest_one){cols[0].i, (enum latest_kind)cols[1].i, false, cols[2].i != 0};
     return 0;
 }
 
@@ -60,14 +61,16 @@ static int latest_list(nq_conn *c, struct latest *l, nq_err *err)
 {
     const nq_val args[] = {nq_int(l->first), nq_int(LATEST_MOST + 1)};
     l->n = 0;
-    int rc = nq_sql(c, "SELECT t.id, " LATEST_KIND " " LATEST_OF_KEY " ORDER BY t.id LIMIT ?", args, 2,
-                    latest_add, l, NULL, err);
+    int rc =
+        nq_sql(c, "SELECT t.id, " LATEST_KIND ", " NQ_TAGGED("t") " " LATEST_OF_KEY " ORDER BY t.id LIMIT ?",
+               args, 2, latest_add, l, NULL, err);
     if (rc != NQ_OK || l->n <= LATEST_MOST)
         return rc;
     l->n = LATEST_MOST;
-    rc = nq_sql(
-        c, "SELECT t.id, 1 " LATEST_OF_KEY " AND " NQ_FOLLOWUP_REPLACES("t") " ORDER BY t.id DESC LIMIT 1",
-        args, 1, latest_add, l, NULL, err);
+    rc = nq_sql(c,
+                "SELECT t.id, 1, " NQ_TAGGED("t") " " LATEST_OF_KEY " AND " NQ_FOLLOWUP_REPLACES(
+                    "t") " ORDER BY t.id DESC LIMIT 1",
+                args, 1, latest_add, l, NULL, err);
     if (l->n > LATEST_MOST && l->all[LATEST_MOST].id <= l->all[LATEST_MOST - 1].id)
         l->n = LATEST_MOST; /* it is one of them */
     return rc;
@@ -134,6 +137,7 @@ static int latest_payload_row(const nq_val cols[], size_t ncols, void *arg)
     struct latest *l = arg;
     (void)ncols;
     l->waits = true;
+    l->tagged = cols[2].i != 0;
     l->size = (size_t)cols[0].i;
     nq_buf_clear(&l->payload);
     if (cols[1].type != NQ_VAL_NULL)
@@ -142,7 +146,8 @@ static int latest_payload_row(const nq_val cols[], size_t ncols, void *arg)
 }
 
 #define LATEST_PAYLOAD                                                                                       \
-    "SELECT {size:t.payload}, CASE WHEN {size:t.payload} <= ? THEN {bytes:t.payload} END FROM "
+    "SELECT {size:t.payload}, CASE WHEN {size:t.payload} <= ? THEN {bytes:t.payload} END, " NQ_TAGGED(       \
+        "t") " FROM "
 
 /* Lock the waiting task; its payload is read as far as something may come behind it. */
 static int latest_wait(nq_conn *c, struct latest *l, nq_err *err)
@@ -249,7 +254,11 @@ static int latest_change(nq_conn *c, struct latest *l, nq_err *err)
     nq_id key = 0;
     int rc = NQ_OK;
     if (l->base < l->n) {
+        const nq_place place = {c->store, c, NQ_OWN_TX};
+        const bool had = l->tagged;
         rc = latest_overwrite(c, l, err);
+        if (rc == NQ_OK)
+            rc = nq_tags_renew(&place, l->live, had, l->all[l->base].tagged, err);
         if (rc == NQ_OK)
             rc = latest_read(c, l, l->all[l->base].id, err);
         l->all[l->base].goes = true;
@@ -275,7 +284,10 @@ static int latest_make(nq_conn *c, struct latest *l, nq_err *err)
     l->base = at;
     nq_buf_clear(&l->sql);
     nq_followup_insert(c->store, &l->sql, l->all[at].id);
+    const nq_place place = {c->store, c, NQ_OWN_TX};
     int rc = l->sql.failed ? nq_err_nomem(err) : nq_sql(c, l->sql.p, NULL, 0, NULL, NULL, &res, err);
+    if (rc == NQ_OK)
+        rc = nq_tags_renew(&place, res.insert_id, false, l->all[at].tagged, err);
     if (rc == NQ_OK)
         rc = latest_read(c, l, l->all[at].id, err);
     for (size_t i = 0; i <= at; i++)

@@ -74,8 +74,12 @@ static int letters_insert(nq_conn *c, nq_id id, const char *to, const struct let
     nq_sql_id(c->store, &sql, id);
     nq_buf_str(&sql, "))");
     const nq_val args[] = {nq_text(to), {NQ_VAL_TEXT, 0, headers.p, headers.n}};
-    const int rc =
-        sql.failed || headers.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, 2, NULL, NULL, NULL, err);
+    const nq_place place = {c->store, c, NQ_OWN_TX};
+    nq_exec_result res = {0};
+    int rc =
+        sql.failed || headers.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, 2, NULL, NULL, &res, err);
+    if (rc == NQ_OK)
+        rc = nq_tags_renew(&place, res.insert_id, false, nq_tags_in(headers.p, headers.n), err);
     nq_buf_free(&sql);
     nq_buf_free(&headers);
     return rc;

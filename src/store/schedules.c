@@ -49,7 +49,7 @@ NQ_PRIVATE bool nq_schedule_named(const char *name)
 
 #define SCHEDULES_COLUMNS                                                                                    \
     "s.name, s.spec, s.zone, s.queue, {us:s.next_at}, {us:s.changed_at}, {us:s.last_at}, {us:s.starts_at}, " \
-    "{us:s.ends_at}, s.jitter_us, s.misfire, s.overlap, s.task_id, {us:now}"
+    "{us:s.ends_at}, s.jitter_us, s.misfire, s.overlap, s.task_id, {us:now}, " NQ_TAGGED("s")
 
 /* A time that can be computed with, whatever stands there: from 1970 to the end of 9999. */
 static int64_t schedules_time(const nq_val *v)
@@ -77,6 +77,7 @@ static void schedules_fill(nq_due *r, const nq_val cols[])
     r->overlap = (int)schedules_int(&cols[11], NQ_OVERLAP_SKIP);
     r->task_id = schedules_int(&cols[12], 0);
     r->now_us = schedules_int(&cols[13], 0);
+    r->tagged = schedules_int(&cols[14], 0) != 0;
 }
 
 static int schedules_due_row(const nq_val cols[], size_t ncols, void *arg)

@@ -60,6 +60,8 @@ typedef struct nq_new {
     int64_t window_us, max_wait_us; /* of NQ_UNTIL_WINDOW and NQ_DEBOUNCE */
     const void *data;               /* the unique data: the payload or the caller's */
     size_t data_size;
+    const char *const *tags; /* in the headers too */
+    size_t ntags;
     char name[NQ_MAX_QUEUE + 1]; /* where there is a group: of both, which queue points to */
     nq_birth *birth; /* NULL: it waits; of a single task that is due, in a transaction of our own */
 } nq_new;
@@ -390,6 +392,7 @@ struct nq_store {
     _Atomic int letters_are;     /* enum nq_letters_are */
     struct nq_settings *letters; /* see letters.c */
     _Atomic int64_t swept_attempts, swept_results; /* history.c: the last task that was looked at */
+    _Atomic int64_t tags_swept;                    /* nq_store_tags_sweep: up to this task's id */
 };
 
 /* Drivers embed this as the first member of their connection. Used by one thread at a time. */
@@ -491,6 +494,7 @@ static inline nq_val nq_null(void)
 #include "results.h"
 #include "schedules.h"
 #include "settings.h"
+#include "tags.h"
 #include "why.h"
 
 #endif

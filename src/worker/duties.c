@@ -66,6 +66,7 @@ static const struct duty duties_table[] = {
     {"deleting windows of keys that have ended", NULL, 0, NQ_SECONDS(60), 0, nq_store_windows_sweep},
     {"deleting attempts of tasks that are gone", NULL, 0, NQ_SECONDS(60), 0, nq_store_history_sweep},
     {"deleting results whose time is over", NULL, 0, NQ_SECONDS(60), 0, nq_store_results_sweep},
+    {"deleting tags of tasks that are gone", NULL, 0, NQ_SECONDS(60), 0, nq_store_tags_sweep},
     {"deleting old finished tasks", duties_purge, 0, NQ_SECONDS(60), 0, NULL},
 };
 #define DUTIES_COUNT (sizeof duties_table / sizeof *duties_table)

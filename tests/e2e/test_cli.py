@@ -380,6 +380,18 @@ class Add(Base):
         self.run_nanoq("add", "--stdin", stdin='{"type":"n","in":"1h","expires":"1m"}', code=2)
         self.assertEqual(len(self.json("list")), 3)
 
+    def test_tags(self):
+        task = self.add("t", "--tag", "customer:42", "-T", "\u00fc nice one")
+        self.assertEqual(self.show(task)["tags"], ["customer:42", "\u00fc nice one"])
+        self.assertIn("customer:42,\u00fc nice one", self.run_nanoq("show", str(task)).decode())
+        self.run_nanoq("add", "--stdin", "-T", "all", stdin='{"type":"l","tags":["one","2"]}\n{"type":"m"}\n{"type":"n","tags":[]}\n')
+        self.assertEqual({t["type"]: t["tags"] for t in self.json("list")[1:]}, {"l": ["one", "2"], "m": ["all"], "n": []})
+        for args in ([""], ["a,b"], [" a"], ["a\n"], ["x" * 65], ["1", "2", "3", "4", "5", "6", "7", "8", "9"]):
+            self.run_nanoq("add", "bad", *[word for tag in args for word in ("--tag", tag)], code=2)
+        for bad in ('"a"', '[1]', '[""]', '["a,b"]', '["a\\n"]', '["a\\u0000"]', '[" a"]', '["%s"]' % ("x" * 65), str(list("123456789")).replace("'", '"')):
+            self.run_nanoq("add", "--stdin", stdin='{"type":"bad","tags":%s}' % bad, code=2)
+        self.assertEqual(len(self.json("list")), 4)
+
     def test_json_has_null_for_what_is_not_there(self):
         task = self.add("t", "--in", "1h")
         for t in (self.show(task), self.json("list")[0]):

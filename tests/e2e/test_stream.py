@@ -347,7 +347,7 @@ while True:
         self.assertEqual((reasons[0]["reason"], reasons[0]["name"]), ("held", "whole"))
 
     def test_headers(self):
-        self.add("with", "1", "--header", "traceparent=00-a-b-01", "--header", "text=\u2028\"")
+        self.add("with", "1", "--header", "traceparent=00-a-b-01", "--header", "text=\u2028\"", "--tag", "a b", "--tag", "c")
         self.add("without", "1")
         self.stream("-j", "1", *self.child("""
 while True:
@@ -359,8 +359,10 @@ while True:
         lines = [bytes.fromhex(h) for h in self.lines("lines")]
         tasks = {t["type"]: t for t in map(json.loads, lines)}
         self.assertEqual(tasks["with"]["headers"], {"traceparent": "00-a-b-01", "text": "\u2028\""})
-        self.assertEqual(list(tasks["with"])[-2:], ["headers", "payload"])
+        self.assertEqual(list(tasks["with"])[-3:], ["headers", "tags", "payload"])
+        self.assertEqual(tasks["with"]["tags"], ["a b", "c"])
         self.assertNotIn("headers", tasks["without"])
+        self.assertNotIn("tags", tasks["without"])
         self.assertNotIn(b"\xe2\x80\xa8", b"".join(lines))
 
     def test_full_pipes_do_not_block(self):

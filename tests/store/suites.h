@@ -44,5 +44,6 @@ Suite *suite_history(void);
 Suite *suite_results(void);
 Suite *suite_doctor(void);
 Suite *suite_doctor_rows(void);
+Suite *suite_tags(void);
 
 #endif

@@ -8,9 +8,10 @@ static nq_verdict headers_look(nq_ctx *ctx, const nq_task *task, void *udata)
     const char *trace = nq_task_header(task, "traceparent"), *last = nq_task_header(task, "z");
     const bool payload = task->payload_size == 2 && strcmp(task->payload, "ok") == 0;
     if (strcmp(task->type, "with") == 0) {
-        if (!payload || !trace || strcmp(trace, "00-aa-bb-01") != 0 || !last || *last || task->nheaders != 3)
+        if (!payload || !trace || strcmp(trace, "00-aa-bb-01") != 0 || !last || *last ||
+            task->nheaders != 3 || task->ntags != 2 || strcmp(task->tags[1], "b") != 0)
             return nq_fail(ctx, NQ_DISCARD, "%zu headers", task->nheaders);
-    } else if (!payload || task->nheaders || task->headers || trace) {
+    } else if (!payload || task->nheaders || task->headers || trace || task->ntags) {
         return nq_fail(ctx, NQ_DISCARD, "headers of another task");
     }
     __atomic_add_fetch(seen, 1, __ATOMIC_SEQ_CST);
@@ -30,7 +31,8 @@ START_TEST(a_handler_sees_those_of_its_own_task)
         if (i % 3)
             T_ADD(q, .type = "without", NQ_BYTES("ok"), .unique = NQ_UNIQUE_NONE);
         else
-            T_ADD(q, .type = "with", NQ_BYTES("ok"), .unique = NQ_UNIQUE_NONE, .headers = all, .nheaders = 3);
+            T_ADD(q, .type = "with", NQ_BYTES("ok"), .unique = NQ_UNIQUE_NONE, .headers = all, .nheaders = 3,
+                  .tags = (const char *const[]){"a", "b"}, .ntags = 2);
     p_run(p);
     ck_assert_int_eq(*seen, 60);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), 0);

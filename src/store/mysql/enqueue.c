@@ -208,6 +208,20 @@ static int mysql_enqueue_all(nq_mysql_call *j, nq_conn *c, nq_err *err)
     return rc;
 }
 
+/* The same, and the tags of the tasks that were added, in the same transaction. */
+static int mysql_enqueue_tagged(nq_mysql_call *j, nq_conn *c, nq_err *err)
+{
+    int rc = mysql_enqueue_all(j, c, err);
+    if (rc != NQ_OK || !j->tagged)
+        return rc;
+    const nq_place place = {j->store, c, j->tx};
+    nq_tags tags = {.place = &place};
+    for (size_t i = 0; i < j->n && rc == NQ_OK; i++)
+        if (j->rows[i].first == i && j->rows[i].result == NQ_OK)
+            rc = nq_tags_put(&tags, j->rows[i].task, j->rows[i].id, err);
+    return rc == NQ_OK ? nq_tags_end(&tags, err) : rc;
+}
+
 static void mysql_enqueue_restart(nq_mysql_call *j, nq_conn *c)
 {
     j->increment = nq_mysql_of(c)->increment;
@@ -225,7 +239,7 @@ static int mysql_enqueue_own_many(nq_conn *c, void *arg, nq_err *err)
     nq_mysql_call *j = arg;
     mysql_enqueue_restart(j, c);
     j->own_tx = true;
-    return mysql_enqueue_all(j, c, err);
+    return mysql_enqueue_tagged(j, c, err);
 }
 
 /* Tasks that fit one statement are one INSERT that commits itself. NQ_EDUPLICATE: nothing was inserted, and
@@ -302,7 +316,7 @@ static int mysql_enqueue_caller(nq_mysql_call *j, nq_err *err)
     if (j->n > 1 && j->tx.ops->exec(j->tx.conn, "SELECT @@auto_increment_increment", NULL, 0,
                                     mysql_enqueue_increment, &j->increment, &res))
         return nq_mysql_call_failed(j, &res, err);
-    return mysql_enqueue_all(j, NULL, err);
+    return mysql_enqueue_tagged(j, NULL, err);
 }
 
 /* Find repetitions within the call, by an open hash of the keys. */
@@ -358,6 +372,7 @@ int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_i
     for (size_t i = 0; i < n; i++) {
         j.rows[i].task = &tasks[i];
         j.rows[i].first = i;
+        j.tagged = j.tagged || tasks[i].ntags > 0;
         if (tasks[i].payload_size > s->max_payload) {
             rc = nq_err_set(err, NQ_ETOOBIG, "the payload has %zu bytes; this server takes at most %zu",
                             tasks[i].payload_size, s->max_payload);
@@ -372,8 +387,10 @@ int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_i
     }
     if (tx.ops)
         rc = mysql_enqueue_caller(&j, err);
-    else if (n == 1)
+    else if (n == 1 && !j.tagged)
         rc = nq_store_do(s, mysql_enqueue_own_one, &j, err);
+    else if (j.tagged)
+        rc = nq_store_tx(s, mysql_enqueue_own_many, &j, err);
     else if ((rc = nq_store_do(s, mysql_enqueue_own_at_once, &j, err)) == NQ_EDUPLICATE)
         rc = nq_store_tx(s, mysql_enqueue_own_many, &j, err);
     if (rc == NQ_OK)

@@ -68,6 +68,7 @@ typedef struct nq_mysql_call {
     bool unanswered;    /* an INSERT was sent and the connection lost before its answer */
     unsigned conflicts; /* so often begun anew because of others */
     bool own_tx;        /* in a transaction of ours that has other statements too */
+    bool tagged;        /* some of the tasks have tags */
     bool look_first;    /* there are duplicates: look before inserting */
 } nq_mysql_call;
 

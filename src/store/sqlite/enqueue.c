@@ -73,6 +73,7 @@ typedef struct sqlite_enqueue_job {
     sqlite3_stmt *stmt[SQLITE_ENQUEUE_STEPS]; /* on c */
     nq_buf sql[SQLITE_ENQUEUE_STEPS];         /* for the caller's handle */
     int64_t now;
+    bool tagged; /* some of the tasks have tags */
 } sqlite_enqueue_job;
 
 struct sqlite_enqueue_live {
@@ -216,6 +217,18 @@ static int sqlite_enqueue_all(sqlite_enqueue_job *job, nq_err *err)
     return rc;
 }
 
+/* Those of the tasks that were added. */
+static int sqlite_enqueue_tags(const sqlite_enqueue_job *job, nq_err *err)
+{
+    const nq_place place = {job->store, job->c ? &job->c->base : NULL, job->tx};
+    nq_tags tags = {.place = &place};
+    int rc = NQ_OK;
+    for (size_t i = 0; i < job->n && rc == NQ_OK && job->tagged; i++)
+        if (job->results[i] == NQ_OK)
+            rc = nq_tags_put(&tags, &job->tasks[i], job->ids[i], err);
+    return rc == NQ_OK ? nq_tags_end(&tags, err) : rc;
+}
+
 static int sqlite_enqueue_own(nq_conn *conn, void *arg, nq_err *err)
 {
     sqlite_enqueue_job *job = arg;
@@ -224,7 +237,9 @@ static int sqlite_enqueue_own(nq_conn *conn, void *arg, nq_err *err)
     for (int i = 0; i < SQLITE_ENQUEUE_STEPS && rc == NQ_OK; i++)
         rc = nq_sqlite_hot_get(job->c, sqlite_enqueue_steps[i].hot, sqlite_enqueue_steps[i].sql,
                                &job->stmt[i], err);
-    return rc != NQ_OK ? rc : sqlite_enqueue_all(job, err);
+    if (rc == NQ_OK)
+        rc = sqlite_enqueue_all(job, err);
+    return rc == NQ_OK ? sqlite_enqueue_tags(job, err) : rc;
 }
 
 /* A statement without parameters on the caller's handle. */
@@ -297,12 +312,14 @@ static int sqlite_enqueue_caller(nq_store *s, sqlite_enqueue_job *job, nq_err *e
     for (int i = 0; i < SQLITE_ENQUEUE_STEPS; i++)
         if (nq_sql_expand(s, sqlite_enqueue_steps[i].sql, &job->sql[i]))
             return nq_err_nomem(err);
-    if (job->n == 1)
+    if (job->n == 1 && !job->tagged)
         return sqlite_enqueue_all(job, err);
     /* A savepoint makes it all or nothing, inside a transaction or outside. */
     if ((rc = sqlite_enqueue_control(job, "SAVEPOINT nanoq_enqueue", err)) != NQ_OK)
         return rc;
     rc = sqlite_enqueue_chunks(job, s, &why);
+    if (rc == NQ_OK)
+        rc = sqlite_enqueue_tags(job, &why);
     if (rc == NQ_OK)
         rc = sqlite_enqueue_control(job, "RELEASE nanoq_enqueue", &why);
     if (rc != NQ_OK) {
@@ -324,6 +341,8 @@ NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], si
         return NQ_OK;
     job.ids = calloc(n, sizeof *job.ids);
     job.results = calloc(n, sizeof *job.results);
+    for (size_t i = 0; i < n && !job.tagged; i++)
+        job.tagged = tasks[i].ntags > 0;
     if (!job.ids || !job.results)
         rc = nq_err_nomem(err);
     else if (tx.ops)

@@ -198,8 +198,9 @@ static void child_run(nq_ctx *ctx, const nq_limits *l, const nq_frame *head, con
     nq_worker *w = ctx->worker;
     uint64_t stale;
     size_t handler;
-    nq_header headers[NQ_MAX_HEADERS]; /* until the handler has answered */
-    nq_frame_read_task(body, ctx->claim, headers, &handler);
+    nq_header headers[NQ_MAX_HEADERS]; /* until the handler has answered, as are the */
+    const char *tags[NQ_MAX_TAGS];
+    nq_frame_read_task(body, ctx->claim, headers, tags, &handler);
     ctx->seq = head->seq;
     ctx->handler = &w->handlers[handler];
     ctx->deadline_us = nq_mono_us() + nq_timeout_of(&ctx->claim->task);

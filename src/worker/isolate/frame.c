@@ -8,7 +8,7 @@
 struct frame_task {
     uint64_t lease, handler, payload_size;
     int64_t group, schedule;
-    int64_t expires_at_us, dead_id, due_at_us, keep_us;
+    int64_t expires_at_us, dead_id, due_at_us, keep_us, ntags;
     NQ_COLUMNS(FRAME_NUMBER)
 };
 
@@ -28,7 +28,7 @@ static void frame_head(nq_buf *out, enum nq_frame_kind kind, uint64_t seq, size_
     nq_buf_add(out, &head, sizeof head);
 }
 
-/* ---- A task: fixed part, texts, headers, payload; a NUL behind each but the first. ---- */
+/* ---- A task: fixed part, texts, headers, tags, payload; a NUL behind each but the first. ---- */
 
 static int64_t frame_text(const char *text)
 {
@@ -76,6 +76,8 @@ NQ_PRIVATE size_t nq_frame_task_size(const nq_ctx *ctx)
                (size_t)frame_text(t->schedule) + t->payload_size + 1 NQ_COLUMNS(FRAME_SIZE);
     for (size_t i = 0; i < t->nheaders; i++)
         n += strlen(t->headers[i].name) + strlen(t->headers[i].value) + 2;
+    for (size_t i = 0; i < t->ntags; i++)
+        n += strlen(t->tags[i]) + 1;
     return n;
 }
 
@@ -93,6 +95,7 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     f.schedule = frame_text(t->schedule);
     f.due_at_us = t->due_at_us;
     f.keep_us = ctx->claim->keep_us;
+    f.ntags = (int64_t)t->ntags;
     NQ_COLUMNS(FRAME_SET)
     frame_head(out, NQ_FRAME_TASK, ctx->seq, nq_frame_task_size(ctx) - sizeof(nq_frame));
     nq_buf_add(out, &f, sizeof f);
@@ -103,12 +106,14 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
         nq_buf_add(out, t->headers[i].name, strlen(t->headers[i].name) + 1);
         nq_buf_add(out, t->headers[i].value, strlen(t->headers[i].value) + 1);
     }
+    for (size_t i = 0; i < t->ntags; i++)
+        nq_buf_add(out, t->tags[i], strlen(t->tags[i]) + 1);
     nq_buf_add(out, t->payload, t->payload_size);
     nq_buf_add(out, "", 1);
 }
 
 NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header headers[NQ_MAX_HEADERS],
-                                   size_t *handler)
+                                   const char *tags[NQ_MAX_TAGS], size_t *handler)
 {
     struct frame_task f;
     memcpy(&f, body, sizeof f);
@@ -129,6 +134,10 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header 
         headers[i].name = frame_take(&body, frame_text(body));
         headers[i].value = frame_take(&body, frame_text(body));
     }
+    out->task.tags = f.ntags ? tags : NULL;
+    out->task.ntags = (size_t)f.ntags;
+    for (size_t i = 0; i < out->task.ntags; i++)
+        tags[i] = frame_take(&body, frame_text(body));
     out->task.payload = body;
     *handler = f.handler;
 }

@@ -57,9 +57,9 @@ typedef struct nq_reported {
 NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx);
 /* The size of a task's frame, about. */
 NQ_PRIVATE size_t nq_frame_task_size(const nq_ctx *ctx);
-/* The child trusts its worker. The claim points into the body and to the headers, which must stay. */
+/* The child trusts its worker. The claim points into the body and to headers and tags, which must stay. */
 NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header headers[NQ_MAX_HEADERS],
-                                   size_t *handler);
+                                   const char *tags[NQ_MAX_TAGS], size_t *handler);
 NQ_PRIVATE void nq_frame_answer(nq_buf *out, uint64_t seq, const nq_answer *answer);
 NQ_PRIVATE void nq_frame_progress(nq_buf *out, uint64_t seq, const nq_reported *reported);
 /* The worker trusts no child: false for what is none. *more: no fault, but not all of it is there yet. */

@@ -27,8 +27,8 @@ CREATE TABLE IF NOT EXISTS {results} (
 CREATE INDEX IF NOT EXISTS "{prefix}results_keep" ON {results} (keep_until);
 
 CREATE TABLE IF NOT EXISTS {tags} (
-  tag         BLOB    NOT NULL,
-  task_id     INTEGER NOT NULL,
+  tag         BLOB    NOT NULL CHECK (typeof(tag) = 'blob' AND length(tag) BETWEEN 1 AND 64),
+  task_id     INTEGER NOT NULL CHECK (typeof(task_id) = 'integer'),
   PRIMARY KEY (tag, task_id)
 ) WITHOUT ROWID;
 
