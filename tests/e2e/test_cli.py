@@ -397,7 +397,8 @@ class Add(Base):
         for t in (self.show(task), self.json("list")[0]):
             absent = [k for k, v in t.items() if v is None]
             self.assertEqual(absent, ["group", "expires_at", "dead_id", "schedule", "due_at", "claimed_at", "finished_at", "worker",
-                                      "progress_done", "progress_total", "progress_note", "progress_at", "error", "headers"])
+                                      "progress_done", "progress_total", "progress_note", "progress_at", "error", "result",
+                                      "result_encoding", "keep_until", "headers"])
             self.assertEqual((t["payload"], t["attempts"], t["cancelling"]), ("", 0, False))
         self.assertEqual([s["oldest_due"] for s in self.json("stats")], [None])
         self.assertEqual([(r["result"], r["error"]) for r in self.json("retry", str(task))], [("waiting", None)])
