@@ -47,6 +47,44 @@ typedef int (*nq_check_fn)(const nq_check *check, void *udata);
  */
 NQ_API int nq_doctor(nq *q, nq_check_fn fn, void *udata, nq_err *err);
 
+/*
+ * WHAT WORKERS DID. Each adds to rows of its own (nanoq_minutes) every 10 s, and when it ends: how many tasks
+ * of which queue and type ended how, how long they had been due when they began, and how long they ran. A row
+ * is of a minute, after two days of an hour, and gone after 30 days. A worker tells 64 pairs of queue and
+ * type apart between two writings; what is more is "(other)". Groups count with their queue.
+ */
+enum nq_by { NQ_BY_BOTH = 0, NQ_BY_QUEUE, NQ_BY_TYPE };
+
+typedef struct nq_minutes_options {
+    size_t size;
+    int64_t since_us; /* from the minute of this time on, microseconds since 1970; default: an hour before
+                         until_us */
+    int64_t until_us; /* up to this time; default: now */
+    int by;           /* enum nq_by: a row for each queue and type, each queue, or each type */
+} nq_minutes_options;
+
+/* Of a number of durations. Percentiles come of a histogram whose buckets double: they are right within a
+ * factor of 2, and mostly much closer. */
+typedef struct nq_spread {
+    uint64_t n;
+    int64_t mean_us, p50_us, p95_us, p99_us;
+} nq_spread;
+
+/* The library's, like nq_info. Strings are never NULL, and NOT safe for a terminal as they are. */
+typedef struct nq_figures {
+    const char *queue, *type; /* "" where rows are not by it */
+    uint64_t done, retried, dead, cancelled, snoozed;
+    int64_t since_us, until_us; /* what was asked for, and the defaults */
+    nq_spread wait; /* from when a task was due until it began, by its worker's clock and the database's */
+    nq_spread run;  /* of the handler; tasks that did not begin have neither */
+} nq_figures;
+typedef int (*nq_minutes_fn)(const nq_figures *figures, void *udata);
+
+/* What they did, in order of queue and type; what happened in the last 10 s is not there yet. fn as for
+ * nq_doctor, no connection is held. opts may be NULL. Thread-safe. Errors, all before fn is called: NQ_EINVAL
+ * (fn is NULL, or an option), NQ_ENOTMIGRATED, NQ_ESCHEMA, NQ_ENOMEM, NQ_EFORK, those of a connection. */
+NQ_API int nq_minutes(nq *q, const nq_minutes_options *opts, nq_minutes_fn fn, void *udata, nq_err *err);
+
 #ifdef __cplusplus
 }
 #endif

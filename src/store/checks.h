@@ -94,4 +94,6 @@ NQ_PRIVATE int nq_check_schedules(nq_conn *c, nq_checks *k, nq_found *f, nq_err 
 NQ_PRIVATE int nq_check_zones(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err);
 NQ_PRIVATE int nq_check_retention(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err);
 
+#include "minutes.h" /* the other half of nanoq_health.h */
+
 #endif

@@ -220,7 +220,7 @@ static int64_t checks_queues_version(const char *text)
 {
     unsigned v[3] = {0, 0, 0};
     const int n = sscanf(text, "%4u.%4u.%4u", &v[0], &v[1], &v[2]);
-    return n == 3 ? (int64_t)v[0] * 100000000 + v[1] * 10000 + v[2] : 0;
+    return n == 3 ? (int64_t)v[0] * 100000000 + (int64_t)v[1] * 10000 + v[2] : 0;
 }
 
 NQ_PRIVATE int nq_check_versions(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err)

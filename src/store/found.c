@@ -31,8 +31,9 @@ NQ_PRIVATE void nq_found_more(nq_found *f, int level, const char *todo, const ch
         f->level = level;
         f->todo = todo;
     }
-    if (f->text[0] && strlen(f->text) + 3 < sizeof f->text)
-        strcat(f->text, "; ");
+    const size_t n = strlen(f->text);
+    if (n > 0 && n + 3 < sizeof f->text)
+        memcpy(f->text + n, "; ", 3);
     va_start(ap, fmt);
     found_add(f, strlen(f->text), fmt, ap);
     va_end(ap);
@@ -45,7 +46,7 @@ NQ_PRIVATE const char *nq_checks_ago(int64_t us, char out[32])
         snprintf(out, 32, "%lld s", s);
     else if (s < 3600)
         snprintf(out, 32, "%lld min", s / 60);
-    else if (s < 48 * 3600)
+    else if (s < 172800)
         snprintf(out, 32, "%lldh%02lldm", s / 3600, s / 60 % 60);
     else
         snprintf(out, 32, "%lld d", s / 86400);

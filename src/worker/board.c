@@ -275,7 +275,7 @@ NQ_PRIVATE void nq_attempt_end(struct nq_handler_thread *thread, const nq_outcom
         atomic_store(&ctx->begun_us, 0);
         return;
     }
-    atomic_store(&ctx->ended_us, thread->worker->opts.on_event ? nq_mono_us() : 0);
+    atomic_store(&ctx->ended_us, nq_mono_us());
     if (atomic_load(&ctx->abandoned)) {
         nq_ctx_unref(ctx);
     } else {

@@ -140,6 +140,7 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
     size_t orphans = 0, lost = 0, released = 0;
 
     complete_tell(w, batch, n, committed, now); /* first: they wait for it */
+    nq_tally_count(w->tally, batch, n, committed);
 
     for (size_t i = 0; i < n; i++) {
         const nq_ctx *ctx = batch[i];

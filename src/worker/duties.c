@@ -49,6 +49,7 @@ static int duties_schedules(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_doubts_look(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_report(struct duties *d, int64_t *next_us, nq_err *err);
 static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err);
+static int duties_tally(struct duties *d, int64_t *next_us, nq_err *err);
 
 /* Of several that are due the first goes first: the beat before all else, it keeps the leases. */
 static const struct duty duties_table[] = {
@@ -68,6 +69,8 @@ static const struct duty duties_table[] = {
     {"deleting results whose time is over", NULL, 0, NQ_SECONDS(60), 0, nq_store_results_sweep},
     {"deleting tags of tasks that are gone", NULL, 0, NQ_SECONDS(60), 0, nq_store_tags_sweep},
     {"deleting old finished tasks", duties_purge, 0, NQ_SECONDS(60), 0, NULL},
+    {"writing what was done", duties_tally, -1, NQ_SECONDS(10), 0, NULL},
+    {"merging what was done", NULL, NQ_SECONDS(60), NQ_MINUTES(10), 0, nq_store_minutes_sweep},
 };
 #define DUTIES_COUNT (sizeof duties_table / sizeof *duties_table)
 
@@ -244,6 +247,12 @@ static int duties_report(struct duties *d, int64_t *next_us, nq_err *err)
     (void)next_us;
     const int rc = d->reports ? NQ_OK : nq_reports_new(&d->reports, d->worker, err);
     return rc == NQ_OK ? nq_reports_write(d->reports, err) : rc;
+}
+
+static int duties_tally(struct duties *d, int64_t *next_us, nq_err *err)
+{
+    (void)next_us;
+    return nq_tally_write(d->worker, nq_member_id(d->member), err);
 }
 
 static int duties_sweep(const struct duty *duty, const struct duties *d, int64_t *next_us, nq_err *err)
@@ -430,10 +439,8 @@ static void duties_ask(struct duties *d)
 
 static int64_t duties_next(const struct duties *d)
 {
-    if (!d->member)
-        return d->join_us;
-    int64_t next = INT64_MAX;
-    for (size_t i = 0; i < DUTIES_COUNT; i++)
+    int64_t next = d->member ? INT64_MAX : d->join_us;
+    for (size_t i = 0; i < DUTIES_COUNT && d->member; i++)
         next = d->state[i].due_us < next ? d->state[i].due_us : next;
     return next;
 }
@@ -461,6 +468,8 @@ static void duties_leave(struct duties *d)
     nq_err err = {0};
     if (d->member && d->reports && nq_reports_write(d->reports, &err) != NQ_OK)
         nq_worker_log(d->worker, NQ_LOG_DEBUG, "taking away progress: %s", err.message);
+    if (d->member)
+        nq_tally_write(d->worker, nq_member_id(d->member), NULL);
     nq_reports_free(d->reports);
     nq_buf_free(&d->scan.queue);
     nq_buf_free(&d->queues);
@@ -474,9 +483,8 @@ NQ_PRIVATE void *nq_duties_main(void *arg)
     struct duties d = {.worker = arg, .again_us = DUTIES_AGAIN_US};
     bool rejoin = false;
     while (duties_sleep(&d, &rejoin)) {
-        const int64_t now = nq_mono_us();
         size_t i = 0;
-        while (i < DUTIES_COUNT && d.state[i].due_us > now)
+        for (const int64_t now = nq_mono_us(); i < DUTIES_COUNT && d.state[i].due_us > now;)
             i++;
         if (!d.member)
             duties_join(&d);

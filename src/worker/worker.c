@@ -105,6 +105,7 @@ static void worker_free_memory(nq_worker *w)
     free(w->threads);
     free(w->types);
     nq_settings_unref(w->settings);
+    nq_tally_free(w->tally);
     free(w);
 }
 
@@ -154,7 +155,8 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
         w->threads[i].wake_fd = -1;
         nq_task_list_init(&w->threads[i].pipelined);
     }
-    rc = w->threads ? worker_sync(w, err) : nq_err_nomem(err);
+    rc = w->threads ? nq_tally_new(&w->tally, err) : nq_err_nomem(err);
+    rc = rc == NQ_OK ? worker_sync(w, err) : rc;
 out:
     if (rc != NQ_OK)
         worker_free_memory(w);

@@ -205,6 +205,7 @@ struct nq_worker {
     nq_listener listener;
     struct nq_listening *listening; /* may be NULL; of nq_worker_run */
     int wake_fd;                    /* wakes nq_worker_run */
+    struct nq_tally *tally;         /* what was done */
     struct nq_zygote *zygote;       /* NULL: no handler is isolated */
 
     atomic_uint refs; /* the owner and each handler thread */
@@ -493,5 +494,7 @@ NQ_PRIVATE int nq_reclaim(nq_worker *w, nq_scan *scan, size_t max, size_t *found
 
 /* ---- duties.c */
 NQ_PRIVATE void *nq_duties_main(void *worker);
+
+#include "tally.h"
 
 #endif
