@@ -607,8 +607,30 @@ NQ_API int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, 
  * and nq_worker_fork only. A second one for the same type is NQ_EINVAL. opts may be NULL. */
 NQ_API int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void *udata,
                             const nq_handle_options *opts, nq_err *err);
-/* Register middleware around every handler; first registered is outermost. Before nq_worker_run and
- * nq_worker_fork only. */
+
+/*
+ * A handler of several tasks a call, where a hundred rows in one INSERT cost little more than one. ctx[i] is
+ * the attempt of tasks[i]; for each of the n it writes verdicts[i] and may call what a handler may: messages,
+ * delays and completions are each task's own (nq_ctx_progress: the first one's only). A task that is left
+ * without a verdict failed. Each has its own timeout, all from the start of the call. One thread runs a call.
+ */
+typedef void (*nq_many_fn)(nq_ctx *const ctx[], const nq_task *const tasks[], size_t n, nq_verdict verdicts[],
+                           void *udata);
+#define NQ_MAX_MANY 1000
+typedef struct nq_many_options {
+    size_t size;
+    unsigned max;    /* tasks of a call; default 100, at most NQ_MAX_MANY. It also takes fewer: */
+    int64_t wait_us; /* so long, at most a second, it waits for more; default: it takes what is there */
+    bool by_group;   /* a call has tasks of one queue and group only; default: of any */
+    int max_crashes; /* these as in nq_handle_options */
+    nq_retry_fn retry_policy;
+    void *retry_udata;
+} nq_many_options;
+/* As nq_worker_handle, but it runs in a thread of this process, and no middleware is run around it. */
+NQ_API int nq_worker_handle_many(nq_worker *w, const char *type, nq_many_fn handler, void *udata,
+                                 const nq_many_options *opts, nq_err *err);
+/* Register middleware around every handler of single tasks; first registered is outermost. Before
+ * nq_worker_run and nq_worker_fork only. */
 NQ_API int nq_worker_use(nq_worker *w, nq_middleware_fn middleware, void *udata, nq_err *err);
 
 /*

@@ -106,6 +106,45 @@ NQ_PRIVATE void nq_done_release(nq_worker *w, nq_ctx *ctx)
     nq_done_push(w, ctx);
 }
 
+/* ---- Calls of handlers of several tasks: many.c ---- */
+
+static bool board_same_group(const nq_task *a, const nq_task *b)
+{
+    return strcmp(a->queue, b->queue) == 0 && strcmp(a->group ? a->group : "", b->group ? b->group : "") == 0;
+}
+
+NQ_PRIVATE bool nq_call_fits(const struct nq_handler_thread *thread, const nq_ctx *ctx)
+{
+    const struct nq_handler_entry *h = thread->ctx->handler;
+    return ctx->handler == h && thread->many.n < h->most && !nq_ctx_late(ctx, nq_mono_us()) &&
+           (!h->by_group || board_same_group(&thread->ctx->claim->task, &ctx->claim->task));
+}
+
+NQ_PRIVATE void nq_call_join(struct nq_handler_thread *thread, nq_ctx *ctx)
+{
+    nq_worker *w = thread->worker;
+    thread->many.ctx[thread->many.n++] = ctx;
+    w->joined++;
+    atomic_fetch_add(&w->running, 1);
+    nq_attempt_begun(w, ctx);
+}
+
+/* Take it into a call that waits for more. False: none takes it. */
+static bool board_offer(nq_worker *w, nq_ctx *ctx)
+{
+    for (unsigned i = 0; i < w->opts.concurrency; i++) {
+        struct nq_handler_thread *thread = &w->threads[i];
+        if (!thread->many.gathers || !nq_call_fits(thread, ctx))
+            continue;
+        nq_call_join(thread, ctx);
+        w->gathering--;
+        if (thread->many.n == thread->ctx->handler->most)
+            pthread_cond_broadcast(&w->many_cond);
+        return true;
+    }
+    return false;
+}
+
 /* ---- Ready tasks ---- */
 
 NQ_PRIVATE void nq_ready_wake(nq_worker *w)
@@ -140,7 +179,7 @@ NQ_PRIVATE void nq_ready_push(nq_worker *w, nq_ctx *ctx, struct nq_worker_queue 
     }
     if (ctx->claim->start_us)
         board_paced_push(w, ctx);
-    else
+    else if (w->gatherers == 0 || !board_offer(w, ctx))
         nq_task_list_push(&w->ready, ctx);
 }
 
@@ -193,16 +232,35 @@ static size_t board_prefetch(const nq_worker *w)
     return (size_t)(n < most ? n : most);
 }
 
+/* Tasks that run in one call count as one thread's. */
+static size_t board_threads(const nq_worker *w)
+{
+    return nq_worker_busy(w) - w->joined;
+}
+
+/* How many tasks more the next calls take than one each: those for which a thread is free, or will be in a
+ * moment (but two batches), and those that wait for more. */
+static size_t board_joining(const nq_worker *w, size_t prefetch)
+{
+    const size_t busy = board_threads(w), threads = w->opts.concurrency;
+    const size_t more = w->per_call > 1 ? w->per_call - 1 : 0, batches = 2 * (size_t)w->opts.batch;
+    const size_t free_ones = busy < threads ? threads - busy : 0;
+    return w->gathering + free_ones * more + (prefetch * more < batches ? prefetch * more : batches);
+}
+
 NQ_PRIVATE void nq_prefetch_less(nq_worker *w)
 {
+    w->per_call = 0;
     w->avg16_us = NQ_PREFETCH_WINDOW_US * 16 * 2 * (int64_t)w->opts.concurrency;
 }
 
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
 {
     const size_t claiming = w->claiming[0] + w->claiming[1], threads = w->opts.concurrency;
-    size_t busy = nq_worker_busy(w) + w->ready.n + w->paced.n + w->paused + claiming;
+    size_t busy = board_threads(w) + w->ready.n + w->paced.n + w->paused + claiming;
     size_t prefetch = board_prefetch(w), want;
+    if (w->per_call > 1 || w->gathering > 0)
+        prefetch += board_joining(w, prefetch);
     if (w->unrecorded - w->piggybacks.n >= NQ_UNRECORDED_MAX)
         return 0;
     /* Below half of the prefetch, so that one claim fetches many. */
@@ -254,16 +312,20 @@ NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task)
     return task->timeout_us < NQ_MAX_DURATION ? task->timeout_us : NQ_MAX_DURATION;
 }
 
-NQ_PRIVATE void nq_attempt_begin(struct nq_handler_thread *thread, nq_ctx *ctx)
+NQ_PRIVATE void nq_attempt_begun(nq_worker *w, nq_ctx *ctx)
 {
-    nq_worker *w = thread->worker;
     const int64_t now = nq_mono_us();
     ctx->deadline_us = now + nq_timeout_of(&ctx->claim->task);
     atomic_store(&ctx->begun_us, now);
-    thread->ctx = ctx;
-    atomic_fetch_add(&w->running, 1);
     if (ctx->deadline_us < w->watch_until)
         pthread_cond_signal(&w->watch_cond);
+}
+
+NQ_PRIVATE void nq_attempt_begin(struct nq_handler_thread *thread, nq_ctx *ctx)
+{
+    thread->ctx = ctx;
+    atomic_fetch_add(&thread->worker->running, 1);
+    nq_attempt_begun(thread->worker, ctx);
 }
 
 NQ_PRIVATE void nq_attempt_end(struct nq_handler_thread *thread, const nq_outcome *out)
@@ -299,9 +361,10 @@ NQ_PRIVATE void nq_attempts_ended(nq_worker *w, size_t n, int64_t took_us)
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause)
 {
     for (unsigned i = 0; i < w->opts.concurrency; i++) {
-        if (w->threads[i].ctx)
-            nq_ctx_cancel(w->threads[i].ctx, cause);
-        for (nq_ctx *ctx = w->threads[i].pipelined.head; ctx; ctx = ctx->next)
+        nq_ctx *ctx;
+        for (size_t k = 0; (ctx = nq_thread_attempt(&w->threads[i], k)); k++)
+            nq_ctx_cancel(ctx, cause);
+        for (ctx = w->threads[i].pipelined.head; ctx; ctx = ctx->next)
             nq_ctx_cancel(ctx, cause);
     }
 }

@@ -42,9 +42,11 @@ NQ_PRIVATE int nq_cancels_check(nq_worker *w, nq_err *err)
     cancel_ready(w, &w->ready, list, n);
     cancel_ready(w, &w->paced, list, n);
     for (unsigned i = 0; i < w->opts.concurrency; i++) {
-        if (w->threads[i].ctx && cancel_asked(w->threads[i].ctx, list, n))
-            nq_ctx_cancel(w->threads[i].ctx, NQ_CAUSE_CANCEL);
-        for (nq_ctx *ctx = w->threads[i].pipelined.head; ctx; ctx = ctx->next)
+        nq_ctx *ctx;
+        for (size_t k = 0; (ctx = nq_thread_attempt(&w->threads[i], k)); k++)
+            if (cancel_asked(ctx, list, n))
+                nq_ctx_cancel(ctx, NQ_CAUSE_CANCEL);
+        for (ctx = w->threads[i].pipelined.head; ctx; ctx = ctx->next)
             if (cancel_asked(ctx, list, n))
                 nq_ctx_cancel(ctx, NQ_CAUSE_CANCEL);
     }

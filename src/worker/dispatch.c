@@ -64,7 +64,11 @@ NQ_PRIVATE nq_verdict nq_dispatch_run(nq_ctx *ctx)
         return nq_fail(ctx, NQ_RETRY, "no handler for type '%s'", type);
     }
     nq_next first = {ctx->worker, ctx->handler, 0};
-    nq_verdict verdict = nq_next_run(&first, ctx, task);
+    return nq_dispatch_checked(ctx, nq_next_run(&first, ctx, task));
+}
+
+NQ_PRIVATE nq_verdict nq_dispatch_checked(nq_ctx *ctx, nq_verdict verdict)
+{
     if ((int)verdict < NQ_DONE || (int)verdict > NQ_SNOOZE)
         return nq_fail(ctx, NQ_RETRY, "handler answered with the unknown verdict %d", (int)verdict);
     return verdict;

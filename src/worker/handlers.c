@@ -17,8 +17,9 @@ static nq_ctx *handlers_take(struct nq_handler_thread *thread)
     }
     if (!ctx)
         return NULL;
-    nq_ready_wake(w);
     nq_attempt_begin(thread, ctx);
+    if (!ctx->handler || !ctx->handler->many)
+        nq_ready_wake(w);
     return ctx;
 }
 
@@ -31,6 +32,11 @@ NQ_PRIVATE void *nq_handler_main(void *arg)
     pthread_mutex_lock(&w->lock);
     while ((ctx = handlers_take(thread))) {
         nq_outcome out;
+        if (ctx->handler && ctx->handler->many) {
+            nq_many_run(thread);
+            continue;
+        }
+        w->per_call /= 2;
         pthread_mutex_unlock(&w->lock);
         if (nq_ctx_expired(ctx)) { /* while it waited for us */
             nq_dispatch_expired(ctx, &out);
@@ -66,13 +72,15 @@ NQ_PRIVATE void *nq_watch_main(void *arg)
     while (w->phase < NQ_PHASE_RECORD) {
         int64_t now = nq_mono_us(), until = INT64_MAX;
         for (unsigned i = 0; i < w->opts.concurrency; i++) {
-            nq_ctx *ctx = w->threads[i].ctx;
-            if (!ctx || atomic_load(&ctx->cause) != NQ_CAUSE_NONE)
-                continue;
-            if (ctx->deadline_us <= now)
-                nq_ctx_cancel(ctx, NQ_CAUSE_TIMEOUT);
-            else if (ctx->deadline_us < until)
-                until = ctx->deadline_us;
+            nq_ctx *ctx;
+            for (size_t k = 0; (ctx = nq_thread_attempt(&w->threads[i], k)); k++) {
+                if (atomic_load(&ctx->cause) != NQ_CAUSE_NONE)
+                    continue;
+                if (ctx->deadline_us <= now)
+                    nq_ctx_cancel(ctx, NQ_CAUSE_TIMEOUT);
+                else if (ctx->deadline_us < until)
+                    until = ctx->deadline_us;
+            }
         }
         if (w->paced.head) {
             const int64_t paced = nq_paced_watch(w, now);

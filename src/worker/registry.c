@@ -40,24 +40,20 @@ static int registry_middleware(struct nq_handler_entry *r, const nq_handle_optio
     return NQ_OK;
 }
 
-int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void *udata,
-                     const nq_handle_options *opts, nq_err *err)
+/* r: what there is to be called, and how. */
+static int registry_add(nq_worker *w, const char *type, struct nq_handler_entry r, nq_handle_options o,
+                        nq_err *err)
 {
-    nq_handle_options o;
     nq_isolation_options iso;
-    struct nq_handler_entry r = {.fn = handler, .udata = udata}, *grown;
-    int rc = nq_worker_may_register(w, err);
-    if (rc != NQ_OK)
-        return rc;
-    if (!handler)
+    struct nq_handler_entry *grown;
+    int rc;
+    if (!r.fn && !r.many)
         return nq_err_set(err, NQ_EINVAL, "the handler is NULL");
     if (type && (rc = nq_check_type(type, err)) != NQ_OK)
         return rc;
     if (nq_handler_find(w, type))
         return type ? nq_err_set(err, NQ_EINVAL, "type '%s' has a handler already", type)
                     : nq_err_set(err, NQ_EINVAL, "there is a handler of every other type already");
-    if ((rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err)) != NQ_OK)
-        return rc;
     const int crashes = (int)nq_option(o.max_crashes, w->opts.max_crashes);
     if (crashes < 0)
         return nq_err_set(err, NQ_EINVAL, "max_crashes is %d; allowed are NQ_ZERO (none) and 1 and more",
@@ -86,6 +82,42 @@ out:
     free(r.middleware);
     nq_limits_free(&r.limits);
     return rc;
+}
+
+int nq_worker_handle(nq_worker *w, const char *type, nq_handler_fn handler, void *udata,
+                     const nq_handle_options *opts, nq_err *err)
+{
+    const struct nq_handler_entry r = {.fn = handler, .udata = udata};
+    nq_handle_options o;
+    int rc = nq_worker_may_register(w, err);
+    if (rc == NQ_OK)
+        rc = nq_options_copy(&o, sizeof o, opts, "nq_handle_options", err);
+    return rc == NQ_OK ? registry_add(w, type, r, o, err) : rc;
+}
+
+int nq_worker_handle_many(nq_worker *w, const char *type, nq_many_fn handler, void *udata,
+                          const nq_many_options *opts, nq_err *err)
+{
+    struct nq_handler_entry r = {.many = handler, .udata = udata};
+    nq_many_options m;
+    int rc = nq_worker_may_register(w, err);
+    if (rc == NQ_OK)
+        rc = nq_options_copy(&m, sizeof m, opts, "nq_many_options", err);
+    if (rc != NQ_OK)
+        return rc;
+    r.most = m.max ? m.max : NQ_DEFAULT_MANY;
+    r.wait_us = m.wait_us;
+    r.by_group = m.by_group;
+    if (r.most > NQ_MAX_MANY)
+        return nq_err_set(err, NQ_EINVAL, "max is %u tasks a call; allowed are 1 to %d", m.max, NQ_MAX_MANY);
+    if (r.wait_us < 0 || r.wait_us > NQ_HOLD_MAX_US)
+        return nq_err_set(err, NQ_EINVAL, "wait_us is %lld; allowed are 0 to 1000000, a second",
+                          (long long)r.wait_us);
+    const nq_handle_options o = {.size = sizeof o,
+                                 .max_crashes = m.max_crashes,
+                                 .retry_policy = m.retry_policy,
+                                 .retry_udata = m.retry_udata};
+    return registry_add(w, type, r, o, err);
 }
 
 int nq_worker_use(nq_worker *w, nq_middleware_fn middleware, void *udata, nq_err *err)

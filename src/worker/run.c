@@ -120,7 +120,7 @@ static int run_start(struct run *r, nq_err *err)
     int rc;
     if ((rc = run_thread(&r->completer, &r->has_completer, nq_completer_main, w, err)) != NQ_OK ||
         (rc = run_thread(&r->watch, &r->has_watch, nq_watch_main, w, err)) != NQ_OK ||
-        (rc = run_handlers(r, err)) != NQ_OK ||
+        (rc = nq_many_room(w, err)) != NQ_OK || (rc = run_handlers(r, err)) != NQ_OK ||
         (rc = run_thread(&r->duties, &r->has_duties, nq_duties_main, w, err)) != NQ_OK)
         return rc;
     if (run_two_fetchers(w) &&
@@ -148,6 +148,7 @@ static void run_phase(nq_worker *w, enum nq_phase phase)
     pthread_cond_broadcast(&w->watch_cond);
     pthread_cond_broadcast(&w->duties_cond);
     pthread_cond_broadcast(&w->bell_cond);
+    pthread_cond_broadcast(&w->many_cond);
     nq_children_wake(w);
     pthread_mutex_unlock(&w->lock);
 }
@@ -165,15 +166,11 @@ static bool run_wait_handlers(nq_worker *w, int64_t timeout_us, unsigned stops)
     return true;
 }
 
-/* Release the tasks of handlers that would not end; from here on their threads only touch what they own. */
-static void run_abandon(struct run *r, nq_err *stuck)
+/* With the lock held: what this thread's handler runs is no more its own. */
+static void run_abandon_thread(struct run *r, struct nq_handler_thread *thread, nq_err *stuck)
 {
-    nq_worker *w = r->worker;
-    pthread_mutex_lock(&w->lock);
-    for (unsigned i = 0; i < r->handlers; i++) {
-        nq_ctx *ctx = w->threads[i].ctx;
-        if (!ctx)
-            continue;
+    nq_ctx *ctx;
+    for (size_t k = 0; (ctx = nq_thread_attempt(thread, k)); k++) {
         if (r->stuck++ == 0) {
             char type[NQ_MAX_TYPE + 1];
             nq_printable(type, sizeof type, ctx->claim->task.type, strlen(ctx->claim->task.type));
@@ -182,11 +179,20 @@ static void run_abandon(struct run *r, nq_err *stuck)
                 "handlers ignored their cancellation and still run, first that of task %lld, type '%s'",
                 (long long)ctx->claim->task.id, type);
         }
-        w->threads[i].stuck = true;
+        thread->stuck = true;
         atomic_fetch_add(&ctx->refs, 1);
         atomic_store(&ctx->abandoned, true);
-        nq_done_release(w, ctx);
+        nq_done_release(r->worker, ctx);
     }
+}
+
+/* Release the tasks of handlers that would not end; from here on their threads only touch what they own. */
+static void run_abandon(struct run *r, nq_err *stuck)
+{
+    nq_worker *w = r->worker;
+    pthread_mutex_lock(&w->lock);
+    for (unsigned i = 0; i < r->handlers; i++)
+        run_abandon_thread(r, &w->threads[i], stuck);
     pthread_mutex_unlock(&w->lock);
 }
 

@@ -70,7 +70,7 @@ static int worker_options(nq_worker_options *o, nq_err *err)
 static int worker_sync(nq_worker *w, nq_err *err)
 {
     pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond, &w->done_cond,
-                               &w->watch_cond, &w->duties_cond, &w->bell_cond};
+                               &w->watch_cond, &w->duties_cond, &w->bell_cond,  &w->many_cond};
     size_t made = 0, n = sizeof conds / sizeof *conds;
     int rc = pthread_mutex_init(&w->lock, NULL);
     if (rc != NQ_OK)
@@ -99,6 +99,7 @@ static void worker_free_memory(nq_worker *w)
     for (unsigned i = 0; w->threads && i < w->opts.concurrency; i++)
         if (w->threads[i].wake_fd >= 0)
             close(w->threads[i].wake_fd);
+    nq_many_free(w);
     free(w->queues);
     free(w->handlers);
     free(w->middleware);
@@ -114,7 +115,7 @@ NQ_PRIVATE void nq_worker_unref(nq_worker *w)
     if (atomic_fetch_sub(&w->refs, 1) > 1)
         return;
     pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond, &w->done_cond,
-                               &w->watch_cond, &w->duties_cond, &w->bell_cond};
+                               &w->watch_cond, &w->duties_cond, &w->bell_cond,  &w->many_cond};
     for (size_t i = 0; i < sizeof conds / sizeof *conds; i++)
         pthread_cond_destroy(conds[i]);
     pthread_mutex_destroy(&w->lock);

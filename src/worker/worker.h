@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "../api/api.h"
+#include "handler.h"
 
 /*
  * Threads of a worker, and who queues whom:
@@ -52,6 +53,7 @@ enum nq_wanted {
 };
 
 #define NQ_MAX_CONCURRENCY    1024          /* handler threads */
+#define NQ_DEFAULT_MANY       100           /* tasks of a call of a handler of several */
 #define NQ_FINISH_MAX         1000          /* outcomes of one transaction */
 #define NQ_UNRECORDED_MAX     1000          /* no claims while as many outcomes wait to be recorded */
 #define NQ_PREFETCH_WINDOW_US NQ_MS(20)     /* prefetch what the handlers finish in this time */
@@ -92,36 +94,6 @@ struct nq_ctx {
     bool unknown;          /* it piggybacked on a transaction whose outcome is unknown */
     atomic_uint refs;      /* the handler and the completer, when abandoned; else one */
     bool orphan;           /* of a dead worker: counted apart */
-};
-
-struct nq_next {
-    const nq_worker *worker;
-    const struct nq_handler_entry *handler;
-    size_t depth; /* middleware entered so far */
-};
-
-/* What a child may use, and how it is run. */
-typedef struct nq_limits {
-    size_t memory;
-    unsigned cpu_seconds, files, processes, tasks, stderr_bytes;
-    int nice;
-    char **environment;
-    size_t nenvironment;
-} nq_limits;
-
-/* A handler and its own middleware. type NULL: of every other type. */
-struct nq_handler_entry {
-    char *type;
-    nq_handler_fn fn;
-    void *udata;
-    nq_middleware *middleware;
-    size_t nmiddleware;
-    unsigned max_crashes;
-    nq_retry_fn retry_policy; /* NULL: the default */
-    void *retry_udata;
-    bool isolated;
-    nq_limits limits;
-    size_t kind; /* isolated: the first handler with the same limits; they share children */
 };
 
 /* A queue as the fetcher sees it. */
@@ -184,7 +156,8 @@ struct nq_handler_thread {
     int wake_fd;            /* an eventfd on which the thread waits beside its child; -1: not made yet */
     pthread_t id;
     bool stuck;
-    int64_t pause_us; /* the last one for want of a child; 0: there was one */
+    int64_t pause_us;    /* the last one for want of a child; 0: there was one */
+    struct nq_many many; /* several tasks in one call: ctx is the first of them */
 };
 
 struct nq_worker {
@@ -221,7 +194,8 @@ struct nq_worker {
     atomic_int_least64_t live_us, claiming_us[NQ_FETCHERS], recording_us;
 
     pthread_mutex_t lock; /* guards what follows, and threads[].ctx, queues[].quiet, .in_hand, .claiming */
-    pthread_cond_t fetch_cond, second_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond;
+    pthread_cond_t fetch_cond, second_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond,
+        many_cond;
     enum nq_phase phase;
     nq_task_list ready, ended;
     nq_task_list paced;      /* wait for the time of their start, in order of it */
@@ -231,6 +205,10 @@ struct nq_worker {
     size_t orphans;          /* of these */
     unsigned idle;           /* handler threads that wait */
     unsigned paused;         /* and those that do so because no child can be made */
+    unsigned gatherers;      /* and those that have tasks and wait for more, for one call; */
+    size_t gathering;        /* for so many more, all of them */
+    size_t joined;           /* tasks of calls beyond the first of each */
+    size_t per_call;         /* how many the next call takes, by those before; 0: one */
     bool waking;             /* one of them was signalled and has not woken yet */
     bool completer_idle;
     uint64_t hint_queue; /* of the first hint since the fetcher looked, and the task that it names, or 0 */
@@ -283,10 +261,6 @@ static inline size_t nq_queue_room(const struct nq_worker_queue *queue)
     return queue->concurrency == 0 ? SIZE_MAX : queue->concurrency - queue->in_hand - queue->claiming;
 }
 
-/* ---- registry.c */
-NQ_PRIVATE int nq_worker_may_register(const nq_worker *w, nq_err *err);
-NQ_PRIVATE struct nq_handler_entry *nq_handler_find(const nq_worker *w, const char *type);
-
 /* ---- log.c */
 NQ_PRIVATE void nq_worker_log(const nq_worker *w, enum nq_log_level level, const char *fmt, ...)
     NQ_PRINTF(3, 4);
@@ -308,6 +282,11 @@ NQ_PRIVATE void nq_signals_give_back(nq_worker *w);
 NQ_PRIVATE nq_ctx *nq_ctx_new(nq_worker *w);
 NQ_PRIVATE void nq_ctx_claimed(nq_ctx *ctx, nq_claimed *claim, int64_t now_us);
 NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx); /* accepts NULL */
+/* With the lock held: the i-th attempt that the thread runs, from 0; NULL: it runs no more than i. */
+static inline nq_ctx *nq_thread_attempt(const struct nq_handler_thread *thread, size_t i)
+{
+    return i == 0 ? thread->ctx : i < thread->many.n ? thread->many.ctx[i] : NULL;
+}
 /* With the lock held, of a context in a thread. */
 NQ_PRIVATE void nq_ctx_cancel(nq_ctx *ctx, enum nq_cause cause);
 NQ_PRIVATE void nq_ctx_close_fd(nq_ctx *ctx);
@@ -317,11 +296,19 @@ static inline bool nq_ctx_is(const nq_ctx *ctx, const nq_attempt *a)
     return ctx->claim->task.id == a->id && ctx->claim->lease == a->lease;
 }
 
+/* ---- many.c */
+NQ_PRIVATE int nq_many_room(nq_worker *w, nq_err *err); /* for the calls of each thread, before they start */
+NQ_PRIVATE void nq_many_free(nq_worker *w);
+/* Run thread->ctx, whose handler takes several, with more like it. With the lock held, but for the call. */
+NQ_PRIVATE void nq_many_run(struct nq_handler_thread *thread);
+
 /* ---- dispatch.c */
 /* Run the attempt and decide what becomes of it. */
 NQ_PRIVATE void nq_dispatch(nq_ctx *ctx, nq_outcome *out);
 /* Its two halves: the first runs in the child where the handler is isolated. */
 NQ_PRIVATE nq_verdict nq_dispatch_run(nq_ctx *ctx);
+/* What a handler answered; a number that is no verdict is a failure. */
+NQ_PRIVATE nq_verdict nq_dispatch_checked(nq_ctx *ctx, nq_verdict verdict);
 NQ_PRIVATE void nq_dispatch_verdict(nq_ctx *ctx, nq_verdict verdict, nq_outcome *out);
 /* What becomes of a task whose child died under it; the message is set. */
 NQ_PRIVATE void nq_dispatch_died(nq_ctx *ctx, nq_outcome *out);
@@ -358,6 +345,11 @@ NQ_PRIVATE void nq_task_list_push_front(nq_task_list *l, nq_ctx *ctx); /* to the
 NQ_PRIVATE int64_t nq_timeout_of(const nq_task *task);
 /* ctx is what the thread runs from now on. */
 NQ_PRIVATE void nq_attempt_begin(struct nq_handler_thread *thread, nq_ctx *ctx);
+/* ctx begins now, in the thread's call. */
+NQ_PRIVATE void nq_attempt_begun(nq_worker *w, nq_ctx *ctx);
+/* May ctx run in the thread's call of several tasks? And have it do so. */
+NQ_PRIVATE bool nq_call_fits(const struct nq_handler_thread *thread, const nq_ctx *ctx);
+NQ_PRIVATE void nq_call_join(struct nq_handler_thread *thread, nq_ctx *ctx);
 /* What it ran has ended; out NULL: it never began, and is the caller's. */
 NQ_PRIVATE void nq_attempt_end(struct nq_handler_thread *thread, const nq_outcome *out);
 /* Attempts ended, that took so long together. */

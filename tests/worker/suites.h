@@ -34,6 +34,7 @@ Suite *suite_order(void);
 Suite *suite_keys(void);
 Suite *suite_worker_results(void);
 Suite *suite_wait(void);
+Suite *suite_many(void);
 
 #define P_OPTIONS(...) (&(nq_worker_options){.size = sizeof(nq_worker_options), __VA_ARGS__})
 /* The lease of a worker that the test kills: short where nothing else tells of the death. */
