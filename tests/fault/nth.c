@@ -69,7 +69,8 @@ static void nth_copy(const char *from, const char *to)
 static void nth_database(nth_run *run, int slot, const char *options)
 {
     static const char *const beside[] = {"", "-wal", "-shm", "-journal", "-nanoq-lock"};
-    static const char *const tables[] = {"tasks", "finished", "followups", "workers", "orders", "windows"};
+    static const char *const tables[] = {"tasks",  "finished", "followups", "workers",
+                                         "orders", "windows",  "attempts",  "results"};
     if (T_SQLITE) {
         char file[400];
         for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
