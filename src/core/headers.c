@@ -150,7 +150,7 @@ NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, 
 {
     nq_header *const all = (nq_header *)(void *)room;
     const size_t size = nq_headers_room(text, n);
-    const char *tags[NQ_MAX_TAGS];
+    const char *tags[NQ_MAX_TAGS] = {0};
     bool expires = false;
     *out = (nq_headers){0};
     if (size == 0)

@@ -389,9 +389,7 @@ int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_i
         rc = mysql_enqueue_caller(&j, err);
     else if (n == 1 && !j.tagged)
         rc = nq_store_do(s, mysql_enqueue_own_one, &j, err);
-    else if (j.tagged)
-        rc = nq_store_tx(s, mysql_enqueue_own_many, &j, err);
-    else if ((rc = nq_store_do(s, mysql_enqueue_own_at_once, &j, err)) == NQ_EDUPLICATE)
+    else if (j.tagged || (rc = nq_store_do(s, mysql_enqueue_own_at_once, &j, err)) == NQ_EDUPLICATE)
         rc = nq_store_tx(s, mysql_enqueue_own_many, &j, err);
     if (rc == NQ_OK)
         mysql_enqueue_answer(&j, ids, results);
