@@ -80,6 +80,6 @@ int main(int argc, char **argv)
         suite_complete, suite_isolation,      suite_isolation_ahead, suite_isolation_end, suite_isolation_tx,
         suite_hostile,  suite_hostile_random, suite_queues,          suite_fetch,         suite_groups,
         suite_pause,    suite_worker_headers, suite_loans,           suite_rates,         suite_types,
-        suite_order,    suite_keys,           suite_worker_results,  suite_wait, suite_many};
+        suite_order,    suite_keys,           suite_worker_results,  suite_wait,          suite_many};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }
