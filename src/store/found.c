@@ -7,7 +7,7 @@
 
 /* ---- Words ---- */
 
-static void found_add(nq_found *f, size_t at, const char *fmt, va_list ap)
+NQ_PRINTF(3, 0) static void found_add(nq_found *f, size_t at, const char *fmt, va_list ap)
 {
     if (at < sizeof f->text - 1)
         vsnprintf(f->text + at, sizeof f->text - at, fmt, ap);

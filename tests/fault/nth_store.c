@@ -35,8 +35,7 @@ static void store_snapshot(const nth_run *run, char *out, size_t size)
         "SELECT 'follow', type, payload, queue FROM %sfollowups ORDER BY type, payload",
         "SELECT 'asked', COUNT(*) FROM %scancels",
         "SELECT 'told', done, total FROM %sprogress ORDER BY done",
-        "SELECT 'failed', outcome, attempt, SUBSTR(error, 1, 20) FROM %sattempts ORDER BY outcome, attempt, "
-        "error",
+        "SELECT 'failed', outcome, attempt, SUBSTR(error, 1, 20) FROM %sattempts ORDER BY 2, 3, error",
         "SELECT 'left', result FROM %sresults ORDER BY result"};
     t_conn *side = t_connect();
     size_t at = 0;

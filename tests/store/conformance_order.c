@@ -403,8 +403,10 @@ static int order_race(bool heed)
             continue;
         }
         t_kill(&children[i], SIGKILL);
-        t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0 WHERE state = 1 AND (lease >> 36) = %d",
-              runs[i].worker);
+        T_WAIT(t_try(t_side(),
+                     "UPDATE nanoq_tasks SET state = 0, lease = 0 WHERE state = 1 AND (lease >> 36) = %d",
+                     runs[i].worker) == 0, /* it may meet the others' claims in a deadlock */
+               20);
         runs[i].worker += 3;
         t_fork(&children[i], order_process, &runs[i]);
     }
