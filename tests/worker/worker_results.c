@@ -34,7 +34,7 @@ enum { RESULTS_LONG = 300000 };
 /* Leaves what its payload says, and ends so. */
 static nq_verdict results_handler(nq_ctx *ctx, const nq_task *task, void *udata)
 {
-    static char bytes[RESULTS_LONG];
+    static _Thread_local char bytes[RESULTS_LONG];
     nq_err err = {0};
     const char *how = task->payload;
     (void)udata;
