@@ -273,6 +273,12 @@ NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w)
     return want < w->opts.batch ? want : w->opts.batch;
 }
 
+NQ_PRIVATE void nq_fetch_more(nq_worker *w)
+{
+    if (w->fetcher == NQ_FETCHER_FULL && nq_fetch_wanted(w) > 0)
+        pthread_cond_signal(&w->fetch_cond);
+}
+
 NQ_PRIVATE void nq_second_wake(nq_worker *w)
 {
     if (w->second_waits && w->full >= NQ_FULL_CLAIMS && nq_fetch_wanted(w) > 0)
@@ -350,9 +356,8 @@ NQ_PRIVATE void nq_attempts_ended(nq_worker *w, size_t n, int64_t took_us)
 {
     for (size_t i = 0; i < n; i++)
         w->avg16_us += took_us / (int64_t)n - w->avg16_us / 16;
-    if (w->fetcher == NQ_FETCHER_FULL && nq_fetch_wanted(w) > 0)
-        pthread_cond_signal(&w->fetch_cond);
-    else if (w->fetcher == NQ_FETCHER_BUSY)
+    nq_fetch_more(w);
+    if (w->fetcher == NQ_FETCHER_BUSY)
         nq_second_wake(w);
     if (w->phase != NQ_PHASE_RUN && atomic_load(&w->running) == 0)
         nq_worker_wake(w);

@@ -64,8 +64,7 @@ static void many_wait(struct nq_handler_thread *thread)
     m->gathers = true;
     w->gatherers++;
     w->gathering += h->most - m->n;
-    if (w->fetcher == NQ_FETCHER_FULL && nq_fetch_wanted(w) > 0)
-        pthread_cond_signal(&w->fetch_cond);
+    nq_fetch_more(w);
     while (m->n < h->most && w->phase == NQ_PHASE_RUN && nq_mono_us() < until)
         nq_cond_wait_until(&w->many_cond, &w->lock, until);
     w->gathering -= h->most - m->n;
@@ -77,8 +76,7 @@ static void many_wait(struct nq_handler_thread *thread)
 static void many_learn(nq_worker *w, size_t n, size_t most)
 {
     w->per_call = 2 * n < most ? 2 * n : most;
-    if (w->fetcher == NQ_FETCHER_FULL && nq_fetch_wanted(w) > 0)
-        pthread_cond_signal(&w->fetch_cond);
+    nq_fetch_more(w);
 }
 
 /* Those that are too late are left out of the call: they go behind the others. Answers how many are in it. */
@@ -114,14 +112,6 @@ static void many_call(const struct nq_handler_entry *h, struct nq_many *m, size_
         h->many(m->ctx, m->tasks, n, m->verdicts, h->udata);
 }
 
-/* With the lock held: the attempt has ended, unless another had it before. */
-static void many_end(struct nq_handler_thread *thread, nq_ctx *ctx, const nq_outcome *out)
-{
-    nq_ctx_close_fd(ctx);
-    thread->ctx = ctx;
-    nq_attempt_end(thread, out);
-}
-
 NQ_PRIVATE void nq_many_run(struct nq_handler_thread *thread)
 {
     nq_worker *w = thread->worker;
@@ -152,9 +142,11 @@ NQ_PRIVATE void nq_many_run(struct nq_handler_thread *thread)
     const int64_t took = nq_mono_us() - start;
     pthread_mutex_lock(&w->lock);
     for (size_t i = 0; i < all; i++) {
+        thread->ctx = m->ctx[i];
         if (i >= n)
-            atomic_store(&m->ctx[i]->begun_us, 0);
-        many_end(thread, m->ctx[i], &m->outs[i]);
+            atomic_store(&thread->ctx->begun_us, 0);
+        nq_ctx_close_fd(thread->ctx);
+        nq_attempt_end(thread, &m->outs[i]);
     }
     w->joined -= all - 1;
     m->n = 0;

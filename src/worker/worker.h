@@ -374,6 +374,7 @@ NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
  * until it is known better. */
 NQ_PRIVATE void nq_prefetch_less(nq_worker *w);
 NQ_PRIVATE size_t nq_fetch_wanted(const nq_worker *w); /* how many to claim now */
+NQ_PRIVATE void nq_fetch_more(nq_worker *w); /* wake a fetcher that waited for room, if there is some now */
 /* Wake the second fetcher, if it is worth it. */
 NQ_PRIVATE void nq_second_wake(nq_worker *w);
 /* Completions that piggyback on the next claim. While w->piggybacking they are kept for it. */
