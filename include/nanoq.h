@@ -548,7 +548,7 @@ typedef struct nq_worker_options {
     int max_crashes;             /* a task that crashed more often is dead; default 3; NQ_ZERO: the
                                     first crash is final */
     int64_t keep_done_us;        /* completed tasks are kept this long, or NQ_FOREVER; default NQ_ZERO:
-                                    deleted at once */
+                                    deleted at once; what is set for a queue (nq_queue_set) goes before */
     int64_t keep_dead_us;        /* dead and cancelled tasks; default 7 days; NQ_ZERO: deleted at the next
                                     look; NQ_FOREVER */
     nq_retry_fn retry_policy;

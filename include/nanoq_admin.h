@@ -167,6 +167,10 @@ typedef struct nq_queue_settings {
     int ordered;           /* of a group or a type: enum nq_ordered; not with max_running > 1; default no */
     const char *dead_to;   /* a task that ends dead leaves a copy in this queue; default: none */
     const char *type;      /* of the tasks of this type, in the queue and all its groups; not with group */
+    /* How long done tasks are kept, and dead and cancelled ones, whatever their worker's options say;
+     * NQ_ZERO: not at all, and until the next look; NQ_FOREVER; default: as long as the worker says. Of a
+     * group's the nearest holds: its own, that of group "*", that of the queue. */
+    int64_t keep_done_us, keep_dead_us;
 } nq_queue_settings;
 
 /* Replace the settings of a queue or group; whether it is paused is left alone. settings NULL: it has none.
@@ -191,6 +195,7 @@ typedef struct nq_queue_row {
     int64_t rate_left;     /* starts that the rate leaves just now; -1: it has none, or is of each group */
     int64_t held_until_us; /* by a handler: nothing of it starts before; 0: it is not held */
     nq_id halted_by;       /* the dead task that stops this group, which is in order; 0: none does */
+    int64_t keep_done_us, keep_dead_us; /* 0: not set; NQ_ZERO, NQ_FOREVER */
 } nq_queue_row;
 typedef int (*nq_queue_row_fn)(const nq_queue_row *row, void *udata);
 /* The settings of a queue and its groups, or (queue NULL) of all, in order of name, and what became of them:

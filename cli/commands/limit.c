@@ -12,6 +12,8 @@ enum {
     LIMIT_WEIGHT,
     LIMIT_ORDERED,
     LIMIT_DEAD_TO,
+    LIMIT_KEEP_DONE,
+    LIMIT_KEEP_DEAD,
     LIMIT_OFF
 };
 
@@ -34,6 +36,17 @@ static bool limit_take_rate(const char *value, nq_queue_settings *s)
     snprintf(time, sizeof time, "%s%s", slash[1] >= '0' && slash[1] <= '9' ? "" : "1", slash + 1);
     return cli_take_int("--rate", number, 1, 2147483647, &s->rate) &&
            cli_take_duration("--rate", time, 1, &s->rate_us);
+}
+
+/* A time, "forever", or "none", which is 0 as well: a task that is done leaves nothing, one that is dead goes
+ * at the next look. */
+static bool limit_take_keep(const char *what, const char *value, int64_t *out)
+{
+    int64_t us = 0;
+    if (strcmp(value, "none") != 0 && !cli_take_keep(what, value, &us))
+        return false;
+    *out = us != 0 ? us : NQ_ZERO;
+    return true;
 }
 
 static bool limit_take(int key, const char *value, struct limit_args *a)
@@ -74,6 +87,10 @@ static bool limit_take(int key, const char *value, struct limit_args *a)
     case LIMIT_DEAD_TO:
         a->s.dead_to = value;
         return true;
+    case LIMIT_KEEP_DONE:
+        return limit_take_keep("--keep-done", value, &a->s.keep_done_us);
+    case LIMIT_KEEP_DEAD:
+        return limit_take_keep("--keep-dead", value, &a->s.keep_dead_us);
     default:
         a->off = true;
         return true;
@@ -124,6 +141,9 @@ static const struct cli_option limit_options[] = {
     {LIMIT_ORDERED, "ordered", "[=halt]",
      "of a group: one task at a time, in order; halt: a dead one stops its group"},
     {LIMIT_DEAD_TO, "dead-to", "QUEUE", "where a task that ends dead leaves a copy"},
+    {LIMIT_KEEP_DONE, "keep-done", "TIME",
+     "how long done tasks are kept: 7d, none, forever; default: as their worker says"},
+    {LIMIT_KEEP_DEAD, "keep-dead", "TIME", "the same of dead and cancelled ones"},
     {LIMIT_OFF, "off", NULL, "take all settings away"},
     CLI_OPTION_DB,
     CLI_OPTION_END};

@@ -110,6 +110,17 @@ static void queues_number(struct table *t, int64_t v)
         table_none(t);
 }
 
+/* Microseconds, or "forever". */
+static void queues_kept(struct table *t, int64_t us)
+{
+    if (us == 0)
+        table_none(t);
+    else if (us == NQ_FOREVER)
+        table_text(t, "forever");
+    else
+        table_duration(t, us == NQ_ZERO ? 0 : us);
+}
+
 static void queues_show(struct table *t, const struct queues_one *one)
 {
     const nq_queue_row *row = &one->row;
@@ -141,6 +152,8 @@ static void queues_show(struct table *t, const struct queues_one *one)
     table_time(t, row->paused ? row->paused_at_us : 0);
     table_optional(t, one->why);
     table_optional(t, one->type);
+    queues_kept(t, row->keep_done_us);
+    queues_kept(t, row->keep_dead_us);
     table_row(t);
 }
 
@@ -167,6 +180,8 @@ static const struct table_column queues_columns[] = {
     {.name = "paused_at"},
     {.name = "paused_why", .wide = true},
     {.name = "type", .machine = true},
+    {.name = "keep_done", .machine = true},
+    {.name = "keep_dead", .machine = true},
 };
 
 enum { QUEUES_JSON = 256 };

@@ -62,8 +62,20 @@ static int settings_check_order(const char *name, const nq_queue_settings *s, nq
     return NQ_OK;
 }
 
+static int settings_check_keep(int64_t us, const char *which, nq_err *err)
+{
+    if ((us >= 0 && us <= NQ_MAX_DURATION) || us == NQ_ZERO || us == NQ_FOREVER)
+        return NQ_OK;
+    return nq_err_set(err, NQ_EINVAL,
+                      "%s is %lld us; allowed are NQ_ZERO to ten years, NQ_FOREVER, and 0 for not set", which,
+                      (long long)us);
+}
+
 static int settings_check(const nq_queue_settings *s, nq_err *err)
 {
+    int rc = settings_check_keep(s->keep_done_us, "keep_done_us", err);
+    if (rc != NQ_OK || (rc = settings_check_keep(s->keep_dead_us, "keep_dead_us", err)) != NQ_OK)
+        return rc;
     if (s->max_running < 0 || s->max_running > SETTINGS_MAX)
         return nq_err_set(err, NQ_EINVAL, "max_running is %lld; allowed are 1 to %d, and 0 for no limit",
                           (long long)s->max_running, SETTINGS_MAX);
@@ -123,6 +135,12 @@ static nq_val settings_or_null(int64_t v)
     return v ? nq_int(v) : nq_null();
 }
 
+/* As the column has it. */
+static nq_val settings_keep_or_null(int64_t us)
+{
+    return us == 0 ? nq_null() : nq_int(us == NQ_ZERO ? 0 : us == NQ_FOREVER ? -1 : us);
+}
+
 /* The type of a group of tasks of one type says only what is set apart while something is set. */
 #define SETTINGS_NONE                                                                                        \
     "(type IS NULL OR name LIKE '%//:%') AND paused_at IS NULL AND max_running IS NULL AND rate IS NULL "    \
@@ -159,15 +177,17 @@ static int settings_write(nq_conn *c, void *arg, nq_err *err)
                            settings_or_null(s->weight),
                            settings_or_null(s->ordered),
                            s->dead_to ? nq_text(s->dead_to) : nq_null(),
+                           settings_keep_or_null(s->keep_done_us),
+                           settings_keep_or_null(s->keep_dead_us),
                            w->s.type ? nq_text(w->s.type) : nq_null(),
                            nq_text(w->name)};
     const int rc = nq_settings_upsert(
         c,
         "UPDATE {queues} SET max_running = ?, rate = ?, rate_us = ?, burst = ?, weight = ?, ordered = ?, "
-        "dead_to = ?, type = COALESCE(?, type), changed_at = {now} WHERE name = ?",
-        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, dead_to, type, name, "
-        "changed_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {now})",
+        "dead_to = ?, keep_done_us = ?, keep_dead_us = ?, type = COALESCE(?, type), changed_at = {now} WHERE "
+        "name = ?",
+        "INSERT INTO {queues} (max_running, rate, rate_us, burst, weight, ordered, dead_to, keep_done_us, "
+        "keep_dead_us, type, name, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {now})",
         args, sizeof args / sizeof *args, err);
     const int tidy = rc == NQ_OK ? nq_settings_tidy(c, w->name, err) : rc;
     return tidy == NQ_OK && s->type ? nq_settings_few_types(c, w->name, err) : tidy;
@@ -221,6 +241,8 @@ static nq_queue_row settings_shown(const nq_settings *all, const char *name, con
                           .weight = (unsigned)s->weight,
                           .ordered = s->ordered,
                           .dead_to = s->dead_to,
+                          .keep_done_us = s->keep_done_us,
+                          .keep_dead_us = s->keep_dead_us,
                           .changed_at_us = s->changed_at_us,
                           .rate_left = rate.every_ns == 0 || strcmp(name + base, "//*") == 0 ? -1
                                        : gate ? nq_rate_left(&rate, gate->tat_ns, gate->now_us)

@@ -16,7 +16,8 @@
 static const char settings_sql[] =
     "SELECT name, {bytes:type}, paused_at IS NOT NULL, {us:paused_at}, {bytes:paused_why}, "
     "max_running, "
-    "rate, rate_us, burst, weight, ordered, {bytes:dead_to}, {us:changed_at} FROM {queues} ORDER BY name "
+    "rate, rate_us, burst, weight, ordered, {bytes:dead_to}, keep_done_us, keep_dead_us, "
+    "{us:changed_at} FROM {queues} ORDER BY name "
     "LIMIT 10001";
 enum settings_at {
     SETTINGS_NAME,
@@ -31,6 +32,8 @@ enum settings_at {
     SETTINGS_WEIGHT,
     SETTINGS_ORDERED,
     SETTINGS_DEAD_TO,
+    SETTINGS_KEEP_DONE,
+    SETTINGS_KEEP_DEAD,
     SETTINGS_CHANGED,
     SETTINGS_COUNT
 };
@@ -66,6 +69,14 @@ NQ_PRIVATE bool nq_setting_named(const char *name, size_t n)
 static int64_t settings_number(const nq_val *v, int64_t most)
 {
     return v->type != NQ_VAL_INT || v->i < 1 ? 0 : v->i < most ? v->i : most;
+}
+
+/* Of how long tasks are kept too much is for ever, not ten years: nothing is deleted by a mistake. */
+static int64_t settings_keep(const nq_val *v)
+{
+    if (v->type != NQ_VAL_INT || v->i < -1)
+        return 0;
+    return v->i == 0 ? NQ_ZERO : v->i == -1 || v->i > NQ_MAX_DURATION ? NQ_FOREVER : v->i;
 }
 
 /* NULL where there is none, or (*failed) no memory. */
@@ -112,6 +123,8 @@ static void settings_fill(nq_setting *to, const nq_val cols[], bool *failed)
     if (settings_is_text(dead_to) && nq_setting_named(dead_to->p, dead_to->n) &&
         !memchr(dead_to->p, '*', dead_to->n))
         memcpy(to->dead_to, dead_to->p, dead_to->n);
+    to->keep_done_us = settings_keep(&cols[SETTINGS_KEEP_DONE]);
+    to->keep_dead_us = settings_keep(&cols[SETTINGS_KEEP_DEAD]);
     to->changed_at_us = cols[SETTINGS_CHANGED].type == NQ_VAL_INT ? cols[SETTINGS_CHANGED].i : 0;
 }
 
@@ -143,6 +156,7 @@ static int settings_row(const nq_val cols[], size_t ncols, void *arg)
     settings_fill(to, cols, &failed);
     r->s->misled += cols[SETTINGS_DEAD_TO].type != NQ_VAL_NULL && !to->dead_to[0];
     r->s->types += to->type ? 1 : 0;
+    r->s->keeps = r->s->keeps || to->keep_done_us || to->keep_dead_us;
     return failed ? NQ_ENOMEM : 0;
 }
 
@@ -174,6 +188,11 @@ static uint64_t settings_hash(const nq_settings *s)
         settings_mix(&h, row->type ? row->type : "", row->type ? strlen(row->type) + 1 : 1);
         for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
             settings_mix_number(&h, numbers[k]);
+        if (row->keep_done_us || row->keep_dead_us) {
+            settings_mix(&h, "keep", 4);
+            settings_mix_number(&h, row->keep_done_us);
+            settings_mix_number(&h, row->keep_dead_us);
+        }
     }
     h &= INT64_MAX; /* a signed column holds it */
     return h ? h : 1;
@@ -191,6 +210,7 @@ static void settings_empty(nq_settings *s)
     for (size_t i = 0; i < s->n; i++)
         settings_free_row(&s->rows[i]);
     s->n = s->ignored = s->misled = s->types = 0;
+    s->keeps = false;
 }
 
 static int settings_print_row(const nq_val cols[], size_t ncols, void *arg)
@@ -429,7 +449,7 @@ static bool settings_apart(const nq_setting *row)
 {
     return row->type && nq_group_is_type(row->name) &&
            (row->paused || row->max_running || row->rate || row->weight || row->ordered > NQ_ORDERED_NO ||
-            row->dead_to[0]);
+            row->dead_to[0] || row->keep_done_us || row->keep_dead_us);
 }
 
 NQ_PRIVATE size_t nq_settings_types(const nq_settings *s, const char *queue, const nq_setting *rows[],

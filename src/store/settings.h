@@ -18,10 +18,11 @@ typedef struct nq_setting {
     char *why;                      /* why it is paused; the same */
     bool paused;
     int64_t paused_at_us;
-    int64_t max_running;   /* 0: no limit */
-    int64_t rate, rate_us; /* 0: no limit */
-    int burst, weight;     /* 0: the default */
-    int ordered;           /* enum nq_ordered; -1: not set */
+    int64_t max_running;                /* 0: no limit */
+    int64_t rate, rate_us;              /* 0: no limit */
+    int burst, weight;                  /* 0: the default */
+    int ordered;                        /* enum nq_ordered; -1: not set */
+    int64_t keep_done_us, keep_dead_us; /* 0: not set; NQ_ZERO, NQ_FOREVER */
     int64_t changed_at_us;
 } nq_setting;
 
@@ -43,6 +44,7 @@ typedef struct nq_settings {
     size_t n, ignored; /* rows; and those left out, because their names are none or they are too many */
     size_t misled;     /* rows whose dead_to is no queue's name */
     size_t types;      /* rows that have a type */
+    bool keeps;        /* some row says how long tasks that have ended are kept */
     nq_setting rows[]; /* in order of name */
 } nq_settings;
 
@@ -139,5 +141,7 @@ static inline int64_t nq_claimer_opens(const nq_claimer *c)
 }
 /* May a row of {queues} have this name? */
 NQ_PRIVATE bool nq_setting_named(const char *name, size_t n);
+
+#include "retention.h" /* a part of this header */
 
 #endif

@@ -87,6 +87,7 @@ typedef struct nq_claimed {
     int64_t start_us, late_us; /* with a rate: not started before, and after; 0: at any time */
     const char *group;         /* as it is in the tables: task.group is that of its producer's */
     int64_t keep_us;           /* of its spec */
+    int64_t keep_done_us;      /* in a child: what nq_ctx_keep_done answered before it was sent */
     nq_task task;              /* its pointers lead into this allocation */
 } nq_claimed;
 
@@ -364,10 +365,6 @@ NQ_PRIVATE bool nq_store_followed(const nq_store *s);
 NQ_PRIVATE void nq_store_followed_saw(nq_store *s, bool some);
 /* For a driver, in the transaction of a claim: delete the follow-ups of these tasks. */
 NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *err);
-
-/* Delete up to limit finished tasks past their retention (< 0: for ever). *n: how many went. */
-NQ_PRIVATE int nq_store_purge(nq_store *s, int64_t keep_done_us, int64_t keep_dead_us, size_t limit,
-                              uint64_t *n, nq_err *err);
 
 /* ---- For the shared SQL: connections, statements ------------------------------------------- */
 

@@ -7,8 +7,8 @@
 
 #define DUTIES_RECLAIM  100        /* orphans at a time */
 #define DUTIES_LOOK_US  NQ_MS(100) /* of a look for them: with very many queues a pass is made in several */
-#define DUTIES_PURGE    500        /* finished tasks deleted at a time */
 #define DUTIES_PROMOTE  500        /* follow-ups looked at at a time */
+#define DUTIES_SWEEP    500        /* rows that nobody needs deleted at a time */
 #define DUTIES_AGAIN_US NQ_MS(100)
 #define DUTIES_DOUBT_US NQ_SECONDS(3)
 /* Least time between two runs of a duty that others ask for: hints are anybody's. */
@@ -87,10 +87,11 @@ struct duties {
     nq_scheduler schedules;
     nq_reports *reports; /* NULL: no memory for them yet */
     int64_t again_us;    /* how soon to look for orphans again after some were found */
-    nq_scan scan;        /* the pass over the queues for orphans, */
-    bool scan_again;     /* which came too late for a worker that died since it began */
-    bool scan_found;     /* and which found some */
-    int64_t others_us;   /* others have been at some follow-ups since then; 0: they are not */
+    nq_purge purge;
+    nq_scan scan;      /* the pass over the queues for orphans, */
+    bool scan_again;   /* which came too late for a worker that died since it began */
+    bool scan_found;   /* and which found some */
+    int64_t others_us; /* others have been at some follow-ups since then; 0: they are not */
 };
 
 static struct duty_state *duties_state(struct duties *d, int (*run)(struct duties *, int64_t *, nq_err *))
@@ -258,8 +259,8 @@ static int duties_tally(struct duties *d, int64_t *next_us, nq_err *err)
 static int duties_sweep(const struct duty *duty, const struct duties *d, int64_t *next_us, nq_err *err)
 {
     size_t n = 0;
-    const int rc = duty->sweep(d->worker->store, DUTIES_PURGE, &n, err);
-    *next_us = rc == NQ_OK && n >= DUTIES_PURGE ? NQ_MS(100) : *next_us;
+    const int rc = duty->sweep(d->worker->store, DUTIES_SWEEP, &n, err);
+    *next_us = rc == NQ_OK && n >= DUTIES_SWEEP ? NQ_MS(100) : *next_us;
     return rc;
 }
 
@@ -383,16 +384,7 @@ static int duties_doubts_look(struct duties *d, int64_t *next_us, nq_err *err)
 
 static int duties_purge(struct duties *d, int64_t *next_us, nq_err *err)
 {
-    const nq_worker *w = d->worker;
-    uint64_t n = 0;
-    /* Records that this worker would not keep belong to one that does. */
-    if (w->opts.keep_done_us <= 0 && w->opts.keep_dead_us < 0)
-        return NQ_OK;
-    const int64_t keep_done = w->opts.keep_done_us ? w->opts.keep_done_us : -1;
-    const int rc = nq_store_purge(w->store, keep_done, w->opts.keep_dead_us, DUTIES_PURGE, &n, err);
-    if (rc == NQ_OK && n >= DUTIES_PURGE)
-        *next_us = NQ_MS(100);
-    return rc;
+    return nq_purge_run(d->worker, &d->purge, next_us, err);
 }
 
 /* ---- The thread ---- */
@@ -472,6 +464,7 @@ static void duties_leave(struct duties *d)
         nq_tally_write(d->worker, nq_member_id(d->member), NULL);
     nq_reports_free(d->reports);
     nq_buf_free(&d->scan.queue);
+    nq_buf_free(&d->purge.scan.queue);
     nq_buf_free(&d->queues);
     nq_buf_free(&d->types);
     if (d->member && nq_member_leave(d->member, &err) != NQ_OK)

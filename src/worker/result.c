@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* nq_ctx_result: what a handler leaves for whoever waits for its task. */
+#include <stdio.h>
 #include <unistd.h>
 
 #include "isolate/isolate.h"
@@ -22,15 +23,45 @@ int nq_ctx_result(nq_ctx *ctx, const void *bytes, size_t n, nq_err *err)
     return NQ_OK;
 }
 
+static nq_settings *result_settings(nq_worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    nq_settings *s = w->settings;
+    nq_settings_ref(s);
+    pthread_mutex_unlock(&w->lock);
+    return s;
+}
+
+/* As the settings say, which were read before anything was claimed. */
+static int64_t result_kept(const nq_ctx *ctx)
+{
+    const nq_claimed *claim = ctx->claim;
+    char name[2 * NQ_MAX_QUEUE + 4];
+    snprintf(name, sizeof name, "%s%s%s", claim->task.queue, claim->group ? "//" : "",
+             claim->group ? claim->group : "");
+    nq_settings *const settings = result_settings(ctx->worker);
+    const int64_t keep = nq_settings_keeps(settings, name, NQ_STATE_DONE, ctx->worker->opts.keep_done_us);
+    nq_settings_unref(settings);
+    return keep;
+}
+
+NQ_PRIVATE int64_t nq_ctx_keep_done(const nq_ctx *ctx)
+{
+    const nq_worker *w = ctx->worker;
+    if (ctx->page)
+        return ctx->claim->keep_done_us;
+    return atomic_load(&w->keeps) ? result_kept(ctx) : w->opts.keep_done_us;
+}
+
 NQ_PRIVATE void nq_ctx_keep(const nq_ctx *ctx, nq_outcome *out)
 {
-    const int64_t worker_us = ctx->worker->opts.keep_done_us;
+    const int64_t done_us = nq_ctx_keep_done(ctx);
     out->keep_us = ctx->claim->keep_us;
     if (ctx->has_result) {
         out->output = ctx->result.p;
         out->output_size = ctx->result.n;
         if (out->keep_us == 0)
-            out->keep_us = worker_us > NQ_RESULT_KEEP ? worker_us : NQ_RESULT_KEEP;
+            out->keep_us = done_us > NQ_RESULT_KEEP ? done_us : NQ_RESULT_KEEP;
     }
-    out->keep = worker_us != 0 || out->keep_us != 0;
+    out->keep = done_us != 0 || out->keep_us != 0;
 }

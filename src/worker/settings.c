@@ -5,16 +5,6 @@
 
 #include "worker.h"
 
-NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w)
-{
-    pthread_mutex_lock(&w->lock);
-    nq_settings *s = w->settings;
-    if (s)
-        nq_settings_ref(s);
-    pthread_mutex_unlock(&w->lock);
-    return s;
-}
-
 /* With the lock held: until when nothing of it starts. */
 static int64_t settings_held(const nq_worker *w, const char *name)
 {
@@ -146,6 +136,7 @@ NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err)
     w->misled_told = now->misled > w->misled_told ? now->misled : w->misled_told;
     pthread_mutex_lock(&w->lock);
     w->settings = now;
+    atomic_store(&w->keeps, now->keeps);
     if (!before || before->hash != now->hash || before->nholds > 0 || now->nholds > 0)
         settings_apply(w);
     pthread_mutex_unlock(&w->lock);

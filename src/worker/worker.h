@@ -228,6 +228,7 @@ struct nq_worker {
     uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
     uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */
     nq_hold held[NQ_OWN_HOLDS]; /* by handlers of ours, which the settings may not say yet */
+    atomic_bool keeps;          /* some queue's settings say how long its tasks are kept */
     nq_settings *settings; /* NULL: not read yet, and nothing is claimed before; changed by duties only */
     size_t ignored_told, misled_told; /* of bad rows no more are told again: of the duties' thread */
     unsigned wanted;                  /* enum nq_wanted: duties that are asked for */
@@ -421,9 +422,6 @@ NQ_PRIVATE int nq_cancels_check(nq_worker *w, nq_err *err);
 
 /* ---- settings.c: what is set for queues */
 NQ_PRIVATE int nq_worker_read_settings(nq_worker *w, nq_err *err); /* by duties only */
-/* What was read last, with a reference for the caller; NULL: nothing yet. With the lock held it is
- * w->settings. */
-NQ_PRIVATE nq_settings *nq_worker_settings(nq_worker *w);
 /* With the lock held: must this task not start, because its queue or group is paused or held? */
 NQ_PRIVATE bool nq_task_paused(const nq_worker *w, const nq_ctx *ctx);
 /* A handler of ours has held this queue or group until then. Without the lock. */
@@ -434,11 +432,16 @@ NQ_PRIVATE void nq_settings_wake(void *worker);
 /* ---- schedules.c: fire what is due. Without the lock. */
 NQ_PRIVATE int nq_schedules_fire(nq_worker *w, nq_scheduler *state, int64_t *next_us, nq_err *err);
 
+/* ---- purge.c: of duties. Without the lock. */
+NQ_PRIVATE int nq_purge_run(nq_worker *w, nq_purge *p, int64_t *next_us, nq_err *err);
+
 /* ---- hold.c: nq_ctx_hold, by the worker's process. Without the lock. */
 NQ_PRIVATE int nq_attempt_hold(const nq_ctx *ctx, int scope, int64_t us, nq_err *err);
 
 /* ---- result.c: what becomes of a done task's record */
 NQ_PRIVATE void nq_ctx_keep(const nq_ctx *ctx, nq_outcome *out);
+/* How long it is kept, as its queue says, else the worker; 0: not, -1: for ever. Without the lock. */
+NQ_PRIVATE int64_t nq_ctx_keep_done(const nq_ctx *ctx);
 
 /* ---- progress.c */
 /* nq_ctx_progress, of a note with a size. Any thread. */

@@ -679,6 +679,15 @@ class QueuesTests:
             self.assertIn("--rate", self.err)
         self.run_nanoq("limit", "mail", "--burst", "2", code=2)
 
+    def test_how_long_tasks_are_kept(self):
+        for given, kept in (("7d", 604800), ("none", 0), ("0", 0), ("forever", "forever")):
+            self.run_nanoq("limit", "mail", "--keep-done", given, "--keep-dead", "1h")
+            self.assertEqual((self.queue("mail")["keep_done"], self.queue("mail")["keep_dead"]), (kept, 3600))
+        self.run_nanoq("limit", "mail", "--keep-done", "-1", code=2)
+        self.assertIn("--keep-done", self.err)
+        self.run_nanoq("limit", "mail", "--running", "1")
+        self.assertIsNone(self.queue("mail")["keep_done"])
+
     def test_what_is_held_and_halted(self):
         self.run_nanoq("limit", "bank", "--each", "--ordered=halt")
         task = self.run_nanoq("add", "--queue", "bank", "--group", "7", "t").decode().strip()

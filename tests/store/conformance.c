@@ -13,7 +13,7 @@ int main(int argc, char **argv)
         suite_headers,   suite_birth,    suite_why,         suite_gates,     suite_order,
         suite_letters,   suite_rates,    suite_keys,        suite_renew,     suite_schedules,
         suite_doctor,    suite_minutes,  suite_doctor_rows, suite_history,   suite_results,
-        suite_tags};
+        suite_retention, suite_tags};
     /* What the settings of tests/store/hostile.sql could harm. */
     Suite *(*const hostile[])(void) = {suite_session,  suite_enqueue, suite_unique,    suite_caller_tx,
                                        suite_claim,    suite_finish,  suite_batches,   suite_members,

@@ -42,6 +42,7 @@ Suite *suite_keys(void);
 Suite *suite_renew(void);
 Suite *suite_history(void);
 Suite *suite_results(void);
+Suite *suite_retention(void);
 Suite *suite_doctor(void);
 Suite *suite_minutes(void);
 Suite *suite_doctor_rows(void);

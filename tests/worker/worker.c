@@ -74,12 +74,36 @@ int p_load(int *n)
 
 int main(int argc, char **argv)
 {
-    Suite *(*const suites[])(void) = {
-        suite_verdicts, suite_retry,          suite_middleware,      suite_cancel,        suite_stop,
-        suite_threads,  suite_crash,          suite_followups,       suite_wake,          suite_steer,
-        suite_complete, suite_isolation,      suite_isolation_ahead, suite_isolation_end, suite_isolation_tx,
-        suite_hostile,  suite_hostile_random, suite_queues,          suite_fetch,         suite_groups,
-        suite_pause,    suite_worker_headers, suite_loans,           suite_rates,         suite_types,
-        suite_order,    suite_keys,           suite_worker_results,  suite_wait,          suite_many};
+    Suite *(*const suites[])(void) = {suite_verdicts,
+                                      suite_retry,
+                                      suite_middleware,
+                                      suite_cancel,
+                                      suite_stop,
+                                      suite_threads,
+                                      suite_crash,
+                                      suite_followups,
+                                      suite_wake,
+                                      suite_steer,
+                                      suite_complete,
+                                      suite_isolation,
+                                      suite_isolation_ahead,
+                                      suite_isolation_end,
+                                      suite_isolation_tx,
+                                      suite_hostile,
+                                      suite_hostile_random,
+                                      suite_queues,
+                                      suite_fetch,
+                                      suite_groups,
+                                      suite_pause,
+                                      suite_worker_headers,
+                                      suite_loans,
+                                      suite_rates,
+                                      suite_types,
+                                      suite_order,
+                                      suite_keys,
+                                      suite_worker_results,
+                                      suite_worker_retention,
+                                      suite_wait,
+                                      suite_many};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }

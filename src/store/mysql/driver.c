@@ -240,7 +240,8 @@ static const nq_fragment mysql_db_fragments[] = {
      "CAST(COALESCE(SUM(CAST(CONV(LEFT(SHA2(CONCAT_WS('|', name, COALESCE(HEX(type), '-'), "
      "COALESCE(paused_at, '-'), COALESCE(HEX(paused_why), '-'), COALESCE(max_running, '-'), "
      "COALESCE(rate, '-'), COALESCE(rate_us, '-'), COALESCE(burst, '-'), COALESCE(weight, '-'), "
-     "COALESCE(ordered, '-'), COALESCE(dead_to, '-')), 256), 10), 16, 10) AS UNSIGNED)), 0) AS SIGNED)"},
+     "COALESCE(ordered, '-'), COALESCE(dead_to, '-'), COALESCE(keep_done_us, '-'), "
+     "COALESCE(keep_dead_us, '-')), 256), 10), 16, 10) AS UNSIGNED)), 0) AS SIGNED)"},
     {"strange", "(priority < -100 OR priority > 100)"},
     {"clock", "UTC_TIMESTAMP(6)"},
     {"clock_of", "DATE_FORMAT($, '%Y-%m-%dT%H:%i:%s.%fZ')"},

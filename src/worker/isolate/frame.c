@@ -8,7 +8,7 @@
 struct frame_task {
     uint64_t lease, handler, payload_size;
     int64_t group, schedule;
-    int64_t expires_at_us, dead_id, due_at_us, keep_us, ntags;
+    int64_t expires_at_us, dead_id, due_at_us, keep_us, keep_done_us, ntags;
     NQ_COLUMNS(FRAME_NUMBER)
 };
 
@@ -95,6 +95,7 @@ NQ_PRIVATE void nq_frame_task(nq_buf *out, const nq_ctx *ctx)
     f.schedule = frame_text(t->schedule);
     f.due_at_us = t->due_at_us;
     f.keep_us = ctx->claim->keep_us;
+    f.keep_done_us = nq_ctx_keep_done(ctx);
     f.ntags = (int64_t)t->ntags;
     NQ_COLUMNS(FRAME_SET)
     frame_head(out, NQ_FRAME_TASK, ctx->seq, nq_frame_task_size(ctx) - sizeof(nq_frame));
@@ -128,6 +129,7 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header 
     out->task.dead_id = f.dead_id;
     out->task.due_at_us = f.due_at_us;
     out->keep_us = f.keep_us;
+    out->keep_done_us = f.keep_done_us;
     out->task.headers = f.headers ? headers : NULL;
     out->task.nheaders = (size_t)f.headers;
     for (size_t i = 0; i < out->task.nheaders; i++) {

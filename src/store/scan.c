@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* Going once through the queues that a table has, whatever was stored as one. */
+#include "retention.h"
+
+struct scan_next {
+    nq_scan *scan;
+    bool more;
+};
+
+/* In order of the index, so that a look at them all has an end: a name that is not behind the one before ends
+ * it, whatever was stored as one. */
+static int scan_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct scan_next *s = arg;
+    nq_scan *at = s->scan;
+    const size_t both = cols[0].n < at->queue.n ? cols[0].n : at->queue.n;
+    (void)ncols;
+    if (cols[0].type != NQ_VAL_TEXT && cols[0].type != NQ_VAL_BLOB)
+        return 0;
+    const int order = both ? memcmp(cols[0].p, at->queue.p, both) : 0;
+    s->more = cols[0].type != at->type ? cols[0].type == NQ_VAL_BLOB
+                                       : order > 0 || (order == 0 && cols[0].n > at->queue.n);
+    if (!s->more)
+        return 0;
+    at->type = cols[0].type;
+    nq_buf_clear(&at->queue);
+    nq_buf_add(&at->queue, cols[0].p, cols[0].n);
+    return at->queue.failed ? NQ_ENOMEM : 0;
+}
+
+NQ_PRIVATE nq_val nq_scan_queue(const nq_scan *at)
+{
+    return (nq_val){at->type, 0, at->queue.n ? at->queue.p : "", at->queue.n};
+}
+
+NQ_PRIVATE void nq_scan_start(nq_scan *at)
+{
+    nq_buf_clear(&at->queue);
+    at->type = NQ_VAL_TEXT;
+    at->more = at->same = false;
+}
+
+NQ_PRIVATE int nq_scan_next(nq_conn *c, nq_scan *at, const char *sql, bool *more, nq_err *err)
+{
+    struct scan_next s = {at, false};
+    const nq_val arg = nq_scan_queue(at);
+    const int rc = nq_sql(c, sql, &arg, 1, scan_row, &s, NULL, err);
+    *more = rc == NQ_OK && s.more;
+    return rc;
+}
