@@ -85,6 +85,9 @@ typedef struct nq_list_options {
     nq_id before;              /* only what comes before it; without `after` those nearest to it */
     unsigned limit;            /* most tasks of the call; default 100, at most 10000 */
     const char *group; /* only of this group of each of the queues: any text, as of a task; default all */
+    const struct nq_filter *filter; /* nanoq_search.h, instead of queues, types, states and group */
+    struct nq_bounds *bounds;       /* out: whether the answer is whole; its size is set; default: not told */
+    uint64_t look; /* at most so many tasks where no index leads to them; default NQ_DEFAULT_LOOK */
 } nq_list_options;
 
 /*
@@ -95,13 +98,14 @@ typedef struct nq_list_options {
  * so tasks that are added or deleted meanwhile shift no page and no task is shown twice; one that ends keeps
  * its id and its place.
  *
- * One reading outside any transaction of the caller's: all tasks of a call are as they were at one moment,
- * but may be otherwise when fn sees them. They are copied first, so that fn may call into q; a task takes up
- * to 6 KiB for that. Payloads are cut to 256 bytes. What stands in the database is shown as it is, and other
+ * Outside any transaction of the caller's: each task is seen once, as it was at one moment of the call, but
+ * may be otherwise when fn sees it. They are copied first, so that fn may call into q; a task takes up to 6
+ * KiB for that. Payloads are cut to 256 bytes. What stands in the database is shown as it is, and other
  * programs wrote it: make it safe for a terminal.
  *
- * Cost: a page without filters, or of tasks that are not rare, reads little more than itself. Of rare ones it
- * reads the index of their queue or state, and for a type, which has no index, up to all tasks.
+ * Cost: a page reads little more than itself where what is asked for is frequent or an index leads to it. For
+ * the rest it looks at opts->look tasks from where it begins, may answer fewer than the limit then, and says
+ * so in opts->bounds.
  *
  * Thread-safe. Errors, all before fn is called: NQ_EINVAL (fn is NULL, or an option), NQ_ENOTMIGRATED,
  * NQ_ESCHEMA, NQ_ENOMEM, NQ_EFORK, those of a connection.
@@ -320,5 +324,6 @@ NQ_API void nq_format_time(int64_t us, char out[28]);
 
 #include "nanoq_results.h"
 #include "nanoq_schedules.h"
+#include "nanoq_search.h"
 
 #endif

@@ -160,191 +160,25 @@ static void list_show(const struct list_rows *rows, bool backwards, nq_info_fn f
 
 /* ---- List ---- */
 
-/* Between which names the groups of a queue are. */
-struct list_range {
-    char from[NQ_MAX_QUEUE + 4], to[NQ_MAX_QUEUE + 4];
-    char name[NQ_MAX_QUEUE + 1]; /* of the queue, or of its group of that text */
-    char header[2 * NQ_MAX_TYPE];
-};
-
 struct list {
     struct list_rows rows;
     nq_list_options opts;
-    bool falling;   /* read from the highest id down */
-    bool backwards; /* and so against the order that was asked for */
-    nq_buf sql;
-    struct list_range *ranges; /* one for each queue */
-    nq_val *args;
-    size_t nargs;
+    nq_where where;
+    nq_find find;
 };
-
-static void list_arg(struct list *l, nq_val v)
-{
-    l->args[l->nargs++] = v;
-}
-
-/* " AND COLUMN IN (?, ?)"; nothing for no names. */
-static void list_among(struct list *l, const char *column, const char *const names[], size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        nq_buf_str(&l->sql, i ? ", ?" : " AND ");
-        nq_buf_str(&l->sql, i ? "" : column);
-        nq_buf_str(&l->sql, i ? "" : " IN (?");
-        list_arg(l, nq_text(names[i]));
-    }
-    nq_buf_str(&l->sql, n ? ")" : "");
-}
-
-/* Of a group: those too that were set apart by their type, and whose header tells the group. */
-static void list_group(struct list *l, struct list_range *range)
-{
-    const char *const name = range->name, *const text = l->opts.group;
-    const int base = (int)nq_group_base(name);
-    snprintf(range->from, sizeof range->from, "%.*s//:", base, name);
-    snprintf(range->to, sizeof range->to, "%.*s//;", base, name);
-    snprintf(range->header, sizeof range->header, "\nnq-group: %s\n", text ? text : name + base + 2);
-    nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ? AND INSTR({lines:i.headers}, ?) > 0)");
-    list_arg(l, nq_text(range->from));
-    list_arg(l, nq_text(range->to));
-    list_arg(l, nq_text(range->header));
-}
-
-/* Of these queues with their groups: the range from "mail//" to "mail/0", the next byte after '/'. */
-static void list_queues(struct list *l, const char *const names[], size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        struct list_range *range = &l->ranges[i];
-        /* what list_check found to be good */
-        if (!l->opts.group || nq_group_name(range->name, names[i], l->opts.group, NULL) != NQ_OK)
-            snprintf(range->name, sizeof range->name, "%s", names[i]);
-        const bool grouped = range->name[nq_group_base(range->name)] != '\0';
-        nq_buf_str(&l->sql, i ? " OR i.queue = ?" : " AND (i.queue = ?");
-        list_arg(l, nq_text(range->name));
-        if (grouped && !nq_group_is_type(range->name))
-            list_group(l, range);
-        if (!nq_group_may_have(range->name))
-            continue;
-        nq_buf_str(&l->sql, " OR (i.queue > ? AND i.queue < ?)");
-        snprintf(range->from, sizeof range->from, "%s//", names[i]);
-        snprintf(range->to, sizeof range->to, "%s/0", names[i]);
-        list_arg(l, nq_text(range->from));
-        list_arg(l, nq_text(range->to));
-    }
-    nq_buf_str(&l->sql, n ? ")" : "");
-}
-
-/* A bound of the ids: the option `after` goes with the order, `before` against it. */
-static void list_bound(struct list *l, nq_id id, bool above)
-{
-    if (!id)
-        return;
-    nq_buf_str(&l->sql, above ? " AND i.id > ?" : " AND i.id < ?");
-    list_arg(l, nq_int(id));
-}
-
-#define LIST_LIVE_STATES (NQ_STATE_BIT(NQ_STATE_WAITING) | NQ_STATE_BIT(NQ_STATE_RUNNING))
-#define LIST_ENDED_STATES                                                                                    \
-    (NQ_STATE_BIT(NQ_STATE_DONE) | NQ_STATE_BIT(NQ_STATE_DEAD) | NQ_STATE_BIT(NQ_STATE_CANCELLED))
-
-/* The states of one table that are wanted; no condition where that is all of them. */
-static void list_states(struct list *l, unsigned of_table)
-{
-    const unsigned wanted = l->opts.states & of_table;
-    const char *before = " AND i.state IN (?";
-    if (wanted == of_table)
-        return;
-    for (int state = NQ_STATE_WAITING; state <= NQ_STATE_CANCELLED; state++) {
-        if (!(wanted & NQ_STATE_BIT(state)))
-            continue;
-        nq_buf_str(&l->sql, before);
-        before = ", ?";
-        list_arg(l, nq_int(state));
-    }
-    nq_buf_str(&l->sql, ")");
-}
-
-static void list_end(struct list *l, const char *id)
-{
-    nq_buf_str(&l->sql, " ORDER BY ");
-    nq_buf_str(&l->sql, id);
-    nq_buf_str(&l->sql, l->falling ? " DESC LIMIT ?" : " LIMIT ?");
-    list_arg(l, nq_int(l->opts.limit));
-}
-
-/* One table's page. Its ids are chosen first, for which an index may be enough; only their rows are read
- * whole. */
-static void list_part(struct list *l, unsigned of_table)
-{
-    const nq_list_options *o = &l->opts;
-    const bool live = of_table == LIST_LIVE_STATES;
-    nq_buf_str(&l->sql, "SELECT * FROM (SELECT ");
-    nq_buf_str(&l->sql, live ? LIST_COMMON(LIST_CUT) LIST_LIVE
-                            "FROM (SELECT i.id AS id FROM {tasks} i WHERE 1 = 1"
-                             : LIST_COMMON(LIST_CUT) LIST_ENDED
-                            "FROM (SELECT i.id AS id FROM {finished} i WHERE 1 = 1");
-    list_bound(l, o->after, o->order == NQ_OLDEST_FIRST);
-    list_bound(l, o->before, o->order != NQ_OLDEST_FIRST);
-    list_states(l, of_table);
-    list_queues(l, o->queues, o->nqueues);
-    list_among(l, "{exact:i.type}", o->types, o->ntypes);
-    list_end(l, "i.id");
-    nq_buf_str(&l->sql, live ? ") page JOIN {tasks} t ON t.id = page.id " LIST_LIVE_JOINS ") a"
-                             : ") page JOIN {finished} t ON t.id = page.id) b");
-}
 
 /* Repeatable. */
 static int list_run(nq_conn *c, void *arg, nq_err *err)
 {
     struct list *l = arg;
-    const bool live = (l->opts.states & LIST_LIVE_STATES) != 0;
-    const bool ended = (l->opts.states & LIST_ENDED_STATES) != 0;
     list_rows_clear(&l->rows);
-    nq_buf_clear(&l->sql);
-    l->nargs = 0;
-    if (live)
-        list_part(l, LIST_LIVE_STATES);
-    if (live && ended)
-        nq_buf_str(&l->sql, " UNION ALL ");
-    if (ended)
-        list_part(l, LIST_ENDED_STATES);
-    list_end(l, "id");
-    if (l->sql.failed)
-        return nq_err_nomem(err);
-    return nq_sql(c, l->sql.p, l->args, l->nargs, list_take, &l->rows, NULL, err);
-}
-
-static int list_check_names(const nq_list_options *o, nq_err *err)
-{
-    int rc;
-    if (o->nqueues > NQ_MAX_LIST_NAMES || o->ntypes > NQ_MAX_LIST_NAMES)
-        return nq_err_set(err, NQ_EINVAL, "%zu queues and %zu types: of each at most %d are allowed",
-                          o->nqueues, o->ntypes, NQ_MAX_LIST_NAMES);
-    if ((o->nqueues && !o->queues) || (o->ntypes && !o->types))
-        return nq_err_set(err, NQ_EINVAL, "%s is NULL, but its number is not 0",
-                          o->nqueues && !o->queues ? "queues" : "types");
-    for (size_t i = 0; i < o->nqueues; i++)
-        if ((rc = nq_check_queue(o->queues[i], err)) < 0)
-            return rc;
-    if (o->group && o->nqueues == 0)
-        return nq_err_set(err, NQ_EINVAL, "group is given without a queue: it is of one");
-    for (size_t i = 0; o->group && i < o->nqueues; i++) {
-        char name[NQ_MAX_QUEUE + 1];
-        if ((rc = nq_group_name(name, o->queues[i], o->group, err)) < 0)
-            return rc;
-    }
-    for (size_t i = 0; i < o->ntypes; i++)
-        if ((rc = nq_check_type(o->types[i], err)) < 0)
-            return rc;
-    return NQ_OK;
+    return nq_find_page(c, &l->find, err);
 }
 
 static int list_check(nq_list_options *o, nq_info_fn fn, nq_err *err)
 {
     if (!fn)
         return nq_err_set(err, NQ_EINVAL, "no function to list with was given");
-    if (o->states & ~(LIST_LIVE_STATES | LIST_ENDED_STATES))
-        return nq_err_set(err, NQ_EINVAL,
-                          "states is 0x%x: made of NQ_STATE_BIT(NQ_STATE_WAITING) and its like", o->states);
     if (o->order != NQ_OLDEST_FIRST && o->order != NQ_NEWEST_FIRST)
         return nq_err_set(err, NQ_EINVAL, "order is %d, must be NQ_OLDEST_FIRST or NQ_NEWEST_FIRST",
                           o->order);
@@ -354,38 +188,79 @@ static int list_check(nq_list_options *o, nq_info_fn fn, nq_err *err)
                           (long long)(o->after < 0 ? o->after : o->before));
     if (o->limit > LIST_MAX_LIMIT)
         return nq_err_set(err, NQ_EINVAL, "limit is %u, must be at most %d", o->limit, LIST_MAX_LIMIT);
+    if (o->filter && (o->nqueues || o->ntypes || o->states || o->group))
+        return nq_err_set(err, NQ_EINVAL, "a filter is given, and %s apart from it: give it in the filter",
+                          o->nqueues  ? "queues"
+                          : o->ntypes ? "types"
+                          : o->states ? "states"
+                                      : "group");
+    if (o->bounds && o->bounds->size < sizeof *o->bounds)
+        return nq_err_set(err, NQ_EINVAL, "bounds.size is %zu: set it to sizeof(nq_bounds)", o->bounds->size);
     if (!o->limit)
         o->limit = LIST_LIMIT;
-    if (!o->states)
-        o->states = LIST_LIVE_STATES | LIST_ENDED_STATES;
-    return list_check_names(o, err);
+    return NQ_OK;
+}
+
+/* The filter, or what the other options say as one. */
+static int list_where(struct list *l, nq_err *err)
+{
+    const nq_list_options *o = &l->opts;
+    const nq_filter f = {.size = sizeof f,
+                         .queues = o->queues,
+                         .nqueues = o->nqueues,
+                         .groups = &o->group,
+                         .ngroups = o->group ? 1 : 0,
+                         .types = o->types,
+                         .ntypes = o->ntypes,
+                         .states = o->states};
+    const int rc = nq_where_init(&l->where, o->filter ? o->filter : &f, !!o->filter, err);
+    l->where.f.groups = NULL; /* it is in the names of the queues */
+    return rc;
+}
+
+static void list_tell_bounds(const struct list *l)
+{
+    nq_bounds *b = l->opts.bounds;
+    if (!b)
+        return;
+    b->bounded = l->find.bounded;
+    b->reached = l->find.bounded ? l->find.reached : 0;
 }
 
 NQ_API int nq_list(nq *q, const nq_list_options *opts, nq_info_fn fn, void *udata, nq_err *err)
 {
+    static const nq_find_columns columns = {LIST_COMMON(LIST_CUT) LIST_LIVE, LIST_LIVE_JOINS,
+                                            LIST_COMMON(LIST_CUT) LIST_ENDED, LIST_AT_id};
     struct list l = {0};
     int rc;
     if ((rc = nq_usable(q, err)) < 0 ||
         (rc = nq_options_copy(&l.opts, sizeof l.opts, opts, "nq_list_options", err)) < 0 ||
-        (rc = list_check(&l.opts, fn, err)) < 0 || (rc = nq_ready(q, err)) < 0)
+        (rc = list_check(&l.opts, fn, err)) < 0 || (rc = list_where(&l, err)) < 0)
         return rc;
+    const nq_list_options *o = &l.opts;
+    const bool newest = o->order == NQ_NEWEST_FIRST;
     /* Before an id alone: those nearest to it, so from there on backwards. */
-    l.backwards = l.opts.before && !l.opts.after;
-    l.falling = (l.opts.order == NQ_NEWEST_FIRST) != l.backwards;
-    /* For each table two bounds, all states, the names, those of queues with their groups', and a limit; and
-     * the limit of both together. */
-    l.args =
-        calloc(2 * (2 + NQ_STATE_CANCELLED + 1 + 5 * l.opts.nqueues + l.opts.ntypes + 1) + 1, sizeof *l.args);
-    l.ranges = calloc(l.opts.nqueues + 1, sizeof *l.ranges);
-    rc = l.args && l.ranges ? nq_store_do(nq_store_of(q), list_run, &l, err) : nq_err_nomem(err);
+    const bool backwards = o->before && !o->after;
+    l.find = (nq_find){.where = &l.where,
+                       .above = newest ? o->before : o->after,
+                       .below = newest ? o->after : o->before,
+                       .falling = newest != backwards,
+                       .limit = o->limit,
+                       .look = o->look,
+                       .columns = &columns,
+                       .row = list_take,
+                       .arg = &l.rows};
+    rc = nq_ready(q, err);
+    if (rc == NQ_OK)
+        rc = nq_store_do(nq_store_of(q), list_run, &l, err);
     if (rc == NQ_ENOMEM)
         nq_err_nomem(err); /* a row's own answer has no text yet */
-    if (rc == NQ_OK)
-        list_show(&l.rows, l.backwards, fn, udata);
+    if (rc == NQ_OK) {
+        list_tell_bounds(&l);
+        list_show(&l.rows, backwards, fn, udata);
+    }
     list_rows_free(&l.rows);
-    nq_buf_free(&l.sql);
-    free(l.ranges);
-    free(l.args);
+    nq_where_free(&l.where);
     return rc;
 }
 

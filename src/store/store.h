@@ -408,8 +408,7 @@ NQ_PRIVATE void nq_store_vlog(const nq_store *s, enum nq_log_level level, const 
 /* Read the URL into s->url, s->driver and s->prefix; nothing is connected. */
 NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err);
 
-/* pool.c: take a connection (wait for one to be free, at most 30 s), give it back. A thread holds one at a
- * time: SQLite's pool has no second one. */
+/* pool.c: take a connection (it waits up to 30 s), give it back. A thread holds one: SQLite has no more. */
 NQ_PRIVATE int nq_pool_open(nq_store *s, unsigned max, nq_err *err);
 NQ_PRIVATE unsigned nq_pool_max(const nq_store *s); /* connections */
 NQ_PRIVATE void nq_pool_close(nq_store *s);         /* all must have been given back */
@@ -486,6 +485,7 @@ static inline nq_val nq_null(void)
 #include "bell.h"
 #include "checks.h"
 #include "driver.h" /* parts of this header, as are */
+#include "find.h"
 #include "history.h"
 #include "keys.h"
 #include "results.h"

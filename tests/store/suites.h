@@ -47,5 +47,7 @@ Suite *suite_doctor(void);
 Suite *suite_minutes(void);
 Suite *suite_doctor_rows(void);
 Suite *suite_tags(void);
+Suite *suite_search(void);
+Suite *suite_search_pages(void);
 
 #endif

@@ -204,6 +204,10 @@ static const char *const mysql_db_ids_behind[] = {
     MYSQL_DB_LAST, "START TRANSACTION", "INSERT INTO {tasks} (id, type, payload, unique_key) " MYSQL_DB_LAST,
     "ROLLBACK", NULL};
 
+/* Grouping by the first column of the index makes it jump from one name to the next. */
+#define MYSQL_DB_QUEUES(table)                                                                               \
+    "SELECT queue FROM " table " WHERE queue > ? AND queue < ? GROUP BY queue ORDER BY queue LIMIT ?"
+
 static const nq_fragment mysql_db_fragments[] = {
     {"now", "UTC_TIMESTAMP(6)"},
     {"after", "(UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)"},
@@ -255,6 +259,17 @@ static const nq_fragment mysql_db_fragments[] = {
     {"listed", "CAST(CONCAT(',', $, ',') AS BINARY)"},
     {"lines", "CAST(CONCAT('\n', $, '\n') AS BINARY)"},
     {"number", "CAST($ AS SIGNED)"},
+    {"raw", "CAST($ AS BINARY)"},
+    {"by_rowid", "FORCE INDEX (PRIMARY)"},
+    {"by_claim", "FORCE INDEX (claim)"},
+    {"by_history", "FORCE INDEX (history)"},
+    {"by_retention", "FORCE INDEX (retention)"},
+    {"by_type", "FORCE INDEX (by_type)"},
+    {"then_join", "STRAIGHT_JOIN"},
+    /* NUL: less than all that may follow, padded with spaces or not */
+    {"begins", "($ >= CONCAT(?, _utf8mb4 X'00') AND $ < ?)"},
+    {"live_queues", MYSQL_DB_QUEUES("{tasks} FORCE INDEX (claim)")},
+    {"ended_queues", MYSQL_DB_QUEUES("{finished} FORCE INDEX (history)")},
     {NULL, NULL}};
 
 static nq_tx mysql_db_tx_from(void *conn, const char **client)

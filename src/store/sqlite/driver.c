@@ -401,67 +401,10 @@ static const char *const sqlite_ids_behind[] = {
     "WHERE name = '{prefix}tasks'",
     NULL};
 
-/* A unique key of table x, as the expression of the indexes. */
-#define SQLITE_KEY(x)                                                                                        \
-    "CASE typeof(" x ".unique_key) WHEN 'integer' THEN CAST(" x ".payload AS BLOB) "                         \
-    "ELSE CAST(" x ".unique_key AS BLOB) END"
-
-static const nq_fragment sqlite_fragments[] = {
-    {"now", "nanoq_now()"},
-    {"after", "(nanoq_now() + ?)"},
-    {"at", "?"},
-    {"us", "$"},
-    {"bytes", "CAST($ AS BLOB)"}, /* text is measured and cut in characters otherwise */
-    {"short", "CASE WHEN $ IS NOT NULL THEN SUBSTR(CAST($ AS BLOB), 1, 4097) END"},
-    /* which is known of bytes without reading them */
-    {"size", "CASE typeof($) WHEN 'blob' THEN length($) ELSE length(CAST($ AS BLOB)) END"},
-    {"exact", "$"},
-    {"settings_print", "0"}, /* it has nothing to compute one with; the rows are as near */
-    {"least", "MIN"},
-    {"lock", ""},
-    {"lock_free", ""},
-    {"by_id", ""},
-    {"by_key", ""},
-    {"by_followed", ""},
-    /* from one key to the next, each by one look into the index */
-    {"followed_firsts",
-     "(WITH RECURSIVE k (id) AS (SELECT (SELECT n.id FROM {followups} n ORDER BY n.type, " SQLITE_KEY(
-         "n") ", n.id "
-              "LIMIT 1) UNION ALL SELECT COALESCE((SELECT n.id FROM {followups} n WHERE n.type = p.type "
-              "AND " SQLITE_KEY("n") " > " SQLITE_KEY("p") " ORDER BY " SQLITE_KEY(
-                  "n") ", n.id LIMIT 1), (SELECT n.id FROM {followups} n WHERE "
-                       "n.type > p.type ORDER BY n.type, " SQLITE_KEY(
-                           "n") ", n.id LIMIT 1)) FROM k CROSS JOIN {followups} p ON "
-                                "p.id = k.id) SELECT id FROM k WHERE id IS NOT NULL)"},
-    {"claim", ""},
-    {"later_than", "(+run_at >= ? AND (run_at, id) > (?, ?))"},
-    {"with_header", "? || COALESCE(headers, '')"},
-    {"at_most", ""},
-    /* as the tables' defaults have it: other programs have no nanoq_now() */
-    {"clock", "(CAST(strftime('%s','now') AS INTEGER)*1000000 + "
-              "CAST(substr(strftime('%f','now'),4) AS INTEGER)*1000)"},
-    {"clock_of", "strftime('%Y-%m-%dT%H:%M:%SZ', $ / 1000000, 'unixepoch')"},
-    {"moment", "$"},
-    {"words", "SUBSTR(CAST($ AS TEXT), 1, 300)"},
-    {"base", "CASE WHEN instr($, '//') > 1 THEN substr($, 1, instr($, '//') - 1) ELSE $ END"},
-    {"each", "($ || '//*')"},
-    {"behind", "($ || '//')"},
-    {"beyond", "($ || '/0')"},
-    {"listed", "(',' || CAST($ AS TEXT) || ',')"},
-    {"lines", "('\n' || CAST($ AS TEXT) || '\n')"},
-    {"number", "CAST($ AS INTEGER)"},
-    {"same_key", "t.unique_key IS NOT NULL AND t.type = f.type AND " SQLITE_KEY("t") " = " SQLITE_KEY("f")},
-    {"keyed", "$.unique_key IS NOT NULL AND $.type = ? AND " SQLITE_KEY("$") " = ?"},
-    {"on_taken", "ON CONFLICT ($) DO UPDATE SET"},
-    {"given", "excluded.$"},
-    {"strange", "(typeof(priority) <> 'integer' OR priority NOT BETWEEN -100 AND 100 "
-                "OR typeof(run_at) NOT IN ('integer', 'real') OR run_at < -9223372036854775808)"},
-    {NULL, NULL}};
-
 NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .scheme = "sqlite",
     .tx_kind = NQ_TX_SQLITE,
-    .fragments = sqlite_fragments,
+    .fragments = nq_sqlite_fragments,
     .quote = '"',
     .hosts_clock = true,
     .steps = nq_steps_sqlite,

@@ -118,4 +118,7 @@ NQ_PRIVATE void nq_sqlite_give(nq_sqlite_conn *c, sqlite3_stmt *stmt);
     "ORDER BY run_at, id LIMIT ?) WHERE type"
 #define NQ_SQLITE_SCAN_TAIL " LIMIT ?) ORDER BY run_at, id"
 
+/* fragments.c */
+extern NQ_PRIVATE const nq_fragment nq_sqlite_fragments[];
+
 #endif

@@ -62,6 +62,6 @@ CREATE TABLE IF NOT EXISTS {minutes} (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 -- done-before: 1061
-ALTER TABLE {finished} ADD INDEX history (queue, finished_at), ADD INDEX by_type (type, finished_at);
+ALTER TABLE {finished} ADD INDEX history (queue, state, finished_at), ADD INDEX by_type (type, finished_at);
 
 INSERT IGNORE INTO {schema} (version, compatible_from) VALUES (12, 4);

@@ -64,7 +64,7 @@ CREATE TABLE IF NOT EXISTS {minutes} (
   PRIMARY KEY (at, worker, queue, type)
 ) WITHOUT ROWID;
 
-CREATE INDEX IF NOT EXISTS "{prefix}finished_history" ON {finished} (queue, finished_at);
+CREATE INDEX IF NOT EXISTS "{prefix}finished_history" ON {finished} (queue, state, finished_at);
 
 CREATE INDEX IF NOT EXISTS "{prefix}finished_by_type" ON {finished} (type, finished_at);
 

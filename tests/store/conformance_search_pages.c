@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* Pages of tasks that are found: what a filter refuses, how far an answer reaches, while tasks move. */
+#include "search.h"
+
+uint64_t search_seed;
+
+/* ---- Pages ---- */
+
+int search_see(const nq_info *info, void *udata)
+{
+    struct search_seen *seen = udata;
+    ck_assert_uint_lt(seen->n, SEARCH_N);
+    seen->ids[seen->n++] = info->id;
+    return 0;
+}
+
+void search_pages(nq *q, const nq_filter *f, int order, bool back, struct search_seen *all)
+{
+    nq_bounds bounds = {.size = sizeof bounds};
+    nq_list_options o = {.size = sizeof o,
+                         .filter = f,
+                         .bounds = &bounds,
+                         .order = order,
+                         .limit = 1 + (unsigned)(t_rand(&search_seed) % 100),
+                         .look = 1 + t_rand(&search_seed) % 200};
+    if (back)
+        o.before = order == NQ_OLDEST_FIRST ? INT64_MAX : 1;
+    all->n = 0;
+    for (;;) {
+        struct search_seen page = {.n = 0};
+        T_OK(nq_list(q, &o, search_see, &page, &t_last));
+        ck_assert_uint_le(page.n, o.limit);
+        ck_assert(!bounds.bounded || page.n < o.limit);
+        ck_assert(bounds.bounded == (bounds.reached != 0));
+        if (back) {
+            memmove(all->ids + page.n, all->ids, all->n * sizeof *all->ids);
+            memcpy(all->ids, page.ids, page.n * sizeof *all->ids);
+        } else {
+            memcpy(all->ids + all->n, page.ids, page.n * sizeof *all->ids);
+        }
+        all->n += page.n;
+        if (page.n < o.limit && !bounds.bounded)
+            return;
+        if (back)
+            o.before = bounds.bounded ? bounds.reached : page.ids[0];
+        else
+            o.after = bounds.bounded ? bounds.reached : page.ids[page.n - 1];
+    }
+}
+
+void search_one_goes(nq *q)
+{
+    T_OK(nq_delete(q, T_ADD(q, .type = "t"), &t_last));
+}
+
+/* ---- By themselves ---- */
+
+static size_t search_count(nq *q, nq_filter f)
+{
+    struct search_seen seen = {.n = 0};
+    f.size = sizeof f;
+    T_OK(nq_list(q, &(nq_list_options){.size = sizeof(nq_list_options), .filter = &f, .limit = 1000},
+                 search_see, &seen, &t_last));
+    return seen.n;
+}
+#define SEARCH_FINDS(n, ...) ck_assert_uint_eq(search_count(q, (nq_filter){__VA_ARGS__}), n)
+#define SEARCH_NAMES(...)    ((const char *const[]){__VA_ARGS__})
+
+START_TEST(stars_and_texts)
+{
+    nq *q = t_open();
+    T_ADD(q, .type = "mail.send", .queue = "mail", NQ_BYTES("a*b"));
+    T_ADD(q, .type = "mail*", .queue = "mail//42");
+    T_ADD(q, .type = "\xf4\x8f\xbf\xbf", .queue = "mailing");
+    SEARCH_FINDS(2, .types = SEARCH_NAMES("mail*"), .ntypes = 1);
+    SEARCH_FINDS(3, .types = SEARCH_NAMES("*"), .ntypes = 1);
+    SEARCH_FINDS(1, .types = SEARCH_NAMES("\xf4\x8f\xbf\xbf*"), .ntypes = 1);
+    SEARCH_FINDS(1, .text = "*");
+    SEARCH_FINDS(2, .queues = SEARCH_NAMES("mail"), .nqueues = 1);
+    SEARCH_FINDS(3, .queues = SEARCH_NAMES("mail*"), .nqueues = 1);
+    SEARCH_FINDS(1, .queues = SEARCH_NAMES("mail//4*"), .nqueues = 1);
+    SEARCH_FINDS(1, .queues = SEARCH_NAMES("mail"), .nqueues = 1, .groups = SEARCH_NAMES("42", "43"),
+                 .ngroups = 2);
+    /* The fields that are not the filter's know no star. */
+    struct search_seen seen = {.n = 0};
+    nq_list_options o = {.size = sizeof o, .types = SEARCH_NAMES("mail*"), .ntypes = 1};
+    T_OK(nq_list(q, &o, search_see, &seen, &t_last));
+    ck_assert_uint_eq(seen.n, 1);
+    nq_close(q);
+}
+END_TEST
+
+static void search_refuses(nq *q, nq_filter f, const char *says)
+{
+    struct search_seen seen = {.n = 0};
+    f.size = sizeof f;
+    T_FAILS(nq_list(q, &(nq_list_options){.size = sizeof(nq_list_options), .filter = &f}, search_see, &seen,
+                    &t_last),
+            NQ_EINVAL);
+    ck_assert_msg(strstr(t_last.message, says), "%s", t_last.message);
+}
+
+START_TEST(what_cannot_be_is_refused)
+{
+    nq *q = t_open();
+    static char text[NQ_MAX_FILTER_TEXT + 2];
+    memset(text, 'x', sizeof text - 1);
+    search_refuses(q, (nq_filter){.queues = SEARCH_NAMES("no space"), .nqueues = 1}, "no space");
+    search_refuses(q, (nq_filter){.queues = SEARCH_NAMES("no *"), .nqueues = 1}, "no ");
+    search_refuses(q, (nq_filter){.queues = SEARCH_NAMES(NULL), .nqueues = 1}, "NULL");
+    search_refuses(q, (nq_filter){.nqueues = 1}, "NULL");
+    search_refuses(q, (nq_filter){.types = SEARCH_NAMES("\xff*"), .ntypes = 1}, "UTF-8");
+    search_refuses(q, (nq_filter){.types = SEARCH_NAMES(""), .ntypes = 1}, "empty");
+    search_refuses(q, (nq_filter){.groups = SEARCH_NAMES("g"), .ngroups = 1}, "without a queue");
+    search_refuses(
+        q, (nq_filter){.queues = SEARCH_NAMES("m*"), .nqueues = 1, .groups = SEARCH_NAMES("g"), .ngroups = 1},
+        "one queue");
+    search_refuses(q, (nq_filter){.tags = SEARCH_NAMES(""), .ntags = 1}, "tag");
+    search_refuses(q, (nq_filter){.tags = SEARCH_NAMES("a"), .ntags = NQ_MAX_TAGS + 1}, "tags");
+    search_refuses(q, (nq_filter){.error = ""}, "error");
+    search_refuses(q, (nq_filter){.text = text}, "text");
+    search_refuses(q, (nq_filter){.states = 32}, "states");
+    search_refuses(q, (nq_filter){.time = 3}, "time");
+    search_refuses(q, (nq_filter){.since_us = -1}, "since_us");
+    search_refuses(q, (nq_filter){.until_us = INT64_MAX}, "until_us");
+    search_refuses(q, (nq_filter){.worker = ""}, "worker");
+    const nq_filter any = {.size = sizeof any};
+    struct search_seen seen = {.n = 0};
+    nq_list_options o = {.size = sizeof o, .filter = &any, .states = 1};
+    T_FAILS(nq_list(q, &o, search_see, &seen, &t_last), NQ_EINVAL);
+    o.states = 0;
+    o.bounds = &(nq_bounds){.size = 1};
+    T_FAILS(nq_list(q, &o, search_see, &seen, &t_last), NQ_EINVAL);
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(an_answer_says_how_far_it_reaches)
+{
+    nq *q = t_open();
+    for (int i = 0; i < 300; i++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    t_sql("UPDATE nanoq_tasks SET error = %s WHERE id IN (2, 290)", "X'626164'");
+    const nq_filter f = {.size = sizeof f, .error = "bad"};
+    nq_bounds bounds = {.size = sizeof bounds};
+    nq_list_options o = {
+        .size = sizeof o, .filter = &f, .bounds = &bounds, .look = 100, .order = NQ_NEWEST_FIRST};
+    struct search_seen seen = {.n = 0};
+    T_OK(nq_list(q, &o, search_see, &seen, &t_last));
+    ck_assert_uint_eq(seen.n, 1);
+    ck_assert(bounds.bounded);
+    ck_assert_int_eq(bounds.reached, 201);
+    o.after = bounds.reached;
+    T_OK(nq_list(q, &o, search_see, &seen, &t_last));
+    ck_assert_int_eq(bounds.reached, 101);
+    o.after = bounds.reached;
+    T_OK(nq_list(q, &o, search_see, &seen, &t_last));
+    ck_assert_uint_eq(seen.n, 2);
+    ck_assert_int_eq(seen.ids[1], 2);
+    /* What fills the limit is whole, and so is what an index leads to. */
+    o.after = 0;
+    o.limit = 1;
+    T_OK(nq_list(q, &o, search_see, &seen, &t_last));
+    ck_assert(!bounds.bounded);
+    T_OK(nq_cancel(q, 3, &t_last));
+    const nq_filter cancelled = {.size = sizeof cancelled, .states = NQ_STATE_BIT(NQ_STATE_CANCELLED)};
+    o = (nq_list_options){.size = sizeof o, .filter = &cancelled, .bounds = &bounds, .look = 1};
+    bounds.bounded = true;
+    T_OK(nq_list(q, &o, search_see, &seen, &t_last));
+    ck_assert_int_eq(seen.ids[3], 3);
+    ck_assert(!bounds.bounded);
+    nq_close(q);
+}
+END_TEST
+
+/* ---- While tasks move ---- */
+
+static atomic_bool search_stop;
+
+/* From one table to the other and back, and some go for good. */
+static void *search_mover(void *arg)
+{
+    nq *q = arg;
+    uint64_t seed = 5;
+    nq_err err;
+    while (!atomic_load(&search_stop)) {
+        const nq_id id = 2 + (nq_id)(t_rand(&seed) % 200);
+        if (id % 10 == 0)
+            nq_delete(q, id, &err);
+        else if (nq_cancel(q, id, &err) != NQ_OK)
+            nq_retry(q, id, &err);
+    }
+    return NULL;
+}
+
+START_TEST(pages_are_stable_while_tasks_move)
+{
+    nq *q = t_open(), *other = t_open();
+    pthread_t mover;
+    search_seed = t_seed();
+    search_one_goes(q);
+    for (int i = 0; i < 200; i++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE, .tags = SEARCH_NAMES("a"), .ntags = 1);
+    atomic_store(&search_stop, false);
+    t_thread(&mover, search_mover, other);
+    for (int i = 0; i < 40; i++) {
+        static struct search_seen seen;
+        bool was[202] = {false};
+        const nq_filter f = {.size = sizeof f,
+                             .tags = SEARCH_NAMES("a"),
+                             .ntags = i % 2 ? 1 : 0,
+                             .queues = SEARCH_NAMES("default"),
+                             .nqueues = i % 4 < 2 ? 1 : 0};
+        search_pages(q, &f, i % 3 ? NQ_OLDEST_FIRST : NQ_NEWEST_FIRST, i % 5 == 0, &seen);
+        for (size_t k = 0; k < seen.n; k++) {
+            ck_assert_msg(!was[seen.ids[k]], "task %lld twice", (long long)seen.ids[k]);
+            was[seen.ids[k]] = true;
+        }
+        for (int id = 2; id <= 201; id++)
+            ck_assert_msg(id % 10 == 0 || was[id], "task %d is missing", id);
+    }
+    atomic_store(&search_stop, true);
+    pthread_join(mover, NULL);
+    nq_close(other);
+    nq_close(q);
+}
+END_TEST
+
+Suite *suite_search_pages(void)
+{
+    Suite *s = suite_create("search_pages");
+    TCase *c = t_case(s, "search_pages", 60);
+    tcase_add_test(c, stars_and_texts);
+    tcase_add_test(c, what_cannot_be_is_refused);
+    tcase_add_test(c, an_answer_says_how_far_it_reaches);
+    tcase_add_test(c, pages_are_stable_while_tasks_move);
+    return s;
+}
