@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* nanoq list: tasks in order of their ids, a page at a time. */
+#include "filter.h"
 #include "look.h"
 
 #define LIST_HEAD    256 /* bytes of a payload that nq_list hands out */
@@ -9,7 +10,8 @@
 
 struct list_request {
     nq_list_options options;
-    const char *queues[NQ_MAX_LIST_NAMES], *types[NQ_MAX_LIST_NAMES];
+    struct filter filter;
+    nq_bounds bounds;
     int64_t limit; /* 0: not said */
     bool running;
     bool ordered; /* --newest or --oldest was said */
@@ -69,6 +71,17 @@ static void list_tell_more(nq *q, nq_list_options *options, const struct list_sh
         newest ? "oldest" : "newest");
 }
 
+/* Not every task was looked at. */
+static void list_tell_bounds(const struct list_request *r, bool back)
+{
+    fflush(stdout);
+    cli_complain(
+        "this is not all: no index leads to such tasks, so it looked at %llu of them, up to id %lld. --%s "
+        "%lld goes on there, --look N looks at more at once",
+        (unsigned long long)(r->options.look ? r->options.look : NQ_DEFAULT_LOOK),
+        (long long)r->bounds.reached, back ? "before" : "after", (long long)r->bounds.reached);
+}
+
 static int list_all(nq *q, struct list_request *r)
 {
     static const char *const of_running[] = {"id",         "state",  "queue",    "type",    "attempts",
@@ -95,54 +108,14 @@ static int list_all(nq *q, struct list_request *r)
     table_finish(&shown.table, rc == NQ_OK);
     if (rc != NQ_OK)
         return cli_fail(&err);
-    if (r->limit == 0 && shown.total == limit)
+    if (r->bounds.bounded)
+        list_tell_bounds(r, back);
+    else if (r->limit == 0 && shown.total == limit)
         list_tell_more(q, options, &shown);
     return CLI_OK;
 }
 
 /* ---- options */
-
-static bool list_name(const char *option, const char *value, const char *names[], size_t *n)
-{
-    if (*n == NQ_MAX_LIST_NAMES) {
-        cli_complain("%s: at most %d are allowed", option, NQ_MAX_LIST_NAMES);
-        return false;
-    }
-    names[(*n)++] = value;
-    return true;
-}
-
-/* The parts of "a,b" one by one: commas become ends. */
-static char *list_part(char **rest)
-{
-    char *part = *rest, *comma = strchr(part, ',');
-    *rest = comma ? comma + 1 : NULL;
-    if (comma)
-        *comma = '\0';
-    return part;
-}
-
-static bool list_queues(char *value, struct list_request *r)
-{
-    bool good = true;
-    for (char *rest = value; good && rest;)
-        good = list_name("--queue", list_part(&rest), r->queues, &r->options.nqueues);
-    return good;
-}
-
-static bool list_states(char *value, nq_list_options *options)
-{
-    for (char *rest = value; rest;) {
-        const char *name = list_part(&rest);
-        int state = nq_state_from_name(name);
-        if (state < 0) {
-            cli_complain("--state: '%s' is none of waiting, running, done, dead, cancelled", name);
-            return false;
-        }
-        options->states |= NQ_STATE_BIT(state);
-    }
-    return true;
-}
 
 static bool list_order(struct list_request *r, int order)
 {
@@ -155,32 +128,34 @@ static bool list_order(struct list_request *r, int order)
     return true;
 }
 
-enum { LIST_AFTER = 256, LIST_BEFORE, LIST_GROUP, LIST_NEWEST, LIST_OLDEST };
+enum { LIST_AFTER = 256, LIST_BEFORE, LIST_NEWEST, LIST_OLDEST, LIST_LOOK, LIST_JSON };
 
 static bool list_option(struct list_request *r, int key, char *value)
 {
+    int64_t look;
+    if (filter_is(key))
+        return filter_take(&r->filter, key, value);
     switch (key) {
-    case 's':
-        return list_states(value, &r->options);
     case 'r':
         r->running = true;
-        r->options.states |= NQ_STATE_BIT(NQ_STATE_RUNNING);
+        r->filter.f.states |= NQ_STATE_BIT(NQ_STATE_RUNNING);
         return true;
-    case 'q':
-        return list_queues(value, r);
-    case 't':
-        return list_name("--type", value, r->types, &r->options.ntypes);
     case 'n':
         return cli_take_int("--limit", value, 1, 1000000000, &r->limit);
-    case LIST_GROUP:
-        r->options.group = value;
-        return true;
     case LIST_NEWEST:
         return list_order(r, NQ_NEWEST_FIRST);
     case LIST_OLDEST:
         return list_order(r, NQ_OLDEST_FIRST);
     case LIST_BEFORE:
         return cli_take_int("--before", value, 0, INT64_MAX, &r->options.before);
+    case LIST_LOOK:
+        if (!cli_take_int("--look", value, 1, 1000000000, &look))
+            return false;
+        r->options.look = (uint64_t)look;
+        return true;
+    case LIST_JSON:
+        cli.format = CLI_JSON;
+        return true;
     default:
         return cli_take_int("--after", value, 0, INT64_MAX, &r->options.after);
     }
@@ -188,7 +163,7 @@ static bool list_option(struct list_request *r, int key, char *value)
 
 static int list_run(int argc, char **argv)
 {
-    struct list_request r = {.options = {.size = sizeof r.options}};
+    struct list_request r = {.options = {.size = sizeof r.options}, .bounds = {.size = sizeof r.bounds}};
     struct cli_parse parse;
     const char *value;
     int key;
@@ -201,14 +176,14 @@ static int list_run(int argc, char **argv)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
     if (optind < argc)
         return cli_usage("takes no argument '%s'; one task is shown by: nanoq show ID", argv[optind]);
-    if (r.options.group && r.options.nqueues == 0)
-        return cli_usage("--group is of a queue: give --queue too");
+    if (!filter_end(&r.filter))
+        return CLI_USAGE;
     if (r.options.before != 0 && r.options.after == 0 && r.limit > LIST_AT_ONCE) {
         return cli_usage("--before shows at most %d tasks: --limit %lld is too many", LIST_AT_ONCE,
                          (long long)r.limit);
     }
-    r.options.queues = r.queues;
-    r.options.types = r.types;
+    r.options.filter = &r.filter.f;
+    r.options.bounds = &r.bounds;
     nq *q = NULL;
     int exit_code = cli_open(&q);
     if (exit_code == CLI_OK) {
@@ -219,16 +194,15 @@ static int list_run(int argc, char **argv)
 }
 
 static const struct cli_option list_options[] = {
-    {'s', "state", "STATE[,...]", "only waiting, running, done, dead or cancelled tasks"},
+    FILTER_OPTIONS,
     {'r', "running", NULL, "only running ones, with their workers and progress"},
-    {'q', "queue", "QUEUE[,...]", "only of these queues; may be repeated"},
-    {LIST_GROUP, "group", "G", "only of this group of the queue"},
-    {'t', "type", "TYPE", "only of this type; may be repeated"},
     {LIST_OLDEST, "oldest", NULL, "from the lowest id up; the default"},
     {LIST_NEWEST, "newest", NULL, "from the highest id down"},
     {'n', "limit", "N", "at most N tasks; default 100, and a word on stderr when there are more"},
     {LIST_AFTER, "after", "ID", "the next page: what comes after this id, the last one of a page"},
     {LIST_BEFORE, "before", "ID", "the page before: what comes before this id, the first one of a page"},
+    {LIST_LOOK, "look", "N", "where no index leads to such tasks, look at N of them; default 100000"},
+    {LIST_JSON, "json", NULL, "the same as --format json"},
     CLI_OPTION_FORMAT,
     CLI_OPTION_DB,
     CLI_OPTION_END,
@@ -238,13 +212,14 @@ const struct cli_command cli_list = {
     .args = "[OPTION...]",
     .summary = "List tasks in order of id",
     .options = list_options,
-    .notes = "Payloads are cut to 256 bytes here; `nanoq show ID` has all of one. JSON is one array; a "
-             "payload that\n"
-             "is not UTF-8 is base64, see payload_encoding. TSV has a line of names first and writes tab, "
-             "newline\n"
-             "and backslash as \\t, \\n and \\\\. --after and --before go with the order: with --newest, "
-             "what comes after "
-             "an\n"
-             "id is older. A page stays what it is while tasks are added and deleted.\n",
+    .notes = FILTER_NOTES
+    "Payloads are cut to 256 bytes here; `nanoq show ID` has all of one. JSON is one array; a "
+    "payload that\n"
+    "is not UTF-8 is base64, see payload_encoding. TSV has a line of names first and writes tab, "
+    "newline\n"
+    "and backslash as \\t, \\n and \\\\. --after and --before go with the order: with --newest, "
+    "what comes after "
+    "an\n"
+    "id is older. A page stays what it is while tasks are added and deleted.\n",
     .run = list_run,
 };

@@ -504,6 +504,45 @@ class Admin(Base):
         self.assertEqual((t["payload_truncated"], t["payload_encoding"], t["payload_size"]), (True, "utf-8", 602))
         self.assertEqual(self.show(long)["payload_truncated"], False)
 
+    def test_list_finds_tasks(self):
+        ids = [self.add("mail.send", '{"to":1}', "--queue", "mail//42", "--tag", "a", "--tag", "b"),
+               self.add("mail.read", "100%_\\", "--raw", "--queue", "mail"), self.add("x", "5", "--queue", "main", "--tag", "a", "--max-retries", "0")]
+        self.run_nanoq("work", "--drain", "--queue", "main", "--quiet", "--", "sh", "-c", "echo HTTP 502 >&2; exit 1", code=5)
+
+        def listed(*args):
+            return [t["id"] for t in self.json("list", *args)]
+        for args, found in (
+                (("--type", "mail.*"), ids[:2]), (("--type", "*"), ids), (("--type", "mail"), []),
+                (("--queue", "ma*"), ids), (("--queue", "mail"), ids[:2]), (("--queue", "mail", "--group", "42"), ids[:1]),
+                (("--tag", "a"), [ids[0], ids[2]]), (("--tag", "a", "--tag", "b"), ids[:1]),
+                (("--text", "%_\\"), ids[1:2]), (("--text", "to"), ids[:1]), (("--text", "nq-tag"), [ids[0], ids[2]]),
+                (("--error", "502"), ids[2:]), (("--error", "%"), []), (("--state", "dead", "--since", "1h", "--by", "finished"), ids[2:]),
+                (("--until", "2020-01-01"), []), (("--since", "@1", "--newest"), ids[::-1]), (("--worker", "*"), []),
+                (("--until", "0s", "--by", "run_at"), ids), (("--json", "--tag", "b"), ids[:1])):
+            self.assertEqual(listed(*args), found, args)
+        for bad, says in ((("--tag", ""), "tag"), (("--text", ""), "empty"), (("--since", "soon"), "--since"),
+                          (("--by", "x", "--since", "1h"), "created, run_at, finished"), (("--by", "created"), "--since"),
+                          (("--group", "g"), "--queue"), (("--look", "0"), "--look"), (("--worker", ""), "empty")):
+            done = subprocess.run([NANOQ, "list", *bad], env=self.env, capture_output=True, timeout=LIMIT, check=False)
+            self.assertEqual(done.returncode, 2, bad)
+            self.assertIn(says, done.stderr.decode())
+
+    def test_list_says_when_it_did_not_look_at_all_tasks(self):
+        lines = "".join('{"type": "t", "payload": "%d"}\n' % i for i in range(250)).encode()
+        ids = [int(i) for i in self.run_nanoq("add", "--stdin", stdin=lines).split()]
+
+        def listed(*args):
+            p = subprocess.run([NANOQ, "list", "--format", "json", "--text", "249", "--look", "100", *args], env=self.env,
+                               capture_output=True, timeout=LIMIT, check=True)
+            return [t["id"] for t in json.loads(p.stdout)], p.stderr.decode()
+        seen, told = listed()
+        self.assertEqual(seen, [])
+        self.assertIn("up to id %d. --after %d goes on there" % (ids[99], ids[99]), told)
+        self.assertEqual(listed("--after", str(ids[199])), (ids[249:], ""))
+        seen, told = listed("--newest")
+        self.assertEqual(seen, ids[249:])
+        self.assertIn("--after %d " % ids[150], told)
+
     def test_list_says_when_there_are_more_than_it_shows(self):
         def listed(*args):
             p = subprocess.run([NANOQ, "list", "--format", "json", *args], env=self.env, capture_output=True,
