@@ -22,7 +22,8 @@ enum {
     WORK_STREAM,
     WORK_MAX_TASKS,
     WORK_CLAIM_BYTES,
-    WORK_RESULT
+    WORK_RESULT,
+    WORK_METRICS
 };
 
 static bool work_name(const char *what, const char *value, size_t n)
@@ -142,6 +143,9 @@ static bool work_command_option(struct work *w, int key, const char *value)
         return true;
     case WORK_RESULT:
         w->results = true;
+        return true;
+    case WORK_METRICS:
+        w->metrics = value;
         return true;
     case WORK_MAX_TASKS:
         if (!cli_take_int("--max-tasks", value, 1, 1000000000, &v))
@@ -275,6 +279,8 @@ static const struct cli_option work_options[] = {
     {WORK_CPU, "cpu", "DURATION", "CPU time of a task, in whole seconds; default: no limit"},
     {WORK_NO_PRIVS, "no-new-privs", NULL, "set-uid and set-gid programs (sudo, sendmail) give it nothing"},
     {WORK_KEEP_PASSWORD, "keep-password", NULL, "leave the database's password in CMD's environment"},
+    {WORK_METRICS, "metrics", "ADDR:PORT",
+     "answer scrapes of Prometheus there; a PORT alone: of this host only; docs/metrics.md"},
     {WORK_LOG, "log", "FORMAT", "text (default), or json: an object a line"},
     {'Q', "quiet", NULL, "report failures only"},
     {'v', "verbose", NULL, "report starts and what the library notes, too"},

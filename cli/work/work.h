@@ -18,6 +18,7 @@ struct work {
     bool streams; /* --stream */
     bool results; /* --result: the command's stdout is the task's */
     unsigned max_tasks;
+    const char *metrics; /* --metrics, or NULL */
     struct spawn_command command;
     struct stream *stream;
     nq_worker *proc;
@@ -49,6 +50,13 @@ void supervise_end(void);
 
 /* Our stdout is a pipe that nobody reads any more. Thread-safe. */
 bool supervise_unread(void);
+
+/* ---- metrics_http.c: --metrics */
+/* Listen on PORT or ADDRESS:PORT; false after a message. */
+bool metrics_listen(const char *address);
+/* Answer there, where one was listened to, on threads of its own until metrics_end. */
+void metrics_start(nq *q, nq_worker *worker);
+void metrics_end(void);
 
 /* ---- notify.c: what systemd calls sd_notify. Without NOTIFY_SOCKET in the environment nothing is sent. */
 bool notify_wanted(void);

@@ -45,10 +45,12 @@ static int work_proc_run(struct work *w, nq *q, bool drawing)
         return cli_fail(&err);
     log_line(LOG_INFO, "working on queue %s%s, %u at a time", w->nqueues > 0 ? w->queues[0].name : "default",
              w->nqueues > 1 ? " and others" : "", w->options.concurrency);
+    metrics_start(q, w->proc);
     supervise_start(w->proc, drawing);
     rc = nq_worker_run(w->proc, &err);
     if (rc != NQ_ESTUCK)
         stream_free(w->stream);
+    metrics_end();
     supervise_end();
     log_stop();
     nq_worker_stats(w->proc, &c, sizeof c);
@@ -91,7 +93,8 @@ int work_process(struct work *w, char **argv)
         log_end();
         return CLI_USAGE;
     }
-    if (!work_descriptors(&w->command) || !supervise_signals()) {
+    if (!work_descriptors(&w->command) || !supervise_signals() ||
+        (w->metrics && !metrics_listen(w->metrics))) {
         log_end();
         return CLI_FAILURE;
     }

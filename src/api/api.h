@@ -132,6 +132,9 @@ NQ_PRIVATE bool nq_hints_waits(const nq_hints *h, int64_t now);
  */
 NQ_PRIVATE void nq_hints_ended(nq_hints *h, const nq_id ids[], size_t n);
 
+/* queue.c: tasks that calls of this handle added, and that they did not, for a live one has the key. */
+NQ_PRIVATE void nq_queue_counts(const nq *q, uint64_t *enqueued, uint64_t *duplicates);
+
 /* list.c: NQ_ENOTFOUND, and which task. */
 NQ_PRIVATE int nq_absent(nq_id id, nq_err *err);
 

@@ -2,6 +2,7 @@
 /* The public calls: open, migrate, enqueue. */
 #include "api.h"
 
+#include <stdatomic.h>
 #include <unistd.h>
 
 struct nq {
@@ -17,6 +18,8 @@ struct nq {
     pthread_cond_t calm;
     nq_listener *listeners;
     unsigned waking, leaving;
+
+    atomic_uint_least64_t enqueued, duplicates; /* by calls that succeeded */
 };
 
 /* ---- The handle ---- */
@@ -243,6 +246,23 @@ static size_t queue_due(const nq_new tasks[], size_t n, const int results[], uin
     return found;
 }
 
+static void queue_count(nq *q, const int results[], size_t n)
+{
+    size_t added = 0;
+    for (size_t i = 0; i < n; i++)
+        added += results[i] == NQ_OK;
+    if (added > 0)
+        atomic_fetch_add_explicit(&q->enqueued, added, memory_order_relaxed);
+    if (added < n)
+        atomic_fetch_add_explicit(&q->duplicates, n - added, memory_order_relaxed);
+}
+
+NQ_PRIVATE void nq_queue_counts(const nq *q, uint64_t *enqueued, uint64_t *duplicates)
+{
+    *enqueued = atomic_load(&q->enqueued);
+    *duplicates = atomic_load(&q->duplicates);
+}
+
 /* Insert, and wake who waits for it. */
 static int queue_insert(nq *q, nq_tx tx, nq_new tasks[], size_t n, nq_id ids[], int results[], nq_err *err)
 {
@@ -253,6 +273,8 @@ static int queue_insert(nq *q, nq_tx tx, nq_new tasks[], size_t n, nq_id ids[], 
     int rc = loan ? nq_loan_enqueue(q->store, loan, tasks, ids, results, &handed, err)
                   : nq_store_enqueue(q->store, tx, tasks, n, ids, results, err);
 
+    if (rc == NQ_OK)
+        queue_count(q, results, n);
     if (rc != NQ_OK || tx.ops || handed)
         return rc;
     const size_t due = queue_due(tasks, n, results, queues);

@@ -10,6 +10,7 @@
 
 #include "nanoq.h"
 #include "nanoq_admin.h"
+#include "nanoq_metrics.h"
 #include "visibility.h"
 
 /* ---- err.c -- Fill err (which may be NULL) and return code: `return nq_err_set(err, NQ_EURL, ...)`. */
@@ -43,6 +44,18 @@ NQ_PRIVATE void nq_buf_free(nq_buf *b);
 /* An array of n elements with room for one more: itself, or moved, *cap grown. NULL: out of memory, it stays.
  */
 NQ_PRIVATE void *nq_grow(void *array, size_t n, size_t *cap, size_t size);
+
+/* ---- exposition.c -- Prometheus' text format */
+typedef struct nq_label {
+    const char *name, *value; /* the value is anybody's text */
+} nq_label;
+/* The lines before the samples of a name. type: counter, gauge, histogram. */
+NQ_PRIVATE void nq_family(nq_buf *b, const char *name, const char *type, const char *help);
+/* A sample's name and labels, up to its value, which with its line feed is the caller's. */
+NQ_PRIVATE void nq_sample(nq_buf *b, const char *name, const nq_label labels[], size_t n);
+NQ_PRIVATE void nq_sample_u64(nq_buf *b, const char *name, const nq_label labels[], size_t n, uint64_t v);
+NQ_PRIVATE void nq_sample_us(nq_buf *b, const char *name, const nq_label labels[], size_t n, uint64_t us);
+NQ_PRIVATE void nq_exposed_us(nq_buf *b, uint64_t us); /* as seconds */
 
 /* ---- sha256.c -- FIPS 180-4 */
 typedef struct nq_sha256 {

@@ -13,6 +13,7 @@ typedef struct nq_counts {
     uint64_t done, retried, dead, cancelled, snoozed;
     uint64_t wait_us, run_us; /* sums, of those that are in the histograms */
     uint32_t wait[NQ_BUCKETS], run[NQ_BUCKETS];
+    uint64_t crashed; /* of them all, those whose process died; for metrics, and not written */
 } nq_counts;
 
 typedef struct nq_minute {

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* What this worker did since it was written last, by queue and type; written every 10 s. */
+#include "series.h"
 #include "worker.h"
 
 /*
  * Counted once for each batch of outcomes that is recorded, under a lock that only the writing takes besides:
  * the rows are exchanged for empty ones, and no lock is held over the database's answer. Who runs nothing
- * writes nothing.
+ * writes nothing. For metrics they are added up as they are exchanged, so that these cost an attempt nothing;
+ * only what is counted as TALLY_OTHER is added at once, under its own names.
  */
 #define TALLY_PAIRS 64 /* of queue and type; what is one more counts for TALLY_OTHER of both */
 #define TALLY_OTHER "(other)"
@@ -16,8 +18,9 @@ struct tally_half {
 };
 
 struct nq_tally {
-    pthread_mutex_t lock; /* of now and offset_us */
+    pthread_mutex_t lock; /* of now, totals and offset_us */
     struct tally_half now;
+    nq_series_set totals;      /* since the worker was made, without `now` */
     struct tally_half writing; /* of the duties' thread */
     int64_t offset_us;         /* the database's clock before this host's */
 };
@@ -46,6 +49,7 @@ NQ_PRIVATE void nq_tally_free(nq_tally *t)
         return;
     tally_drop(&t->now);
     tally_drop(&t->writing);
+    free(t->totals.all);
     pthread_mutex_destroy(&t->lock);
     free(t);
 }
@@ -91,14 +95,9 @@ static void tally_time(uint32_t buckets[NQ_BUCKETS], uint64_t *sum, int64_t us)
     *sum += (uint64_t)us;
 }
 
-static void tally_count(nq_tally *t, const nq_ctx *ctx, int64_t now, int64_t to_real)
+static void tally_add(nq_counts *c, const nq_tally *t, const nq_ctx *ctx, int64_t now, int64_t to_real)
 {
-    const nq_task *task = &ctx->claim->task;
     const int64_t begun = atomic_load(&ctx->begun_us), ended = atomic_load(&ctx->ended_us);
-    nq_minute *m = tally_of(&t->now, task->queue, task->type);
-    if (!m)
-        return;
-    nq_counts *c = &m->counts;
     switch (ctx->out.kind) {
     case NQ_OUT_DONE:
     case NQ_OUT_CONFIRM:
@@ -119,10 +118,56 @@ static void tally_count(nq_tally *t, const nq_ctx *ctx, int64_t now, int64_t to_
     case NQ_OUT_RELEASE:
         return;
     }
+    c->crashed += ctx->out.crashed;
     if (!begun) /* it never ran here */
         return;
-    tally_time(c->wait, &c->wait_us, nq_us_since(begun + to_real + t->offset_us, task->run_at_us));
+    tally_time(c->wait, &c->wait_us, nq_us_since(begun + to_real + t->offset_us, ctx->claim->task.run_at_us));
     tally_time(c->run, &c->run_us, (ended ? ended : now) - begun);
+}
+
+static bool tally_is_other(const nq_minute *m)
+{
+    return strcmp(m->queue, TALLY_OTHER) == 0;
+}
+
+static void tally_count(nq_tally *t, const nq_ctx *ctx, int64_t now, int64_t to_real)
+{
+    const nq_task *task = &ctx->claim->task;
+    nq_minute *m = tally_of(&t->now, task->queue, task->type);
+    if (!m)
+        return;
+    tally_add(&m->counts, t, ctx, now, to_real);
+    if (tally_is_other(m)) {
+        nq_counts one = {0};
+        tally_add(&one, t, ctx, now, to_real);
+        nq_series_add(&t->totals, task->queue, task->type, &one);
+    }
+}
+
+/* With the lock held. */
+static void tally_sum(const struct tally_half *h, nq_series_set *to)
+{
+    for (size_t i = 0; i < h->n; i++)
+        if (!tally_is_other(h->rows[i]))
+            nq_series_add(to, h->rows[i]->queue, h->rows[i]->type, &h->rows[i]->counts);
+}
+
+NQ_PRIVATE bool nq_tally_series(nq_tally *t, nq_series_set *out)
+{
+    bool ok = true;
+    *out = (nq_series_set){0};
+    pthread_mutex_lock(&t->lock);
+    if (t->totals.n > 0) {
+        *out = t->totals;
+        out->all = malloc(out->cap * sizeof *out->all);
+        ok = out->all;
+        if (ok)
+            memcpy(out->all, t->totals.all, out->n * sizeof *out->all);
+    }
+    if (ok)
+        tally_sum(&t->now, out);
+    pthread_mutex_unlock(&t->lock);
+    return ok;
 }
 
 NQ_PRIVATE void nq_tally_count(nq_tally *t, nq_ctx *const batch[], size_t n, bool committed)
@@ -144,6 +189,7 @@ NQ_PRIVATE int nq_tally_write(nq_worker *w, uint64_t worker, nq_err *err)
     int64_t theirs = 0;
     pthread_mutex_lock(&t->lock);
     if (t->writing.n == 0) { /* else that failed, and goes first */
+        tally_sum(&t->now, &t->totals);
         t->writing = t->now;
         t->now.n = 0;
     }

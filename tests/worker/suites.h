@@ -36,6 +36,7 @@ Suite *suite_worker_results(void);
 Suite *suite_worker_retention(void);
 Suite *suite_wait(void);
 Suite *suite_many(void);
+Suite *suite_metrics(void);
 
 #define P_OPTIONS(...) (&(nq_worker_options){.size = sizeof(nq_worker_options), __VA_ARGS__})
 /* The lease of a worker that the test kills: short where nothing else tells of the death. */

@@ -104,6 +104,7 @@ int main(int argc, char **argv)
                                       suite_worker_results,
                                       suite_worker_retention,
                                       suite_wait,
-                                      suite_many};
+                                      suite_many,
+                                      suite_metrics};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }
