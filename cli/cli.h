@@ -94,7 +94,8 @@ struct cli_command {
     X(cancel)                                                                                                \
     X(delete)                                                                                                \
     X(stats)                                                                                                 \
-    X(doctor) X(queues) X(workers) X(metrics) X(pause) X(resume) X(limit) X(cron) X(migrate) X(bench)
+    X(doctor)                                                                                                \
+    X(queues) X(workers) X(metrics) X(pause) X(resume) X(limit) X(cron) X(migrate) X(dashboard) X(bench)
 #define CLI_DECLARE(NAME) extern const struct cli_command cli_##NAME;
 CLI_COMMANDS(CLI_DECLARE)
 

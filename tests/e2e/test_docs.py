@@ -74,6 +74,9 @@ class Document(unittest.TestCase):
         os.makedirs(os.path.join(home, "bin"))
         os.symlink(TOP, os.path.join(cls.dir, "nanoq"))
         os.symlink(NANOQ, os.path.join(home, "bin", "nanoq"))
+        dashboard = os.path.join(os.path.dirname(NANOQ), "nanoq-dashboard")
+        if os.path.exists(dashboard):
+            os.symlink(dashboard, os.path.join(home, "bin", "nanoq-dashboard"))
         cls.env = {
             "HOME": home, "XDG_STATE_HOME": os.path.join(home, "state"), "LC_ALL": "C.UTF-8",
             "PATH": os.path.join(home, "bin") + ":" + os.environ["PATH"],
@@ -266,7 +269,7 @@ class Words(unittest.TestCase):
     def test_every_file_of_the_sources_exists(self):
         """`store.c`, `mysql/claim.c`, `src/worker/`: by its path, or the end of one."""
         have = set()
-        for folder in ("include", "src", "cli", "examples", "bench", "tests", "tools", "docs"):
+        for folder in ("include", "src", "cli", "dashboard", "examples", "bench", "tests", "tools", "docs"):
             for directory, folders, files in os.walk(os.path.join(TOP, folder)):
                 below = os.path.relpath(directory, TOP)
                 have |= {"/" + os.path.join(below, name) for name in files}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/* Figures over time: the overview, points for charts, types. */
+#include <time.h>
+
+#include "dash.h"
+
+#define FIGURES_POINTS 160
+
+static const char *const figures_windows[] = {"15m", "1h", "24h", NULL};
+static const char *const figures_type_windows[] = {"1h", "15m", "24h", "7d", NULL};
+
+/* ---- Points ---- */
+
+struct figures_point {
+    int64_t at_us;
+    uint64_t done, retried, dead, cancelled, snoozed;
+    nq_spread wait, run;
+};
+
+struct figures_series {
+    int64_t step_us, since_us;
+    size_t n;
+    struct figures_point points[FIGURES_POINTS];
+    const char *queue; /* only of this one, or NULL */
+    size_t at;
+};
+
+static int figures_add(const nq_figures *f, void *udata)
+{
+    struct figures_series *s = udata;
+    struct figures_point *p = &s->points[s->at];
+    if (s->queue && strcmp(s->queue, f->queue) != 0)
+        return 0;
+    p->done += f->done;
+    p->retried += f->retried;
+    p->dead += f->dead;
+    p->cancelled += f->cancelled;
+    p->snoozed += f->snoozed;
+    /* Percentiles of several queues do not add up: the busiest one's speaks. */
+    if (f->wait.n > p->wait.n)
+        p->wait = f->wait;
+    if (f->run.n > p->run.n)
+        p->run = f->run;
+    return 0;
+}
+
+static int figures_read(struct figures_series *s, nq_err *err)
+{
+    int rc = NQ_OK;
+    for (s->at = 0; s->at < s->n && rc == NQ_OK; s->at++) {
+        struct figures_point *p = &s->points[s->at];
+        p->at_us = s->since_us + (int64_t)s->at * s->step_us;
+        const nq_minutes_options o = {
+            .size = sizeof o, .since_us = p->at_us, .until_us = p->at_us + s->step_us, .by = NQ_BY_QUEUE};
+        rc = nq_minutes(dash.q, &o, figures_add, s, err);
+    }
+    return rc;
+}
+
+static void figures_column(struct out *j, const struct figures_series *s, const char *name, size_t offset)
+{
+    out_open(out_key(j, name), '[');
+    for (size_t i = 0; i < s->n; i++) {
+        uint64_t v;
+        memcpy(&v, (const char *)&s->points[i] + offset, sizeof v);
+        out_int(j, (int64_t)v);
+    }
+    out_close(j, ']');
+}
+
+static void figures_spread(struct out *j, const struct figures_series *s, const char *name, bool wait)
+{
+    out_open(out_key(j, name), '[');
+    for (size_t i = 0; i < s->n; i++) {
+        const nq_spread *spread = wait ? &s->points[i].wait : &s->points[i].run;
+        if (spread->n > 0)
+            out_duration(j, spread->p95_us);
+        else
+            out_null(j);
+    }
+    out_close(j, ']');
+}
+
+/* What the sampler saw: of all queues together. */
+static void figures_depths(struct out *j, const struct figures_series *s)
+{
+    static const char *const names[] = {"due", "running", "oldest_due"};
+    for (int k = 0; k < 3; k++) {
+        out_open(out_key(j, names[k]), '[');
+        for (size_t i = 0; i < s->n; i++) {
+            struct sample_depth d;
+            if (s->queue || !sampler_depth(s->points[i].at_us, s->step_us, &d))
+                out_null(j);
+            else if (k == 2)
+                out_duration(j, d.oldest_due_us);
+            else
+                out_int(j, k == 0 ? d.due : d.running);
+        }
+        out_close(j, ']');
+    }
+}
+
+static void figures_write(struct out *j, const struct figures_series *s)
+{
+    out_int(out_key(j, "step"), s->step_us / 1000000);
+    out_open(out_key(j, "t"), '[');
+    for (size_t i = 0; i < s->n; i++)
+        out_int(j, s->points[i].at_us / 1000000);
+    out_close(j, ']');
+    figures_column(j, s, "done", offsetof(struct figures_point, done));
+    figures_column(j, s, "retried", offsetof(struct figures_point, retried));
+    figures_column(j, s, "dead", offsetof(struct figures_point, dead));
+    figures_column(j, s, "cancelled", offsetof(struct figures_point, cancelled));
+    figures_column(j, s, "snoozed", offsetof(struct figures_point, snoozed));
+    figures_spread(j, s, "wait_p95", true);
+    figures_spread(j, s, "run_p95", false);
+    figures_depths(j, s);
+}
+
+static int figures_series(struct dash_request *r, const char *queue, nq_err *err)
+{
+    int64_t window = 0;
+    if (!api_param_window(r, figures_windows, &window, err))
+        return NQ_EINVAL;
+    struct figures_series *s = cli_alloc(sizeof *s);
+    const int64_t now = cli_now_us(CLOCK_REALTIME);
+    s->queue = queue;
+    s->step_us = window > NQ_HOURS(1) ? NQ_MINUTES(10) : NQ_MINUTES(1);
+    s->n = (size_t)(window / s->step_us) + 1;
+    s->since_us = now - now % s->step_us - window;
+    const int rc = figures_read(s, err);
+    if (rc == NQ_OK)
+        figures_write(&r->out, s);
+    free(s);
+    return rc;
+}
+
+int api_minutes(struct dash_request *r, nq_err *err)
+{
+    return figures_series(r, api_param(r, "queue"), err);
+}
+
+int api_overview(struct dash_request *r, nq_err *err)
+{
+    int rc = sample_read(&r->out, err);
+    if (rc == NQ_OK) {
+        out_open(out_key(&r->out, "series"), '{');
+        rc = figures_series(r, NULL, err);
+        out_close(&r->out, '}');
+    }
+    return rc;
+}
+
+/* ---- Types ---- */
+
+static void figures_type_spread(struct out *j, const char *what, const nq_spread *s)
+{
+    static const char *const names[] = {"p50", "p95", "p99", "mean"};
+    const int64_t all[] = {s->p50_us, s->p95_us, s->p99_us, s->mean_us};
+    for (size_t i = 0; i < 4; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%s_%s", what, names[i]);
+        if (s->n > 0)
+            out_duration(out_key(j, name), all[i]);
+        else
+            out_null(out_key(j, name));
+    }
+}
+
+static int figures_type(const nq_figures *f, void *udata)
+{
+    struct out *j = udata;
+    out_open(j, '{');
+    out_str(out_key(j, "type"), f->type);
+    out_int(out_key(j, "done"), (int64_t)f->done);
+    out_real(out_key(j, "rate"), (double)f->done / ((double)(f->until_us - f->since_us) / 1e6));
+    out_int(out_key(j, "retried"), (int64_t)f->retried);
+    out_int(out_key(j, "dead"), (int64_t)f->dead);
+    out_int(out_key(j, "cancelled"), (int64_t)f->cancelled);
+    out_int(out_key(j, "snoozed"), (int64_t)f->snoozed);
+    figures_type_spread(j, "wait", &f->wait);
+    figures_type_spread(j, "run", &f->run);
+    out_close(j, '}');
+    return 0;
+}
+
+int api_types(struct dash_request *r, nq_err *err)
+{
+    int64_t window = 0;
+    if (!api_param_window(r, figures_type_windows, &window, err))
+        return NQ_EINVAL;
+    const nq_minutes_options o = {
+        .size = sizeof o, .since_us = cli_now_us(CLOCK_REALTIME) - window, .by = NQ_BY_TYPE};
+    out_open(out_key(&r->out, "types"), '[');
+    const int rc = nq_minutes(dash.q, &o, figures_type, &r->out, err);
+    out_close(&r->out, ']');
+    return rc;
+}
