@@ -13,6 +13,8 @@ struct cli_settings cli;
 
 static void base_no_memory(void)
 {
+    if (cli.leave)
+        cli.leave();
     fputs("nanoq: out of memory\n", stderr);
     _exit(CLI_FAILURE);
 }

@@ -38,6 +38,7 @@ struct cli_settings {
     const char *command;                   /* for messages: "add" */
     bool makes_database;                   /* migrate and bench: a SQLite file may be made */
     void (*complain)(const char *message); /* takes what would go to stderr; NULL: nobody does */
+    void (*leave)(void); /* called before an end without memory: gives the terminal back; NULL: not needed */
 };
 extern struct cli_settings cli;
 
@@ -94,6 +95,7 @@ struct cli_command {
     X(cancel)                                                                                                \
     X(delete)                                                                                                \
     X(stats)                                                                                                 \
+    X(top)                                                                                                   \
     X(doctor)                                                                                                \
     X(queues) X(workers) X(metrics) X(pause) X(resume) X(limit) X(cron) X(migrate) X(dashboard) X(bench)
 #define CLI_DECLARE(NAME) extern const struct cli_command cli_##NAME;

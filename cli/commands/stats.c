@@ -21,50 +21,91 @@ static int stats_row(const nq_queue_stats *stats, void *udata)
     return 0;
 }
 
-enum { STATS_SINCE = 256, STATS_BY, STATS_JSON };
+enum { STATS_SINCE = 256, STATS_BY, STATS_JSON, STATS_WATCH };
+
+static const struct table_column stats_columns[] = {
+    {.name = "queue"},
+    {.name = "due", .right = true},
+    {.name = "delayed", .right = true},
+    {.name = "running", .right = true},
+    {.name = "done", .right = true},
+    {.name = "dead", .right = true},
+    {.name = "cancelled", .right = true},
+    {.name = "oldest_due", .right = true},
+    {.name = "groups", .right = true, .machine = true},
+};
+
+struct stats_wish {
+    int64_t since_us, watch_us; /* 0: not wanted */
+    int by;
+};
+
+static int stats_now(nq *q)
+{
+    nq_err err = {0};
+    struct table table;
+    table_start(&table, stats_columns, sizeof stats_columns / sizeof stats_columns[0], false);
+    const int rc = nq_stats(q, stats_row, &table, &err);
+    table_finish(&table, rc == NQ_OK);
+    return rc == NQ_OK ? CLI_OK : cli_fail(&err);
+}
+
+/* Again and again, until a signal, or nobody reads it any more. A database that is away is said and waited
+ * for. */
+static int stats_print(nq *q, const struct stats_wish *wish)
+{
+    for (bool first = true;; first = false) {
+        char time[28];
+        if (wish->watch_us > 0 && cli.format == CLI_TABLE) {
+            nq_format_time(cli_now_us(CLOCK_REALTIME), time);
+            printf("%s%.19sZ\n", first ? "" : "\n", time);
+        }
+        const int exit_code = wish->since_us > 0 ? stats_since(q, wish->since_us, wish->by) : stats_now(q);
+        if (wish->watch_us == 0)
+            return exit_code;
+        if (fflush(stdout) != 0 || ferror(stdout))
+            return CLI_FAILURE;
+        const struct timespec pause = {wish->watch_us / 1000000, wish->watch_us % 1000000 * 1000};
+        nanosleep(&pause, NULL);
+    }
+}
+
+static bool stats_option(struct stats_wish *wish, int key, const char *value)
+{
+    switch (key) {
+    case STATS_SINCE:
+        return cli_take_duration("--since", value, 1, &wish->since_us);
+    case STATS_BY:
+        return (wish->by = stats_since_by(value)) >= 0;
+    case STATS_WATCH:
+        wish->watch_us = NQ_SECONDS(2);
+        return !value || cli_take_duration("--watch", value, NQ_SECONDS(1), &wish->watch_us);
+    default:
+        cli.format = CLI_JSON;
+        return true;
+    }
+}
 
 static int stats_run(int argc, char **argv)
 {
-    static const struct table_column columns[] = {
-        {.name = "queue"},
-        {.name = "due", .right = true},
-        {.name = "delayed", .right = true},
-        {.name = "running", .right = true},
-        {.name = "done", .right = true},
-        {.name = "dead", .right = true},
-        {.name = "cancelled", .right = true},
-        {.name = "oldest_due", .right = true},
-        {.name = "groups", .right = true, .machine = true},
-    };
     struct cli_parse parse;
+    struct stats_wish wish = {.by = NQ_BY_BOTH};
     const char *value;
-    nq_err err = {0};
-    int64_t since = 0;
-    int key, by = NQ_BY_BOTH;
+    nq *q = NULL;
+    int key;
     cli_parse_start(&parse, &cli_stats);
     while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0)
-        if (key == STATS_JSON)
-            cli.format = CLI_JSON;
-        else if (key == STATS_SINCE ? !cli_take_duration("--since", value, 1, &since)
-                                    : (by = stats_since_by(value)) < 0)
+        if (!stats_option(&wish, key, value))
             return CLI_USAGE;
     if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
     if (optind < argc)
         return cli_usage("takes no argument '%s'", argv[optind]);
-    if (by != NQ_BY_BOTH && since == 0)
+    if (wish.by != NQ_BY_BOTH && wish.since_us == 0)
         return cli_usage("--by needs --since");
-    nq *q = NULL;
     int exit_code = cli_open(&q);
-    if (exit_code == CLI_OK && since > 0) {
-        exit_code = stats_since(q, since, by);
-        nq_close(q);
-    } else if (exit_code == CLI_OK) {
-        struct table table;
-        table_start(&table, columns, sizeof columns / sizeof columns[0], false);
-        int rc = nq_stats(q, stats_row, &table, &err);
-        table_finish(&table, rc == NQ_OK);
-        exit_code = rc == NQ_OK ? CLI_OK : cli_fail(&err);
+    if (exit_code == CLI_OK) {
+        exit_code = stats_print(q, &wish);
         nq_close(q);
     }
     return exit_code;
@@ -73,6 +114,7 @@ static int stats_run(int argc, char **argv)
 static const struct cli_option stats_options[] = {
     {STATS_SINCE, "since", "DURATION", "what workers did in so long, instead; docs/stats.md"},
     {STATS_BY, "by", "WHAT", "of --since: a row for each queue, or each type; default: of both"},
+    {STATS_WATCH, "watch", "[=DURATION]", "print it again so often; default: 2s, at least 1s"},
     {STATS_JSON, "json", NULL, "the same as --format json"},
     CLI_OPTION_FORMAT,
     CLI_OPTION_DB,
