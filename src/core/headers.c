@@ -140,7 +140,7 @@ static void headers_read_tag(const char *tags[NQ_MAX_TAGS], size_t *n, const str
     if (*n == NQ_MAX_TAGS || !headers_is_tag(l->value, l->value_size))
         return;
     l->value[l->value_size] = '\0';
-    for (size_t i = 0; i < *n; i++)
+    for (size_t i = 0; i < *n && tags[i]; i++)
         if (strcmp(tags[i], l->value) == 0)
             return;
     tags[(*n)++] = l->value;

@@ -111,7 +111,7 @@ NQ_PRIVATE int nq_history_failed(nq_conn *c, nq_outcome *const outcomes[], size_
         all = more;
         all[some++] = (nq_tried){.id = o->id,
                                  .generation = o->generation,
-                                 .attempt = o->attempts + !o->expired,
+                                 .attempt = history_within(o->attempts, INT16_MAX) + !o->expired,
                                  .outcome = history_outcome(o),
                                  .lease = o->lease,
                                  .started_us = o->expired ? 0 : o->claimed_us,

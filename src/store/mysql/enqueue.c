@@ -258,7 +258,7 @@ static int mysql_enqueue_own_at_once(nq_conn *conn, void *arg, nq_err *err)
         if (j->rows[i].first == i)
             todo[n++] = &j->rows[i];
     mysql_enqueue_order(j, todo, n);
-    if (mysql_enqueue_piece(j, todo, n) == n)
+    if (n && mysql_enqueue_piece(j, todo, n) == n)
         rc = mysql_enqueue_insert(j, conn, false, todo, n, &why);
     if (rc != NQ_OK && j->unanswered)
         rc = nq_mysql_unknown(&why);
