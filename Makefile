@@ -55,6 +55,13 @@ coverage:
 	@tools/deps coverage
 	@tools/coverage
 
+# Each alert of share/prometheus is fired once, with a Prometheus that scrapes real workers.
+test-metrics:
+	@tools/deps metrics
+	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+	@ninja -C build-test --quiet nanoq
+	@tests/metrics/alerts.py || [ $$? = 77 ]
+
 # On servers that this Debian does not have; they are fetched and unpacked under build-servers/.
 test-mysql test-mariadb11 test-cluster: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
@@ -98,4 +105,4 @@ test-install:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all demo test check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics bench counts bench-peers build-deps test-deps install uninstall test-install clean

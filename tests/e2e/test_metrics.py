@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # nanoq metrics, and nanoq work --metrics with friendly and hostile clients; on SQLite, and with NANOQ_TEST_MYSQL on a server.
+import json
+import os
 import re
 import socket
 import sys
@@ -9,6 +11,7 @@ import unittest
 
 from test_cli import Base, LIMIT, MysqlBase
 
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
 SAMPLE = re.compile(r"^(nanoq_\w+)(\{%s(?:,%s)*\})? ([0-9.]+)$" % (LABEL, LABEL))
 
@@ -123,6 +126,22 @@ class Metrics(Base):
         self.wait(lambda: self.ask(b"GET /readyz HTTP/1.0\r\n\r\n")[0] == 503, "not ready any more")
         self.assertEqual(worker.wait(LIMIT), 0)
         self.assertRaises(OSError, self.connect)
+
+    def test_alerts_and_dashboard_name_what_there_is(self):
+        """make test-metrics fires each alert; here it is their names alone."""
+        self.run_nanoq("migrate")
+        self.add("mail", "1")
+        self.work("--", "true")
+        self.wait(lambda: self.scraped().get('nanoq_queue_wait_seconds_count{queue="default"}') == 1, "an attempt")
+        there = {re.sub(r"\{.*", "", name) for path in ("/metrics", "/metrics/database") for name in self.scraped(path)}
+        for name in ("prometheus/alerts.yml", "grafana/nanoq.json"):
+            with open(os.path.join(TOP, "share", name), encoding="utf-8") as f:
+                text = f.read()
+            if name.endswith("json"):
+                text = " ".join(t["expr"] for p in json.loads(text)["panels"] for t in p["targets"])
+            named = set(re.findall(r"\bnanoq_\w+", text))
+            self.assertGreater(len(named), 5)
+            self.assertLessEqual(named, there, name)
 
     def test_what_is_no_request_for_it(self):
         self.run_nanoq("migrate")
