@@ -26,7 +26,7 @@ enum MHD_Result answer(struct dash_request *r)
         return MHD_NO;
     r->out.text = (struct text){0}; /* it is the response's */
     answer_headers(response);
-    MHD_add_response_header(response, "Content-Type", "application/json");
+    MHD_add_response_header(response, "Content-Type", r->type ? r->type : "application/json");
     MHD_add_response_header(response, "Cache-Control", "no-store");
     if (r->cookie[0])
         MHD_add_response_header(response, "Set-Cookie", r->cookie);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Figures over time: the overview, points for charts, types. */
+#include <pthread.h>
 #include <time.h>
 
 #include "dash.h"
@@ -44,6 +45,50 @@ static int figures_add(const nq_figures *f, void *udata)
     return 0;
 }
 
+/*
+ * What is past changes no more, but for its last seconds: workers write every 10 s. So the points of all
+ * queues together are kept, and a page that is drawn again reads the last two or three.
+ */
+#define FIGURES_LATE NQ_MINUTES(2)
+#define FIGURES_KEPT 512
+
+static struct {
+    pthread_mutex_t mutex;
+    struct {
+        int64_t step_us;
+        struct figures_point point;
+    } kept[FIGURES_KEPT];
+} figures = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static size_t figures_place(int64_t step_us, int64_t at_us)
+{
+    /* Minutes have one half of the places, longer steps the other. */
+    return (size_t)(at_us / step_us) % (FIGURES_KEPT / 2) + (step_us > NQ_MINUTES(1) ? FIGURES_KEPT / 2 : 0);
+}
+
+static bool figures_recall(const struct figures_series *s, struct figures_point *p)
+{
+    const size_t i = figures_place(s->step_us, p->at_us);
+    pthread_mutex_lock(&figures.mutex);
+    const bool found =
+        !s->queue && figures.kept[i].step_us == s->step_us && figures.kept[i].point.at_us == p->at_us;
+    if (found)
+        *p = figures.kept[i].point;
+    pthread_mutex_unlock(&figures.mutex);
+    return found;
+}
+
+static void figures_keep(const struct figures_series *s, const struct figures_point *p)
+{
+    const size_t i = figures_place(s->step_us, p->at_us);
+    if (s->queue || cli_now_us(CLOCK_REALTIME) < p->at_us + s->step_us + FIGURES_LATE)
+        return;
+    pthread_mutex_lock(&figures.mutex);
+    figures.kept[i].step_us = s->step_us;
+    figures.kept[i].point = *p;
+    pthread_mutex_unlock(&figures.mutex);
+}
+
 static int figures_read(struct figures_series *s, nq_err *err)
 {
     int rc = NQ_OK;
@@ -52,7 +97,11 @@ static int figures_read(struct figures_series *s, nq_err *err)
         p->at_us = s->since_us + (int64_t)s->at * s->step_us;
         const nq_minutes_options o = {
             .size = sizeof o, .since_us = p->at_us, .until_us = p->at_us + s->step_us, .by = NQ_BY_QUEUE};
+        if (figures_recall(s, p))
+            continue;
         rc = nq_minutes(dash.q, &o, figures_add, s, err);
+        if (rc == NQ_OK)
+            figures_keep(s, p);
     }
     return rc;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Workers, checks, sessions, the action log. */
 #include "dash.h"
+#include "nanoq_metrics.h"
 
 static int misc_worker(const nq_worker_row *row, void *udata)
 {
@@ -100,4 +101,22 @@ int api_events(struct dash_request *r, nq_err *err)
 {
     (void)r;
     return api_invalid(err, "a stream has no answer");
+}
+
+static int misc_metrics(const char *text, size_t n, void *udata)
+{
+    text_add(udata, text, n);
+    return 0;
+}
+
+int api_metrics(struct dash_request *r, nq_err *err)
+{
+    const nq_metrics_options options = {.size = sizeof options, .parts = NQ_METRICS_DATABASE};
+    out_free(&r->out);
+    const int rc = nq_metrics(dash.q, &options, misc_metrics, &r->out.text, err);
+    /* What is written of a database that is away says so: nanoq_database_up 0. */
+    if (r->out.text.n == 0)
+        return rc;
+    r->type = NQ_METRICS_CONTENT_TYPE;
+    return NQ_OK;
 }

@@ -79,6 +79,7 @@ struct dash_request {
     struct dash_who who;
     struct out out;
     unsigned status;  /* 0: 200 */
+    const char *type; /* of the answer; NULL: JSON */
     char cookie[160]; /* to be set, or "" */
     char what[256];   /* what an action is about, for the log */
     struct dash_request *next;
@@ -136,6 +137,16 @@ struct pick {
 /* Of the query; others: names that mean something else, up to NULL. */
 bool pick_params(struct pick *f, struct dash_request *r, const char *const others[], nq_err *err);
 
+/* Of a member of the body, an object. Its strings are in words then. */
+#define PICK_WORDS 320
+struct pick_words {
+    char *all[PICK_WORDS];
+    size_t n;
+};
+bool pick_body(struct pick *f, struct pick_words *words, struct dash_request *r, const json_t *filter,
+               nq_err *err);
+void pick_words_free(struct pick_words *words);
+
 /* ---- api_*.c: what the routes run. */
 int api_tasks(struct dash_request *r, nq_err *err);
 int api_tasks_count(struct dash_request *r, nq_err *err);
@@ -147,6 +158,7 @@ int api_overview(struct dash_request *r, nq_err *err);
 int api_minutes(struct dash_request *r, nq_err *err);
 int api_types(struct dash_request *r, nq_err *err);
 int api_queues(struct dash_request *r, nq_err *err);
+int api_metrics(struct dash_request *r, nq_err *err);
 int api_workers(struct dash_request *r, nq_err *err);
 int api_doctor(struct dash_request *r, nq_err *err);
 int api_schedules(struct dash_request *r, nq_err *err);

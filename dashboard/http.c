@@ -9,7 +9,8 @@
 #include "../cli/work/work.h"
 #include "dash.h"
 
-#define HTTP_API "/api/v1/"
+#define HTTP_API     "/api/v1/"
+#define HTTP_METRICS "/metrics" /* where a Prometheus looks for it */
 
 static struct {
     struct MHD_Daemon *daemon;
@@ -79,13 +80,14 @@ static enum MHD_Result http_begin(struct dash_request *r, const char *url, const
         return http_refuse(r, 421, "EHOST", "this host name is not served: nanoq dashboard --host NAME");
     if (length && (strlen(length) > 6 || atol(length) > DASH_BODY))
         return http_refuse(r, 413, "ETOOBIG", "a body has at most 64 KiB");
-    if (strncmp(url, HTTP_API, api) != 0) {
+    const bool metrics = strcmp(url, HTTP_METRICS) == 0;
+    if (!metrics && strncmp(url, HTTP_API, api) != 0) {
         if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
             return http_refuse(r, 405, "EMETHOD", "pages are read with GET");
         const enum MHD_Result queued = assets_answer(r, url, &found);
         return found ? queued : http_refuse(r, 404, "ENOTFOUND", "there is no such page");
     }
-    r->path = cli_format("%s", url + api);
+    r->path = cli_format("%s", metrics ? HTTP_METRICS + 1 : url + api);
     r->route = routes_find(method, r->path, &r->id, &status);
     if (!r->route && status == 405)
         return http_refuse(r, 405, "EMETHOD", "this address is not for that method");

@@ -156,3 +156,42 @@ bool pick_params(struct pick *f, struct dash_request *r, const char *const other
     }
     return pick_end(f, err);
 }
+
+void pick_words_free(struct pick_words *words)
+{
+    for (size_t i = 0; i < words->n; i++)
+        free(words->all[i]);
+    words->n = 0;
+}
+
+/* One string of a filter in JSON. */
+static bool pick_word(struct pick *f, struct pick_words *words, struct dash_request *r, const char *name,
+                      const json_t *value, nq_err *err)
+{
+    const char *text = json_string_value(value);
+    if (!text || strlen(text) != json_string_length(value) || words->n == PICK_WORDS) {
+        api_invalid(err, "filter: %.40s must be a string without zero bytes, or a list of such strings",
+                    name);
+        return false;
+    }
+    if (!*text)
+        return true;
+    words->all[words->n] = cli_format("%s", text);
+    return pick_one(f, r, name, words->all[words->n++], err);
+}
+
+bool pick_body(struct pick *f, struct pick_words *words, struct dash_request *r, const json_t *filter,
+               nq_err *err)
+{
+    const char *name;
+    json_t *value;
+    bool good = true;
+    json_object_foreach((json_t *)(uintptr_t)filter, name, value)
+    {
+        for (size_t i = 0; good && i < json_array_size(value); i++)
+            good = pick_word(f, words, r, name, json_array_get(value, i), err);
+        if (good && !json_is_array(value) && !json_is_null(value))
+            good = pick_word(f, words, r, name, value, err);
+    }
+    return good && pick_end(f, err);
+}

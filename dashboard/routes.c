@@ -27,6 +27,7 @@ static const struct dash_route routes_all[] = {
     {"POST", "queues/pause", api_queue_pause, DASH_ADMIN, false, "queue pause"},
     {"POST", "queues/resume", api_queue_resume, DASH_ADMIN, false, "queue resume"},
     {"POST", "queues/limit", api_queue_limit, DASH_ADMIN, false, "queue limit"},
+    {"GET", "metrics", api_metrics, DASH_VIEWER, false, NULL},
     {"GET", "workers", api_workers, DASH_VIEWER, false, NULL},
     {"GET", "doctor", api_doctor, DASH_VIEWER, false, NULL},
     {"GET", "schedules", api_schedules, DASH_VIEWER, false, NULL},
@@ -78,9 +79,10 @@ void routes_run(struct dash_request *r)
     out_open(&r->out, '{');
     const int rc = r->route->run(r, &err);
     if (rc < 0) {
+        r->type = NULL;
         err.code = rc;
         api_error(r, &err);
-    } else if (!r->status) {
+    } else if (!r->status && !r->type) {
         out_close(&r->out, '}');
     }
     if (rc < 0)

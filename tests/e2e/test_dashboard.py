@@ -150,6 +150,9 @@ class DashboardTests:
         queue = next(q for q in d.get("queues")["queues"] if q["queue"] == "mail")
         for name, value in self.json("queues")[0].items():
             self.assertEqual(queue.get(name), value, name)
+        answer, data = d.request("GET", "/metrics", raw=True)
+        self.assertTrue(answer.headers["Content-Type"].startswith("text/plain; version=0.0.4"))
+        self.assertIn(b"nanoq_database_up 1\n", data)
         self.assertEqual(d.get("tasks/1/why")["reasons"], self.json("why", "1"))
         self.assertEqual(len(d.get("schedules/next?name=s&n=3")["next"]), 3)
         self.assertEqual(d.get("schedules")["schedules"], self.json("cron", "list"))
@@ -320,6 +323,7 @@ class SqliteDashboard(DashboardTests, Base):
 
     def test_tokens_and_sessions(self):
         d = self.dashboard(tokens=True)
+        self.assertEqual(d.request("GET", "/metrics", raw=True)[0].status, 401)
         for path in ENDPOINTS + ["events"]:
             self.assertEqual(d.get(path, 401)["error"]["code"], "EAUTH", path)
         self.assertEqual(d.get("session", Authorization="Bearer " + VIEWER)["role"], "viewer")
