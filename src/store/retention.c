@@ -132,7 +132,7 @@ static void retention_add(struct retention_queues *q, nq_buf *sql, nq_val args[]
     if (keep_us < 0)
         return;
     nq_buf_fmt(sql,
-               "%sSELECT id FROM (SELECT id FROM {finished} WHERE queue = ? AND state = ? AND "
+               "%sSELECT id FROM (SELECT id FROM {finished} {by_history} WHERE queue = ? AND state = ? AND "
                "finished_at < {after} %s ORDER BY finished_at LIMIT ?) a%d",
                sql->n ? " UNION ALL " : "",
                q->one.halts && state == NQ_STATE_DEAD   ? RETENTION_LOOSE

@@ -433,6 +433,8 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {lock}       FOR UPDATE, where the database needs it
  *   {lock_free}  FOR UPDATE SKIP LOCKED, likewise
  *   {followed_firsts}  a table of the id of the first follow-up of each key
+ *   {regrouped:COLUMN}  a queue's name with another base, bound twice: with a group, and without one
+ *   {at_once}    before an INSERT: it fails where it would wait for a lock
  *   {by_id} {by_key} {by_followed} {claim}  after a table: the index to use
  *   {later_than} {with_header}  mysql/driver.c says what they are
  *   {at_most:N}  at the end of a DELETE of N rows by their keys: mysql/driver.c says why
@@ -488,6 +490,7 @@ static inline nq_val nq_null(void)
 #include "find.h"
 #include "history.h"
 #include "keys.h"
+#include "moves.h"
 #include "results.h"
 #include "schedules.h"
 #include "settings.h"

@@ -253,6 +253,9 @@ static const nq_fragment mysql_db_fragments[] = {
     /* bytes that are no text would be NULL, or an error */
     {"words", "COALESCE(LEFT(CONVERT($ USING utf8mb4), 300), HEX(LEFT($, 100)))"},
     {"base", "CASE WHEN LOCATE('//', $) > 1 THEN SUBSTRING_INDEX($, '//', 1) ELSE $ END"},
+    {"regrouped", "CASE WHEN LOCATE('//', $) > 1 THEN CONCAT(?, SUBSTR($, LOCATE('//', $))) ELSE ? END"},
+    /* MySQL, to which it is a comment, cannot say so for one statement */
+    {"at_once", "/*M! SET STATEMENT innodb_lock_wait_timeout=0 FOR */"},
     {"each", "CONCAT($, '//*')"},
     {"behind", "CONCAT($, '//')"},
     {"beyond", "CONCAT($, '/0')"},

@@ -51,6 +51,8 @@ NQ_PRIVATE const nq_fragment nq_sqlite_fragments[] = {
     {"moment", "$"},
     {"words", "SUBSTR(CAST($ AS TEXT), 1, 300)"},
     {"base", "CASE WHEN instr($, '//') > 1 THEN substr($, 1, instr($, '//') - 1) ELSE $ END"},
+    {"regrouped", "CASE WHEN instr($, '//') > 1 THEN ? || substr($, instr($, '//')) ELSE ? END"},
+    {"at_once", ""},
     {"each", "($ || '//*')"},
     {"behind", "($ || '//')"},
     {"beyond", "($ || '/0')"},
