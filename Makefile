@@ -79,6 +79,13 @@ counts: test-deps
 bench-peers: test-deps
 	@bench/peers/run
 
+# The dashboard in a browser; a part of `make test`, where what is missing only skips it.
+test-web:
+	@tools/deps web
+	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+	@ninja -C build-test --quiet
+	@NANOQ_WEB_REQUIRED=1 tests/with-mariadb meson test -C build-test --no-rebuild --suite web --print-errorlogs
+
 # The binary interface beside that of the last tag: docs/abi.md.
 check-abi: build-deps
 	@tools/deps abi
@@ -105,4 +112,4 @@ test-install:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all demo test check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web bench counts bench-peers build-deps test-deps install uninstall test-install clean
