@@ -85,6 +85,15 @@ static void top_remember(void)
     }
 }
 
+static bool top_is_known(const char *term)
+{
+    int found = 0;
+    if (setupterm(term, STDOUT_FILENO, &found) != OK)
+        return false;
+    del_curterm(cur_term); /* newterm makes its own */
+    return true;
+}
+
 static void top_modes(void)
 {
     cbreak();
@@ -109,7 +118,7 @@ bool top_terminal_start(void)
         return false;
     }
     top_signals(); /* before curses, which takes what nobody has */
-    if (!term || !newterm(NULL, stdout, stdin)) {
+    if (!term || !top_is_known(term) || !newterm(NULL, stdout, stdin)) {
         cli_complain("the terminal '%s' (TERM) is not known here; for any there is: nanoq stats --watch",
                      term ? term : "");
         return false;
