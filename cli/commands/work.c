@@ -21,6 +21,7 @@ enum {
     WORK_LOG,
     WORK_STREAM,
     WORK_MAX_TASKS,
+    WORK_MANY,
     WORK_CLAIM_BYTES,
     WORK_RESULT,
     WORK_METRICS
@@ -152,6 +153,11 @@ static bool work_command_option(struct work *w, int key, const char *value)
             return false;
         w->max_tasks = (unsigned)v;
         return true;
+    case WORK_MANY:
+        if (!cli_take_int("--many", value, 1, NQ_MAX_MANY, &v))
+            return false;
+        w->many = (unsigned)v;
+        return true;
     case WORK_LOG:
         return work_log_format(value, &w->json);
     default:
@@ -251,6 +257,8 @@ static int work_run(int argc, char **argv)
         return cli_usage("needs a command: nanoq work [OPTION...] -- CMD [ARG...]");
     if (w.max_tasks > 0 && !w.streams)
         return cli_usage("--max-tasks belongs to --stream: without it each task has a process of its own");
+    if (w.many > 0 && !w.streams)
+        return cli_usage("--many belongs to --stream: without it each task has a process of its own");
     if (w.results && w.streams)
         return cli_usage(
             "--result is for a command of its own: with --stream answer {\"done\": ID, \"result\": ...}");
@@ -273,6 +281,7 @@ static const struct cli_option work_options[] = {
      "a claim ends at so many bytes of payloads, but takes one task at least; 8M"},
     {WORK_STREAM, "stream", NULL, "CMD stays and takes task after task: a line of JSON in, a line out"},
     {WORK_MAX_TASKS, "max-tasks", "N", "with --stream: a new CMD after so many tasks; default: no limit"},
+    {WORK_MANY, "many", "N", "with --stream: up to N tasks in a line, {\"tasks\":[...]}; at most 1000"},
     {WORK_RESULT, "result", NULL,
      "what CMD writes to its stdout is the task's result, for nanoq wait and show"},
     {WORK_MEMORY, "memory", "SIZE", "address space of the command, 512M or 2G; default: as ours"},

@@ -40,6 +40,10 @@ bool stream_parse(const char *line, size_t n, struct stream_answer *a, char why[
 void stream_answer_free(struct stream_answer *a);
 /* Add the line that gives a task to a child. deadline_us: UTC. */
 void stream_task(struct text *out, const nq_task *task, int64_t deadline_us);
+/* The line that gives it several. */
+void stream_tasks_begin(struct text *out);
+void stream_tasks_add(struct text *out, const nq_task *task, int64_t deadline_us, bool first);
+void stream_tasks_end(struct text *out);
 void stream_cancel(struct text *out, nq_id id, enum nq_cause cause);
 
 /* ---- stream_child.c: one process and its pipes. Of one thread at a time. */
@@ -82,15 +86,18 @@ struct stream *stream_new(const struct spawn_command *command, unsigned max_task
  * ends.
  */
 struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_WHY]);
-/* Give it back after a task that it finished. */
-void stream_give(struct stream *s, struct stream_child *c);
+/* Give it back after n tasks that it finished. */
+void stream_give(struct stream *s, struct stream_child *c, unsigned n);
 /* Give up one that ended, or must. stopped: it was told to stop already. */
 nq_ending stream_lose(struct stream *s, struct stream_child *c, bool blame, bool stopped);
 const struct spawn_command *stream_command(const struct stream *s);
 /* End all of them. Nothing else may be running. Accepts NULL. */
 void stream_free(struct stream *s);
 
-/* ---- work_stream.c: a handler that gives the task to a child. udata: struct stream. */
+/* ---- work_stream.c: handlers that give the task, or several in one line, to a child. udata: struct stream.
+ */
 nq_verdict work_stream(nq_ctx *ctx, const nq_task *task, void *udata);
+void work_stream_many(nq_ctx *const ctx[], const nq_task *const tasks[], size_t n, nq_verdict verdicts[],
+                      void *udata);
 
 #endif

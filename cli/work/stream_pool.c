@@ -243,9 +243,9 @@ struct stream_child *stream_take(struct stream *s, nq_ctx *ctx, char why[STREAM_
     }
 }
 
-void stream_give(struct stream *s, struct stream_child *c)
+void stream_give(struct stream *s, struct stream_child *c, unsigned n)
 {
-    c->tasks++;
+    c->tasks += n;
     gate_passed(&s->gate);
     pthread_mutex_lock(&s->mutex);
     bool keep = s->max_tasks == 0 || c->tasks < s->max_tasks;

@@ -288,30 +288,30 @@ static void protocol_payload(struct text *out, const nq_task *task)
     char message[256];
     int line, column;
     if (task->payload_size == 0) {
-        text_str(out, ",\"payload\":null}\n");
+        text_str(out, ",\"payload\":null}");
         return;
     }
     json_t *root = json_input(task->payload, task->payload_size, message, &line, &column);
     if (!root) {
         text_str(out, ",\"payload_base64\":\"");
         text_base64(out, task->payload, task->payload_size);
-        text_str(out, "\"}\n");
+        text_str(out, "\"}");
         return;
     }
     json_decref(root);
     text_str(out, ",\"payload\":");
     protocol_one_line(out, task->payload, task->payload_size);
-    text_str(out, "}\n");
+    text_str(out, "}");
 }
 
-void stream_task(struct text *out, const nq_task *task, int64_t deadline_us)
+/* Its members, and the brace behind them. */
+static void protocol_task(struct text *out, const nq_task *task, int64_t deadline_us)
 {
     char deadline[64];
     snprintf(deadline, sizeof deadline, ",\"deadline\":%" PRId64 ".%06d", deadline_us / 1000000,
              (int)(deadline_us % 1000000));
-    text_str(out, "{\"nanoq\":");
-    text_int(out, STREAM_VERSION);
-    protocol_number(out, "id", task->id);
+    text_str(out, "\"id\":");
+    text_int(out, task->id);
     protocol_string(out, "type", task->type);
     protocol_string(out, "queue", task->queue);
     if (task->group)
@@ -342,6 +342,37 @@ void stream_task(struct text *out, const nq_task *task, int64_t deadline_us)
         text_array(out, task->tags, task->ntags);
     }
     protocol_payload(out, task);
+}
+
+static void protocol_version(struct text *out)
+{
+    text_str(out, "{\"nanoq\":");
+    text_int(out, STREAM_VERSION);
+    text_str(out, ",");
+}
+
+void stream_task(struct text *out, const nq_task *task, int64_t deadline_us)
+{
+    protocol_version(out);
+    protocol_task(out, task, deadline_us);
+    text_str(out, "\n");
+}
+
+void stream_tasks_begin(struct text *out)
+{
+    protocol_version(out);
+    text_str(out, "\"tasks\":[");
+}
+
+void stream_tasks_add(struct text *out, const nq_task *task, int64_t deadline_us, bool first)
+{
+    text_str(out, first ? "{" : ",{");
+    protocol_task(out, task, deadline_us);
+}
+
+void stream_tasks_end(struct text *out)
+{
+    text_str(out, "]}\n");
 }
 
 void stream_cancel(struct text *out, nq_id id, enum nq_cause cause)

@@ -18,6 +18,7 @@ struct work {
     bool streams; /* --stream */
     bool results; /* --result: the command's stdout is the task's */
     unsigned max_tasks;
+    unsigned many;       /* --many: tasks in a line; 0: each has its own */
     const char *metrics; /* --metrics, or NULL */
     struct spawn_command command;
     struct stream *stream;

@@ -23,15 +23,23 @@ static void work_log(enum nq_log_level level, const char *message, void *udata)
     log_line(level >= NQ_LOG_WARN ? LOG_WARN : LOG_DEBUG, "%s", message);
 }
 
+static int work_register_type(struct work *w, const char *type, nq_err *err)
+{
+    if (w->many)
+        return nq_worker_handle_many(w->proc, type, work_stream_many, w->stream,
+                                     &(nq_many_options){.size = sizeof(nq_many_options), .max = w->many},
+                                     err);
+    return nq_worker_handle(w->proc, type, w->streams ? work_stream : work_exec,
+                            w->streams ? (void *)w->stream : w, NULL, err);
+}
+
 static int work_register(struct work *w, nq_err *err)
 {
-    const nq_handler_fn handler = w->streams ? work_stream : work_exec;
-    void *udata = w->streams ? (void *)w->stream : w;
     int rc = nq_worker_use(w->proc, work_started, NULL, err);
     if (rc == NQ_OK && w->ntypes == 0)
-        return nq_worker_handle(w->proc, NULL, handler, udata, NULL, err);
+        return work_register_type(w, NULL, err);
     for (size_t i = 0; i < w->ntypes && rc == NQ_OK; i++)
-        rc = nq_worker_handle(w->proc, w->types[i], handler, udata, NULL, err);
+        rc = work_register_type(w, w->types[i], err);
     return rc;
 }
 
