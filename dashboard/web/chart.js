@@ -48,7 +48,7 @@ export function chart(title, series, format, options = {}) {
       scales: {x: {time: true, range: (u, min, max) => rangeOf ?? [min, max]}, y: {range: (u, min, max) => [0, Math.max(options.least ?? 1, max * 1.1 || 0)]}},
       axes: [
         {stroke: axis, font, grid: {show: false}, ticks: {...grid, size: 4}, size: 26, values: (u, splits) => splits.map((t) => clockOf(t))},
-        {stroke: axis, font, grid, ticks: {show: false}, size: 52, values: (u, splits) => splits.map((v) => format(v)), space: 34},
+        {stroke: axis, font, grid, ticks: {show: false}, size: 52, values: (u, splits) => splits.map(options.axis ?? format), space: 34},
       ],
       series: [{}, ...series.map((s) => ({
         label: s.label,
@@ -56,7 +56,8 @@ export function chart(title, series, format, options = {}) {
         width: s.kind === 'bars' ? 0 : 1.6,
         fill: s.fill ? `color-mix(in srgb, ${color(s.color)} ${s.kind === 'bars' ? 85 : 14}%, transparent)` : undefined,
         paths: pathsOf(s.kind),
-        points: {show: false},
+        // A value with none beside it, of which a line shows nothing.
+        points: {show: s.kind !== 'bars', size: 5, filter: (u, i) => u.data[i].flatMap((v, at, all) => (v !== null && (all[at - 1] ?? null) === null && (all[at + 1] ?? null) === null ? [at] : []))},
         spanGaps: false,
       }))],
       hooks: {setCursor: [(u) => values(u.cursor.idx)]},

@@ -39,14 +39,14 @@ export class Database {
   constructor(url) {
     this.dir = fs.mkdtempSync(path.join(process.env.TMPDIR ?? os.tmpdir(), 'nanoq-web.'));
     dirs.push(this.dir);
-    this.file = path.join(this.dir, 'q.db');
-    this.url = url ?? `sqlite:${this.file}`;
+    this.file = path.join(this.dir, 'shop.db');
+    this.url = url ?? 'sqlite:shop.db';
     this.env = {...Object.fromEntries(Object.entries(process.env).filter(([k]) => !k.startsWith('NANOQ'))), NANOQ_DB: this.url, HOME: this.dir};
     this.nanoq('migrate');
   }
   // The tool's answer; input: what it reads. An exit code of its own is an error.
   nanoq(...args) {
-    return execFileSync(NANOQ, args, {env: this.env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 60000});
+    return execFileSync(NANOQ, args, {env: this.env, cwd: this.dir, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 60000});
   }
   // The same, of tasks that are meant to fail: the exit code says so.
   failing(...args) {
@@ -64,7 +64,7 @@ export class Database {
     return Array.isArray(shown) ? shown[0] : shown;
   }
   lines(list) {
-    return execFileSync(NANOQ, ['add', '--stdin'], {env: this.env, input: list.map((l) => JSON.stringify(l)).join('\n') + '\n', encoding: 'utf8', timeout: 60000}).trim().split('\n').map(Number);
+    return execFileSync(NANOQ, ['add', '--stdin'], {env: this.env, cwd: this.dir, input: list.map((l) => JSON.stringify(l)).join('\n') + '\n', encoding: 'utf8', timeout: 60000}).trim().split('\n').map(Number);
   }
   sql(text) {
     return execFileSync('sqlite3', ['-cmd', '.timeout 20000', this.file], {input: text, encoding: 'utf8', timeout: 60000});

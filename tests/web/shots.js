@@ -80,6 +80,7 @@ const server = await dashboard(db, '--mask', 'password,token');
 const views = [['overview', '#/overview'], ['overview-24h', '#/overview?window=24h'], ['tasks', '#/tasks'], ['tasks-dead', '#/tasks?state=dead&queue=hooks'], ['tasks-running', '#/tasks?state=running'], ['task-dead', `#/task/${dead[1]}`], ['task-done', `#/task/${done[0]}`], ['queues', '#/queues'], ['workers', '#/workers'], ['types', '#/types'], ['schedules', '#/schedules'], ['doctor', '#/doctor'], ['bulk', '#/bulk'], ['log', '#/log'], ['none', '#/nowhere']];
 
 const first = await open(server.url);
+
 await first.at('#/tasks?state=dead&type=email.invoice');
 await first.click('.bulkbar [data-focus=retry]');
 await first.waitForSelector(server.hasBulk ? 'dialog [data-would]' : 'dialog[open]');
@@ -96,7 +97,13 @@ await first.keyboard.press('?');
 await first.waitForSelector('dialog[open]');
 await first.screenshot({path: path.join(out, 'dialog-help.png')});
 const seconds = Number(process.env.NANOQ_SHOTS_SECONDS ?? 25);
-await new Promise((r) => setTimeout(r, seconds * 1000));
+// Somebody looks on, and tasks go on coming.
+for (let s = 0; s < seconds; s++) {
+  const some = Math.round(7 + 5 * Math.sin(s / 19) + (s % 40 === 0 ? 60 : 0));
+  add(some, (i) => ({type: i % 4 ? 'email.welcome' : 'webhook.deliver', queue: i % 4 ? 'mail' : 'hooks', payload: {to: `${people[i % 8]}@example.org`, n: s * 100 + i}}));
+  if (s % 6 === 0) add(2, (i) => ({type: 'image.resize', queue: 'images', payload: {file: `uploads/${2000 + s + i}.jpg`, width: 1600}}));
+  await new Promise((r) => setTimeout(r, 1000));
+}
 await first.context().close();
 for (const [width, height] of [[1280, 800], [360, 740]])
   for (const colorScheme of ['light', 'dark']) {

@@ -43,7 +43,7 @@ export function mount(root, path, params) {
     ], compact, {least: 5}),
     wait: chart('Oldest due', [
       {label: 'Oldest due', color: '--retry', swatch: 'is-retry', kind: 'line', fill: true},
-    ], duration, {least: 1}),
+    ], duration, {least: 1, axis: short}),
     failures: chart('Failures, per minute', [
       {label: 'Retried', color: '--retry', swatch: 'is-retry', kind: 'line'},
       {label: 'Dead', color: '--dead', swatch: 'is-dead', kind: 'bars', fill: true},
@@ -143,4 +143,6 @@ export function mount(root, path, params) {
   };
 }
 
+// One unit, which has room beside a chart.
+const short = (s) => (s === 0 ? '0' : s < 600 ? `${+s.toFixed(1)} s` : s < 10800 ? `${Math.round(s / 60)} min` : `${+(s / 3600).toFixed(1)} h`);
 const last = (list) => list.findLast((x) => x !== null && x !== undefined) ?? 0;
