@@ -94,6 +94,8 @@ struct cli_command {
     X(retry)                                                                                                 \
     X(cancel)                                                                                                \
     X(delete)                                                                                                \
+    X(move)                                                                                                  \
+    X(priority)                                                                                              \
     X(stats)                                                                                                 \
     X(top)                                                                                                   \
     X(doctor)                                                                                                \

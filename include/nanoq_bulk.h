@@ -44,7 +44,8 @@ typedef struct nq_bulk_options {
     bool dry_run;        /* change nothing: how many are found, and how many would be tried */
     bool all;            /* a filter that means every task is meant so */
     uint64_t limit;      /* stop when so many are done; default: when all are */
-    unsigned per_second; /* do no more in a second; default: as fast as leaves the others half of the time */
+    unsigned per_second; /* do no more in a second; default: a fifth of the time is for it, the
+                            rest for others; a high one: as fast as goes */
     const char *queue;   /* NQ_BULK_MOVE: where to. A task of a group comes to the group of that name there,
                             unless this names one itself ("slow//7"): then all come into that */
     int priority;        /* NQ_BULK_PRIORITY */

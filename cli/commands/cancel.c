@@ -4,18 +4,18 @@
 
 static int cancel_run(int argc, char **argv)
 {
-    return steer_run(&(struct steer_verb){&cli_cancel, nq_cancel, "cancelled"}, argc, argv);
+    return steer_run(&(struct steer_verb){&cli_cancel, nq_cancel, "cancelled", NQ_BULK_CANCEL}, argc, argv);
 }
 
 const struct cli_command cli_cancel = {
     .name = "cancel",
-    .args = "[OPTION...] ID...",
+    .args = "ID... | OPTION...",
     .summary = "Cancel tasks: waiting ones at once, running ones when their handlers end; they are kept",
     .options = steer_options,
-    .notes =
-        "\"will be cancelled\": it runs. Its worker is told, at once on the same host and at its next "
-        "heartbeat (5 s at\n"
-        "most) elsewhere, and it never runs again; but if it succeeds all the same, it is done.\n" STEER_NOTES
-        "\n(it has ended).\n",
+    .notes = BULK_NOTES
+    "\"will be cancelled\": it runs. Its worker is told, at once on the same host and at its next "
+    "heartbeat (5 s at\n"
+    "most) elsewhere, and it never runs again; but if it succeeds all the same, it is done.\n" STEER_NOTES
+    "\n(it has ended).\n",
     .run = cancel_run,
 };

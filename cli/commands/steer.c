@@ -4,7 +4,8 @@
 
 #include "../text/table.h"
 
-const struct cli_option steer_options[] = {CLI_OPTION_FORMAT, CLI_OPTION_DB, CLI_OPTION_END};
+const struct cli_option steer_options[] = {FILTER_OPTIONS, BULK_OPTIONS, CLI_OPTION_FORMAT, CLI_OPTION_DB,
+                                           CLI_OPTION_END};
 
 static int steer_state(const nq_info *info, void *udata)
 {
@@ -62,13 +63,24 @@ static int steer_all(nq *q, const struct steer_verb *verb, const nq_id *ids, siz
 int steer_run(const struct steer_verb *verb, int argc, char **argv)
 {
     struct cli_parse parse;
+    struct bulk bulk = {.action = verb->action};
     const char *value;
+    bool many = false;
+    int key;
     cli_parse_start(&parse, verb->command);
-    int key = cli_parse_next(&parse, argc, argv, &value);
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
+        many = many || key != BULK_JSON;
+        if (!bulk_take(&bulk, key, optarg))
+            return CLI_USAGE;
+    }
     if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    if (many && optind < argc)
+        return cli_usage("takes ids, or options that say which tasks, and not both: '%s'", argv[optind]);
+    if (many)
+        return bulk_run(&bulk);
     if (optind >= argc)
-        return cli_usage("needs at least one task id");
+        return cli_usage("needs at least one task id, or options that say which tasks");
     size_t n = (size_t)(argc - optind);
     nq_id *ids = cli_alloc(n * sizeof ids[0]);
     nq *q = NULL;

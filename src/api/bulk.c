@@ -7,14 +7,14 @@
  * of its own (store/moves.c), which looks again whether they match. The cursor goes up by ids, of which none
  * that is new counts: so it ends.
  *
- * Without a rate it pauses after each batch for as long as that took, so that it never has more than half of
- * what the database can do; beside workers that is more than they would get otherwise, and without them
- * nobody waits for it.
+ * Without a rate it pauses after each batch for four times as long as that took: so it has no more than a
+ * fifth of what the database can do, and the workers the rest.
  */
 
 #define BULK_PAGE      1000
 #define BULK_PER_RATE  5 /* batches a second, of a rate */
-#define BULK_PAUSE_MAX NQ_MS(200)
+#define BULK_PAUSES    4
+#define BULK_PAUSE_MAX NQ_MS(500)
 
 struct bulk {
     nq *q;
@@ -185,7 +185,7 @@ static void bulk_pace(const struct bulk *b, int64_t began_us)
     const int64_t now = nq_mono_us(), took = now - began_us;
     const int64_t pause = b->opts.per_second > 0
                               ? b->start_us + bulk_due(b->counts.done, b->opts.per_second) - now
-                              : (took < BULK_PAUSE_MAX ? took : BULK_PAUSE_MAX);
+                              : (took < BULK_PAUSE_MAX / BULK_PAUSES ? BULK_PAUSES * took : BULK_PAUSE_MAX);
     if (pause > 0)
         nq_sleep_us(pause);
 }

@@ -718,6 +718,22 @@ class QueuesTests:
             self.assertIn("--rate", self.err)
         self.run_nanoq("limit", "mail", "--burst", "2", code=2)
 
+    def test_many_at_once(self):
+        for i in range(3):
+            self.run_nanoq("add", "--queue", "mail", "t", str(i))
+        self.run_nanoq("cancel", "--queue", "mail", "--dry-run")
+        self.assertEqual(len(self.json("list", "--state", "waiting")), 3)
+        self.assertEqual(self.json("cancel", "--queue", "mail", "--limit", "2")[0]["done"], 2)
+        self.assertEqual(self.json("retry", "--state", "cancelled", "--queue", "ma*")[0]["done"], 2)
+        self.assertEqual(self.json("move", "--from", "mail", "--to", "slow")[0]["done"], 3)
+        self.assertEqual(self.json("priority", "7", "--queue", "slow")[0]["done"], 3)
+        self.assertEqual({t["priority"] for t in self.json("list", "--queue", "slow")}, {7})
+        for args in (["delete"], ["cancel", "--state", "waiting,running,done,dead,cancelled"], ["delete", "--state", "running"],
+                     ["retry", "--queue", "slow", "1"], ["move", "--from", "slow"], ["priority", "--queue", "slow"],
+                     ["priority", "101", "--queue", "slow"], ["retry", "--all", "--rate", "0/s"], ["retry", "--all", "--limit", "0"]):
+            self.run_nanoq(*args, code=2)
+        self.assertEqual(self.json("delete", "--all", "--state", "waiting")[0]["done"], 3)
+
     def test_how_long_tasks_are_kept(self):
         for given, kept in (("7d", 604800), ("none", 0), ("0", 0), ("forever", "forever")):
             self.run_nanoq("limit", "mail", "--keep-done", given, "--keep-dead", "1h")
