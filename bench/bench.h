@@ -105,6 +105,9 @@ typedef struct bench_result {
 typedef struct bench_counters {
     double at, client, server, statements, fsyncs;
 } bench_counters;
+/* One statement by hand. */
+void bench_mysql_run(const bench *b, const char *sql);
+void bench_sqlite_run(const bench_db *db, const char *sql);
 bench_counters bench_count(const bench *b, const bench_db *db);
 bench_result bench_result_since(const bench *b, const bench_db *db, const bench_counters *before, size_t n,
                                 const bench_meter *m);
@@ -191,6 +194,6 @@ typedef struct bench_row {
     bool mysql; /* needs MariaDB */
 } bench_row;
 extern const bench_row bench_rows[], bench_latency_rows[], bench_growth_rows[], bench_isolated_rows[],
-    bench_groups_rows[], bench_wait_rows[], bench_bulk_rows[]; /* end with a NULL name */
+    bench_groups_rows[], bench_wait_rows[], bench_bulk_rows[], bench_search_rows[]; /* end with a NULL name */
 
 #endif

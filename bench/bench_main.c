@@ -17,7 +17,7 @@ static const char main_usage[] =
     "  --scale X             of the amounts of work (1; 0.1 with --quick)\n"
     "  --seconds S           of each run that is limited by time (3; 0.5 with --quick)\n"
     "  --steady-seconds S    of each steady load (30; 4 with --quick)\n"
-    "  --huge                a backlog of 5 million, too\n"
+    "  --huge                a backlog of 5 million, too; and search in 10 million tasks, not 5\n"
     "  --seed N              of the random gaps between tasks\n"
     "  --socket PATH         MariaDB's socket, user root without password; a database nanoq_bench is made "
     "there\n"
@@ -42,7 +42,7 @@ static void main_collect(struct main_rows *rows, const bench *b, char *const onl
 {
     const bench_row *const lists[] = {bench_rows,          bench_latency_rows, bench_growth_rows,
                                       bench_isolated_rows, bench_groups_rows,  bench_wait_rows,
-                                      bench_bulk_rows};
+                                      bench_bulk_rows,     bench_search_rows};
     for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
         for (const bench_row *r = lists[k]; r->name; r++)
             if (main_wanted(r->name, only, nonly) && (!r->mysql || b->mysql_socket[0]))

@@ -78,3 +78,10 @@ void bench_mysql_settle(const bench *b)
     }
     mysql_close(my);
 }
+
+void bench_mysql_run(const bench *b, const char *sql)
+{
+    MYSQL *my = bench_mysql_connect(b, "nanoq_bench");
+    bench_mysql_do(my, sql);
+    mysql_close(my);
+}

@@ -178,3 +178,11 @@ double bench_sqlite_enqueue(const bench *b, const bench_db *db, unsigned chunk)
     sqlite3_close(c);
     return rate;
 }
+
+void bench_sqlite_run(const bench_db *db, const char *sql)
+{
+    sqlite3 *c = sqlite_open(db);
+    if (sqlite3_exec(c, sql, NULL, NULL, NULL))
+        bench_die("%s: %s", sql, sqlite3_errmsg(c));
+    sqlite3_close(c);
+}

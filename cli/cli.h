@@ -87,6 +87,7 @@ struct cli_command {
     X(work)                                                                                                  \
     X(once)                                                                                                  \
     X(list)                                                                                                  \
+    X(count)                                                                                                 \
     X(show)                                                                                                  \
     X(attempts)                                                                                              \
     X(wait)                                                                                                  \

@@ -139,13 +139,28 @@ typedef struct nq_queue_stats {
     uint64_t due, delayed, running, done, dead, cancelled; /* due + delayed = waiting */
     int64_t oldest_due_us; /* how long the longest due task has been due; 0 when none is */
     uint64_t groups;       /* that have some of these tasks; they are counted with their queue's */
+    unsigned capped; /* NQ_CAPPED_... of the numbers that are at least so large: counting stopped there */
 } nq_queue_stats;
+enum {
+    NQ_CAPPED_DUE = 1,
+    NQ_CAPPED_DELAYED = 2,
+    NQ_CAPPED_RUNNING = 4,
+    NQ_CAPPED_DONE = 8,
+    NQ_CAPPED_DEAD = 16,
+    NQ_CAPPED_CANCELLED = 32,
+    NQ_CAPPED_GROUPS = 64
+};
 /* Called per queue; the pointers are valid until it returns; non-zero stops, which is no failure. It may call
  * into the same nq. */
 typedef int (*nq_stats_fn)(const nq_queue_stats *stats, void *udata);
 
-/* Counts of every queue that has a task, waiting or kept, in order of name. It counts rows, so its cost grows
- * with the backlog and the history. Thread-safe. Errors, all before fn is called: as for nq_list. */
+/*
+ * Counts of every queue that has a task, waiting or kept, in order of name. Each is whole up to 10,000 (where
+ * there are more than two queues up to 30,000 by their number, but 1,000 at least) and capped there, so that
+ * the cost does not grow with the backlog and the history; all the groups of a queue together count to that
+ * in each of the two tables. oldest_due_us is that of the tasks that were counted where groups are capped.
+ * nq_stats_exact counts all. Thread-safe. Errors, all before fn is called: as for nq_list.
+ */
 NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err);
 
 /*

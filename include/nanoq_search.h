@@ -57,6 +57,38 @@ typedef struct nq_bounds {
 } nq_bounds;
 #define NQ_DEFAULT_LOOK 100000
 
+/* How many there are. */
+typedef struct nq_counted {
+    size_t size;
+    uint64_t n;
+    bool more;     /* at least so many: it stopped at `most`, or was stopped; or it is bounded */
+    bool bounded;  /* so many among those that were looked at, as nq_bounds says, */
+    nq_id reached; /* the newest first, down to this id; of an exact count: up to this id so far, */
+    nq_id last;    /* of this one */
+} nq_counted;
+/* How far an exact count has come, every 20,000 tasks; non-zero stops it, which is no failure. It may call
+ * into the same nq. */
+typedef int (*nq_counted_fn)(const nq_counted *so_far, void *udata);
+
+typedef struct nq_count_options {
+    size_t size;
+    bool exact;    /* go through all ids where need be: seconds for millions of tasks */
+    uint64_t most; /* without that: stop at so many; default NQ_DEFAULT_COUNT, at most 1,000,000 */
+    uint64_t look; /* as nq_list_options.look */
+    nq_counted_fn progress;
+    void *udata;
+} nq_count_options;
+#define NQ_DEFAULT_COUNT 10000
+
+/* Count the tasks that match; filter NULL: all. opts may be NULL. out->size is set; the rest is written on
+ * success only. An exact count takes many readings: each task counts once, as it was at one moment of the
+ * call. Thread-safe. Errors as for nq_list. */
+NQ_API int nq_count(nq *q, const nq_filter *filter, const nq_count_options *opts, nq_counted *out,
+                    nq_err *err);
+
+/* nq_stats with every count whole: it reads an index of every task there is. */
+NQ_API int nq_stats_exact(nq *q, nq_stats_fn fn, void *udata, nq_err *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,7 @@
 struct queues_one {
     char name[NQ_MAX_QUEUE + 1];
     uint64_t due, delayed, running;
+    unsigned capped; /* NQ_CAPPED_... */
     unsigned workers, handlers;
     nq_queue_row row; /* its strings are unset */
     char why[256], dead_to[NQ_MAX_QUEUE + 1], type[256];
@@ -42,6 +43,7 @@ static int queues_stats(const nq_queue_stats *stats, void *udata)
     one->due = stats->due;
     one->delayed = stats->delayed;
     one->running = stats->running;
+    one->capped = stats->capped & (NQ_CAPPED_DUE | NQ_CAPPED_DELAYED | NQ_CAPPED_RUNNING);
     return 0;
 }
 
@@ -121,13 +123,24 @@ static void queues_kept(struct table *t, int64_t us)
         table_duration(t, us == NQ_ZERO ? 0 : us);
 }
 
+/* Counting may have stopped there: "10000+", for people. */
+static void queues_count(struct table *t, uint64_t n, bool capped)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%llu+", (unsigned long long)n);
+    if (capped && cli.format == CLI_TABLE)
+        table_text(t, text);
+    else
+        table_int(t, (int64_t)n);
+}
+
 static void queues_show(struct table *t, const struct queues_one *one)
 {
     const nq_queue_row *row = &one->row;
     table_text(t, one->name);
-    table_int(t, (int64_t)(one->due + one->delayed));
+    queues_count(t, one->due + one->delayed, (one->capped & (NQ_CAPPED_DUE | NQ_CAPPED_DELAYED)) != 0);
     table_int(t, (int64_t)one->due);
-    table_int(t, (int64_t)one->running);
+    queues_count(t, one->running, (one->capped & NQ_CAPPED_RUNNING) != 0);
     table_int(t, one->workers);
     table_int(t, one->handlers);
     queues_number(t, row->max_running);
@@ -154,6 +167,7 @@ static void queues_show(struct table *t, const struct queues_one *one)
     table_optional(t, one->type);
     queues_kept(t, row->keep_done_us);
     queues_kept(t, row->keep_dead_us);
+    table_bool(t, one->capped != 0);
     table_row(t);
 }
 
@@ -182,6 +196,7 @@ static const struct table_column queues_columns[] = {
     {.name = "type", .machine = true},
     {.name = "keep_done", .machine = true},
     {.name = "keep_dead", .machine = true},
+    {.name = "capped", .machine = true},
 };
 
 enum { QUEUES_JSON = 256 };

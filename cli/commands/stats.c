@@ -10,18 +10,26 @@ static int stats_row(const nq_queue_stats *stats, void *udata)
     const uint64_t counts[] = {stats->due,  stats->delayed, stats->running,
                                stats->done, stats->dead,    stats->cancelled};
     table_text(t, stats->queue);
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
-        table_int(t, (int64_t)counts[i]);
+    for (unsigned i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "%llu+", (unsigned long long)counts[i]);
+        /* in the order of NQ_CAPPED_DUE and its like */
+        if (cli.format == CLI_TABLE && (stats->capped & 1u << i))
+            table_text(t, text);
+        else
+            table_int(t, (int64_t)counts[i]);
+    }
     if (stats->due > 0)
         table_duration(t, stats->oldest_due_us);
     else
         table_none(t);
     table_int(t, (int64_t)stats->groups);
+    table_bool(t, stats->capped != 0);
     table_row(t);
     return 0;
 }
 
-enum { STATS_SINCE = 256, STATS_BY, STATS_JSON, STATS_WATCH };
+enum { STATS_SINCE = 256, STATS_BY, STATS_JSON, STATS_WATCH, STATS_EXACT };
 
 static const struct table_column stats_columns[] = {
     {.name = "queue"},
@@ -33,19 +41,21 @@ static const struct table_column stats_columns[] = {
     {.name = "cancelled", .right = true},
     {.name = "oldest_due", .right = true},
     {.name = "groups", .right = true, .machine = true},
+    {.name = "capped", .machine = true},
 };
 
 struct stats_wish {
     int64_t since_us, watch_us; /* 0: not wanted */
     int by;
+    bool exact;
 };
 
-static int stats_now(nq *q)
+static int stats_now(nq *q, bool exact)
 {
     nq_err err = {0};
     struct table table;
     table_start(&table, stats_columns, sizeof stats_columns / sizeof stats_columns[0], false);
-    const int rc = nq_stats(q, stats_row, &table, &err);
+    const int rc = (exact ? nq_stats_exact : nq_stats)(q, stats_row, &table, &err);
     table_finish(&table, rc == NQ_OK);
     return rc == NQ_OK ? CLI_OK : cli_fail(&err);
 }
@@ -60,7 +70,8 @@ static int stats_print(nq *q, const struct stats_wish *wish)
             nq_format_time(cli_now_us(CLOCK_REALTIME), time);
             printf("%s%.19sZ\n", first ? "" : "\n", time);
         }
-        const int exit_code = wish->since_us > 0 ? stats_since(q, wish->since_us, wish->by) : stats_now(q);
+        const int exit_code =
+            wish->since_us > 0 ? stats_since(q, wish->since_us, wish->by) : stats_now(q, wish->exact);
         if (wish->watch_us == 0)
             return exit_code;
         if (fflush(stdout) != 0 || ferror(stdout))
@@ -80,6 +91,9 @@ static bool stats_option(struct stats_wish *wish, int key, const char *value)
     case STATS_WATCH:
         wish->watch_us = NQ_SECONDS(2);
         return !value || cli_take_duration("--watch", value, NQ_SECONDS(1), &wish->watch_us);
+    case STATS_EXACT:
+        wish->exact = true;
+        return true;
     default:
         cli.format = CLI_JSON;
         return true;
@@ -103,6 +117,8 @@ static int stats_run(int argc, char **argv)
         return cli_usage("takes no argument '%s'", argv[optind]);
     if (wish.by != NQ_BY_BOTH && wish.since_us == 0)
         return cli_usage("--by needs --since");
+    if (wish.exact && wish.since_us > 0)
+        return cli_usage("--exact is of the tasks that are there now: not with --since");
     int exit_code = cli_open(&q);
     if (exit_code == CLI_OK) {
         exit_code = stats_print(q, &wish);
@@ -112,6 +128,7 @@ static int stats_run(int argc, char **argv)
 }
 
 static const struct cli_option stats_options[] = {
+    {STATS_EXACT, "exact", NULL, "count every task, however many; takes longer as there are more"},
     {STATS_SINCE, "since", "DURATION", "what workers did in so long, instead; docs/stats.md"},
     {STATS_BY, "by", "WHAT", "of --since: a row for each queue, or each type; default: of both"},
     {STATS_WATCH, "watch", "[=DURATION]", "print it again so often; default: 2s, at least 1s"},
@@ -128,9 +145,10 @@ const struct cli_command cli_stats = {
         "oldest_due: how long the longest due task has been due (JSON, TSV: seconds); nothing (JSON: "
         "null) when "
         "none is\n"
-        "due. A queue without tasks is not listed; groups are counted with their queue. It counts rows, "
-        "so it takes\n"
-        "longer as the backlog grows.\n"
+        "due. A queue without tasks is not listed; groups are counted with their queue. Counting stops at "
+        "10000 (of\n"
+        "many queues earlier, at 1000 at the least), and then 10000+ is shown; JSON and TSV have a member "
+        "capped.\n"
         "With --since: how many tasks ended how, how many were done per second, and how long they waited "
         "from when\n"
         "they were due, and ran (JSON, TSV: seconds): half of them, 95 and 99 of a hundred. Workers write it "

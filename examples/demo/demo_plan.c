@@ -95,7 +95,7 @@ bool demo_look(struct demo *d)
 {
     nq_err err = {0};
     d->now = (nq_queue_stats){0};
-    return nq_stats(d->q, demo_look_row, d, &err) == NQ_OK || demo_fail(&err);
+    return nq_stats_exact(d->q, demo_look_row, d, &err) == NQ_OK || demo_fail(&err);
 }
 
 /* ---- page by page through the demo's tasks */

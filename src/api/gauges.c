@@ -11,6 +11,7 @@ struct gauges_queue {
     char name[NQ_MAX_QUEUE + 1];
     uint64_t due, delayed, running, done, dead, cancelled;
     uint64_t oldest_us, workers;
+    unsigned capped; /* NQ_CAPPED_... */
     bool paused;
 };
 
@@ -50,6 +51,7 @@ static int gauges_stats(const nq_queue_stats *s, void *udata)
     if (!q)
         return 1;
     q->due += s->due;
+    q->capped |= s->capped;
     q->delayed += s->delayed;
     q->running += s->running;
     q->done += s->done;
@@ -113,7 +115,8 @@ static void gauges_tasks(nq_buf *b, const struct gauges *g, const char *name, bo
         const uint64_t counts[] = {q->due, q->delayed, q->running, q->done, q->dead, q->cancelled};
         for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
             const nq_label labels[] = {{"queue", q->name}, {"state", states[k]}};
-            nq_sample_u64(b, name, labels, 2, capped ? 0 : counts[k]); /* nq_stats counts all */
+            nq_sample_u64(b, name, labels, 2,
+                          capped ? q->capped >> k & 1 : counts[k]); /* in the order of NQ_CAPPED_DUE */
         }
     }
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Counts of tasks per queue. */
+/* Counts of tasks per queue: each row of both tables, or up to a bound. */
 #include "api.h"
 
 struct stats_one {
@@ -105,7 +105,7 @@ static int stats_all_run(nq_conn *c, void *arg, nq_err *err)
     return rc;
 }
 
-NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
+NQ_API int nq_stats_exact(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
 {
     struct stats_all t = {0};
     size_t next = 0;
@@ -126,4 +126,24 @@ NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
     }
     free(t.all);
     return rc;
+}
+
+NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err)
+{
+    nq_depth *all = NULL;
+    size_t n = 0;
+    int rc = nq_usable(q, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (!fn)
+        return nq_err_set(err, NQ_EINVAL, "no function to count with was given");
+    if ((rc = nq_ready(q, err)) != NQ_OK || (rc = nq_store_depths(nq_store_of(q), &all, &n, err)) != NQ_OK)
+        return rc;
+    for (size_t i = 0; i < n; i++) {
+        all[i].s.queue = all[i].queue;
+        if (fn(&all[i].s, udata))
+            break;
+    }
+    free(all);
+    return NQ_OK;
 }

@@ -374,18 +374,16 @@ static void filter_add_texts(const nq_where *w, nq_query *q)
     }
 }
 
-/* Only running tasks have one. */
+/* Only running tasks have one. One look by its key for each of these: as a join the server might begin with
+ * the workers, and read the tasks from end to end for them. */
 static void filter_add_worker(const nq_where *w, nq_query *q)
 {
     if (!w->f.worker)
         return;
-    nq_buf_str(&q->sql, " AND (i.lease >> 36) IN (SELECT p.id FROM {workers} p WHERE ");
-    if (w->workers) {
-        nq_buf_str(&q->sql, "SUBSTR({raw:p.name}, 1, ?) = ?)");
+    nq_buf_fmt(&q->sql, " AND (SELECT %s FROM {workers} p WHERE p.id = (i.lease >> 36)) = ?",
+               w->workers ? "SUBSTR({raw:p.name}, 1, ?)" : "{raw:p.name}");
+    if (w->workers)
         nq_query_arg(q, nq_int((int64_t)w->worker_size));
-    } else {
-        nq_buf_str(&q->sql, "{raw:p.name} = ?)");
-    }
     nq_query_arg(q, nq_blob(w->f.worker, w->worker_size));
 }
 

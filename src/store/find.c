@@ -6,15 +6,16 @@
  * What is frequent is found soon by going through the ids: in windows, each of which is one statement over
  * both tables, so that each task is seen once, whatever moves from one to the other meanwhile. A window has
  * at most so many tasks of each table, for which a look at the primary key says where it ends. After the
- * first windows an index may lead to the rest, see plan.c. Otherwise it stops after `look` tasks, or when it
- * has taken long: texts are searched in payloads of any size.
+ * first windows an index may lead to the rest, see plan.c. Otherwise it stops after `look` tasks, or when
+ * these have taken too long: 100 ms for 100,000.
  *
  * With a tag the windows are of its rows, whose order is that of ids: that is an index for all of it.
  */
-#define FIND_FIRST   1000
-#define FIND_TRY     5000 /* tasks after which an index is looked for */
-#define FIND_GROWTH  4
-#define FIND_LONG_US NQ_MS(250)
+#define FIND_FIRST    1000
+#define FIND_TRY      5000 /* tasks after which an index is looked for */
+#define FIND_GROWTH   4
+#define FIND_LEAST_US 20000
+#define FIND_TASK_US  1 /* in the mean; payloads of any size are searched */
 
 struct find {
     nq_find *f;
@@ -61,42 +62,40 @@ static int find_end_row(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-static void find_end_part(struct find *s, const char *before, const char *table, const char *id)
+/* The id so many tasks of a table on, if that is nearer than the end that is known. */
+static int find_end_of(nq_conn *c, struct find *s, const char *table, const char *id, uint64_t n, nq_err *err)
 {
-    nq_buf_fmt(&s->q.sql, "%sSELECT * FROM (SELECT %s AS id FROM %s WHERE 1 = 1", before, id, table);
+    nq_query_clear(&s->q);
+    nq_buf_fmt(&s->q.sql, "SELECT %s FROM %s WHERE 1 = 1", id, table);
     if (s->tag) {
         nq_buf_str(&s->q.sql, " AND i.tag = ?");
         nq_query_arg(&s->q, nq_blob(s->f->where->f.tags[0], strlen(s->f->where->f.tags[0])));
     }
-    find_bounds(s, id, false);
+    find_bounds(s, id, true);
+    find_order(s, id, "1 OFFSET ?", (size_t)n - 1);
+    return nq_query_run(c, &s->q, find_end_row, &s->end, err);
 }
 
-/* Where a window of so many tasks of each table ends; 0: these are all. */
+/*
+ * Where a window of so many tasks of each table ends; 0: these are all. The second table is looked at up to
+ * where the first one's ends: first that which has more of the ids that come, for these looks cost as many
+ * rows as they pass over.
+ */
 static int find_end(nq_conn *c, struct find *s, uint64_t n, nq_err *err)
 {
-    const unsigned states = s->f->where->states;
-    const bool live = (states & NQ_LIVE_STATES) != 0, ended = (states & NQ_ENDED_STATES) != 0;
-    const size_t skip = (size_t)n - 1;
+    static const char *const tables[] = {"{finished} i {by_rowid}", "{tasks} i {by_rowid}"};
+    const bool has[] = {(s->f->where->states & NQ_ENDED_STATES) != 0,
+                        (s->f->where->states & NQ_LIVE_STATES) != 0};
+    const int first = s->f->falling ? 1 : 0;
+    int rc = NQ_OK;
     s->end = 0;
-    nq_query_clear(&s->q);
-    nq_buf_fmt(&s->q.sql, "SELECT %s(id) FROM (", s->f->falling ? "MAX" : "MIN");
-    if (s->tag) {
-        find_end_part(s, "", "{tags} i", "i.task_id");
-        find_order(s, "i.task_id", "1 OFFSET ?", skip);
-        nq_buf_str(&s->q.sql, ") a");
-    }
-    if (live && !s->tag) {
-        find_end_part(s, "", "{tasks} i {by_rowid}", "i.id");
-        find_order(s, "i.id", "1 OFFSET ?", skip);
-        nq_buf_str(&s->q.sql, ") a");
-    }
-    if (ended && !s->tag) {
-        find_end_part(s, live ? " UNION ALL " : "", "{finished} i {by_rowid}", "i.id");
-        find_order(s, "i.id", "1 OFFSET ?", skip);
-        nq_buf_str(&s->q.sql, ") b");
-    }
-    nq_buf_str(&s->q.sql, ") w");
-    return nq_query_run(c, &s->q, find_end_row, &s->end, err);
+    if (s->tag)
+        return find_end_of(c, s, "{tags} i", "i.task_id", n, err);
+    if (has[first])
+        rc = find_end_of(c, s, tables[first], "i.id", n, err);
+    if (rc == NQ_OK && has[!first])
+        rc = find_end_of(c, s, tables[!first], "i.id", n, err);
+    return rc;
 }
 
 /* One table's part. The ids are chosen first, for which an index may be enough; only their rows are read
@@ -176,12 +175,23 @@ static int find_planned(nq_conn *c, struct find *s, bool *did, nq_err *err)
     return find_window(c, s, err);
 }
 
+/* Of the next window, after so many tasks in so long; 0: enough. */
+static uint64_t find_next(uint64_t n, uint64_t looked, uint64_t look, int64_t us)
+{
+    const double most = look < FIND_LEAST_US ? FIND_LEAST_US : (double)look * FIND_TASK_US;
+    const double room = (most - (double)us) / ((double)us + 1) * (double)looked; /* tasks in the time left */
+    const uint64_t more = n * FIND_GROWTH < look - looked ? n * FIND_GROWTH : look - looked;
+    if (room >= (double)more)
+        return more;
+    return room < FIND_FIRST / 4.0 ? 0 : (uint64_t)room;
+}
+
 static int find_windows(nq_conn *c, struct find *s, nq_err *err)
 {
     nq_find *f = s->f;
     const uint64_t look = f->look ? f->look : NQ_DEFAULT_LOOK;
     const int64_t start = nq_mono_us();
-    uint64_t looked = 0, n = FIND_FIRST;
+    uint64_t looked = 0, n = look < FIND_FIRST ? look : FIND_FIRST;
     /* Those that run are few among all: an index first. */
     bool tried = s->tag, did = false;
     int rc = NQ_OK;
@@ -190,23 +200,22 @@ static int find_windows(nq_conn *c, struct find *s, nq_err *err)
         rc = find_planned(c, s, &did, err);
     }
     while (rc == NQ_OK && !did) {
-        n = n < look - looked ? n : look - looked;
         if ((rc = find_end(c, s, n, err)) != NQ_OK || (rc = find_window(c, s, err)) != NQ_OK)
             break;
         if (f->n == f->limit || !s->end)
             return NQ_OK;
         s->at = s->end;
         looked += n;
-        if ((looked >= FIND_TRY || looked >= look) && !tried) {
+        n = find_next(n, looked, look, nq_mono_us() - start);
+        if ((looked >= FIND_TRY || n == 0) && !tried) {
             tried = true;
             rc = find_planned(c, s, &did, err);
         }
-        if (!did && (looked >= look || nq_mono_us() - start > FIND_LONG_US)) {
+        if (!did && n == 0) {
             f->bounded = true;
             f->reached = s->at;
             return rc;
         }
-        n *= FIND_GROWTH;
     }
     return rc;
 }
@@ -226,6 +235,54 @@ NQ_PRIVATE int nq_find_page(nq_conn *c, nq_find *f, nq_err *err)
         f->reached = s.last;
     nq_query_free(&s.q);
     nq_plan_free(&s.plan);
+    return rc;
+}
+
+/* ---- Counting ---- */
+
+static int find_sum_row(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(uint64_t *)arg += (uint64_t)cols[0].i;
+    return 0;
+}
+
+static void find_count_part(struct find *s, bool live)
+{
+    nq_query *q = &s->q;
+    nq_buf_str(&q->sql, "SELECT COUNT(*) FROM ");
+    if (s->tag) {
+        nq_buf_fmt(&q->sql, "{tags} g {then_join} {%s} i ON i.id = g.task_id WHERE g.tag = ?",
+                   live ? "tasks" : "finished");
+        nq_query_arg(q, nq_blob(s->f->where->f.tags[0], strlen(s->f->where->f.tags[0])));
+    } else {
+        nq_plan_from(&s->plan, live, NQ_ACCESS_ID, q);
+    }
+    find_bounds(s, s->tag ? "g.task_id" : "i.id", true);
+    nq_where_add(s->f->where, live, s->tag, q);
+}
+
+NQ_PRIVATE int nq_find_count(nq_conn *c, nq_find *f, uint64_t window, uint64_t *n, nq_id *end, nq_err *err)
+{
+    struct find s = {.f = f, .plan = {.where = f->where}, .tag = f->where->f.ntags > 0, .at = f->above};
+    const bool live = (f->where->states & NQ_LIVE_STATES) != 0,
+               ended = (f->where->states & NQ_ENDED_STATES) != 0;
+    *n = 0;
+    *end = 0;
+    if (!live && !ended)
+        return NQ_OK;
+    int rc = find_end(c, &s, window, err);
+    if (rc == NQ_OK) {
+        nq_query_clear(&s.q);
+        if (live)
+            find_count_part(&s, true);
+        nq_buf_str(&s.q.sql, live && ended ? " UNION ALL " : "");
+        if (ended)
+            find_count_part(&s, false);
+        rc = nq_query_run(c, &s.q, find_sum_row, n, err);
+        *end = s.end;
+    }
+    nq_query_free(&s.q);
     return rc;
 }
 

@@ -84,12 +84,14 @@ typedef struct nq_plan {
 } nq_plan;
 /* Look for indexes that lead to at most so many tasks of each table. */
 NQ_PRIVATE int nq_plan_make(nq_conn *c, nq_plan *p, nq_err *err);
+/* The same of indexes that have all that the filter asks for, whatever they lead to. */
+NQ_PRIVATE int nq_plan_cover(nq_conn *c, nq_plan *p, nq_err *err);
 /* Is there an index for both? */
 NQ_PRIVATE bool nq_plan_good(const nq_plan *p);
 /* Append the table, as i, and the conditions for its index. */
 NQ_PRIVATE void nq_plan_from(const nq_plan *p, bool live, enum nq_access by, nq_query *q);
 NQ_PRIVATE void nq_plan_free(nq_plan *p);
-/* The names of queues between from and to that a table has, in order, at most so many. */
+/* The names of queues from `from` to before `to` that a table has, in order, at most so many. */
 NQ_PRIVATE int nq_names_read(nq_conn *c, nq_names *names, bool live, const char *from, const char *to,
                              size_t most, nq_err *err);
 
@@ -120,6 +122,10 @@ typedef struct nq_find {
  * anew after an error. */
 NQ_PRIVATE int nq_find_page(nq_conn *c, nq_find *f, nq_err *err);
 
+/* Count those of the next window of so many tasks of each table behind f->above; *end: its last id; 0: there
+ * are no more. */
+NQ_PRIVATE int nq_find_count(nq_conn *c, nq_find *f, uint64_t window, uint64_t *n, nq_id *end, nq_err *err);
+
 /* For who changes many: up to limit tasks that match and come after an id (0: from the start) in that order,
  * without locks. *reached: go on after it; *end: there is nothing beyond. */
 typedef struct nq_hit {
@@ -128,5 +134,7 @@ typedef struct nq_hit {
 } nq_hit;
 NQ_PRIVATE int nq_store_find(nq_store *s, const nq_where *w, bool falling, nq_id after, nq_hit hits[],
                              size_t limit, size_t *n, nq_id *reached, bool *end, nq_err *err);
+
+#include "count.h"
 
 #endif

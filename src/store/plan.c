@@ -25,14 +25,15 @@ static int plan_names_row(const nq_val cols[], size_t ncols, void *arg)
     struct plan_names_of *of = arg;
     nq_names *names = of->names;
     (void)ncols;
-    if (cols[0].n > NQ_MAX_QUEUE || cols[0].n == 0) /* of a vandal's */
+    if (cols[0].n > NQ_MAX_QUEUE) /* of a vandal's */
         return 0;
     char(*more)[NQ_MAX_QUEUE + 1] = nq_grow(names->all, names->n, &names->cap, sizeof *more);
     if (!more)
         return NQ_ENOMEM;
     names->all = more;
     char *name = names->all[names->n++];
-    memcpy(name, cols[0].p, cols[0].n);
+    if (cols[0].n > 0)
+        memcpy(name, cols[0].p, cols[0].n);
     name[cols[0].n] = '\0';
     return 0;
 }
@@ -207,6 +208,28 @@ NQ_PRIVATE int nq_plan_make(nq_conn *c, nq_plan *p, nq_err *err)
         rc = plan_live(c, p, err);
     if (rc == NQ_OK && (p->where->states & NQ_ENDED_STATES) && (!live || p->by[1]))
         rc = plan_ended(c, p, err);
+    return rc;
+}
+
+NQ_PRIVATE int nq_plan_cover(nq_conn *c, nq_plan *p, nq_err *err)
+{
+    const nq_where *w = p->where;
+    const unsigned live = w->states & NQ_LIVE_STATES, ended = w->states & NQ_ENDED_STATES;
+    const bool times = w->f.time == NQ_BY_FINISHED && (w->f.since_us || w->f.until_us);
+    int rc = NQ_OK;
+    p->by[0] = p->by[1] = NQ_ACCESS_NONE;
+    if (live && (w->nqueues > 0 || live != NQ_LIVE_STATES)) {
+        rc = plan_names(c, p, true, err);
+        p->by[1] = p->names[1].many ? NQ_ACCESS_NONE : NQ_ACCESS_CLAIM;
+    } else if (live) {
+        p->by[1] = NQ_ACCESS_ID;
+    }
+    if (rc == NQ_OK && ended && w->nqueues > 0) {
+        rc = plan_names(c, p, false, err);
+        p->by[0] = p->names[0].many ? NQ_ACCESS_NONE : NQ_ACCESS_HISTORY;
+    } else if (ended) {
+        p->by[0] = times || ended != NQ_ENDED_STATES ? NQ_ACCESS_RETENTION : NQ_ACCESS_ID;
+    }
     return rc;
 }
 

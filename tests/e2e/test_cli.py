@@ -108,7 +108,7 @@ class Usage(Base):
             self.assertIn(word, out)
         self.assertIn(b"usage: nanoq help [COMMAND]", self.run_nanoq("help", "help"))
         self.assertIn(b"usage: nanoq version", self.run_nanoq("help", "version"))
-        for command in "migrate add work list show retry cancel delete stats bench".split():
+        for command in "migrate add work list count show retry cancel delete stats bench".split():
             self.assertEqual(self.run_nanoq("help", command), self.run_nanoq(command, "--help"))
             self.assertIn(b"usage: nanoq " + command.encode(), self.run_nanoq(command, "-h"))
             self.assertLessEqual(max(map(len, self.run_nanoq("help", command).splitlines())), 110, command)
@@ -526,6 +526,30 @@ class Admin(Base):
             done = subprocess.run([NANOQ, "list", *bad], env=self.env, capture_output=True, timeout=LIMIT, check=False)
             self.assertEqual(done.returncode, 2, bad)
             self.assertIn(says, done.stderr.decode())
+
+    def test_counts_stop_somewhere_and_say_so(self):
+        lines = "".join('{"type": "t%d", "payload": %d}\n' % (i % 2, i) for i in range(10050)).encode()
+        ids = self.run_nanoq("add", "--stdin", stdin=lines).split()
+        self.add("x", "1", "--queue", "few", "--tag", "a")
+        self.assertEqual(self.run_nanoq("count"), b"10000+\n")
+        self.assertEqual(self.run_nanoq("count", "--exact"), b"10051\n")
+        self.assertEqual(self.json("count"), {"count": 10000, "more": True, "bounded": False, "reached": None})
+        self.assertEqual(self.json("count", "--tag", "a"), {"count": 1, "more": False, "bounded": False, "reached": None})
+        self.assertEqual(self.run_nanoq("count", "--type", "t1"), b"5025\n")
+        self.assertEqual(self.run_nanoq("count", "--state", "dead,done"), b"0\n")
+        done = subprocess.run([NANOQ, "count", "--text", "5", "--look", "10", "--json"], env=self.env, capture_output=True,
+                              timeout=LIMIT, check=True)
+        told = json.loads(done.stdout)
+        self.assertEqual((told["more"], told["bounded"], told["reached"]), (True, True, int(ids[-9])))
+        self.assertIn("down to id %d" % told["reached"], done.stderr.decode())
+        stats = {s["queue"]: (s["due"], s["capped"]) for s in self.json("stats")}
+        self.assertEqual(stats, {"default": (10000, True), "few": (1, False)})
+        self.assertIn(b" 10000+ ", self.run_nanoq("stats"))
+        self.assertIn(b" 10000+ ", self.run_nanoq("queues"))
+        stats = {s["queue"]: (s["due"], s["capped"]) for s in self.json("stats", "--exact")}
+        self.assertEqual(stats, {"default": (10050, False), "few": (1, False)})
+        self.run_nanoq("stats", "--exact", "--since", "1h", code=2)
+        self.run_nanoq("count", "x", code=2)
 
     def test_list_says_when_it_did_not_look_at_all_tasks(self):
         lines = "".join('{"type": "t", "payload": "%d"}\n' % i for i in range(250)).encode()

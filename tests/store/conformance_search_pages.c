@@ -64,7 +64,6 @@ static size_t search_count(nq *q, nq_filter f)
     return seen.n;
 }
 #define SEARCH_FINDS(n, ...) ck_assert_uint_eq(search_count(q, (nq_filter){__VA_ARGS__}), n)
-#define SEARCH_NAMES(...)    ((const char *const[]){__VA_ARGS__})
 
 START_TEST(stars_and_texts)
 {

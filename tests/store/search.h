@@ -7,6 +7,8 @@
 
 enum { SEARCH_N = 360 };
 
+#define SEARCH_NAMES(...) ((const char *const[]){__VA_ARGS__})
+
 extern uint64_t search_seed;
 
 struct search_seen {

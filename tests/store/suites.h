@@ -50,6 +50,8 @@ Suite *suite_minutes(void);
 Suite *suite_doctor_rows(void);
 Suite *suite_tags(void);
 Suite *suite_search(void);
+Suite *suite_search_explain(void);
+Suite *suite_count(void);
 Suite *suite_search_pages(void);
 
 #endif

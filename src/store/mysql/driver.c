@@ -206,7 +206,7 @@ static const char *const mysql_db_ids_behind[] = {
 
 /* Grouping by the first column of the index makes it jump from one name to the next. */
 #define MYSQL_DB_QUEUES(table)                                                                               \
-    "SELECT queue FROM " table " WHERE queue > ? AND queue < ? GROUP BY queue ORDER BY queue LIMIT ?"
+    "SELECT queue FROM " table " WHERE queue >= ? AND queue < ? GROUP BY queue ORDER BY queue LIMIT ?"
 
 static const nq_fragment mysql_db_fragments[] = {
     {"now", "UTC_TIMESTAMP(6)"},

@@ -9,7 +9,7 @@
 
 /* From one name to the next, each by one look into the index. */
 #define SQLITE_QUEUES(table)                                                                                 \
-    "WITH RECURSIVE k (q) AS (SELECT (SELECT MIN(n.queue) FROM " table " n WHERE n.queue > ?1 AND n.queue "  \
+    "WITH RECURSIVE k (q) AS (SELECT (SELECT MIN(n.queue) FROM " table " n WHERE n.queue >= ?1 AND n.queue " \
     "< ?2) UNION ALL SELECT (SELECT MIN(n.queue) FROM " table " n WHERE n.queue > k.q AND n.queue < ?2) "    \
     "FROM k WHERE k.q IS NOT NULL LIMIT ?3) SELECT q FROM k WHERE q IS NOT NULL"
 
