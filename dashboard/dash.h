@@ -181,6 +181,8 @@ int api_bulk(struct dash_request *r, nq_err *err);
 int api_bulk_start(struct dash_request *r, nq_err *err);
 int api_bulk_stop(struct dash_request *r, nq_err *err);
 int api_events(struct dash_request *r, nq_err *err);
+/* Stop all bulk jobs; false: one still waits for the database. */
+bool bulk_end(void);
 /* One task as `nanoq list` prints it; here: so many bytes of the payload are at hand. Answers whether
  * something is masked. */
 bool api_task_fields(struct out *j, const nq_info *info, size_t here);

@@ -312,7 +312,7 @@ int http_run(int listening, const char *told)
     notify("STOPPING=1");
     const bool clean = http_stop();
     close(signals);
-    if (!clean || !sampler_stop())
+    if (!clean || !sampler_stop() || !bulk_end())
         _exit(CLI_OK); /* a thread waits for a database that is away */
     return CLI_OK;
 }

@@ -251,6 +251,47 @@ class DashboardTests:
         self.assertTrue(d.get("session", Authorization=admin)["read_only"])
         d.stop()
 
+    def test_bulk_jobs(self):
+        for i in range(30):
+            self.add("--queue", "mail", "email", str(i))
+        self.add("--queue", "other", "email", "x", "--raw")
+        d = self.dashboard()
+
+        def ended(job):
+            found = {}
+            self.wait(lambda: found.update(next(j for j in d.get("bulk")["jobs"] if j["id"] == job)) or found["state"] != "running",
+                      "the job to end")
+            return found
+        mail = {"queue": "mail", "state": ["waiting"]}
+        self.assertEqual(d.post("bulk", {"action": "cancel", "filter": mail, "dry_run": True})["would"], 30)
+        self.assertEqual(d.get("bulk")["jobs"], [])
+        job = ended(d.post("bulk", {"action": "cancel", "filter": mail, "limit": 12})["bulk"])
+        self.assertEqual((job["state"], job["done"], job["total"], job["action"], job["filter"], job["who"]),
+                         ("done", 12, 12, "cancel", mail, "local"))
+        self.assertEqual(d.get("tasks/count?state=cancelled"), {"n": 12, "capped": False, "bounded": False})
+        job = ended(d.post("bulk", {"action": "retry", "filter": {"state": "cancelled"}})["bulk"])
+        self.assertEqual((job["done"], job["skipped"]), (12, 0))
+        ended(d.post("bulk", {"action": "move", "filter": {"queue": "other"}, "to_queue": "third"})["bulk"])
+        self.assertEqual(self.show(31)["queue"], "third")
+        ended(d.post("bulk", {"action": "priority", "filter": {"queue": "third"}, "priority": -7})["bulk"])
+        self.assertEqual(self.show(31)["priority"], -7)
+        job = ended(d.post("bulk", {"action": "cancel", "ids": [1, 2, 999]})["bulk"])
+        self.assertEqual((job["done"], job["skipped"], job["total"], job["ids"]), (2, 1, 3, 3))
+        slow = d.post("bulk", {"action": "cancel", "filter": mail, "rate": "1/s"})["bulk"]
+        d.post(f"bulk/{slow}/stop")
+        self.assertEqual(ended(slow)["state"], "stopped")
+        self.assertLess(ended(slow)["done"], 28)
+        d.post("bulk/99/stop", status=404)
+        for body in ({}, {"action": "odd", "ids": [1]}, {"action": "retry"}, {"action": "retry", "ids": []}, {"action": "retry", "ids": ["1"]},
+                     {"action": "retry", "ids": [1], "filter": {}}, {"action": "cancel", "filter": {}}, {"action": "move", "filter": mail},
+                     {"action": "priority", "filter": mail}, {"action": "retry", "filter": {"colour": "red"}},
+                     {"action": "retry", "filter": {"state": 3}}, {"action": "cancel", "filter": mail, "rate": "fast"},
+                     {"action": "move", "ids": [1], "to_queue": "x"}):
+            self.assertEqual(d.post("bulk", body, 400)["error"]["code"], "EINVAL", body)
+        self.assertIn("bulk", [l["action"] for l in d.get("log")["log"]])
+        slow = d.post("bulk", {"action": "delete", "filter": {"state": "cancelled"}, "rate": "1/s"})["bulk"]
+        d.stop()
+
     def test_streams(self):
         self.add("--queue", "mail", "email")
         d = self.dashboard()
