@@ -87,7 +87,7 @@ static enum MHD_Result http_begin(struct dash_request *r, const char *url, const
         const enum MHD_Result queued = assets_answer(r, url, &found);
         return found ? queued : http_refuse(r, 404, "ENOTFOUND", "there is no such page");
     }
-    r->path = cli_format("%s", metrics ? HTTP_METRICS + 1 : url + api);
+    r->path = cli_format("%s", metrics ? "metrics" : url + api);
     r->route = routes_find(method, r->path, &r->id, &status);
     if (!r->route && status == 405)
         return http_refuse(r, 405, "EMETHOD", "this address is not for that method");
