@@ -45,8 +45,11 @@ struct nq_groups {
     bool from_queue;              /* or before the queue, with which it began, */
     bool wrapped;                 /* when it has come round */
     bool over;
-    bool seen;       /* by the pass: a group */
-    int64_t wait_us; /* by the pass: until a task is due; -1: none waits */
+    bool shut;                     /* or before that: the limit of the whole queue leaves nothing */
+    bool queue_first;              /* the window that was given last began with the queue, */
+    char behind[NQ_MAX_QUEUE + 3]; /* or behind this name */
+    bool seen;                     /* by the pass: a group */
+    int64_t wait_us;               /* by the pass: until a task is due; -1: none waits */
     nq_group groups[GROUPS_MAX_WINDOW];
     nq_turn turns[GROUPS_MAX_WINDOW];
     size_t nturns;
@@ -139,7 +142,7 @@ NQ_PRIVATE void nq_groups_begin(nq_groups *g)
     memcpy(g->start, g->look.after.p, n);
     g->start[n] = '\0';
     g->from_queue = g->at_queue;
-    g->wrapped = g->over = g->seen = g->full = false;
+    g->wrapped = g->over = g->shut = g->seen = g->full = false;
     g->wait_us = -1;
     g->opens_us = 0;
     g->nturns = 0;
@@ -286,6 +289,13 @@ static int groups_look(nq_conn *conn, void *arg, nq_err *err)
     return conn->store->driver->groups(conn, &g->look, err);
 }
 
+static void groups_go_to(nq_groups *g, bool at_queue, const char *behind)
+{
+    g->at_queue = at_queue;
+    nq_buf_clear(&g->look.after);
+    nq_buf_str(&g->look.after, behind);
+}
+
 /* The next groups, as many as the window has room for. */
 static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
 {
@@ -304,8 +314,7 @@ static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
         *to = g->look.groups[i];
         if (g->wrapped && !g->from_queue && strcmp(to->queue, g->start) > 0) {
             g->over = true;
-            nq_buf_clear(&g->look.after);
-            nq_buf_str(&g->look.after, g->start);
+            groups_go_to(g, g->at_queue, g->start);
             break;
         }
         if (to->strange)
@@ -316,60 +325,46 @@ static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
         return NQ_OK;
     g->over = g->wrapped && !g->from_queue;
     g->at_queue = !g->over;
-    if (g->over) {
-        nq_buf_clear(&g->look.after);
-        nq_buf_str(&g->look.after, g->start);
-    }
+    if (g->over)
+        groups_go_to(g, false, g->start);
     return NQ_OK;
 }
 
 /* After the last group comes the queue itself, and then the first group. */
 static int groups_step(nq_groups *g, size_t window, nq_err *err)
 {
-    if (!g->at_queue && g->alone) {
-        g->at_queue = true; /* for the next pass */
-        g->over = true;
+    if (g->alone ? !g->at_queue : g->at_queue && g->wrapped) { /* the pass began with the queue */
+        g->at_queue = g->over = true;                          /* so does the next one */
         return NQ_OK;
     }
     if (!g->at_queue)
         return groups_look_on(g, window - g->nturns, err);
-    if (g->wrapped) { /* the queue was what the pass began with */
-        g->over = true;
-        return NQ_OK;
-    }
     g->wrapped = true;
     const int rc = nq_store_do(g->store, groups_look_queue, g, err);
     if (rc != NQ_OK)
         return rc;
-    g->at_queue = false;
-    nq_buf_clear(&g->look.after);
-    nq_buf_str(&g->look.after, g->from);
+    groups_go_to(g, false, g->from);
     return NQ_OK;
 }
 
-/* Their shares of what is wanted; the first ones have what is left over. */
-static void groups_share(nq_groups *g, size_t wanted)
+/* A window begins here. */
+static void groups_window(nq_groups *g)
 {
-    size_t left = wanted, weights = 0;
-    for (size_t i = 0; i < g->nturns; i++)
-        weights += (size_t)g->turns[i].weight;
-    for (size_t i = 0; i < g->nturns; i++) { /* each has one at least: there are no more turns than wanted */
-        const size_t weight = (size_t)g->turns[i].weight, others = g->nturns - 1 - i;
-        const size_t share = (left * weight + weights - 1) / weights;
-        g->turns[i].most = share > left - others ? left - others : share;
-        left -= g->turns[i].most;
-        weights -= weight;
-    }
+    const size_t n = g->look.after.n < sizeof g->behind ? g->look.after.n : sizeof g->behind - 1;
+    memcpy(g->behind, g->look.after.p, n);
+    g->behind[n] = '\0';
+    g->queue_first = g->at_queue;
+    g->nturns = 0;
+    g->gated = nq_gate_is_needed(&g->gate);
+    g->counted = g->gate.max_running > 0;
 }
 
 NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size_t *n, nq_err *err)
 {
     const size_t window = g->window < wanted ? g->window : wanted;
     int rc = NQ_OK;
-    g->nturns = 0;
-    g->gated = nq_gate_is_needed(&g->gate);
-    g->counted = g->gate.max_running > 0;
-    while (g->nturns < window && !g->over && rc == NQ_OK)
+    groups_window(g);
+    while (g->nturns < window && !g->over && !g->shut && rc == NQ_OK)
         rc = groups_step(g, window, err);
     if (rc == NQ_OK && g->look.after.failed)
         rc = nq_err_nomem(err);
@@ -377,7 +372,7 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size
         return rc;
     if (g->over)
         g->some = g->seen;
-    groups_share(g, wanted);
+    nq_turns_share(g->turns, g->nturns, wanted);
     *turns = g->turns;
     *n = g->nturns;
     return groups_buckets(g, err);
@@ -385,30 +380,32 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size
 
 NQ_PRIVATE int nq_groups_none(nq_groups *g, int priority, int64_t at, nq_turn **turns, size_t *n, nq_err *err)
 {
-    g->nturns = 0;
-    g->gated = nq_gate_is_needed(&g->gate);
-    g->counted = g->gate.max_running > 0;
+    groups_window(g);
     groups_see(g, g->queue, priority, at, at, false);
     *turns = g->turns;
     *n = g->nturns;
     return groups_buckets(g, err);
 }
 
-/* The limit of the whole queue left some turns without a task: the next claim begins with those. Where
- * nothing came at all, behind the first turn, which may have had all that was left, and no task of a type
- * that is wanted. */
+/* The limit of the whole queue left some turns without a task: the next claim begins with those; where it
+ * left nothing to any, with the first of them, and no other turn of this pass would be given more. Where
+ * it left something and nothing came, behind the first turn, which may have had all that was left, and no
+ * task of a type that is wanted. */
 static void groups_go_back(nq_groups *g, const nq_claimed *list)
 {
     size_t last = 0;
+    if (g->rates->clock.shut) {
+        groups_go_to(g, g->queue_first, g->behind);
+        g->shut = true;
+        return;
+    }
     for (const nq_claimed *c = list; c; c = c->next)
         for (size_t i = last; i < g->nturns; i++)
             if (nq_turn_is_of(&g->turns[i], c))
                 last = i;
     if (g->alone || last + 1 >= g->nturns)
         return;
-    g->at_queue = false;
-    nq_buf_clear(&g->look.after);
-    nq_buf_str(&g->look.after, strcmp(g->turns[last].queue, g->queue) == 0 ? g->from : g->turns[last].queue);
+    groups_go_to(g, false, strcmp(g->turns[last].queue, g->queue) == 0 ? g->from : g->turns[last].queue);
 }
 
 NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list)

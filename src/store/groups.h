@@ -42,6 +42,7 @@ typedef struct nq_gate_clock {
     int64_t from_us;  /* and by our clock */
     bool raced;       /* others took what it was to take */
     size_t room;      /* what the gates left to the last claim */
+    bool shut;        /* that of the whole queue left nothing to it */
     bool nodes;       /* the server is one of several: a transaction may lose its beginning unnoticed */
 } nq_gate_clock;
 
@@ -71,6 +72,9 @@ typedef struct nq_turn {
     nq_rate rate;      /* of the group */
     nq_bucket *bucket; /* where it is limited */
 } nq_turn;
+/* turns.c: their shares, by weight, of what is wanted; the first ones have what is left over. Each has one at
+ * least: there are no more turns than are wanted. */
+NQ_PRIVATE void nq_turns_share(nq_turn turns[], size_t n, size_t wanted);
 /* Is it the task's queue and group? */
 NQ_PRIVATE bool nq_turn_is_of(const nq_turn *t, const nq_claimed *k);
 static inline bool nq_turn_is_gated(const nq_turn *t)

@@ -69,17 +69,6 @@ NQ_PRIVATE int64_t nq_bucket_tat(const nq_bucket *b)
     return nq_rate_next(&b->rate, &b->tokens, b->taken);
 }
 
-NQ_PRIVATE bool nq_turn_is_of(const nq_turn *t, const nq_claimed *k)
-{
-    const char *name = t->queue;
-    const size_t n = strlen(k->task.queue);
-    if (strncmp(name, k->task.queue, n) != 0)
-        return false;
-    if (!k->group)
-        return name[n] == '\0';
-    return strncmp(name + n, "//", 2) == 0 && strcmp(name + n + 2, k->group) == 0;
-}
-
 /* The time of its next token. */
 static int64_t rates_take(nq_bucket *b)
 {

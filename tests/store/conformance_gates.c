@@ -112,6 +112,59 @@ START_TEST(each_group_has_its_limit)
 }
 END_TEST
 
+/* A full queue gives no claim anything: that is nobody's turn. */
+START_TEST(a_full_queue_keeps_whose_turn_it_is)
+{
+    nq *q = t_open();
+    uint64_t seq = 0;
+    char seen[10] = "";
+    gates_limit(q, "mail", NULL, 1);
+    for (int k = 0; k < 9; k++)
+        gates_add(q, (const char[]){(char)('a' + k), '\0'}, 2);
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    for (size_t k = 0; k < 9; k++) {
+        nq_claimed *list = NULL;
+        while (gates_claim(c, NQ_LEASE(1, ++seq), NULL, k % 3 ? 100 : 2, &list) == 0) /* the gate is made */
+            ;
+        ck_assert_ptr_null(strchr(seen, list->task.group[0]));
+        seen[k] = list->task.group[0];
+        t_free_claimed(list);
+        for (int i = 0; i < 4; i++)
+            ck_assert_uint_eq(gates_claim(c, NQ_LEASE(1, ++seq), NULL, k % 3 ? 100 : 2, &list), 0);
+        t_sql("DELETE FROM nanoq_tasks WHERE state = 1");
+    }
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+/* Where a gate is a row, a new group has its own from the first claim on that came by, though others brought
+ * something. */
+START_TEST(a_new_group_waits_for_no_others)
+{
+    nq *q = t_open();
+    uint64_t seq = 0;
+    nq_claimed *list = NULL;
+    gates_limit(q, "mail", "*", 1);
+    gates_add(q, "a", 2);
+    nq_settings *s = gates_settings(q);
+    nq_claimer *c = gates_claimer(q, "mail", s);
+    ck_assert_uint_eq(gates_all(c, &seq, 5), 1);
+    t_sql("DELETE FROM nanoq_tasks WHERE state = 1");
+    gates_add(q, "b", 1);
+    ck_assert_uint_ge(gates_claim(c, NQ_LEASE(1, ++seq), NULL, 5, &list), 1);
+    t_free_claimed(list);
+    t_sql("UPDATE nanoq_tasks SET state = 0");
+    ck_assert_uint_eq(gates_claim(c, NQ_LEASE(1, ++seq), NULL, 5, &list), 2);
+    t_free_claimed(list);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_queue_has_its_limit)
 {
     nq *q = t_open();
@@ -484,6 +537,8 @@ Suite *suite_gates(void)
     TCase *tc = t_case(s, "gates", 20);
     tcase_add_test(tc, each_group_has_its_limit);
     tcase_add_test(tc, a_queue_has_its_limit);
+    tcase_add_test(tc, a_full_queue_keeps_whose_turn_it_is);
+    tcase_add_test(tc, a_new_group_waits_for_no_others);
     tcase_add_test(tc, types_are_filtered_under_a_limit);
     tcase_add_test(tc, weights_share_a_claim);
     tcase_add_test(tc, gates_of_groups_without_tasks_go);

@@ -451,6 +451,7 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
         left.nturns += rooms.room[i] > 0;
     }
     a->gate->clock->room = room < rooms.all ? room : rooms.all;
+    a->gate->clock->shut = rooms.all == 0;
     a->gate->clock->nodes = c->galera;
     if (rc == NQ_OK && left.nturns > 0 && left.limit > 0)
         rc = a->types ? mysql_claim_claim_typed(c, &left, done, batch, err)
@@ -459,9 +460,11 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
         rc = mysql_claim_nothing(c, a, done, rc, err);
     if (rc == NQ_OK && batch->list.n > 0)
         nq_gate_assign(a->gate, turns, left.nturns, batch->list.head);
-    if (rc == NQ_OK && rooms.missing.n > 0 && batch->list.n == 0) {
-        rc = nq_mysql_gates_make(c, &rooms, err);
-        a->gate->clock->raced = true; /* to be asked again soon */
+    if (rc == NQ_OK && rooms.missing.n > 0) { /* at once: others may bring something each time */
+        const bool none = batch->list.n == 0;
+        const int made = nq_mysql_gates_make(c, &rooms, none ? err : NULL);
+        rc = none ? made : NQ_OK;                              /* what was claimed is */
+        a->gate->clock->raced = none || a->gate->clock->raced; /* to be asked again soon */
     }
     free(rooms.room);
     nq_buf_free(&rooms.missing);

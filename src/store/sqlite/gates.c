@@ -70,10 +70,13 @@ NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const nq_claim_args *a, size_t 
     for (size_t i = 0; i < a->nturns; i++) /* of a claim that failed and is made again */
         a->turns[i].bucket->next = 0;
     gate->clock->room = 0;
+    gate->clock->shut = false;
     if (!nq_gate_is_needed(gate))
         return NQ_OK;
-    const int rc = sqlite_gates_bucket(c, gate, gate->queue, &gate->rate, gate->bucket, room, err);
-    return rc == NQ_OK ? sqlite_gates_room(c, gate, NULL, room, err) : rc;
+    int rc = sqlite_gates_bucket(c, gate, gate->queue, &gate->rate, gate->bucket, room, err);
+    rc = rc == NQ_OK ? sqlite_gates_room(c, gate, NULL, room, err) : rc;
+    gate->clock->shut = *room == 0;
+    return rc;
 }
 
 NQ_PRIVATE int nq_sqlite_room(nq_sqlite_conn *c, const nq_gate *gate, const nq_turn *turn, size_t *room,
