@@ -212,40 +212,18 @@ int api_tasks(struct dash_request *r, nq_err *err)
 
 /* ---- Counting ---- */
 
-#define TASKS_COUNTED 1000
-
-struct tasks_counted {
-    nq_id last;
-    int64_t n;
-};
-
-static int tasks_counted_row(const nq_info *info, void *udata)
-{
-    struct tasks_counted *c = udata;
-    c->last = info->id;
-    c->n++;
-    return 0;
-}
-
 int api_tasks_count(struct dash_request *r, nq_err *err)
 {
     static const char *const others[] = {"order", "after", "before", "limit", NULL};
     struct pick f = {0};
-    struct tasks_counted c = {0};
-    nq_bounds bounds = {.size = sizeof bounds};
-    nq_list_options o = {
-        .size = sizeof o, .filter = &f.filter, .bounds = &bounds, .order = NQ_NEWEST_FIRST, .limit = 100};
+    nq_counted counted = {.size = sizeof counted};
     if (!pick_params(&f, r, others, err))
         return NQ_EINVAL;
-    int rc = NQ_OK;
-    for (int64_t before = -(int64_t)o.limit;
-         rc == NQ_OK && c.n - before == o.limit && c.n <= TASKS_COUNTED;) {
-        before = c.n;
-        o.after = c.last;
-        rc = nq_list(dash.q, &o, tasks_counted_row, &c, err);
-    }
-    out_int(out_key(&r->out, "n"), c.n > TASKS_COUNTED ? TASKS_COUNTED : c.n);
-    out_bool(out_key(&r->out, "capped"), c.n > TASKS_COUNTED || bounds.bounded);
-    out_bool(out_key(&r->out, "bounded"), bounds.bounded);
-    return rc;
+    const int rc = nq_count(dash.q, &f.filter, NULL, &counted, err);
+    if (rc != NQ_OK)
+        return rc;
+    out_int(out_key(&r->out, "n"), (int64_t)counted.n);
+    out_bool(out_key(&r->out, "capped"), counted.more);
+    out_bool(out_key(&r->out, "bounded"), counted.bounded);
+    return NQ_OK;
 }

@@ -68,7 +68,7 @@ struct sampler_queue {
     char name[NQ_MAX_QUEUE + 1];
     uint64_t due, delayed, running, done, dead, cancelled, groups;
     int64_t oldest_due_us;
-    bool paused;
+    bool paused, capped; /* capped: some numbers are at least so large */
 };
 #define SAMPLER_QUEUES 200 /* those that a sample shows; the sums have all */
 struct sampler_look {
@@ -92,6 +92,8 @@ static int sampler_stats(const nq_queue_stats *s, void *udata)
                                 .groups = s->groups,
                                 .oldest_due_us = s->due ? s->oldest_due_us : 0};
     snprintf(one.name, sizeof one.name, "%s", s->queue);
+    one.capped = s->capped != 0;
+    l->sum.capped = l->sum.capped || one.capped;
     l->sum.due += one.due;
     l->sum.delayed += one.delayed;
     l->sum.running += one.running;
@@ -161,6 +163,7 @@ static void sampler_write(struct out *j, const struct sampler_look *l)
         sampler_counts(j, &l->queues[i]);
         out_int(out_key(j, "groups"), (int64_t)l->queues[i].groups);
         out_bool(out_key(j, "paused"), l->queues[i].paused);
+        out_bool(out_key(j, "capped"), l->queues[i].capped);
         out_close(j, '}');
     }
     out_close(j, ']');
@@ -175,7 +178,7 @@ static void sampler_write(struct out *j, const struct sampler_look *l)
     out_real(out_key(j, "retried"), (double)l->retried / seconds);
     out_real(out_key(j, "dead"), (double)l->dead / seconds);
     out_close(j, '}');
-    out_bool(out_key(j, "capped"), false);
+    out_bool(out_key(j, "capped"), l->sum.capped);
 }
 
 static void sampler_remember(const struct sampler_look *l)

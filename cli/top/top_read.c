@@ -67,7 +67,7 @@ static void top_rate_cell(struct top_row *row, size_t column, double value)
 }
 
 /* 12345678 as 12346k: it fits the column. */
-static void top_count_cell(struct top_row *row, size_t column, uint64_t n)
+static void top_count_cell(struct top_row *row, size_t column, uint64_t n, bool capped)
 {
     static const char units[] = "kMGT";
     char out[32];
@@ -75,7 +75,8 @@ static void top_count_cell(struct top_row *row, size_t column, uint64_t n)
     size_t unit = 0;
     for (; v >= 99999.5 && unit < sizeof units - 1; unit++)
         v /= 1000;
-    snprintf(out, sizeof out, unit > 0 ? "%.0f%c" : "%.0f", v, unit > 0 ? units[unit - 1] : ' ');
+    const char unit_text[] = {unit > 0 ? units[unit - 1] : '\0', '\0'};
+    snprintf(out, sizeof out, "%.0f%s%s", v, unit_text, capped ? "+" : "");
     row->values[column] = (double)n;
     top_cell(row, column, out);
 }
@@ -129,10 +130,10 @@ static struct top_row *top_queue(struct top_rows *rows, const char *name)
 static int top_stats(const nq_queue_stats *s, void *udata)
 {
     struct top_row *row = top_queue(udata, s->queue);
-    top_count_cell(row, Q_DUE, s->due);
-    top_count_cell(row, Q_DELAYED, s->delayed);
+    top_count_cell(row, Q_DUE, s->due, s->capped & NQ_CAPPED_DUE);
+    top_count_cell(row, Q_DELAYED, s->delayed, s->capped & NQ_CAPPED_DELAYED);
     row->values[Q_RUNNING] = (double)s->running;
-    top_count_cell(row, Q_DEAD, s->dead);
+    top_count_cell(row, Q_DEAD, s->dead, s->capped & NQ_CAPPED_DEAD);
     if (s->due > 0)
         top_time_cell(row, Q_OLDEST, s->oldest_due_us);
     return 0;
@@ -177,7 +178,7 @@ static int top_read_queues(nq *q, struct top_rows *rows, nq_err *err)
     for (size_t i = 0; i < rows->n; i++) {
         struct top_row *row = &rows->all[i];
         if (!row->cells[Q_DUE].p)
-            top_count_cell(row, Q_DUE, 0);
+            top_count_cell(row, Q_DUE, 0, false);
         if (!row->cells[Q_RUNNING].p)
             top_of_cell(row, Q_RUNNING, (uint64_t)row->values[Q_RUNNING], 0);
     }
