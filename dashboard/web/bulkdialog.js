@@ -39,7 +39,7 @@ export async function bulkDialog(action, target) {
     try {
       const d = await api.post('bulk', {...options(), ...(action === 'move' && !queue.value.trim() ? {to_queue: 'default'} : {}), dry_run: true});
       if (mine !== serial) return;
-      fill(count, 'Dry run: ', h('strong', {dataset: {would: String(d.would)}}, `${number(d.would)}${d.capped ? '+' : ''} tasks`), ` would be ${{retry: 'retried', cancel: 'cancelled', delete: 'deleted', move: 'moved', priority: 'changed'}[action]}.`);
+      fill(count, 'Dry run: ', h('strong', {dataset: {would: String(d.would)}}, `${number(d.would)}${d.capped ? '+' : ''} ${d.would === 1 ? 'task' : 'tasks'}`), ` would be ${{retry: 'retried', cancel: 'cancelled', delete: 'deleted', move: 'moved', priority: 'changed'}[action]}.`);
     } catch (e) {
       if (mine === serial) fill(count, h('span', {class: 'bad-text'}, e.message));
     }

@@ -142,7 +142,7 @@ test('one task is retried, cancelled, deleted', async () => {
   await page.context().close();
 });
 
-test('what is selected is retried, cancelled, moved, given a priority, deleted', async (t) => {
+test('what is selected is retried, cancelled, deleted; what matches is moved and given a priority', async (t) => {
   if (!server.hasBulk) return t.skip('this server has no bulk jobs');
   const page = await open(server.url);
   const some = db.lines(Array.from({length: 6}, (_, i) => ({type: 'sel', queue: 'selected', payload: i, in: '1h'})));
@@ -161,19 +161,22 @@ test('what is selected is retried, cancelled, moved, given a priority, deleted',
   assert.match(await page.textContent('.bulkbar'), /2 selected/);
   await run('retry');
   await until('both are due', () => [some[0], some[1]].every((id) => Date.parse(db.show(id).run_at) <= Date.now() + 1000));
-  await select(some[2]);
+  await page.at('#/tasks?queue=selected&type=sel');
   await run('priority', () => page.fill('dialog input[type=number]', '-7'));
-  await until('it has the priority', () => db.show(some[2]).priority === -7);
+  await until('they have the priority', () => db.show(some[2]).priority === -7);
   await select(some[1], some[2]);
   await run('cancel');
   await until('both are cancelled', () => [some[1], some[2]].every((id) => db.show(id).state === 'cancelled'));
   assert.equal(db.show(some[0]).state, 'waiting');
   await select(some[3]);
+  for (const name of ['priority', 'move']) assert.equal(await page.locator(`.bulkbar [data-focus=${name}]`).count(), 0, `${name} goes by a filter`);
+  const moved = db.lines([{type: 'moved', queue: 'selected', payload: 7, in: '1h'}])[0];
+  await page.at('#/tasks?queue=selected&type=moved');
   await run('move', () => page.fill('dialog input[type=text]', 'elsewhere'));
-  await until('it is elsewhere', () => db.show(some[3]).queue === 'elsewhere');
+  await until('it is elsewhere', () => db.show(moved).queue === 'elsewhere');
   await select(some[4], some[5]);
   await run('delete');
-  await until('they are gone', () => db.json('list', '--queue', 'selected').length === 3);
+  await until('they are gone', () => db.json('list', '--queue', 'selected').length === 4);
   await clean(page);
   await page.context().close();
 });
