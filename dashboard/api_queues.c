@@ -8,6 +8,7 @@ struct queues_one {
     bool counted; /* it is a queue with tasks */
     uint64_t due, delayed, running, done, dead, cancelled;
     int64_t oldest_due_us;
+    bool capped; /* of due, delayed and running at least one is a lower bound */
     unsigned workers, handlers;
     nq_queue_row row; /* its strings are unset */
 };
@@ -48,6 +49,7 @@ static int queues_stats(const nq_queue_stats *stats, void *udata)
     one->done = stats->done;
     one->dead = stats->dead;
     one->cancelled = stats->cancelled;
+    one->capped = (stats->capped & (NQ_CAPPED_DUE | NQ_CAPPED_DELAYED | NQ_CAPPED_RUNNING)) != 0;
     one->oldest_due_us = stats->due ? stats->oldest_due_us : 0;
     return 0;
 }
@@ -96,6 +98,7 @@ static void queues_counts(struct out *j, const struct queues_one *one)
         out_duration(out_key(j, "oldest_due"), one->oldest_due_us);
     else
         out_null(out_key(j, "oldest_due"));
+    out_bool(out_key(j, "capped"), one->capped);
     out_int(out_key(j, "workers"), one->workers);
     out_int(out_key(j, "handlers"), one->handlers);
 }

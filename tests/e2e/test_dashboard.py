@@ -633,9 +633,9 @@ class MysqlDashboard(DashboardTests, MysqlBase):
         s = d.stream()
         read_events(s, "sample")
         s.close()
-        # The stream's end is seen when the next samples cannot be sent.
-        self.wait(lambda: self.asked_in(1.5) == 0, "the sampler to rest")
-        self.assertEqual(self.asked_in(3), 0)
+        # The stream's end is seen when the next sample cannot be sent. On a busy machine samples come more rarely: they take
+        # a tenth of the time.
+        self.wait(lambda: self.asked_in(4) == 0, "the sampler to rest")
         before = self.questions()
         s = d.stream()
         read_events(s, "sample")
