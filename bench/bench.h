@@ -194,6 +194,7 @@ typedef struct bench_row {
     bool mysql; /* needs MariaDB */
 } bench_row;
 extern const bench_row bench_rows[], bench_latency_rows[], bench_growth_rows[], bench_isolated_rows[],
-    bench_groups_rows[], bench_wait_rows[], bench_bulk_rows[], bench_search_rows[]; /* end with a NULL name */
+    bench_groups_rows[], bench_wait_rows[], bench_bulk_rows[], bench_search_rows[],
+    bench_many_rows[]; /* end with a NULL name */
 
 #endif

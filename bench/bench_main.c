@@ -42,7 +42,7 @@ static void main_collect(struct main_rows *rows, const bench *b, char *const onl
 {
     const bench_row *const lists[] = {bench_rows,          bench_latency_rows, bench_growth_rows,
                                       bench_isolated_rows, bench_groups_rows,  bench_wait_rows,
-                                      bench_bulk_rows,     bench_search_rows};
+                                      bench_bulk_rows,     bench_search_rows,  bench_many_rows};
     for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
         for (const bench_row *r = lists[k]; r->name; r++)
             if (main_wanted(r->name, only, nonly) && (!r->mysql || b->mysql_socket[0]))
