@@ -162,6 +162,8 @@ typedef int (*nq_stats_fn)(const nq_queue_stats *stats, void *udata);
  * nq_stats_exact counts all. Thread-safe. Errors, all before fn is called: as for nq_list.
  */
 NQ_API int nq_stats(nq *q, nq_stats_fn fn, void *udata, nq_err *err);
+/* nq_stats with every count whole: it reads an index of every task there is. */
+NQ_API int nq_stats_exact(nq *q, nq_stats_fn fn, void *udata, nq_err *err);
 
 /*
  * SETTINGS OF QUEUES, for all workers of all hosts, kept in the database. A queue may have groups, "mail//42"

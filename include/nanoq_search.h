@@ -4,7 +4,7 @@
 #ifndef NANOQ_SEARCH_H
 #define NANOQ_SEARCH_H
 
-#include "nanoq_admin.h"
+#include "nanoq.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -85,9 +85,6 @@ typedef struct nq_count_options {
  * call. Thread-safe. Errors as for nq_list. */
 NQ_API int nq_count(nq *q, const nq_filter *filter, const nq_count_options *opts, nq_counted *out,
                     nq_err *err);
-
-/* nq_stats with every count whole: it reads an index of every task there is. */
-NQ_API int nq_stats_exact(nq *q, nq_stats_fn fn, void *udata, nq_err *err);
 
 #ifdef __cplusplus
 }
