@@ -41,6 +41,9 @@ struct retention_purge {
     bool keeps; /* and some done ones are kept for a time of their own */
 };
 
+/* What ended in this time may be the first one that stays, and have come after the look for such ones. */
+#define RETENTION_LOOKED NQ_HOURS(1)
+
 static int retention_purge_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct retention_purge *p = arg;
@@ -77,14 +80,15 @@ static int retention_purge_state(nq_conn *c, struct retention_purge *p, int stat
                                  nq_err *err)
 {
     const nq_val args[] = {nq_int(state), nq_int(-keep_us), nq_int((int64_t)(p->limit - p->gone))};
+    const bool late = keep_us < RETENTION_LOOKED;
     if (keep_us < 0 || p->gone >= p->limit)
         return NQ_OK;
 #define RETENTION_SELECT(unless)                                                                             \
     "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} " unless                            \
     " ORDER BY finished_at LIMIT ?"
     return retention_delete(c, p,
-                            p->halts && state == NQ_STATE_DEAD ? RETENTION_SELECT(RETENTION_LOOSE)
-                            : p->keeps && state == NQ_STATE_DONE
+                            (p->halts || late) && state == NQ_STATE_DEAD ? RETENTION_SELECT(RETENTION_LOOSE)
+                            : (p->keeps || late) && state == NQ_STATE_DONE
                                 ? RETENTION_SELECT("AND NOT " NQ_RESULT_KEEPS)
                                 : RETENTION_SELECT(""),
                             args, 3, err);
@@ -129,15 +133,16 @@ static void retention_add(struct retention_queues *q, nq_buf *sql, nq_val args[]
     const nq_purge *p = q->p;
     const int64_t keep_us = nq_settings_keeps(p->settings, name, state,
                                               state == NQ_STATE_DONE ? p->keep_done_us : p->keep_dead_us);
+    const bool late = keep_us < RETENTION_LOOKED;
     if (keep_us < 0)
         return;
     nq_buf_fmt(sql,
                "%sSELECT id FROM (SELECT id FROM {finished} {by_history} WHERE queue = ? AND state = ? AND "
                "finished_at < {after} %s ORDER BY finished_at LIMIT ?) a%d",
                sql->n ? " UNION ALL " : "",
-               q->one.halts && state == NQ_STATE_DEAD   ? RETENTION_LOOSE
-               : q->one.keeps && state == NQ_STATE_DONE ? "AND NOT " NQ_RESULT_KEEPS
-                                                        : "",
+               (q->one.halts || late) && state == NQ_STATE_DEAD   ? RETENTION_LOOSE
+               : (q->one.keeps || late) && state == NQ_STATE_DONE ? "AND NOT " NQ_RESULT_KEEPS
+                                                                  : "",
                state);
     args[(*nargs)++] = nq_scan_queue(&p->scan);
     args[(*nargs)++] = nq_int(state);
