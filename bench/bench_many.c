@@ -90,7 +90,7 @@ static void many_row(bench *b, const bench_db *db)
 
 static void many_mysql(bench *b)
 {
-    many_app.my = bench_mysql_connect(b, "nanoq");
+    many_app.my = bench_mysql_connect(b, NULL);
     many_row(b, &b->mysql);
     mysql_close(many_app.my);
     many_app.my = NULL;
