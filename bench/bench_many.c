@@ -62,6 +62,8 @@ static double many_drain(const bench *b, const bench_db *db, size_t n, bool many
     const nq_many_options most = {.size = sizeof most, .max = MANY_CALL};
     bench_fresh(b, db);
     bench_preload(db, n, "m", 0);
+    if (many_app.my)
+        many_do("USE nanoq_bench"); /* which was made anew */
     many_do(many_table);
     nq *q = bench_open(db);
     if (nq_worker_new(&w, q, &opts, &err) != NQ_OK ||
