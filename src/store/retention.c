@@ -75,23 +75,30 @@ static int retention_delete(nq_conn *c, struct retention_purge *p, const char *s
     return rc;
 }
 
+/* A condition that leaves out what stays, for a SELECT of tasks of this state that are kept keep_us. */
+static const char *retention_unless(const struct retention_purge *p, int state, int64_t keep_us)
+{
+    const bool late = keep_us < RETENTION_LOOKED;
+    if (state == NQ_STATE_DEAD && (p->halts || late))
+        return RETENTION_LOOSE;
+    return state == NQ_STATE_DONE && (p->keeps || late) ? "AND NOT " NQ_RESULT_KEEPS : "";
+}
+
 /* The oldest ones of a state that ended longer than keep_us ago. */
 static int retention_purge_state(nq_conn *c, struct retention_purge *p, int state, int64_t keep_us,
                                  nq_err *err)
 {
     const nq_val args[] = {nq_int(state), nq_int(-keep_us), nq_int((int64_t)(p->limit - p->gone))};
-    const bool late = keep_us < RETENTION_LOOKED;
+    nq_buf sql = {0};
     if (keep_us < 0 || p->gone >= p->limit)
         return NQ_OK;
-#define RETENTION_SELECT(unless)                                                                             \
-    "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} " unless                            \
-    " ORDER BY finished_at LIMIT ?"
-    return retention_delete(c, p,
-                            (p->halts || late) && state == NQ_STATE_DEAD ? RETENTION_SELECT(RETENTION_LOOSE)
-                            : (p->keeps || late) && state == NQ_STATE_DONE
-                                ? RETENTION_SELECT("AND NOT " NQ_RESULT_KEEPS)
-                                : RETENTION_SELECT(""),
-                            args, 3, err);
+    nq_buf_fmt(&sql,
+               "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} %s ORDER BY finished_at "
+               "LIMIT ?",
+               retention_unless(p, state, keep_us));
+    const int rc = sql.failed ? nq_err_nomem(err) : retention_delete(c, p, sql.p, args, 3, err);
+    nq_buf_free(&sql);
+    return rc;
 }
 
 static int retention_purge(nq_conn *c, void *arg, nq_err *err)
@@ -133,17 +140,12 @@ static void retention_add(struct retention_queues *q, nq_buf *sql, nq_val args[]
     const nq_purge *p = q->p;
     const int64_t keep_us = nq_settings_keeps(p->settings, name, state,
                                               state == NQ_STATE_DONE ? p->keep_done_us : p->keep_dead_us);
-    const bool late = keep_us < RETENTION_LOOKED;
     if (keep_us < 0)
         return;
     nq_buf_fmt(sql,
                "%sSELECT id FROM (SELECT id FROM {finished} {by_history} WHERE queue = ? AND state = ? AND "
                "finished_at < {after} %s ORDER BY finished_at LIMIT ?) a%d",
-               sql->n ? " UNION ALL " : "",
-               (q->one.halts || late) && state == NQ_STATE_DEAD   ? RETENTION_LOOSE
-               : (q->one.keeps || late) && state == NQ_STATE_DONE ? "AND NOT " NQ_RESULT_KEEPS
-                                                                  : "",
-               state);
+               sql->n ? " UNION ALL " : "", retention_unless(&q->one, state, keep_us), state);
     args[(*nargs)++] = nq_scan_queue(&p->scan);
     args[(*nargs)++] = nq_int(state);
     args[(*nargs)++] = nq_int(-keep_us);
