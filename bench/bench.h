@@ -117,6 +117,8 @@ nq *bench_open(const bench_db *db);
 void bench_fresh(const bench *b, const bench_db *db); /* empty tables */
 /* n distinct tasks of about 100 bytes. tag tells several lots apart. */
 void bench_preload(const bench_db *db, size_t n, const char *tag, int64_t delay_us);
+/* n tasks, most of them ended, instead of what was there; made by SQL (bench_history.c). */
+void bench_history(const bench *b, const bench_db *db, size_t n);
 bench_result bench_nanoq_drain(const bench *b, const bench_db *db, const bench_drain *d);
 double bench_nanoq_enqueue(const bench *b, const bench_db *db, unsigned producers, unsigned chunk);
 
@@ -194,7 +196,7 @@ typedef struct bench_row {
     bool mysql; /* needs MariaDB */
 } bench_row;
 extern const bench_row bench_rows[], bench_latency_rows[], bench_growth_rows[], bench_isolated_rows[],
-    bench_groups_rows[], bench_wait_rows[], bench_bulk_rows[], bench_search_rows[],
-    bench_many_rows[]; /* end with a NULL name */
+    bench_groups_rows[], bench_wait_rows[], bench_bulk_rows[], bench_search_rows[], bench_many_rows[],
+    bench_pages_rows[]; /* end with a NULL name */
 
 #endif

@@ -40,9 +40,9 @@ static bool main_wanted(const char *name, char *const only[], int nonly)
 
 static void main_collect(struct main_rows *rows, const bench *b, char *const only[], int nonly)
 {
-    const bench_row *const lists[] = {bench_rows,          bench_latency_rows, bench_growth_rows,
-                                      bench_isolated_rows, bench_groups_rows,  bench_wait_rows,
-                                      bench_bulk_rows,     bench_search_rows,  bench_many_rows};
+    const bench_row *const lists[] = {
+        bench_rows,      bench_latency_rows, bench_growth_rows, bench_isolated_rows, bench_groups_rows,
+        bench_wait_rows, bench_bulk_rows,    bench_search_rows, bench_many_rows,     bench_pages_rows};
     for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
         for (const bench_row *r = lists[k]; r->name; r++)
             if (main_wanted(r->name, only, nonly) && (!r->mysql || b->mysql_socket[0]))
