@@ -32,16 +32,13 @@ static int figures_add(const nq_figures *f, void *udata)
     struct figures_point *p = &s->points[s->at];
     if (s->queue && strcmp(s->queue, f->queue) != 0)
         return 0;
-    p->done += f->done;
-    p->retried += f->retried;
-    p->dead += f->dead;
-    p->cancelled += f->cancelled;
-    p->snoozed += f->snoozed;
-    /* Percentiles of several queues do not add up: the busiest one's speaks. */
-    if (f->wait.n > p->wait.n)
-        p->wait = f->wait;
-    if (f->run.n > p->run.n)
-        p->run = f->run;
+    p->done = f->done;
+    p->retried = f->retried;
+    p->dead = f->dead;
+    p->cancelled = f->cancelled;
+    p->snoozed = f->snoozed;
+    p->wait = f->wait;
+    p->run = f->run;
     return 0;
 }
 
@@ -95,8 +92,10 @@ static int figures_read(struct figures_series *s, nq_err *err)
     for (s->at = 0; s->at < s->n && rc == NQ_OK; s->at++) {
         struct figures_point *p = &s->points[s->at];
         p->at_us = s->since_us + (int64_t)s->at * s->step_us;
-        const nq_minutes_options o = {
-            .size = sizeof o, .since_us = p->at_us, .until_us = p->at_us + s->step_us, .by = NQ_BY_QUEUE};
+        const nq_minutes_options o = {.size = sizeof o,
+                                      .since_us = p->at_us,
+                                      .until_us = p->at_us + s->step_us,
+                                      .by = s->queue ? NQ_BY_QUEUE : NQ_BY_NONE};
         if (figures_recall(s, p))
             continue;
         rc = nq_minutes(dash.q, &o, figures_add, s, err);

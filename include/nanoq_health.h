@@ -53,14 +53,14 @@ NQ_API int nq_doctor(nq *q, nq_check_fn fn, void *udata, nq_err *err);
  * is of a minute, after two days of an hour, and gone after 30 days. A worker tells 64 pairs of queue and
  * type apart between two writings; what is more is "(other)". Groups count with their queue.
  */
-enum nq_by { NQ_BY_BOTH = 0, NQ_BY_QUEUE, NQ_BY_TYPE };
+enum nq_by { NQ_BY_BOTH = 0, NQ_BY_QUEUE, NQ_BY_TYPE, NQ_BY_NONE };
 
 typedef struct nq_minutes_options {
     size_t size;
     int64_t since_us; /* from the minute of this time on, microseconds since 1970; default: an hour before
                          until_us */
     int64_t until_us; /* up to this time; default: now */
-    int by;           /* enum nq_by: a row for each queue and type, each queue, or each type */
+    int by;           /* enum nq_by: a row for each queue and type, each queue, each type, or one of all */
 } nq_minutes_options;
 
 /* Of a number of durations. Percentiles come of a histogram whose buckets double: they are right within a

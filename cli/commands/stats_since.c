@@ -75,6 +75,8 @@ int stats_since_by(const char *text)
         return NQ_BY_QUEUE;
     if (strcmp(text, "type") == 0)
         return NQ_BY_TYPE;
-    cli_usage("--by must be queue or type, not '%s'", text);
+    if (strcmp(text, "none") == 0)
+        return NQ_BY_NONE;
+    cli_usage("--by must be queue, type or none, not '%s'", text);
     return -1;
 }

@@ -46,9 +46,9 @@ static int figures_range(nq_store *s, const nq_minutes_options *o, int64_t *sinc
                          nq_err *err)
 {
     int64_t now = 0;
-    if (o->by < NQ_BY_BOTH || o->by > NQ_BY_TYPE)
-        return nq_err_set(err, NQ_EINVAL, "by is %d, allowed are NQ_BY_BOTH, NQ_BY_QUEUE and NQ_BY_TYPE",
-                          o->by);
+    if (o->by < NQ_BY_BOTH || o->by > NQ_BY_NONE)
+        return nq_err_set(err, NQ_EINVAL,
+                          "by is %d, allowed are NQ_BY_BOTH, NQ_BY_QUEUE, NQ_BY_TYPE and NQ_BY_NONE", o->by);
     if (o->since_us < 0 || o->until_us < 0)
         return nq_err_set(err, NQ_EINVAL,
                           "since_us and until_us are microseconds since 1970, and not negative");
@@ -96,8 +96,8 @@ NQ_API int nq_minutes(nq *q, const nq_minutes_options *opts, nq_minutes_fn fn, v
     if (rc == NQ_OK)
         rc = figures_range(nq_store_of(q), &o, &since, &until, err);
     if (rc == NQ_OK)
-        rc = nq_store_minutes_read(nq_store_of(q), since, until, o.by != NQ_BY_TYPE, o.by != NQ_BY_QUEUE,
-                                   &all, &n, err);
+        rc = nq_store_minutes_read(nq_store_of(q), since, until, o.by == NQ_BY_BOTH || o.by == NQ_BY_QUEUE,
+                                   o.by == NQ_BY_BOTH || o.by == NQ_BY_TYPE, &all, &n, err);
     if (n > 1)
         qsort(all, n, sizeof *all, figures_order);
     for (size_t i = 0; rc == NQ_OK && i < n; i++)

@@ -35,7 +35,8 @@ NQ_PRIVATE int nq_store_minutes_add(nq_store *s, uint64_t worker, const nq_minut
 /* Merge what is older than two days into rows of an hour, each once whoever else does the same; delete what
  * is older than 30 days. Some at a time; *n: as limit where there is more to do. */
 NQ_PRIVATE int nq_store_minutes_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
-/* Sums by queue, by type, or by both, of the rows from since_us up to until_us; *out is to be freed. */
+/* Sums by queue, by type, by both or by neither, of the rows from since_us up to until_us; *out is to be
+ * freed. */
 NQ_PRIVATE int nq_store_minutes_read(nq_store *s, int64_t since_us, int64_t until_us, bool by_queue,
                                      bool by_type, nq_minute **out, size_t *n, nq_err *err);
 

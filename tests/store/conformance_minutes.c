@@ -70,12 +70,14 @@ START_TEST(rows_add_up)
     const nq_minute a = minutes_one("mail", "a", 3, 1000), b = minutes_one("mail", "b", 1, 5000),
                     c = minutes_one("web", "a", 2, 7);
     ck_assert_str_eq(minutes_text(q, NQ_BY_BOTH), "");
+    ck_assert_str_eq(minutes_text(q, NQ_BY_NONE), "");
     minutes_add(q, 1, &a, &b);
     minutes_add(q, 1, &a, NULL);
     minutes_add(q, 2, &a, &c);
     ck_assert_str_eq(minutes_text(q, NQ_BY_BOTH), "mail a 9/3 9;mail b 1/1 1;web a 2/1 2;");
     ck_assert_str_eq(minutes_text(q, NQ_BY_QUEUE), "mail  10/4 10;web  2/1 2;");
     ck_assert_str_eq(minutes_text(q, NQ_BY_TYPE), " a 11/4 11; b 1/1 1;");
+    ck_assert_str_eq(minutes_text(q, NQ_BY_NONE), "  12/5 12;");
     nq_figures f = {0};
     T_OK(nq_minutes(q, &(nq_minutes_options){.size = sizeof(nq_minutes_options), .by = NQ_BY_QUEUE},
                     minutes_copy, &f, &t_last)); /* the last hour; web comes last */
