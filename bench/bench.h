@@ -184,7 +184,9 @@ void bench_child_start(bench_shared *s, int slot); /* waits until it is ready */
 void bench_child_wait(bench_shared *s, int slot);  /* until it ended; dies when it failed */
 void bench_child_stop(bench_shared *s, int slot);  /* a worker: SIGTERM, then as above */
 int bench_child_main(int fd, int slot);            /* in the child */
-/* The same within this process, on q. */
+/* So many workers drain n tasks: tasks/s, from the word go until the last one has ended. */
+double bench_children(const bench_db *db, int processes, const bench_drain *drain, size_t n);
+/* The same as a child within this process, on q. */
 void bench_work(bench_shared *s, int slot, nq *q);
 void bench_produce(bench_shared *s, int slot, nq *q);
 

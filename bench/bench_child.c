@@ -266,3 +266,37 @@ int bench_child_main(int fd, int slot)
     nq_close(q);
     return atomic_load(&s->slot[slot].failed) ? 1 : 0;
 }
+
+/* ---- Several at once */
+
+double bench_children(const bench_db *db, int processes, const bench_drain *drain, size_t n)
+{
+    size_t done = 0;
+    bench_shared *s = bench_shared_new(0);
+    for (int i = 0; i < processes; i++) {
+        bench_slot *w = &s->slot[i];
+        w->role = BENCH_WORK;
+        w->concurrency = drain->concurrency;
+        w->batch = drain->batch;
+        w->drain = NQ_DRAIN_DUE;
+        snprintf(w->url, sizeof w->url, "%s", db->url);
+        bench_child_start(s, i);
+    }
+    const double start = bench_seconds();
+    double end = start;
+    atomic_store(&s->go, true);
+    /* The last task's end, not that of the processes: a drained one looks twice. */
+    while (done < n && bench_seconds() < start + 300) {
+        bench_sleep(0.0005);
+        done = 0;
+        for (int i = 0; i < processes; i++)
+            done += atomic_load(&s->slot[i].done);
+        end = bench_seconds();
+    }
+    for (int i = 0; i < processes; i++)
+        bench_child_wait(s, i);
+    bench_shared_free(s);
+    if (done != n)
+        bench_die("%d processes on %s: %zu of %zu tasks were handled", processes, db->name, done, n);
+    return (double)n / (end - start);
+}

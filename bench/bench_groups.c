@@ -81,6 +81,27 @@ static void groups_drain(bench *b, const bench_db *db)
         }
 }
 
+/* Limited groups are claimed by gates, which workers share: eight processes at once. */
+static void groups_processes(bench *b, const bench_db *db)
+{
+    static const struct {
+        const char *name;
+        bool limited;
+    } sides[] = {{"no groups", false}, {"1,000 groups, limit 1", true}};
+    const bench_drain d = {.concurrency = 64, .batch = 64};
+    const size_t n = bench_amount(b, 60e3);
+    char row[80];
+    snprintf(row, sizeof row, "drain of groups %s, batch %u, 8 processes", db->name, d.batch);
+    for (int round = 0; round < b->rounds; round++)
+        for (size_t side = 0; side < sizeof sides / sizeof *sides; side++) {
+            bench_fresh(b, db);
+            groups_preload(db, n, "g", sides[side].limited ? 1000 : 0, NULL);
+            if (sides[side].limited)
+                groups_limit_each(db);
+            bench_add(b, row, sides[side].name, "tasks/s", 0, bench_children(db, 8, &d, n));
+        }
+}
+
 /* ---- Behind a big one */
 
 struct groups_behind {
@@ -206,6 +227,16 @@ static void groups_sqlite_drain(bench *b)
     groups_drain(b, &b->sqlite_full);
 }
 
+static void groups_mysql_processes(bench *b)
+{
+    groups_processes(b, &b->mysql);
+}
+
+static void groups_sqlite_processes(bench *b)
+{
+    groups_processes(b, &b->sqlite_full);
+}
+
 static void groups_mysql_behind(bench *b)
 {
     groups_behind(b, &b->mysql);
@@ -228,6 +259,8 @@ static void groups_sqlite_apart(bench *b)
 
 const bench_row bench_groups_rows[] = {{"groups-mariadb", groups_mysql_drain, true},
                                        {"groups-sqlite", groups_sqlite_drain, false},
+                                       {"groups-8-mariadb", groups_mysql_processes, true},
+                                       {"groups-8-sqlite", groups_sqlite_processes, false},
                                        {"groups-behind-mariadb", groups_mysql_behind, true},
                                        {"groups-behind-sqlite", groups_sqlite_behind, false},
                                        {"apart-mariadb", groups_mysql_apart, true},

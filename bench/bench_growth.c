@@ -106,39 +106,6 @@ static void growth_threads(bench *b)
     }
 }
 
-/* From the word go until the last one has ended. */
-static double growth_children(const bench_db *db, int processes, size_t n)
-{
-    size_t done = 0;
-    bench_shared *s = bench_shared_new(0);
-    for (int i = 0; i < processes; i++) {
-        bench_slot *w = &s->slot[i];
-        w->role = BENCH_WORK;
-        w->concurrency = 10;
-        w->batch = 100;
-        w->drain = NQ_DRAIN_DUE;
-        snprintf(w->url, sizeof w->url, "%s", db->url);
-        bench_child_start(s, i);
-    }
-    const double start = bench_seconds();
-    double end = start;
-    atomic_store(&s->go, true);
-    /* The last task's end, not that of the processes: a drained one looks twice. */
-    while (done < n && bench_seconds() < start + 300) {
-        bench_sleep(0.0005);
-        done = 0;
-        for (int i = 0; i < processes; i++)
-            done += atomic_load(&s->slot[i].done);
-        end = bench_seconds();
-    }
-    for (int i = 0; i < processes; i++)
-        bench_child_wait(s, i);
-    bench_shared_free(s);
-    if (done != n)
-        bench_die("%d processes on %s: %zu of %zu tasks were handled", processes, db->name, done, n);
-    return (double)n / (end - start);
-}
-
 static void growth_processes(bench *b)
 {
     const bench_db *dbs[] = {&b->mysql, &b->sqlite_full};
@@ -151,7 +118,9 @@ static void growth_processes(bench *b)
                 const bench_drain d = {.batch = 100, .claimers = processes};
                 bench_fresh(b, dbs[k]);
                 bench_preload(dbs[k], n, "processes", 0);
-                bench_add(b, row, "nanoq", "tasks/s", processes, growth_children(dbs[k], (int)processes, n));
+                bench_add(b, row, "nanoq", "tasks/s", processes,
+                          bench_children(dbs[k], (int)processes,
+                                         &(const bench_drain){.concurrency = 10, .batch = 100}, n));
                 if (!dbs[k]->mysql)
                     continue;
                 bench_fresh(b, dbs[k]);
