@@ -45,7 +45,7 @@ static void pages_find(void)
             ;
     if (n <= 0)
         bench_die("cannot find the directory of this program");
-    strcpy(pages_program + n, "/nanoq-dashboard");
+    snprintf(pages_program + n, sizeof pages_program - (size_t)n, "/nanoq-dashboard");
 }
 
 static int pages_connect(void)

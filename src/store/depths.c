@@ -233,23 +233,23 @@ static int depths_groups(nq_conn *c, nq_depth *d, nq_err *err)
                            nq_int((int64_t)strlen(from) + 1)};
     int rc = NQ_OK;
     if (d->grouped[1])
-        rc = nq_sql(
+        rc = nq_sql_once(
             c,
             "SELECT COUNT(CASE WHEN g.state = 0 AND g.run_at <= {now} THEN 1 END), "
             "COUNT(CASE WHEN g.state = 0 AND g.run_at > {now} THEN 1 END), "
             "COUNT(CASE WHEN g.state = 1 THEN 1 END), "
             "{us:MIN(CASE WHEN g.state = 0 AND g.run_at <= {now} THEN g.run_at END)}, {us:now}, COUNT(*) "
             "FROM " DEPTHS_RANGE("i.state, i.run_at", "tasks", "by_claim") " g",
-            args, 3, depths_groups_live, d, NULL, err);
+            args, 3, depths_groups_live, d, err);
     if (rc == NQ_OK && d->grouped[0])
-        rc =
-            nq_sql(c,
-                   "SELECT COUNT(CASE WHEN g.state = 2 THEN 1 END), COUNT(CASE WHEN g.state = 3 THEN 1 END), "
-                   "COUNT(CASE WHEN g.state = 4 THEN 1 END), NULL, 0, COUNT(*) FROM " DEPTHS_RANGE(
-                       "i.state", "finished", "by_history") " g",
-                   args, 3, depths_groups_ended, d, NULL, err);
+        rc = nq_sql_once(
+            c,
+            "SELECT COUNT(CASE WHEN g.state = 2 THEN 1 END), COUNT(CASE WHEN g.state = 3 THEN 1 END), "
+            "COUNT(CASE WHEN g.state = 4 THEN 1 END), NULL, 0, COUNT(*) FROM " DEPTHS_RANGE(
+                "i.state", "finished", "by_history") " g",
+            args, 3, depths_groups_ended, d, err);
     if (rc == NQ_OK)
-        rc = nq_sql(
+        rc = nq_sql_once(
             c,
             "SELECT COUNT(DISTINCT g.queue) FROM (SELECT a.queue FROM " DEPTHS_RANGE(
                 "i.queue", "tasks",
@@ -257,7 +257,7 @@ static int depths_groups(nq_conn *c, nq_depth *d, nq_err *err)
                                                                              "by_history") " b) g WHERE "
                                                                                            "SUBSTR(g.queue, "
                                                                                            "?, 1) <> ':'",
-            args, 7, depths_groups_named, d, NULL, err);
+            args, 7, depths_groups_named, d, err);
     return rc;
 }
 

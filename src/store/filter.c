@@ -19,7 +19,7 @@ NQ_PRIVATE void nq_query_arg(nq_query *q, nq_val v)
 
 NQ_PRIVATE int nq_query_run(nq_conn *c, const nq_query *q, nq_row_fn row, void *arg, nq_err *err)
 {
-    return q->sql.failed ? nq_err_nomem(err) : nq_sql(c, q->sql.p, q->args, q->n, row, arg, NULL, err);
+    return q->sql.failed ? nq_err_nomem(err) : nq_sql_once(c, q->sql.p, q->args, q->n, row, arg, err);
 }
 
 NQ_PRIVATE void nq_query_clear(nq_query *q)

@@ -6,6 +6,13 @@
 
 #include "store.h"
 
+/* As nq_sql, and the statement is not kept prepared. For reads that are rare, and for those that live by an
+ * index which has all that they ask for: MariaDB (seen with 10.11) forgets at later executions of a prepared
+ * statement that it has, when another statement read whole rows of the table meanwhile; it goes to each row
+ * then, and does not jump over what it need not see. */
+NQ_PRIVATE int nq_sql_once(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs,
+                           nq_row_fn row, void *arg, nq_err *err);
+
 /* ---- A statement that is being made, with its values ---- */
 
 typedef struct nq_query {

@@ -156,7 +156,7 @@ static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
     if (rc == NQ_OK)
         nq_store_followed_saw(c->store, any);
     if (rc == NQ_OK && any)
-        rc = nq_sql(
+        rc = nq_sql_once(
             c,
             "SELECT * FROM (SELECT f.id, 0 AS first_id, " FOLLOWUPS_LATEST("f") " AS latest, " NQ_TAGGED(
                 "f") " AS tagged FROM " FOLLOWUPS_FIRSTS " WHERE COALESCE(" FOLLOWUPS_STATE
@@ -171,7 +171,7 @@ static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
                                   "f") " AND " FOLLOWUPS_STATE " = 1 AND EXISTS (SELECT 1 FROM "
                                        "{followups} t {by_followed} WHERE {same_key} AND t.id > f.id "
                                        "AND " NQ_FOLLOWUP_REPLACES("t") ") LIMIT ?) c",
-            limit, 3, followups_add, f, NULL, err);
+            limit, 3, followups_add, f, err);
     if (rc != NQ_OK || f->n == 0 || !c->store->driver->row_locks)
         return rc;
     return followups_look_dirty(c, f, err);

@@ -43,7 +43,7 @@ NQ_PRIVATE int nq_names_read(nq_conn *c, nq_names *names, bool live, const char 
 {
     const nq_val args[] = {nq_text(from), nq_text(to), nq_int((int64_t)most)};
     struct plan_names_of of = {names, most};
-    return nq_sql(c, live ? "{live_queues}" : "{ended_queues}", args, 3, plan_names_row, &of, NULL, err);
+    return nq_sql_once(c, live ? "{live_queues}" : "{ended_queues}", args, 3, plan_names_row, &of, err);
 }
 
 /* Those of one table that the filter means, or all. */

@@ -397,7 +397,7 @@ struct nq_conn {
     nq_store *store;
     nq_conn *next; /* in the pool */
     int64_t clock_us;
-    bool broken; /* to be closed, not pooled */
+    bool broken, once; /* to be closed, not pooled; see nq_sql_once */
 };
 
 /* store.c */

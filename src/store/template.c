@@ -149,3 +149,12 @@ NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[],
     nq_buf_free(&sql);
     return rc;
 }
+
+NQ_PRIVATE int nq_sql_once(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs,
+                           nq_row_fn row, void *arg, nq_err *err)
+{
+    c->once = true;
+    const int rc = nq_sql(c, template_sql, args, nargs, row, arg, NULL, err);
+    c->once = false;
+    return rc;
+}

@@ -315,9 +315,12 @@ int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t na
             c->sent = true;
             rc = nq_mysql_run_(e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, &res);
             mysql_stmt_free_result(e->stmt);
-            if (res.db_code != NQ_MYSQL_ER_UNKNOWN_STMT_HANDLER && res.db_code != NQ_MYSQL_ER_NEED_REPREPARE)
+            const bool stale =
+                res.db_code == NQ_MYSQL_ER_UNKNOWN_STMT_HANDLER || res.db_code == NQ_MYSQL_ER_NEED_REPREPARE;
+            if (stale || conn->once)
+                nq_mysql_forget(e);
+            if (!stale)
                 break;
-            nq_mysql_forget(e);
         }
     }
     if (res.db_code != 0)
