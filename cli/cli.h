@@ -16,25 +16,32 @@
 #include "nanoq.h"
 #include "nanoq_admin.h"
 
+/* X(NAME, number, meaning). The last two are EX_UNAVAILABLE and EX_NOPERM of sysexits.h. */
+#define CLI_EXITS(X)                                                                                         \
+    X(OK, 0, "done")                                                                                         \
+    X(FAILURE, 1, "failure: what it was is on standard error; doctor: a warning")                            \
+    X(USAGE, 2, "wrong use or input: an option, a value, JSON, the configuration; doctor: an error")         \
+    X(NOT_FOUND, 3, "no such task, queue or schedule")                                                       \
+    X(DUPLICATE, 4, "add: a live task has the same unique key")                                              \
+    X(DEAD, 5, "work --drain: some tasks ended dead")                                                        \
+    X(NOT_DONE, 6, "wait: a task ended dead, cancelled or expired")                                          \
+    X(TIMEOUT, 7, "wait, pause --wait: the time is up")                                                      \
+    X(UNAVAILABLE, 69, "the database is not to be reached")                                                  \
+    X(DENIED, 77, "the database denies access")
 enum cli_exit {
-    CLI_OK = 0,
-    CLI_FAILURE = 1,
-    CLI_USAGE = 2,
-    CLI_NOT_FOUND = 3,
-    CLI_DUPLICATE = 4,
-    CLI_DEAD = 5,         /* work --drain: some tasks ended dead */
-    CLI_NOT_DONE = 6,     /* wait: a task ended dead or cancelled */
-    CLI_TIMEOUT = 7,      /* pause --wait, wait: the time is up */
-    CLI_UNAVAILABLE = 69, /* EX_UNAVAILABLE of sysexits.h */
-    CLI_DENIED = 77       /* EX_NOPERM */
+#define CLI_EXIT(NAME, number, meaning) CLI_##NAME = (number),
+    CLI_EXITS(CLI_EXIT)
+#undef CLI_EXIT
 };
 
 enum cli_format { CLI_TABLE, CLI_JSON, CLI_TSV };
 
 /* What the options that many commands have said. */
 struct cli_settings {
-    const char *db; /* --db, or NULL */
+    const char *db;     /* --db, or NULL */
+    const char *config; /* --config, or NULL */
     enum cli_format format;
+    bool format_said;                      /* by --format */
     const char *command;                   /* for messages: "add" */
     bool makes_database;                   /* migrate and bench: a SQLite file may be made */
     void (*complain)(const char *message); /* takes what would go to stderr; NULL: nobody does */
@@ -59,17 +66,19 @@ struct cli_option {
     const char *arg;  /* name of its value; NULL: a flag; "[=X]": optional */
     const char *help;
 };
-enum { CLI_KEY_DB = 10000, CLI_KEY_FORMAT };
+enum { CLI_KEY_DB = 10000, CLI_KEY_FORMAT, CLI_KEY_CONFIG };
+/* A value that is one of several words has them as its name: "table|json|tsv". */
 #define CLI_OPTION_DB                                                                                        \
+    {CLI_KEY_CONFIG, "config", "FILE", "read this file instead of nanoq/config; nanoq help config"},         \
     {                                                                                                        \
-        CLI_KEY_DB, "db", "URL", "the database; default: NANOQ_DB, then a SQLite file of the user's"         \
+        CLI_KEY_DB, "db", "URL", "the database; nanoq help urls"                                             \
     }
 #define CLI_OPTION_FORMAT                                                                                    \
     {                                                                                                        \
-        CLI_KEY_FORMAT, "format", "F", "table (default), json or tsv"                                        \
+        CLI_KEY_FORMAT, "format", "table|json|tsv", "how it is printed; default table"                       \
     }
 #define CLI_OPTION_END                                                                                       \
-    {'h', "help", NULL, "show this help"},                                                                   \
+    {'h', "help", "[=json]", "show this help; json: for programs"},                                          \
     {                                                                                                        \
         0, NULL, NULL, NULL                                                                                  \
     }
@@ -80,6 +89,7 @@ struct cli_command {
     const char *notes;
     int (*run)(int argc, char **argv);
     bool stops_at_first; /* what follows the first plain argument belongs to it (work) */
+    const struct cli_command *const *commands; /* its own, up to NULL; or NULL (cron) */
 };
 /* The commands in the order of the help: X(NAME) is cli_NAME, which commands/NAME.c defines. */
 #define CLI_COMMANDS(X)                                                                                      \
@@ -100,7 +110,9 @@ struct cli_command {
     X(stats)                                                                                                 \
     X(top)                                                                                                   \
     X(doctor)                                                                                                \
-    X(queues) X(workers) X(metrics) X(pause) X(resume) X(limit) X(cron) X(migrate) X(dashboard) X(bench)
+    X(queues)                                                                                                \
+    X(workers)                                                                                               \
+    X(metrics) X(pause) X(resume) X(limit) X(cron) X(migrate) X(dashboard) X(bench) X(config) X(complete)
 #define CLI_DECLARE(NAME) extern const struct cli_command cli_##NAME;
 CLI_COMMANDS(CLI_DECLARE)
 
@@ -111,8 +123,8 @@ struct cli_parse {
     char shorts[96];
 };
 void cli_parse_start(struct cli_parse *p, const struct cli_command *command);
-/* The next option's key with its value, or one of the enum above; --db, --format and --help are seen to here.
- * At CLI_PARSE_END optind is the first plain argument. */
+/* The next option's key with its value, or one of the enum above; --db, --config, --format and --help are
+ * seen to here. At CLI_PARSE_END optind is the first plain argument, and the configuration has been read. */
 int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **value);
 void cli_help_of(const struct cli_command *command);
 
@@ -122,6 +134,37 @@ bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t 
 bool cli_take_keep(const char *what, const char *text, int64_t *out); /* a duration or "forever" */
 bool cli_take_id(const char *text, nq_id *out);
 bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *out); /* "512M": bytes */
+
+/* ---- config.c -- What holds where the command line says nothing: the environment, then files. */
+/* X(NAME, key, variable of the environment, what it is) */
+#define CLI_CONFIG_KEYS(X)                                                                                   \
+    X(DB, "db", "NANOQ_DB", "the database: a URL, nanoq help urls")                                          \
+    X(FORMAT, "format", "NANOQ_FORMAT", "table, json or tsv: how commands print that have --format")         \
+    X(QUEUE, "queue", "NANOQ_DEFAULT_QUEUE", "where add, once and cron add put tasks, and what work serves") \
+    X(JOBS, "jobs", "NANOQ_JOBS", "work: so many at a time, 1 to 1024")                                      \
+    X(LOG, "log", "NANOQ_LOG", "work: text or json")
+enum cli_config_key {
+#define CLI_CONFIG_ENUM(NAME, key, variable, what) CLI_CONFIG_##NAME,
+    CLI_CONFIG_KEYS(CLI_CONFIG_ENUM)
+#undef CLI_CONFIG_ENUM
+        CLI_CONFIG_COUNT
+};
+struct cli_config_row {
+    const char *key, *variable, *what;
+};
+extern const struct cli_config_row cli_config_rows[CLI_CONFIG_COUNT];
+/* Read the files; false after a message: one of them or a variable is not to be used. Again is fine: the
+ * values from before are gone. */
+bool cli_config_load(void);
+/* What the environment or a file says, or NULL; *from (may be NULL): where, "PATH:3" or "NANOQ_DB". Valid
+ * until the next load. */
+const char *cli_configured(enum cli_config_key key, const char **from);
+/* The place of the n-th file, from 0, where that name comes from, and whether it was read, in words; NULL:
+ * there is none. */
+const char *cli_config_file(size_t n, const char **from, const char **state);
+
+/* ---- describe.c -- The same tables for programs: one object of JSON. */
+void cli_describe(const struct cli_command *command, FILE *to);
 
 /* ---- commands/pause.c -- Say so where workers live that heed no settings of queues. */
 void cli_warn_of_old_workers(nq *q);
@@ -160,6 +203,8 @@ int cli_open_logging(nq **q, nq_log_fn log);
 char *cli_url(int *exit_code, bool *own);
 /* Print the statements that make writes for that URL and arg; the exit code. It opens no database. */
 int cli_print_sql(int (*make)(char **sql, const char *url, int64_t arg, nq_err *err), int64_t arg);
+/* The URL of the user's own file, to be freed; NULL: no home directory is known. */
+char *cli_own_url(void);
 /* sqlite:PATH with the bytes escaped that mean something in a URL; to be freed. */
 char *cli_sqlite_url(const char *path);
 

@@ -51,20 +51,31 @@ static bool database_directories(char *path)
     return true;
 }
 
-static char *database_own(void)
+/* Where the user's own file is, or NULL: no home directory is known. */
+static char *database_own_path(void)
 {
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    char *path;
-    if (state && state[0] == '/') {
-        path = cli_format("%s/nanoq/nanoq.db", state);
-    } else {
-        const struct passwd *user = home && home[0] == '/' ? NULL : getpwuid(getuid());
-        home = user ? user->pw_dir : home;
-        if (!home || home[0] != '/') {
-            cli_complain("no home directory is known: choose a database with --db or NANOQ_DB");
-            return NULL;
-        }
-        path = cli_format("%s/.local/state/nanoq/nanoq.db", home);
+    if (state && state[0] == '/')
+        return cli_format("%s/nanoq/nanoq.db", state);
+    const struct passwd *user = home && home[0] == '/' ? NULL : getpwuid(getuid());
+    home = user ? user->pw_dir : home;
+    return home && home[0] == '/' ? cli_format("%s/.local/state/nanoq/nanoq.db", home) : NULL;
+}
+
+char *cli_own_url(void)
+{
+    char *path = database_own_path();
+    char *url = path ? cli_sqlite_url(path) : NULL;
+    free(path);
+    return url;
+}
+
+static char *database_own(void)
+{
+    char *path = database_own_path();
+    if (!path) {
+        cli_complain("no home directory is known: choose a database with --db or NANOQ_DB");
+        return NULL;
     }
     char *url = database_directories(path) ? cli_sqlite_url(path) : NULL;
     free(path);
@@ -83,9 +94,8 @@ char *cli_url(int *exit_code, bool *own)
 {
     const char *given = cli.db, *from = "--db";
     if (!given) {
-        given = getenv("NANOQ_DB");
-        from = "NANOQ_DB";
-        if (!given || *given == '\0') {
+        given = cli_configured(CLI_CONFIG_DB, &from);
+        if (!given) {
             char *url = database_own();
             *own = true;
             *exit_code = url ? CLI_OK : CLI_FAILURE;

@@ -6,12 +6,13 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "help.h"
 
 #define MAIN_ROW(NAME) &cli_##NAME,
 static const struct cli_command *const main_commands[] = {CLI_COMMANDS(MAIN_ROW)};
 #define MAIN_COMMANDS (sizeof main_commands / sizeof main_commands[0])
 
-#define MAIN_NAMES    256 /* room for all their names */
+#define MAIN_NAMES    320 /* room for all their names */
 
 /* Work on a copy of argv, and overwrite the passwords of URLs in the original: ps shows that one. */
 static char **main_private(int argc, char **argv)
@@ -41,20 +42,19 @@ static int main_help(void)
          "usage: nanoq COMMAND [OPTION...] [ARG...]\n");
     for (size_t i = 0; i < MAIN_COMMANDS; i++)
         printf("  %-9s %s\n", main_commands[i]->name, main_commands[i]->summary);
-    puts("  help      Show this, or the help of a command: nanoq help add\n"
-         "  version   Show the version\n\n"
-         "The database is, in this order: --db URL, the environment's NANOQ_DB, or a SQLite file of the "
-         "user's,\n"
-         "$XDG_STATE_HOME/nanoq/nanoq.db or ~/.local/state/nanoq/nanoq.db, which is made when it is needed.\n"
-         "Others are prepared once by: nanoq migrate\n\n"
-         "  sqlite:PATH    mysql://user@host/database    mysql://user@/database?socket=PATH\n\n"
-         "A password does better in ?password_file=PATH or NANOQ_PASSWORD than on the command line; in --db "
-         "it is\n"
-         "hidden from ps as soon as nanoq has started, but a shell's history keeps it.\n\n"
-         "Exit codes: 0 success, 1 failure, 2 wrong use or input, 3 no such task, 4 duplicate of a live "
-         "task,\n"
-         "5 work --drain: some tasks ended dead, 7 pause --wait: the time is up,\n69 database not to be "
-         "reached, 77 access denied.");
+    puts(
+        "  help      Show this, or the help of a command or topic: nanoq help add\n"
+        "  version   Show the version\n\n"
+        "The database is, in this order: --db URL, the environment's NANOQ_DB, the configuration (nanoq "
+        "config), or\n"
+        "a SQLite file of the user's, $XDG_STATE_HOME/nanoq/nanoq.db or ~/.local/state/nanoq/nanoq.db, which "
+        "is made\n"
+        "when it is needed. Others are prepared once by: nanoq migrate\n\n"
+        "  sqlite:PATH    mysql://user@host/database    mysql://user@/database?socket=PATH\n\n"
+        "Topics, each shown by nanoq help TOPIC:\n");
+    help_topics();
+    puts("\nExit codes:\n");
+    help_exits();
     return CLI_OK;
 }
 
@@ -86,6 +86,38 @@ static const struct cli_command *main_find(const char *name)
     return NULL;
 }
 
+/* nanoq help WORD [WORD]: of a command, of one of a command's own, a topic; --json: all there is. */
+static int main_help_of(int argc, char **argv)
+{
+    if (strcmp(argv[0], "--json") == 0) {
+        help_json(main_commands, MAIN_COMMANDS);
+        return CLI_OK;
+    }
+    if (strcmp(argv[0], "help") == 0) {
+        puts("usage: nanoq help [COMMAND | TOPIC]\n       nanoq help --json\n\nShow what there is, the "
+             "options of a command, or a topic; --json: all of it, for programs.");
+        return CLI_OK;
+    }
+    if (strcmp(argv[0], "version") == 0) {
+        puts("usage: nanoq version\n\nShow the version.");
+        return CLI_OK;
+    }
+    if (strcmp(argv[0], cli_config.name) == 0) { /* the one word that is both */
+        cli_help_of(&cli_config);
+        putchar('\n');
+    }
+    if (help_topic(argv[0]))
+        return CLI_OK;
+    const struct cli_command *command = main_find(argv[0]);
+    if (!command)
+        return CLI_USAGE;
+    for (size_t i = 0; argc > 1 && command->commands && command->commands[i]; i++)
+        if (strcmp(command->commands[i]->name + strlen(command->name) + 1, argv[1]) == 0)
+            command = command->commands[i];
+    cli_help_of(command);
+    return CLI_OK;
+}
+
 static int main_version(void)
 {
     printf("nanoq %s\n", nq_version());
@@ -101,13 +133,19 @@ static int main_dispatch(int argc, char **argv)
             i += 2;
         } else if (strncmp(argv[i], "--db=", 5) == 0) {
             cli.db = argv[i++] + 5;
+        } else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) {
+            cli.config = argv[i + 1];
+            i += 2;
+        } else if (strncmp(argv[i], "--config=", 9) == 0) {
+            cli.config = argv[i++] + 9;
         } else if (strcmp(argv[i], "--version") == 0 || strcmp(argv[i], "-V") == 0) {
             return main_version();
         } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             return main_help();
         } else {
-            return cli_usage("unknown option '%.*s' before the command. Allowed: --db, --help, --version",
-                             (int)strcspn(argv[i], "="), argv[i]);
+            return cli_usage(
+                "unknown option '%.*s' before the command. Allowed: --config, --db, --help, --version",
+                (int)strcspn(argv[i], "="), argv[i]);
         }
     }
     if (i >= argc) {
@@ -120,21 +158,11 @@ static int main_dispatch(int argc, char **argv)
     bool help = strcmp(argv[i], "help") == 0;
     if (help && i + 1 >= argc)
         return main_help();
-    if (help && strcmp(argv[i + 1], "help") == 0) {
-        puts("usage: nanoq help [COMMAND]\n\nShow what there is, or the options of a command.");
-        return CLI_OK;
-    }
-    if (help && strcmp(argv[i + 1], "version") == 0) {
-        puts("usage: nanoq version\n\nShow the version.");
-        return CLI_OK;
-    }
-    const struct cli_command *command = main_find(argv[help ? i + 1 : i]);
+    if (help)
+        return main_help_of(argc - i - 1, argv + i + 1);
+    const struct cli_command *command = main_find(argv[i]);
     if (!command)
         return CLI_USAGE;
-    if (help) {
-        cli_help_of(command);
-        return CLI_OK;
-    }
     cli.command = command->name;
     return command->run(argc - i, argv + i);
 }

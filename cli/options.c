@@ -78,7 +78,7 @@ static int options_bad(const struct cli_parse *p, int got, char **argv)
     return CLI_PARSE_BAD;
 }
 
-static bool options_format(const char *value)
+static bool options_format(const char *what, const char *value)
 {
     static const char *const names[] = {[CLI_TABLE] = "table", [CLI_JSON] = "json", [CLI_TSV] = "tsv"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -87,8 +87,34 @@ static bool options_format(const char *value)
             return true;
         }
     }
-    cli_complain("--format: '%s' is none of table, json, tsv", value);
+    cli_complain("%s: '%s' is none of table, json, tsv", what, value);
     return false;
+}
+
+static int options_help(const struct cli_parse *p, const char *how)
+{
+    if (how && strcmp(how, "json") != 0) {
+        cli_complain("--help: '%s' is not json", how);
+        return CLI_PARSE_BAD;
+    }
+    if (how)
+        cli_describe(p->command, stdout);
+    else
+        cli_help_of(p->command);
+    return CLI_PARSE_HELP;
+}
+
+/* The command line is read: what it left open, the configuration says. */
+static int options_end(const struct cli_parse *p)
+{
+    const char *from, *format;
+    if (!cli_config_load())
+        return CLI_PARSE_BAD;
+    format = cli_configured(CLI_CONFIG_FORMAT, &from);
+    /* A command without --format has one way to print. Not the default: --json said so. */
+    if (!format || cli.format_said || cli.format != CLI_TABLE || !options_name(p, CLI_KEY_FORMAT))
+        return CLI_PARSE_END;
+    return options_format(from, format) ? CLI_PARSE_END : CLI_PARSE_BAD;
 }
 
 int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **value)
@@ -97,18 +123,19 @@ int cli_parse_next(struct cli_parse *p, int argc, char **argv, const char **valu
         int key = getopt_long(argc, argv, p->shorts, p->longs, NULL);
         *value = optarg;
         if (key == -1)
-            return CLI_PARSE_END;
+            return options_end(p);
         if (key == '?' || key == ':')
             return options_bad(p, key, argv);
-        if (key == 'h') {
-            cli_help_of(p->command);
-            return CLI_PARSE_HELP;
-        }
+        if (key == 'h')
+            return options_help(p, optarg);
         if (key == CLI_KEY_DB) {
             cli.db = optarg;
+        } else if (key == CLI_KEY_CONFIG) {
+            cli.config = optarg;
         } else if (key == CLI_KEY_FORMAT) {
-            if (!options_format(optarg))
+            if (!options_format("--format", optarg))
                 return CLI_PARSE_BAD;
+            cli.format_said = true;
         } else {
             return key;
         }

@@ -120,7 +120,7 @@ bool add_option(struct add_request *r, int key, const char *value)
             return false;
         r->spec.priority = (int)v;
         return true;
-    case 't':
+    case ADD_TIMEOUT:
         return cli_take_duration("--timeout", value, NQ_SECONDS(1), &r->spec.timeout_us);
     case 'r':
         if (!cli_take_int("--max-retries", value, 0, NQ_MAX_RETRIES, &v))
@@ -250,6 +250,8 @@ static int add_run(int argc, char **argv)
             return CLI_USAGE;
     if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    if (!r.spec.queue)
+        r.spec.queue = cli_configured(CLI_CONFIG_QUEUE, NULL);
     int exit_code;
     char why[220];
     if (!r.lines && !add_key_good(&r.spec, "--", why, sizeof why)) {
@@ -273,11 +275,11 @@ static const struct cli_option add_options[] = {
     {'q', "queue", "QUEUE", "default: default"},
     {'g', "group", "GROUP", "within the queue: a tenant, a customer; groups have turns. docs/queues.md"},
     {'p', "priority", "N", "-100 to 100, lower runs first; default 0"},
-    {'t', "timeout", "DURATION", "of one attempt; default 60s, at least 1s"},
+    {ADD_TIMEOUT, "timeout", "DURATION", "of one attempt; default 60s, at least 1s"},
     {'r', "max-retries", "N", "0 to 1000; default 10"},
     {'u', "unique-key", "DATA", "one live task per type and DATA, instead of per type and payload"},
     {'N', "no-unique", NULL, "any number of equal tasks"},
-    {ADD_UNTIL, "until", "HOW", "the key is taken until done (default), start, or window"},
+    {ADD_UNTIL, "until", "done|start|window", "until when the key is taken; default done"},
     {ADD_WINDOW, "window", "DURATION", "with --until window: from now on, whatever becomes of the task"},
     {ADD_REPLACE, "replace", NULL, "a waiting task of the key takes over all that is said here"},
     {ADD_DEBOUNCE, "debounce", NULL, "the same, and runs --in from now; docs/unique.md"},

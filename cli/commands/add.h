@@ -18,7 +18,8 @@ enum {
     ADD_REPLACE,
     ADD_DEBOUNCE,
     ADD_APPEND,
-    ADD_KEEP
+    ADD_KEEP,
+    ADD_TIMEOUT
 };
 
 /* What a command that adds one task was told. */

@@ -3,8 +3,8 @@
 #include "cron.h"
 
 #define CRON_ROW(NAME) &cron_##NAME,
-static const struct cli_command *const cron_commands[] = {CRON_COMMANDS(CRON_ROW)};
-#define CRON_COUNT (sizeof cron_commands / sizeof cron_commands[0])
+static const struct cli_command *const cron_commands[] = {CRON_COMMANDS(CRON_ROW) NULL};
+#define CRON_COUNT (sizeof cron_commands / sizeof cron_commands[0] - 1)
 #define CRON_BARE  (sizeof "cron" /* and the space */)
 
 static void cron_help(void)
@@ -47,4 +47,5 @@ const struct cli_command cli_cron = {
     .options = cron_options,
     .run = cron_find,
     .stops_at_first = true,
+    .commands = cron_commands,
 };

@@ -78,6 +78,8 @@ static int cron_add_run(int argc, char **argv)
     while ((key = cli_parse_next(&parse, argc, argv, &value)) != CLI_PARSE_END)
         if (key < 0 || !cron_add_option(&s, &r, key, value))
             return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    if (!r.spec.queue)
+        r.spec.queue = cli_configured(CLI_CONFIG_QUEUE, NULL);
     if (argc - optind < 3)
         return cli_usage("needs a name, a spec in quotes and a task type: nightly '30 2 * * *' report");
     s.name = argv[optind];
@@ -95,16 +97,16 @@ static int cron_add_run(int argc, char **argv)
 
 static const struct cli_option cron_add_options[] = {
     {CRON_ZONE, "zone", "ZONE", "the time zone of the spec: Europe/Berlin; default UTC"},
-    {CRON_MISFIRE, "misfire", "WHAT",
-     "of times that were missed, because no worker ran: once (the last; default), skip, all"},
-    {CRON_OVERLAP, "overlap", "WHAT", "while the task before has not ended: skip (default), allow, queue"},
+    {CRON_MISFIRE, "misfire", "once|skip|all",
+     "of times that were missed, because no worker ran; once: the last; default once"},
+    {CRON_OVERLAP, "overlap", "skip|allow|queue", "while the task before has not ended; default skip"},
     {CRON_JITTER, "jitter", "DURATION", "run up to so much later, at random; at most 1d"},
     {CRON_START, "start", "TIME", "no time before this one comes: 2026-01-31T12:00:00Z"},
     {CRON_END, "end", "TIME", "nor one behind this"},
     {'q', "queue", "QUEUE", "default: default"},
     {'g', "group", "GROUP", "within the queue"},
     {'p', "priority", "N", "-100 to 100, lower runs first; default 0"},
-    {'t', "timeout", "DURATION", "of one attempt; default 60s, at least 1s"},
+    {ADD_TIMEOUT, "timeout", "DURATION", "of one attempt; default 60s, at least 1s"},
     {'r', "max-retries", "N", "0 to 1000; default 10"},
     {'H', "header", "NAME=VALUE", "text beside the payload; may be repeated"},
     {'T', "tag", "TAG", "a word to find its tasks by; may be repeated"},

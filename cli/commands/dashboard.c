@@ -22,10 +22,14 @@ static char *dashboard_path(void)
 
 static int dashboard_run(int argc, char **argv)
 {
-    char **args = cli_alloc(((size_t)argc + 1) * sizeof args[0]);
-    char *path = dashboard_path(), buf[128];
+    char **args = cli_alloc(((size_t)argc + 3) * sizeof args[0]);
+    char config[] = "--config", *path = dashboard_path(), buf[128];
     int n = 0;
     args[n++] = path;
+    if (cli.config) { /* from before the command */
+        args[n++] = config;
+        args[n++] = (char *)(uintptr_t)cli.config;
+    }
     for (int i = 1; i < argc; i++) {
         /* A URL may hold a password, which ps shall not show: it goes by the environment. */
         if (strcmp(argv[i], "--db") == 0 && i + 1 < argc)

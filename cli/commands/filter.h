@@ -38,7 +38,7 @@ enum {
         {FILTER_TEXT, "text", "TEXT", "only those whose payload or headers have this in them"},              \
         {FILTER_SINCE, "since", "TIME", "only from this time on: 2026-01-31T12:00:00Z, or so long ago: 2h"}, \
         {FILTER_UNTIL, "until", "TIME", "only before this time"},                                            \
-        {FILTER_BY, "by", "WHAT", "which time: created (default), run_at or finished"},                      \
+        {FILTER_BY, "by", "created|run_at|finished", "which time --since and --until are about"},            \
     {                                                                                                        \
         FILTER_WORKER, "worker", "NAME", "only running ones of this worker, host:pid; 'web-1:*'"             \
     }

@@ -128,7 +128,7 @@ static bool list_order(struct list_request *r, int order)
     return true;
 }
 
-enum { LIST_AFTER = 256, LIST_BEFORE, LIST_NEWEST, LIST_OLDEST, LIST_LOOK, LIST_JSON };
+enum { LIST_AFTER = 256, LIST_BEFORE, LIST_NEWEST, LIST_OLDEST, LIST_LOOK, LIST_JSON, LIST_RUNNING };
 
 static bool list_option(struct list_request *r, int key, char *value)
 {
@@ -136,7 +136,7 @@ static bool list_option(struct list_request *r, int key, char *value)
     if (filter_is(key))
         return filter_take(&r->filter, key, value);
     switch (key) {
-    case 'r':
+    case LIST_RUNNING:
         r->running = true;
         r->filter.f.states |= NQ_STATE_BIT(NQ_STATE_RUNNING);
         return true;
@@ -195,7 +195,7 @@ static int list_run(int argc, char **argv)
 
 static const struct cli_option list_options[] = {
     FILTER_OPTIONS,
-    {'r', "running", NULL, "only running ones, with their workers and progress"},
+    {LIST_RUNNING, "running", NULL, "only running ones, with their workers and progress"},
     {LIST_OLDEST, "oldest", NULL, "from the lowest id up; the default"},
     {LIST_NEWEST, "newest", NULL, "from the highest id down"},
     {'n', "limit", "N", "at most N tasks; default 100, and a word on stderr when there are more"},

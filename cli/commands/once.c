@@ -38,6 +38,8 @@ static int once_run(int argc, char **argv)
             return CLI_USAGE;
     if (key != CLI_PARSE_END)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    if (!r.spec.queue)
+        r.spec.queue = cli_configured(CLI_CONFIG_QUEUE, NULL);
     if (optind >= argc || *argv[optind] == '\0')
         return cli_usage("needs a key and a task type (see nanoq help once)");
     r.spec.unique_data = argv[optind];

@@ -130,7 +130,8 @@ static int stats_run(int argc, char **argv)
 static const struct cli_option stats_options[] = {
     {STATS_EXACT, "exact", NULL, "count every task, however many; takes longer as there are more"},
     {STATS_SINCE, "since", "DURATION", "what workers did in so long, instead; docs/stats.md"},
-    {STATS_BY, "by", "WHAT", "of --since: a row for each queue, type, or none: one row; default: of both"},
+    {STATS_BY, "by", "queue|type|none",
+     "of --since: a row for each; none: one row; default: of queue and type"},
     {STATS_WATCH, "watch", "[=DURATION]", "print it again so often; default: 2s, at least 1s"},
     {STATS_JSON, "json", NULL, "the same as --format json"},
     CLI_OPTION_FORMAT,

@@ -297,7 +297,7 @@ static int top_run(int argc, char **argv)
 }
 
 static const struct cli_option top_options[] = {
-    {'n', "every", "DURATION", "read so often; default and least: 1s"}, CLI_OPTION_DB, CLI_OPTION_END};
+    {'d', "every", "DURATION", "read so often; default and least: 1s"}, CLI_OPTION_DB, CLI_OPTION_END};
 const struct cli_command cli_top = {
     .name = "top",
     .args = "[OPTION...]",

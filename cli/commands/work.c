@@ -159,6 +159,7 @@ static bool work_command_option(struct work *w, int key, const char *value)
         w->many = (unsigned)v;
         return true;
     case WORK_LOG:
+        w->log_said = true;
         return work_log_format(value, &w->json);
     default:
         w->verbosity = key == 'Q' ? 0 : 2;
@@ -222,6 +223,23 @@ static unsigned work_cores(void)
     return n > 0 && n <= 1024 ? (unsigned)n : 1;
 }
 
+/* What the command line left open and the configuration says. */
+static bool work_configured(struct work *w)
+{
+    const char *from, *queue = cli_configured(CLI_CONFIG_QUEUE, NULL),
+                      *jobs = cli_configured(CLI_CONFIG_JOBS, &from),
+                      *log = cli_configured(CLI_CONFIG_LOG, NULL);
+    int64_t v = 0;
+    if (jobs && w->options.concurrency == 0) {
+        if (!cli_take_int(from, jobs, 1, 1024, &v))
+            return false;
+        w->options.concurrency = (unsigned)v;
+    }
+    if (log && !w->log_said)
+        w->json = strcmp(log, "json") == 0;
+    return !queue || w->nqueues > 0 || work_queue(w, queue);
+}
+
 static int work_start(struct work *w, char **argv)
 {
     nq_worker_options *o = &w->options;
@@ -262,6 +280,8 @@ static int work_run(int argc, char **argv)
     if (w.results && w.streams)
         return cli_usage(
             "--result is for a command of its own: with --stream answer {\"done\": ID, \"result\": ...}");
+    if (!work_configured(&w))
+        return CLI_USAGE;
     return work_start(&w, argv + optind);
 }
 
@@ -289,7 +309,7 @@ static const struct cli_option work_options[] = {
     {WORK_NO_PRIVS, "no-new-privs", NULL, "set-uid and set-gid programs (sudo, sendmail) give it nothing"},
     {WORK_KEEP_PASSWORD, "keep-password", NULL, "leave the database's password in CMD's environment"},
     {WORK_METRICS, "metrics", "ADDR:PORT", "answer scrapes of Prometheus there; docs/metrics.md"},
-    {WORK_LOG, "log", "FORMAT", "text (default), or json: an object a line"},
+    {WORK_LOG, "log", "text|json", "how the log is written; json: an object a line; default text"},
     {'Q', "quiet", NULL, "report failures only"},
     {'v', "verbose", NULL, "report starts and what the library notes, too"},
     CLI_OPTION_DB,

@@ -71,7 +71,7 @@ void spawn_environment(struct spawn_command *c)
             continue;
         if (!c->keep_password) {
             if (env_is(entry, password, strlen(password)) || env_is_named_by(entry, url) ||
-                env_is_named_by(entry, cli.db))
+                env_is_named_by(entry, cli.db) || env_is_named_by(entry, cli_configured(CLI_CONFIG_DB, NULL)))
                 continue;
             if (env_is(entry, db, strlen(db)) && !(entry = c->db = env_without_password(entry)))
                 continue;

@@ -14,9 +14,9 @@ struct work {
     const char *types[WORK_NAMES];
     size_t nqueues, ntypes;
     int verbosity;
-    bool json;    /* the log */
-    bool streams; /* --stream */
-    bool results; /* --result: the command's stdout is the task's */
+    bool json, log_said; /* the log */
+    bool streams;        /* --stream */
+    bool results;        /* --result: the command's stdout is the task's */
     unsigned max_tasks;
     unsigned many;       /* --many: tasks in a line; 0: each has its own */
     const char *metrics; /* --metrics, or NULL */

@@ -106,7 +106,7 @@ class Usage(Base):
         out = self.run_nanoq("help")
         for word in (b"migrate", b"add", b"work", b"69", b"77", b"NANOQ_DB"):
             self.assertIn(word, out)
-        self.assertIn(b"usage: nanoq help [COMMAND]", self.run_nanoq("help", "help"))
+        self.assertIn(b"usage: nanoq help [COMMAND | TOPIC]", self.run_nanoq("help", "help"))
         self.assertIn(b"usage: nanoq version", self.run_nanoq("help", "version"))
         for command in "migrate add work list count show retry cancel delete stats bench".split():
             self.assertEqual(self.run_nanoq("help", command), self.run_nanoq(command, "--help"))
@@ -614,7 +614,7 @@ class Admin(Base):
         self.wait(lambda: os.path.exists(self.path("started")), "the task to start")
         running = self.json("list", "--running")
         self.assertEqual([(t["id"], t["cancelling"], t["progress_at"]) for t in running], [(task, False, None)])
-        self.assertIn(b"PROGRESS", self.run_nanoq("list", "-r"))
+        self.assertIn(b"PROGRESS", self.run_nanoq("list", "--running"))
         start = time.monotonic()
         out = self.json_code(0, "cancel", str(task))
         self.assertIn(out[0]["result"], ("will be cancelled", "cancelled"))  # it may have ended by now
