@@ -46,6 +46,10 @@ model: test-deps
 fuzz: test-deps
 	@tests/fuzz/run
 
+# clang-tidy as deep as it goes of itself: half an hour.
+tidy: test-deps
+	@tools/check-tidy --deep
+
 valgrind: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
 	@ninja -C build-test --quiet
@@ -112,4 +116,4 @@ test-install:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all demo test tidy check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web bench counts bench-peers build-deps test-deps install uninstall test-install clean
