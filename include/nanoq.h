@@ -674,8 +674,8 @@ typedef struct nq_worker_totals {
     unsigned running; /* handlers in progress */
     uint64_t cancelled;
 } nq_worker_totals;
-/* size is sizeof *out: what this library does not know of it is zeroed. While it runs too, from any thread.
- */
+/* What w has done so far. size is sizeof *out: what this library does not know of it is zeroed. While it runs
+ * too, from any thread. */
 NQ_API void nq_worker_stats(const nq_worker *w, nq_worker_totals *out, size_t size);
 
 /* For a watchdog: how long the worker's own threads (not its handlers) have shown no sign of life, the

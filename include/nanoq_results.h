@@ -57,8 +57,8 @@ enum nq_wait_for {
     NQ_WAIT_ANY      /* until one has ended */
 };
 /*
- * ids: n of them, at most NQ_MAX_WAIT; a repetition counts once. timeout_us: at most so long; 0 is
- * NQ_FOREVER, NQ_ZERO looks once. Between processes of one host whoever ends a task tells who waits;
+ * Wait for tasks. ids: n of them, at most NQ_MAX_WAIT; a repetition counts once. timeout_us: at most so long;
+ * 0 is NQ_FOREVER, NQ_ZERO looks once. Between processes of one host whoever ends a task tells who waits;
  * elsewhere it is seen by looks after 2, 4, ... 250 ms. A database that goes away meanwhile is waited for.
  * Tasks that are retried by hand before they are seen to have ended are waited for again.
  *
