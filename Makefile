@@ -109,6 +109,11 @@ uninstall:
 	@ninja -C $(BUILD) --quiet uninstall
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
+# The documents as pages that need no network: build/site/index.html. A link that leads nowhere is an error.
+site: all
+	@tools/deps site
+	@tools/site $(BUILD)/site $(BUILD)
+
 # The blocks of docs/install.md in a Debian that has nothing but its base; as root, with debootstrap.
 test-install:
 	@tests/install $(or $(SUITE),bookworm)
@@ -116,4 +121,4 @@ test-install:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all demo test tidy check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all site demo test tidy check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web bench counts bench-peers build-deps test-deps install uninstall test-install clean
