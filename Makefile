@@ -90,6 +90,16 @@ test-web:
 	@ninja -C build-test --quiet
 	@NANOQ_WEB_REQUIRED=1 tests/with-mariadb meson test -C build-test --no-rebuild --suite web --print-errorlogs
 
+# examples/recipes in every language, on each store. What Debian does not have comes from npm, into build-recipes/.
+test-recipes:
+	@tools/deps recipes
+	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+	@ninja -C build-test --quiet nanoq
+	@[ -d build-recipes/node_modules/better-sqlite3/build ] || { mkdir -p build-recipes && npm install --silent --no-save --prefix build-recipes mysql2@3 \
+	    better-sqlite3@$$(node -p 'parseInt(process.versions.node) < 20 ? 11 : 12'); }
+	@NANOQ_RECIPES_REQUIRED=1 NODE_PATH=build-recipes/node_modules NANOQ=build-test/nanoq \
+	    tests/with-mariadb python3 tests/e2e/test_recipes.py
+
 # The binary interface beside that of the last tag: docs/abi.md.
 check-abi: build-deps
 	@tools/deps abi
@@ -121,4 +131,4 @@ test-install:
 clean:
 	@rm -rf build build-*
 
-.PHONY: all site demo test tidy check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all site demo test tidy check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web test-recipes bench counts bench-peers build-deps test-deps install uninstall test-install clean

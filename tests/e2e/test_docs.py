@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the documentation: every c, sh and sql block of *.md and docs/*.md, in order, in one directory a document.
+"""Runs the documentation: every c, sh and sql block of *.md and docs/**/*.md, in order, in one directory a document.
 
 Words after the language say how (a block is never skipped silently):
   c file=NAME        saved as NAME, and compiled
@@ -9,6 +9,8 @@ Words after the language say how (a block is never skipped silently):
   sh norun           not run: needs root, or a machine of its own
   sql sqlite         given to the stock sqlite3 client on the file that NANOQ_DB names
   sql mariadb        given to the stock mariadb client on a database of this test's own
+  python file=NAME   likewise perl, php, ruby, javascript: must be the text of examples/recipes/NAME, which test_recipes.py runs
+  go norun, java norun
   text output        must be what the block before printed; the sign \u2026 stands for anything
 A document's blocks see the clone as ./nanoq, the tool as nanoq, the library through pkg-config, and
 mysql://app@db.example/shop (or its parts in the order HOST PORT USER DATABASE) is replaced by the test's database.
@@ -27,13 +29,14 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("NANOQ_BUILD", os.path.join(TOP, "build-test")))
 NANOQ = os.path.abspath(os.environ.get("NANOQ", os.path.join(BUILD, "nanoq")))
 MYSQL = os.environ.get("NANOQ_TEST_MYSQL", "")
-DOCUMENTS = sorted(glob.glob(os.path.join(TOP, "*.md"))) + sorted(glob.glob(os.path.join(TOP, "docs", "*.md")))
+DOCUMENTS = sorted(glob.glob(os.path.join(TOP, "*.md"))) + sorted(glob.glob(os.path.join(TOP, "docs", "**", "*.md"), recursive=True))
 FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.M | re.S)
 NAME = r"\b(?:nq|NQ)_\w+"
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
 PRELUDE = "".join(f'#include "{h}"\n' for h in (
     "nanoq.h", "nanoq_admin.h", "nanoq_sqlite.h", "stdio.h", "stdlib.h", "string.h"))
 LIMIT = 120  # seconds for a block
+RECIPES = ("python", "perl", "php", "ruby", "javascript")
 
 
 class Block:
@@ -164,6 +167,13 @@ class Document(unittest.TestCase):
         self.assertIn("mariadb", block.words, "a sql block says sqlite or mariadb")
         return self.mariadb(block.text, self.database)
 
+    def recipe(self, block):
+        with open(os.path.join(TOP, "examples", "recipes", block.value("file") or "-"), encoding="utf-8") as f:
+            self.assertEqual(f.read(), block.text, "the document shows another program than examples/recipes has")
+        return ""
+
+    python = perl = php = ruby = javascript = recipe
+
     def run_block(self, block):
         if needs_mysql(block) and not MYSQL:
             self.skipTest("NANOQ_TEST_MYSQL is not set")
@@ -181,7 +191,7 @@ def needs_mysql(block):
 
 def make_document(path):
     name = "".join(ch for ch in os.path.basename(path).split(".")[0].title() if ch.isalnum())
-    blocks = [b for b in blocks_of(path) if b.language in ("c", "sh", "sql") and "norun" not in b.words]
+    blocks = [b for b in blocks_of(path) if b.language in ("c", "sh", "sql") + RECIPES and "norun" not in b.words]
     methods = {"uses_mysql": any(needs_mysql(b) for b in blocks)}
     for block in blocks:
         def method(self, block=block):
@@ -263,7 +273,7 @@ class Words(unittest.TestCase):
     def test_every_document_is_linked(self):
         linked = {os.path.normpath(os.path.join(os.path.dirname(path), target)) for path, text in self.texts.items()
                   for target in re.findall(r"\]\(([^)#\s]+)", FENCE.sub("", text))}
-        pages = {path for path in self.texts if os.path.basename(os.path.dirname(path)) == "docs"}
+        pages = {path for path in self.texts if path.startswith(os.path.join(TOP, "docs", ""))}
         self.assertEqual(set(), pages - linked)
 
     def test_every_file_of_the_sources_exists(self):
@@ -284,8 +294,9 @@ class Words(unittest.TestCase):
     def test_every_fence_has_a_language(self):
         for path in DOCUMENTS:
             for block in blocks_of(path):
-                self.assertIn(block.language, ("c", "sh", "sql", "text", "mermaid", "ini", "meson"),
+                self.assertIn(block.language, ("c", "sh", "sql", "text", "mermaid", "ini", "meson") + RECIPES + ("go", "java"),
                               f"{path}:{block.line}")
+                self.assertTrue(block.language not in ("go", "java") or "norun" in block.words, f"{path}:{block.line}")
 
 
 for document in DOCUMENTS:
