@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the documentation: every c, sh and sql block of *.md and docs/**/*.md, in order, in one directory a document.
+"""Runs the documentation: every c, sh and sql block of *.md, docs/*.md, docs/recipes and docs/guides, in order, in one directory a document.
 
 Words after the language say how (a block is never skipped silently):
   c file=NAME        saved as NAME, and compiled
@@ -29,7 +29,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("NANOQ_BUILD", os.path.join(TOP, "build-test")))
 NANOQ = os.path.abspath(os.environ.get("NANOQ", os.path.join(BUILD, "nanoq")))
 MYSQL = os.environ.get("NANOQ_TEST_MYSQL", "")
-DOCUMENTS = sorted(glob.glob(os.path.join(TOP, "*.md"))) + sorted(glob.glob(os.path.join(TOP, "docs", "**", "*.md"), recursive=True))
+DOCUMENTS = [path for folder in ("", "docs", "docs/recipes", "docs/guides")
+             for path in sorted(glob.glob(os.path.join(TOP, folder, "*.md")))]
 FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.M | re.S)
 NAME = r"\b(?:nq|NQ)_\w+"
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
