@@ -290,6 +290,22 @@ void t_kill(t_child *c, int sig)
     t_reap(c);
 }
 
+void t_stop(const t_child *c)
+{
+    const int64_t until = t_mono() + NQ_SECONDS(20) * T_SLOW_FACTOR;
+    for (int tries = 1;; tries++) {
+        int status = 0;
+        ck_assert_int_eq(kill(c->pid, SIGSTOP), 0);
+        ck_assert_int_eq(waitpid(c->pid, &status, WUNTRACED), c->pid);
+        ck_assert_msg(WIFSTOPPED(status), "the other process is gone");
+        if (harness_db_writable())
+            return;
+        ck_assert_msg(t_mono() < until, "stopped %d times, each time it held a lock", tries);
+        ck_assert_int_eq(kill(c->pid, SIGCONT), 0);
+        t_pause_ms(1 + tries % 10); /* no rhythm of its own may meet that of the process */
+    }
+}
+
 /* ---- Shorthands over the library ------------------------------------------------------------ */
 
 nq *t_open(void)

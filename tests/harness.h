@@ -140,5 +140,8 @@ void t_tell(int fd, int64_t value);
 int64_t t_hear(int fd, double seconds); /* fails when nothing or the end comes */
 void t_kill(t_child *c, int sig);       /* and wait; sig 0: only wait. */
 int t_reap(t_child *c);                 /* wait; the status */
+/* SIGSTOP, at a moment when it holds no lock of the database for which all others would wait: SQLite's one
+ * write lock, rows of tasks and workers on a server. */
+void t_stop(const t_child *c);
 
 #endif

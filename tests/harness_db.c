@@ -269,6 +269,21 @@ int t_try(t_conn *c, const char *fmt, ...)
     return rc;
 }
 
+bool harness_db_writable(void)
+{
+    static const char *const mysql[] = {"SET SESSION innodb_lock_wait_timeout = 1", "START TRANSACTION",
+                                        "SELECT id FROM nanoq_tasks FOR UPDATE",
+                                        "SELECT id FROM nanoq_workers FOR UPDATE", "ROLLBACK"};
+    static const char *const sqlite[] = {"PRAGMA busy_timeout = 300", "BEGIN IMMEDIATE", "ROLLBACK"};
+    t_conn *c = t_connect();
+    int rc = 0;
+    for (size_t i = 0;
+         rc == 0 && i < (T_MYSQL ? sizeof mysql / sizeof *mysql : sizeof sqlite / sizeof *sqlite); i++)
+        rc = t_try(c, "%s", T_MYSQL ? mysql[i] : sqlite[i]);
+    t_disconnect(c);
+    return rc == 0;
+}
+
 int64_t t_run(t_conn *c, const char *fmt, ...)
 {
     nq_buf out = {0};

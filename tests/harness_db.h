@@ -13,5 +13,8 @@ void harness_db_create(pid_t owner, char *name, size_t name_size, char *url, siz
 void harness_db_drop(const char *name);
 /* Drop what tests that were killed left behind. */
 void harness_db_sweep(pid_t owner);
+/* Can the test's database be written within a second: does nobody hold the write lock of SQLite, or on a
+ * server any row of a task or worker? */
+bool harness_db_writable(void);
 
 #endif

@@ -264,7 +264,7 @@ START_TEST(a_stopped_process_holds_its_lock_but_not_its_lease)
     t_fork(&child, members_victim, &claims);
     t_hear(child.fd, 20);
     t_hear(child.fd, 5);
-    kill(child.pid, SIGSTOP);
+    t_stop(&child);
     nq *q = t_open();
     nq_member *m = members_join(q, "watcher");
     int64_t start = t_mono();

@@ -245,7 +245,7 @@ START_TEST(a_stopped_worker_that_wakes_changes_nothing)
     t_child child;
     t_fork(&child, crash_worker, &plan);
     nq_id id = t_hear(child.fd, 20);
-    kill(child.pid, SIGSTOP);
+    t_stop(&child);
     nq *q = t_open();
     int n = 0;
     p_thread t;
