@@ -289,7 +289,8 @@ Suite *suite_crash(void)
     tcase_add_test(c, a_crash_consumes_an_attempt);
     tcase_add_test(c, a_task_that_kills_its_worker_is_dead_after_max_crashes);
     tcase_add_test(c, a_task_out_of_attempts_is_dead_at_its_first_crash);
-    tcase_add_test(c, a_stopped_worker_that_wakes_changes_nothing);
     tcase_add_test(c, orphans_of_long_ago_are_found_at_the_start);
+    c = t_case(s, "stopped", 60);
+    tcase_add_test(c, a_stopped_worker_that_wakes_changes_nothing);
     return s;
 }
