@@ -131,6 +131,16 @@ static bool database_is_missing(const char *url)
     return missing;
 }
 
+/* What is wrong with a URL that nobody typed just now is told with its place. */
+static int database_failed(const nq_err *err)
+{
+    const char *from = NULL;
+    const int exit_code = cli_fail(err);
+    if ((err->code == NQ_EURL || err->code == NQ_EINVAL) && !cli.db && cli_configured(CLI_CONFIG_DB, &from))
+        cli_complain("that is the database of %s", from);
+    return exit_code;
+}
+
 int cli_open(nq **out)
 {
     return cli_open_logging(out, database_log);
@@ -161,7 +171,7 @@ int cli_open_logging(nq **out, nq_log_fn log)
     free(url);
     if (rc != NQ_OK) {
         nq_close(q);
-        return cli_fail(&err);
+        return database_failed(&err);
     }
     *out = q;
     return CLI_OK;

@@ -156,20 +156,17 @@ int main(int argc, char **argv)
     cli.command = main_command.name;
     dash.listen = "127.0.0.1:8080";
     cli_parse_start(&parse, &main_command);
-    while (good && (key = cli_parse_next(&parse, argc, copy, &value)) >= 0) {
-        if (key == MAIN_VERSION) {
-            printf("nanoq-dashboard %s\n", nq_version());
-            return CLI_OK;
-        }
+    while (good && (key = cli_parse_next(&parse, argc, copy, &value)) >= 0 && key != MAIN_VERSION)
         good = main_option(key, value);
-    }
+    int exit_code = CLI_OK;
     if (!good || key == CLI_PARSE_BAD)
-        return CLI_USAGE;
-    if (key == CLI_PARSE_HELP)
-        return CLI_OK;
-    if (optind < argc)
-        return cli_usage("takes no argument '%s'", copy[optind]);
-    const int exit_code = main_serve();
+        exit_code = CLI_USAGE;
+    else if (key == MAIN_VERSION)
+        printf("nanoq-dashboard %s\n", nq_version());
+    else if (key == CLI_PARSE_END && optind < argc)
+        exit_code = cli_usage("takes no argument '%s'", copy[optind]);
+    else if (key == CLI_PARSE_END)
+        exit_code = main_serve();
     for (int i = 0; i < argc; i++)
         free(copy[i]);
     free(copy);

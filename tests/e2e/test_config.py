@@ -99,6 +99,7 @@ class Config(Base):
         self.refused("log =\n", ":1: log must be text or json")
         self.refused("queue = a b\n", ":1: queue must be the name of a queue")
         self.refused("db = s3cret\n", ":1: db must be a URL")
+        self.refused("db = mysql://app@h/d?tsl=off\n", ":1", "tsl", "that is the database of")
         self.refused("db\n", ":1: a line is 'key = value'")
         self.refused("log = text\nlog = json\n", ":2: log is given twice", ":1 too")
         self.refused(b"log = text\n\0\n", ":2: has a NUL")
