@@ -191,7 +191,8 @@ def needs_mysql(block):
 
 
 def make_document(path):
-    name = "".join(ch for ch in os.path.basename(path).split(".")[0].title() if ch.isalnum())
+    folder = os.path.basename(os.path.dirname(path)) if "docs/" in os.path.relpath(os.path.dirname(path), TOP) else ""
+    name = "".join(ch for ch in (folder + " " + os.path.basename(path).split(".")[0]).title() if ch.isalnum())
     blocks = [b for b in blocks_of(path) if b.language in ("c", "sh", "sql") + RECIPES and "norun" not in b.words]
     methods = {"uses_mysql": any(needs_mysql(b) for b in blocks)}
     for block in blocks:
