@@ -182,6 +182,12 @@ out:
     return rc;
 }
 
+/* What a parameter is bound to is only read, but MYSQL_BIND is for results too. */
+static inline void *nq_mysql_unsaid_const_(const void *p)
+{
+    return (void *)(uintptr_t)p;
+}
+
 /* Run a prepared statement. text_type is what NQ_VAL_TEXT is sent as. */
 static inline int nq_mysql_run_(MYSQL_STMT *stmt, enum enum_field_types text_type, const nq_val args[],
                                 size_t nargs, nq_row_fn row, void *arg, nq_exec_result *res)
@@ -199,12 +205,12 @@ static inline int nq_mysql_run_(MYSQL_STMT *stmt, enum enum_field_types text_typ
             switch (args[i].type) {
             case NQ_VAL_INT:
                 bind[i].buffer_type = MYSQL_TYPE_LONGLONG;
-                bind[i].buffer = (void *)&args[i].i;
+                bind[i].buffer = nq_mysql_unsaid_const_(&args[i].i);
                 break;
             case NQ_VAL_TEXT:
             case NQ_VAL_BLOB:
                 bind[i].buffer_type = args[i].type == NQ_VAL_TEXT ? text_type : MYSQL_TYPE_BLOB;
-                bind[i].buffer = args[i].n ? (void *)args[i].p : (void *)&args[i].i;
+                bind[i].buffer = nq_mysql_unsaid_const_(args[i].n ? args[i].p : &args[i].i);
                 bind[i].buffer_length = (unsigned long)args[i].n;
                 break;
             default:

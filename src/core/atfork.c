@@ -59,7 +59,7 @@ static void atfork_register(void)
     (void)pthread_atfork(atfork_lock, atfork_unlock, atfork_child);
 }
 
-NQ_PRIVATE uint64_t nq_fork_leaves(int fd)
+NQ_PLUG_IN uint64_t nq_fork_leaves(int fd)
 {
     uint64_t ticket = 0;
     struct stat st;
@@ -77,7 +77,7 @@ NQ_PRIVATE uint64_t nq_fork_leaves(int fd)
     return ticket;
 }
 
-NQ_PRIVATE void nq_fork_forgets(uint64_t ticket)
+NQ_PLUG_IN void nq_fork_forgets(uint64_t ticket)
 {
     atfork_lock();
     for (size_t i = 0; i < atfork_n; i++)

@@ -14,10 +14,10 @@
 #include "visibility.h"
 
 /* ---- err.c -- Fill err (which may be NULL) and return code: `return nq_err_set(err, NQ_EURL, ...)`. */
-NQ_PRIVATE int nq_err_set(nq_err *err, int code, const char *fmt, ...) NQ_PRINTF(3, 4);
-NQ_PRIVATE int nq_err_nomem(nq_err *err);
+NQ_PLUG_IN int nq_err_set(nq_err *err, int code, const char *fmt, ...) NQ_PRINTF(3, 4);
+NQ_PLUG_IN int nq_err_nomem(nq_err *err);
 /* Like nq_err_set, with ": strerror(errnum)" behind. */
-NQ_PRIVATE int nq_err_sys(nq_err *err, int code, int errnum, const char *fmt, ...) NQ_PRINTF(4, 5);
+NQ_PLUG_IN int nq_err_sys(nq_err *err, int code, int errnum, const char *fmt, ...) NQ_PRINTF(4, 5);
 #ifdef __clang_analyzer__ /* it sees one file at a time, and would take a failure's answer for a possible 0  \
                            */
 #define nq_err_set(err, code, ...)         ((void)nq_err_set(err, code, __VA_ARGS__), (code))
@@ -25,7 +25,7 @@ NQ_PRIVATE int nq_err_sys(nq_err *err, int code, int errnum, const char *fmt, ..
 #define nq_err_sys(err, code, errnum, ...) ((void)nq_err_sys(err, code, errnum, __VA_ARGS__), (code))
 #endif
 /* Copy text into out (size bytes) as one safe line: control bytes and invalid UTF-8 as \xNN, cut to fit. */
-NQ_PRIVATE void nq_printable(char *out, size_t size, const char *text, size_t n);
+NQ_PLUG_IN void nq_printable(char *out, size_t size, const char *text, size_t n);
 
 /* ---- buf.c -- A growing byte string. {0} is empty; after a failed allocation `failed` stays set and appends
  * do nothing, so that only the end needs a check. p is NUL-terminated once anything was appended. */
@@ -34,12 +34,12 @@ typedef struct nq_buf {
     size_t n, cap;
     bool failed;
 } nq_buf;
-NQ_PRIVATE void nq_buf_add(nq_buf *b, const void *p, size_t n);
-NQ_PRIVATE void nq_buf_str(nq_buf *b, const char *s);
-NQ_PRIVATE void nq_buf_fmt(nq_buf *b, const char *fmt, ...) NQ_PRINTF(2, 3);
-NQ_PRIVATE void nq_buf_u64(nq_buf *b, uint64_t v); /* decimal; for long id lists */
-NQ_PRIVATE void nq_buf_clear(nq_buf *b);           /* empty, memory kept */
-NQ_PRIVATE void nq_buf_free(nq_buf *b);
+NQ_PLUG_IN void nq_buf_add(nq_buf *b, const void *p, size_t n);
+NQ_PLUG_IN void nq_buf_str(nq_buf *b, const char *s);
+NQ_PLUG_IN void nq_buf_fmt(nq_buf *b, const char *fmt, ...) NQ_PRINTF(2, 3);
+NQ_PLUG_IN void nq_buf_u64(nq_buf *b, uint64_t v); /* decimal; for long id lists */
+NQ_PLUG_IN void nq_buf_clear(nq_buf *b);           /* empty, memory kept */
+NQ_PLUG_IN void nq_buf_free(nq_buf *b);
 
 /* An array of n elements with room for one more: itself, or moved, *cap grown. NULL: out of memory, it stays.
  */
@@ -67,18 +67,18 @@ typedef struct nq_sha256 {
 typedef void nq_sha256_blocks(uint32_t state[8], const uint8_t *p, size_t n);
 extern NQ_PRIVATE const uint32_t nq_sha256_k[64];
 NQ_PRIVATE void nq_sha256_portable(uint32_t state[8], const uint8_t *p, size_t n);
-NQ_PRIVATE void nq_sha256_init(nq_sha256 *s);
-NQ_PRIVATE void nq_sha256_add(nq_sha256 *s, const void *p, size_t n);
-NQ_PRIVATE void nq_sha256_end(nq_sha256 *s, uint8_t out[32]);
+NQ_PLUG_IN void nq_sha256_init(nq_sha256 *s);
+NQ_PLUG_IN void nq_sha256_add(nq_sha256 *s, const void *p, size_t n);
+NQ_PLUG_IN void nq_sha256_end(nq_sha256 *s, uint8_t out[32]);
 /* The unique key: SHA-256 over type, one NUL, data. A type holds no NUL, so no two pairs share an input;
  * the tables' SQL default computes the same. */
-NQ_PRIVATE void nq_unique_hash(uint8_t out[32], const char *type, const void *data, size_t n);
+NQ_PLUG_IN void nq_unique_hash(uint8_t out[32], const char *type, const void *data, size_t n);
 
 /* ---- sha256_cpu.c -- the same by the CPU's own instructions; NULL where this CPU has none */
 NQ_PRIVATE nq_sha256_blocks *nq_sha256_cpu(void);
 
 /* ---- clock.c */
-NQ_PRIVATE int64_t nq_mono_us(void); /* CLOCK_MONOTONIC */
+NQ_PLUG_IN int64_t nq_mono_us(void); /* CLOCK_MONOTONIC */
 /* A duration that a row holds in milliseconds, whatever it says, within the bounds of durations. */
 static inline int64_t nq_us_of_ms(int64_t ms)
 {
@@ -102,11 +102,11 @@ NQ_PRIVATE int nq_thread_start(pthread_t *thread, void *(*fn)(void *), void *arg
 
 /* ---- atfork.c -- A descriptor that goes with this process and not with a child of fork, where /dev/null
  * takes its number. A ticket by which to forget it before it is closed; 0: no memory. */
-NQ_PRIVATE uint64_t nq_fork_leaves(int fd);
-NQ_PRIVATE void nq_fork_forgets(uint64_t ticket);
+NQ_PLUG_IN uint64_t nq_fork_leaves(int fd);
+NQ_PLUG_IN void nq_fork_forgets(uint64_t ticket);
 
 /* ---- random.c -- Not for secrets. Thread-safe. Uniform in 0..bound (inclusive). */
-NQ_PRIVATE uint64_t nq_random(uint64_t bound);
+NQ_PLUG_IN uint64_t nq_random(uint64_t bound);
 
 /* ---- url.c */
 typedef struct nq_url_option {
@@ -123,7 +123,7 @@ typedef struct nq_url {
 /* Error texts never repeat the password. */
 NQ_PRIVATE int nq_url_parse(nq_url *out, const char *text, nq_err *err);
 NQ_PRIVATE void nq_url_free(nq_url *u); /* wipes the password */
-NQ_PRIVATE const char *nq_url_option_get(const nq_url *u, const char *name, const char *fallback);
+NQ_PLUG_IN const char *nq_url_option_get(const nq_url *u, const char *name, const char *fallback);
 
 /* ---- utf8.c */
 /* Bytes of the valid UTF-8 character at the start of p[0..n), its code point in *cp; 0 when there is none. */
@@ -162,9 +162,9 @@ typedef struct nq_headers {
     size_t ntags;
 } nq_headers;
 /* Bytes that nq_headers_read needs for a text; 0: there is nothing to be read. */
-NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n);
+NQ_PLUG_IN size_t nq_headers_room(const void *text, size_t n);
 /* Read any text. What is read lies in room, which is aligned as malloc's; answers what is behind it. */
-NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, size_t n);
+NQ_PLUG_IN char *nq_headers_read(nq_headers *out, char *room, const void *text, size_t n);
 /* Is it the text of a dead letter? */
 NQ_PRIVATE bool nq_headers_dead(const void *text, size_t n);
 /* Append the text without its time of expiry; false: it has none. */
@@ -197,7 +197,7 @@ NQ_PRIVATE uint64_t nq_hint_host(void);
 /* Bytes of a queue's name that are its base: all, where it names no group. */
 NQ_PRIVATE size_t nq_group_base(const char *queue);
 /* Cut the group off a name; the group, or NULL: it has none. */
-NQ_PRIVATE char *nq_group_split(char *queue);
+NQ_PLUG_IN char *nq_group_split(char *queue);
 /* May a queue of this name have groups? One that names a group has none. */
 NQ_PRIVATE bool nq_group_may_have(const char *queue);
 /* The name of a group, which may be any text; one that does not fit is told by its hash. */
@@ -210,7 +210,7 @@ NQ_PRIVATE bool nq_group_is_type(const char *name);
 /* Is this name that of a group which is told by its hash? */
 NQ_PRIVATE bool nq_group_hashed(const char *name);
 /* The group as people know it, by the name in the tables and the header nq-group (NULL: there is none). */
-NQ_PRIVATE const char *nq_group_shown(const char *group, const char *header);
+NQ_PLUG_IN const char *nq_group_shown(const char *group, const char *header);
 
 /* ---- rate.c -- at most so many starts in a time. Times are of the database's clock, since 1970. */
 #define NQ_RATE_HORIZON_US INT64_C(20000)   /* so far ahead a claim takes what may start */

@@ -17,7 +17,7 @@ NQ_PRIVATE size_t nq_group_base(const char *queue)
     return at && at > queue && at[2] ? (size_t)(at - queue) : strlen(queue);
 }
 
-NQ_PRIVATE char *nq_group_split(char *queue)
+NQ_PLUG_IN char *nq_group_split(char *queue)
 {
     char *at = strchr(queue, '/'); /* most names have none */
     if (!at || !(at = strstr(at, "//")) || at == queue || !at[2])
@@ -144,7 +144,7 @@ NQ_PRIVATE bool nq_group_hashed(const char *name)
 }
 
 /* Anybody may write a header: one that does not have this hash is not the text. */
-NQ_PRIVATE const char *nq_group_shown(const char *group, const char *header)
+NQ_PLUG_IN const char *nq_group_shown(const char *group, const char *header)
 {
     char own[sizeof GROUP_HASHED + GROUP_DIGITS] = GROUP_HASHED;
     if (group && group[0] == ':') /* set apart by its type, from this group */

@@ -94,7 +94,7 @@ static size_t headers_length(const char *p, size_t n)
     return end ? (size_t)(end - p) : n;
 }
 
-NQ_PRIVATE size_t nq_headers_room(const void *text, size_t n)
+NQ_PLUG_IN size_t nq_headers_room(const void *text, size_t n)
 {
     const char *p = text;
     size_t lines = 1;
@@ -146,7 +146,7 @@ static void headers_read_tag(const char *tags[NQ_MAX_TAGS], size_t *n, const str
     tags[(*n)++] = l->value;
 }
 
-NQ_PRIVATE char *nq_headers_read(nq_headers *out, char *room, const void *text, size_t n)
+NQ_PLUG_IN char *nq_headers_read(nq_headers *out, char *room, const void *text, size_t n)
 {
     nq_header *const all = (nq_header *)(void *)room;
     const size_t size = nq_headers_room(text, n);

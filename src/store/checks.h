@@ -61,23 +61,23 @@ NQ_PRIVATE void nq_checks_free(nq_checks *k);
 NQ_PRIVATE const char *nq_checks_name(unsigned number);
 
 /* ---- found.c -- Say what was found. */
-NQ_PRIVATE void nq_found_say(nq_found *f, int level, const char *todo, const char *fmt, ...) NQ_PRINTF(4, 5);
+NQ_PLUG_IN void nq_found_say(nq_found *f, int level, const char *todo, const char *fmt, ...) NQ_PRINTF(4, 5);
 /* Add a sentence or a part of one, and raise the level to this one. */
-NQ_PRIVATE void nq_found_more(nq_found *f, int level, const char *todo, const char *fmt, ...) NQ_PRINTF(4, 5);
+NQ_PLUG_IN void nq_found_more(nq_found *f, int level, const char *todo, const char *fmt, ...) NQ_PRINTF(4, 5);
 /* What a variable is, or NULL; as a number, or the fallback. */
-NQ_PRIVATE const char *nq_checks_said(const nq_checks *k, const char *name);
-NQ_PRIVATE int64_t nq_checks_number(const nq_checks *k, const char *name, int64_t fallback);
-NQ_PRIVATE bool nq_checks_is(const nq_checks *k, const char *name, const char *value);
+NQ_PLUG_IN const char *nq_checks_said(const nq_checks *k, const char *name);
+NQ_PLUG_IN int64_t nq_checks_number(const nq_checks *k, const char *name, int64_t fallback);
+NQ_PLUG_IN bool nq_checks_is(const nq_checks *k, const char *name, const char *value);
 /* A nq_row_fn for rows of a name and its value, which go into the nq_checks. */
-NQ_PRIVATE int nq_checks_var_row(const nq_val cols[], size_t ncols, void *arg);
+NQ_PLUG_IN int nq_checks_var_row(const nq_val cols[], size_t ncols, void *arg);
 /* A value as one line that fits, up to a NUL that somebody wrote. */
-NQ_PRIVATE void nq_checks_text(char *out, size_t size, const nq_val *v);
+NQ_PLUG_IN void nq_checks_text(char *out, size_t size, const nq_val *v);
 /* A number, whatever type the database gives it; and the only number of the only row: a nq_row_fn with an
  * int64_t. */
-NQ_PRIVATE int64_t nq_checks_int(const nq_val *v);
-NQ_PRIVATE int nq_checks_int_row(const nq_val cols[], size_t ncols, void *arg);
+NQ_PLUG_IN int64_t nq_checks_int(const nq_val *v);
+NQ_PLUG_IN int nq_checks_int_row(const nq_val cols[], size_t ncols, void *arg);
 /* "3h05m", "12d". */
-NQ_PRIVATE const char *nq_checks_ago(int64_t us, char out[32]);
+NQ_PLUG_IN const char *nq_checks_ago(int64_t us, char out[32]);
 
 /* ---- checks_queues.c */
 NQ_PRIVATE int nq_checks_walk(nq_conn *c, nq_checks *k, nq_err *err);

@@ -75,7 +75,7 @@ NQ_PRIVATE void nq_claimed_expiry(nq_store *s, int64_t now_us, nq_claimed *list)
     }
 }
 
-NQ_PRIVATE void nq_claimed_free(nq_claimed *list)
+NQ_PLUG_IN void nq_claimed_free(nq_claimed *list)
 {
     while (list) {
         nq_claimed *next = list->next;

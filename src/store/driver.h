@@ -180,7 +180,13 @@ struct nq_driver {
                      nq_err *err);
 };
 
-extern NQ_PRIVATE const nq_driver nq_driver_mysql;
+extern NQ_PLUG_IN const nq_driver nq_driver_mysql;
 extern NQ_PRIVATE const nq_driver nq_driver_sqlite;
+
+/* ---- drivers.c ---- */
+
+/* The driver of URLs of this scheme. Thread-safe; NQ_EURL: nobody has one, NQ_EUNSUPPORTED: it is not here.
+ */
+NQ_PRIVATE int nq_store_driver(const nq_driver **out, const char *scheme, nq_err *err);
 
 #endif

@@ -30,7 +30,7 @@ static size_t exchange_count(const nq_piggyback *p, const char *queue, bool reco
     return n;
 }
 
-NQ_PRIVATE bool nq_claim_may(const nq_claim_args *a)
+NQ_PLUG_IN bool nq_claim_may(const nq_claim_args *a)
 {
     return !a->exchange || exchange_count(a->piggyback, a->exchange, true) >= a->limit;
 }

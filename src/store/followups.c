@@ -328,13 +328,13 @@ static int followups_promote(nq_conn *c, void *arg, nq_err *err)
 /* Who has seen some has more of them soon; who has none pays nothing. */
 #define FOLLOWUPS_KNOWN_US NQ_SECONDS(60)
 
-NQ_PRIVATE bool nq_store_followed(const nq_store *s)
+NQ_PLUG_IN bool nq_store_followed(const nq_store *s)
 {
     const int64_t until = atomic_load(&s->followed_us);
     return until == 0 || until > nq_mono_us();
 }
 
-NQ_PRIVATE void nq_store_followed_saw(nq_store *s, bool some)
+NQ_PLUG_IN void nq_store_followed_saw(nq_store *s, bool some)
 {
     int64_t unknown = 0;
     if (some)

@@ -13,7 +13,7 @@ NQ_PRINTF(3, 0) static void found_add(nq_found *f, size_t at, const char *fmt, v
         vsnprintf(f->text + at, sizeof f->text - at, fmt, ap);
 }
 
-NQ_PRIVATE void nq_found_say(nq_found *f, int level, const char *todo, const char *fmt, ...)
+NQ_PLUG_IN void nq_found_say(nq_found *f, int level, const char *todo, const char *fmt, ...)
 {
     va_list ap;
     f->level = level;
@@ -24,7 +24,7 @@ NQ_PRIVATE void nq_found_say(nq_found *f, int level, const char *todo, const cha
     va_end(ap);
 }
 
-NQ_PRIVATE void nq_found_more(nq_found *f, int level, const char *todo, const char *fmt, ...)
+NQ_PLUG_IN void nq_found_more(nq_found *f, int level, const char *todo, const char *fmt, ...)
 {
     va_list ap;
     if (level > f->level) {
@@ -39,7 +39,7 @@ NQ_PRIVATE void nq_found_more(nq_found *f, int level, const char *todo, const ch
     va_end(ap);
 }
 
-NQ_PRIVATE const char *nq_checks_ago(int64_t us, char out[32])
+NQ_PLUG_IN const char *nq_checks_ago(int64_t us, char out[32])
 {
     const long long s = us < 0 ? 0 : (long long)(us / NQ_SECONDS(1));
     if (s < 60)
@@ -53,7 +53,7 @@ NQ_PRIVATE const char *nq_checks_ago(int64_t us, char out[32])
     return out;
 }
 
-NQ_PRIVATE void nq_checks_text(char *out, size_t size, const nq_val *v)
+NQ_PLUG_IN void nq_checks_text(char *out, size_t size, const nq_val *v)
 {
     const bool text = (v->type == NQ_VAL_TEXT || v->type == NQ_VAL_BLOB) && v->n > 0;
     const char *nul = text ? memchr(v->p, '\0', v->n) : NULL;
@@ -61,7 +61,7 @@ NQ_PRIVATE void nq_checks_text(char *out, size_t size, const nq_val *v)
     nq_printable(out, size, text ? v->p : "", n < size ? n : size);
 }
 
-NQ_PRIVATE int64_t nq_checks_int(const nq_val *v)
+NQ_PLUG_IN int64_t nq_checks_int(const nq_val *v)
 {
     char text[32];
     if (v->type == NQ_VAL_INT)
@@ -70,7 +70,7 @@ NQ_PRIVATE int64_t nq_checks_int(const nq_val *v)
     return strtoll(text, NULL, 10);
 }
 
-NQ_PRIVATE int nq_checks_int_row(const nq_val cols[], size_t ncols, void *arg)
+NQ_PLUG_IN int nq_checks_int_row(const nq_val cols[], size_t ncols, void *arg)
 {
     (void)ncols;
     *(int64_t *)arg = nq_checks_int(&cols[0]);
@@ -79,7 +79,7 @@ NQ_PRIVATE int nq_checks_int_row(const nq_val cols[], size_t ncols, void *arg)
 
 /* ---- What is said of variables ---- */
 
-NQ_PRIVATE int nq_checks_var_row(const nq_val cols[], size_t ncols, void *arg)
+NQ_PLUG_IN int nq_checks_var_row(const nq_val cols[], size_t ncols, void *arg)
 {
     nq_checks *k = arg;
     for (size_t i = 0; i < 2; i++) {
@@ -93,7 +93,7 @@ NQ_PRIVATE int nq_checks_var_row(const nq_val cols[], size_t ncols, void *arg)
     return k->vars.failed ? NQ_ENOMEM : 0;
 }
 
-NQ_PRIVATE const char *nq_checks_said(const nq_checks *k, const char *name)
+NQ_PLUG_IN const char *nq_checks_said(const nq_checks *k, const char *name)
 {
     for (const char *const *p = k->pretend; p && *p; p += 2)
         if (strcasecmp(*p, name) == 0)
@@ -108,13 +108,13 @@ NQ_PRIVATE const char *nq_checks_said(const nq_checks *k, const char *name)
     return NULL;
 }
 
-NQ_PRIVATE int64_t nq_checks_number(const nq_checks *k, const char *name, int64_t fallback)
+NQ_PLUG_IN int64_t nq_checks_number(const nq_checks *k, const char *name, int64_t fallback)
 {
     const char *text = nq_checks_said(k, name);
     return text && *text ? strtoll(text, NULL, 10) : fallback;
 }
 
-NQ_PRIVATE bool nq_checks_is(const nq_checks *k, const char *name, const char *value)
+NQ_PLUG_IN bool nq_checks_is(const nq_checks *k, const char *name, const char *value)
 {
     const char *text = nq_checks_said(k, name);
     return text && strcasecmp(text, value) == 0;

@@ -111,7 +111,7 @@ static inline const char *nq_claim_type(const nq_claim_args *a, const char *queu
 /* ---- exchange.c: claims that take the places of what their piggybacks end */
 
 /* Once the piggyback is done: did as many end as the claim is to take? True where it does not exchange. */
-NQ_PRIVATE bool nq_claim_may(const nq_claim_args *a);
+NQ_PLUG_IN bool nq_claim_may(const nq_claim_args *a);
 /* What a claimer keeps of its last claim that counted, under which settings; and how many it may exchange. */
 typedef struct nq_exchange {
     uint64_t settings;
@@ -129,13 +129,13 @@ NQ_PRIVATE int nq_bury_strange(nq_store *store, const char *queue, nq_err *err);
 
 /* ---- rates.c: for a driver. Behind the locks of the gates: the database's clock, read between these two of
  * ours; then each bucket, of what its row says, which brings the room down. */
-NQ_PRIVATE void nq_gate_clock_read(nq_gate_clock *c, int64_t before_us, int64_t now_us, int64_t after_us);
-NQ_PRIVATE void nq_bucket_open(nq_bucket *b, const nq_rate *rate, const nq_gate_clock *c, int64_t tat_ns,
+NQ_PLUG_IN void nq_gate_clock_read(nq_gate_clock *c, int64_t before_us, int64_t now_us, int64_t after_us);
+NQ_PLUG_IN void nq_bucket_open(nq_bucket *b, const nq_rate *rate, const nq_gate_clock *c, int64_t tat_ns,
                                int64_t not_before_us, size_t *room);
 /* And of an ordered group: nothing before this time of the database; INT64_MAX: it is halted. */
-NQ_PRIVATE void nq_bucket_shut(nq_bucket *b, const nq_gate_clock *c, int64_t until_us);
+NQ_PLUG_IN void nq_bucket_shut(nq_bucket *b, const nq_gate_clock *c, int64_t until_us);
 /* Give each task its time, and take the tokens. What is to be written into the row where some were taken. */
-NQ_PRIVATE void nq_gate_assign(const nq_gate *g, const nq_turn turns[], size_t n, nq_claimed *list);
+NQ_PLUG_IN void nq_gate_assign(const nq_gate *g, const nq_turn turns[], size_t n, nq_claimed *list);
 NQ_PRIVATE int64_t nq_bucket_tat(const nq_bucket *b);
 /* For the claimer, when it is made: how long that took; and when there will be tokens, by our clock; 0: now.
  */

@@ -386,7 +386,7 @@ NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t
     return rc;
 }
 
-NQ_PRIVATE int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[], size_t n, nq_err *err)
+NQ_PLUG_IN int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[], size_t n, nq_err *err)
 {
     const nq_driver *driver = c->store->driver;
     nq_outcome *outcomes = calloc(n + 1, sizeof *outcomes);

@@ -11,7 +11,7 @@
 /* What a gate said is asked for again after so long: rows may be changed by hand, holds be taken back. */
 #define RATES_LONGEST_US NQ_SECONDS(1)
 
-NQ_PRIVATE void nq_gate_clock_read(nq_gate_clock *c, int64_t before_us, int64_t now_us, int64_t after_us)
+NQ_PLUG_IN void nq_gate_clock_read(nq_gate_clock *c, int64_t before_us, int64_t now_us, int64_t after_us)
 {
     nq_clock_offset(&c->offset_us, &c->known, before_us, now_us, after_us);
     if (c->ahead_us == 0)
@@ -35,7 +35,7 @@ static int64_t rates_opens(const nq_gate_clock *c, int64_t wait_us)
     return c->from_us + (wait_us < RATES_LONGEST_US ? wait_us : RATES_LONGEST_US);
 }
 
-NQ_PRIVATE void nq_bucket_open(nq_bucket *b, const nq_rate *rate, const nq_gate_clock *c, int64_t tat_ns,
+NQ_PLUG_IN void nq_bucket_open(nq_bucket *b, const nq_rate *rate, const nq_gate_clock *c, int64_t tat_ns,
                                int64_t not_before_us, size_t *room)
 {
     *b = (nq_bucket){.rate = *rate, .tat_ns = tat_ns, .there = true, .at_us = c->now_us + c->ahead_us};
@@ -49,7 +49,7 @@ NQ_PRIVATE void nq_bucket_open(nq_bucket *b, const nq_rate *rate, const nq_gate_
     }
 }
 
-NQ_PRIVATE void nq_bucket_shut(nq_bucket *b, const nq_gate_clock *c, int64_t until_us)
+NQ_PLUG_IN void nq_bucket_shut(nq_bucket *b, const nq_gate_clock *c, int64_t until_us)
 {
     const int64_t in = nq_us_since(until_us, c->now_us);
     b->opens_us = rates_opens(c, in);
@@ -75,7 +75,7 @@ static int64_t rates_take(nq_bucket *b)
     return nq_rate_start(&b->rate, &b->tokens, b->taken++, b->at_us);
 }
 
-NQ_PRIVATE void nq_gate_assign(const nq_gate *g, const nq_turn turns[], size_t n, nq_claimed *list)
+NQ_PLUG_IN void nq_gate_assign(const nq_gate *g, const nq_turn turns[], size_t n, nq_claimed *list)
 {
     size_t at = 0;
     for (nq_claimed *k = list; k; k = k->next) {

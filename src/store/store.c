@@ -10,38 +10,13 @@
 
 /* ---- Opening ---- */
 
-static const nq_driver *store_driver(const char *scheme)
-{
-    static const nq_driver *const drivers[] = {
-#ifdef NQ_WITH_MYSQL
-        &nq_driver_mysql,
-#endif
-#ifdef NQ_WITH_SQLITE
-        &nq_driver_sqlite,
-#endif
-        NULL};
-    for (const nq_driver *const *d = drivers; *d; d++)
-        if (strcmp((*d)->scheme, scheme) == 0)
-            return *d;
-    return NULL;
-}
-
-static int store_no_driver(const char *scheme, nq_err *err)
-{
-    const bool mysql = strcmp(scheme, "mysql") == 0;
-    if (!mysql && strcmp(scheme, "sqlite") != 0)
-        return nq_err_set(err, NQ_EURL, "this library has no driver for %.20s: URLs", scheme);
-    return nq_err_set(err, NQ_EUNSUPPORTED,
-                      "this library was built without the store for %s: URLs: compile it with -DNQ_WITH_%s",
-                      scheme, mysql ? "MYSQL" : "SQLITE");
-}
-
 int nq_store_tx_from(const char *scheme, void *conn, const char *client, nq_tx *out, nq_err *err)
 {
-    const nq_driver *driver = store_driver(scheme);
+    const nq_driver *driver;
     const char *ours;
-    if (!driver)
-        return store_no_driver(scheme, err);
+    int rc = nq_store_driver(&driver, scheme, err);
+    if (rc != NQ_OK)
+        return rc;
     if (!out || !conn || !client)
         return nq_err_set(err, NQ_EINVAL, "the %s is NULL",
                           !out    ? "place for the transaction"
@@ -100,8 +75,8 @@ NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err)
         return nq_err_set(err, NQ_EINVAL, "no database URL was given");
     if ((rc = nq_url_parse(&s->url, url, err)) != NQ_OK)
         return rc;
-    if (!(s->driver = store_driver(s->url.scheme)))
-        return store_no_driver(s->url.scheme, err);
+    if ((rc = nq_store_driver(&s->driver, s->url.scheme, err)) != NQ_OK)
+        return rc;
     for (size_t i = 0; i < s->url.noptions; i++) {
         const char *name = s->url.options[i].name;
         if (strcmp(name, "prefix") != 0 && strcmp(name, "hints") != 0 && !s->driver->option(name))

@@ -201,7 +201,7 @@ NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t
 
 /* For a driver, on its own connection and in a transaction of it: release those of these tasks that are still
  * under the lease. One that is to be cancelled ends so. Calling again is safe. */
-NQ_PRIVATE int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[], size_t n, nq_err *err);
+NQ_PLUG_IN int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[], size_t n, nq_err *err);
 
 /* -- tx.c, complete_in.c: completion in the caller's transaction. -- */
 
@@ -289,7 +289,7 @@ static inline bool nq_claimed_full(const nq_claimed_list *l, uint64_t bytes)
     return (l->n > 0 || l->some) && l->most && (l->bytes > l->most || bytes > l->most - l->bytes);
 }
 NQ_PRIVATE int nq_claimed_add(const nq_val cols[], size_t ncols, void *arg);
-NQ_PRIVATE void nq_claimed_free(nq_claimed *list);
+NQ_PLUG_IN void nq_claimed_free(nq_claimed *list);
 /* Set by our clock when they expire. now_us: the database's clock; 0: ask for it, but only where one of them
  * does. */
 NQ_PRIVATE void nq_claimed_expiry(nq_store *s, int64_t now_us, nq_claimed *list);
@@ -360,9 +360,9 @@ NQ_PRIVATE int nq_store_orphans(nq_store *s, nq_scan *scan, size_t limit, nq_cla
  */
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err);
 /* May there be follow-ups? A claim takes those of its tasks along, but only then does it look for them. */
-NQ_PRIVATE bool nq_store_followed(const nq_store *s);
+NQ_PLUG_IN bool nq_store_followed(const nq_store *s);
 /* There were some just now, or none. */
-NQ_PRIVATE void nq_store_followed_saw(nq_store *s, bool some);
+NQ_PLUG_IN void nq_store_followed_saw(nq_store *s, bool some);
 /* For a driver, in the transaction of a claim: delete the follow-ups of these tasks. */
 NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *err);
 
@@ -444,7 +444,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {keyed:X}    a task or follow-up X has the unique key that is bound: nq_driver.key
  *   {on_taken:COLUMN}  behind an INSERT: what to SET where a row has this key; {given:COLUMN} is its value
  */
-NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);
+NQ_PLUG_IN int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);
 /* Append an id: plain SQL may have given one that only an unsigned or only a signed number holds. As one of a
  * list: with a comma, but behind the ( that opens it. */
 NQ_PRIVATE void nq_sql_id(const nq_store *s, nq_buf *sql, nq_id id);
@@ -452,7 +452,7 @@ NQ_PRIVATE void nq_sql_list_id(const nq_store *s, nq_buf *sql, nq_id id);
 
 /* Expand and run one statement on c. NQ_EDUPLICATE for a unique violation; see nq_driver.exec. A row function
  * may answer NQ_ENOMEM and leave err alone. */
-NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
+NQ_PLUG_IN int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
                       void *arg, nq_exec_result *res, nq_err *err);
 /* A nq_row_fn: there is a row; arg is a bool. */
 NQ_PRIVATE int nq_row_any(const nq_val cols[], size_t ncols, void *arg);
@@ -463,9 +463,9 @@ NQ_PRIVATE int nq_row_any(const nq_val cols[], size_t ncols, void *arg);
  */
 #define NQ_TX_TRIES 60
 typedef int (*nq_tx_fn)(nq_conn *c, void *arg, nq_err *err);
-NQ_PRIVATE int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
+NQ_PLUG_IN int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
 /* The same without BEGIN and COMMIT: for readings and single statements that may be repeated. */
-NQ_PRIVATE int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
+NQ_PLUG_IN int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
 
 static inline nq_val nq_int(int64_t i)
 {

@@ -12,7 +12,7 @@
 
 /* ---- Making ---- */
 
-NQ_PRIVATE int nq_tags_end(nq_tags *t, nq_err *err)
+NQ_PLUG_IN int nq_tags_end(nq_tags *t, nq_err *err)
 {
     nq_buf sql = {0};
     if (t->n == 0)
@@ -36,7 +36,7 @@ static int tags_put(nq_tags *t, nq_val tag, nq_id id, nq_err *err)
     return rc;
 }
 
-NQ_PRIVATE int nq_tags_put(nq_tags *t, const nq_new *task, nq_id id, nq_err *err)
+NQ_PLUG_IN int nq_tags_put(nq_tags *t, const nq_new *task, nq_id id, nq_err *err)
 {
     int rc = NQ_OK;
     for (size_t i = 0; i < task->ntags && rc == NQ_OK; i++)

@@ -15,8 +15,8 @@ typedef struct nq_tags {
     size_t n;
 } nq_tags;
 /* The tags of a task that was just inserted. */
-NQ_PRIVATE int nq_tags_put(nq_tags *t, const nq_new *task, nq_id id, nq_err *err);
-NQ_PRIVATE int nq_tags_end(nq_tags *t, nq_err *err);
+NQ_PLUG_IN int nq_tags_put(nq_tags *t, const nq_new *task, nq_id id, nq_err *err);
+NQ_PLUG_IN int nq_tags_end(nq_tags *t, nq_err *err);
 /* Of one task. */
 NQ_PRIVATE int nq_tags_add(const nq_place *p, const nq_new *task, nq_id id, nq_err *err);
 

@@ -102,7 +102,7 @@ static int sql_text(const nq_store *s, const char *text, size_t n, nq_buf *out)
     return out->failed ? NQ_ENOMEM : NQ_OK;
 }
 
-NQ_PRIVATE int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out)
+NQ_PLUG_IN int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out)
 {
     return sql_text(s, template_sql, strlen(template_sql), out);
 }
@@ -130,7 +130,7 @@ NQ_PRIVATE int nq_row_any(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-NQ_PRIVATE int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
+NQ_PLUG_IN int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[], size_t nargs, nq_row_fn row,
                       void *arg, nq_exec_result *res, nq_err *err)
 {
     nq_buf sql = {0};

@@ -53,12 +53,12 @@ static int tries_run(nq_store *s, nq_tx_fn fn, void *arg, bool tx, nq_err *err)
     return rc;
 }
 
-NQ_PRIVATE int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)
+NQ_PLUG_IN int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)
 {
     return tries_run(s, fn, arg, true, err);
 }
 
-NQ_PRIVATE int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)
+NQ_PLUG_IN int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err)
 {
     return tries_run(s, fn, arg, false, err);
 }

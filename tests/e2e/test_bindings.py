@@ -42,8 +42,9 @@ def prototypes(lib, table):
 
 
 def client(stem):
-    """The very file that libnanoq is linked with: another copy could be of another version."""
-    found = re.search(r"%s\.so\S* => (\S+)" % stem, subprocess.run(["ldd", LIB], check=True, capture_output=True,
+    """The very file that libnanoq, or its plug-in, is linked with: another copy could be of another version."""
+    libraries = [p for p in (LIB, os.path.join(BUILD, "src", "libnanoq-mysql.so")) if os.path.exists(p)]
+    found = re.search(r"%s\.so\S* => (\S+)" % stem, subprocess.run(["ldd", *libraries], check=True, capture_output=True,
                                                                    text=True).stdout)
     if not found:
         raise unittest.SkipTest("libnanoq is not linked with " + stem)

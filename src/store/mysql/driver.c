@@ -281,7 +281,7 @@ static nq_tx mysql_db_tx_from(void *conn, const char **client)
     return nq_tx_mysql(conn);
 }
 
-NQ_PRIVATE const nq_driver nq_driver_mysql = {
+NQ_PLUG_IN const nq_driver nq_driver_mysql = {
     .scheme = "mysql",
     .tx_kind = NQ_TX_MYSQL,
     .fragments = mysql_db_fragments,
