@@ -156,6 +156,9 @@ char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
 int __real_vasprintf(char **out, const char *fmt, va_list ap);
 int __wrap_vasprintf(char **out, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
+/* What vasprintf is called under _FORTIFY_SOURCE. */
+int __wrap___vasprintf_chk(char **out, int flag, const char *fmt, va_list ap)
+    __attribute__((format(printf, 3, 0)));
 char *__real_realpath(const char *path, char *out);
 char *__wrap_realpath(const char *path, char *out);
 char *__real_getcwd(char *out, size_t size);
@@ -217,6 +220,12 @@ int __wrap_vasprintf(char **out, const char *fmt, va_list ap)
     if (n >= 0)
         inject_born(*out, INJECT_FROM);
     return n;
+}
+
+int __wrap___vasprintf_chk(char **out, int flag, const char *fmt, va_list ap)
+{
+    (void)flag;
+    return __wrap_vasprintf(out, fmt, ap);
 }
 
 char *__wrap_realpath(const char *path, char *out)
