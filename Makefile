@@ -128,7 +128,11 @@ site: all
 test-install:
 	@tests/install $(or $(SUITE),bookworm)
 
+# A release: the same bytes from the same commit, wherever it is made.
+dist:
+	@tools/dist $(BUILD)-dist
+
 clean:
 	@rm -rf build build-*
 
-.PHONY: all site demo test tidy check check-abi fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web test-recipes bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all site demo test tidy check check-abi dist fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web test-recipes bench counts bench-peers build-deps test-deps install uninstall test-install clean

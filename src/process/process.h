@@ -55,9 +55,15 @@ NQ_PRIVATE int nq_ladder_step(nq_ladder *l, int64_t now_us);
 NQ_PRIVATE int64_t nq_ladder_next(const nq_ladder *l);
 
 /* ---- rlimit.c -- Limits of processes. Async-signal-safe; -1: errno. */
-/* Lower the soft limit, and the hard one too; what the process is allowed already is never raised. (glibc has
- * an enum of its own for `what`, musl an int.) */
-NQ_PRIVATE int nq_rlimit_lower(unsigned what, rlim_t value, bool hard);
+
+/* RLIMIT_... as getrlimit wants it: an enum in glibc, an int in musl. */
+#ifdef __GLIBC__
+typedef unsigned nq_rlimit;
+#else
+typedef int nq_rlimit;
+#endif
+/* Lower the soft limit, and the hard one too; what the process is allowed already is never raised. */
+NQ_PRIVATE int nq_rlimit_lower(nq_rlimit what, rlim_t value, bool hard);
 /* No core, which would hold the tasks' data. The soft limit alone, so that who wants one raises it again. */
 NQ_PRIVATE void nq_rlimit_no_core(void);
 /* Let a process (0: this one) use so much more of the CPU than it has used by now, to the second and at least

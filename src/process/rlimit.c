@@ -5,7 +5,7 @@
 
 #include "process.h"
 
-NQ_PRIVATE int nq_rlimit_lower(unsigned what, rlim_t value, bool hard)
+NQ_PRIVATE int nq_rlimit_lower(nq_rlimit what, rlim_t value, bool hard)
 {
     struct rlimit r;
     if (getrlimit(what, &r) != 0)

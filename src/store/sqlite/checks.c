@@ -234,7 +234,7 @@ static int sqlite_checks_place(nq_conn *c, nq_checks *k, nq_found *f, nq_err *er
         nq_found_say(f, NQ_CHECK_OK, NULL, "the file is on a local file system");
     const int64_t room = nq_checks_number(
         k, "room",
-        statfs(d->file, &fs) == 0 && fs.f_bsize > 0 ? (int64_t)fs.f_bavail * fs.f_bsize : INT64_MAX);
+        statfs(d->file, &fs) == 0 && fs.f_bsize > 0 ? (int64_t)fs.f_bavail * (int64_t)fs.f_bsize : INT64_MAX);
     if (room < (64 << 20))
         nq_found_more(f, NQ_CHECK_ERROR, "make room: without it no task can be added or recorded",
                       "it has %lld MiB left", (long long)(room >> 20));

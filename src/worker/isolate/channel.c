@@ -5,10 +5,15 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "isolate.h"
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8 /* of the kernel */
+#endif
 
 #define CHANNEL_ROUNDS 16 /* of reading, before something else has its turn */
 
@@ -60,7 +65,8 @@ static size_t channel_pass_on(char *bytes, size_t n)
 {
     const struct iovec iov = {bytes, n};
     struct pollfd fd = {STDERR_FILENO, POLLOUT, 0};
-    ssize_t written = pwritev2(STDERR_FILENO, &iov, 1, -1, RWF_NOWAIT);
+    /* The call itself: musl has had no function for it until 1.2.5. */
+    ssize_t written = syscall(SYS_pwritev2, STDERR_FILENO, &iov, 1L, -1L, -1L, (long)RWF_NOWAIT);
     if (written < 0 && errno != EAGAIN && errno != EPIPE && poll(&fd, 1, 0) == 1 && (fd.revents & POLLOUT))
         written =
             write(STDERR_FILENO, bytes, n); /* a file or an older kernel: it takes all, or does so soon */
