@@ -77,6 +77,21 @@ bool help_topic(const char *name)
     return true;
 }
 
+void help_no_topic(const char *name)
+{
+    const char *names[sizeof help_pages / sizeof help_pages[0]] = {0};
+    struct text all = {0};
+    for (size_t i = 0; help_pages[i].name; i++) {
+        names[i] = help_pages[i].name;
+        text_str(&all, i > 0 ? ", " : "");
+        text_str(&all, names[i]);
+    }
+    const char *near = cli_nearest(name, names);
+    cli_complain("nor is it a topic%s%s. Allowed: %s", near ? "; did you mean " : "", near ? near : "",
+                 all.p);
+    text_free(&all);
+}
+
 static void help_json_topics(void)
 {
     for (size_t i = 0; help_pages[i].name; i++) {

@@ -109,8 +109,10 @@ static int main_help_of(int argc, char **argv)
     if (help_topic(argv[0]))
         return CLI_OK;
     const struct cli_command *command = main_find(argv[0]);
-    if (!command)
+    if (!command) {
+        help_no_topic(argv[0]);
         return CLI_USAGE;
+    }
     for (size_t i = 0; argc > 1 && command->commands && command->commands[i]; i++)
         if (strcmp(command->commands[i]->name + strlen(command->name) + 1, argv[1]) == 0)
             command = command->commands[i];

@@ -204,6 +204,10 @@ class Tables(Base):
             for option in re.findall(r"--([a-z]+[a-z-]*)", topic["text"]):
                 self.assertIn(option, options, topic["name"])
 
+    def test_a_word_that_is_no_topic(self):
+        self.run_nanoq("help", "exitcodes", code=2)
+        self.assertIn("nor is it a topic; did you mean exit-codes. Allowed: urls, config, env,", self.err)
+
     def test_the_exit_codes_are_those_of_the_documents(self):
         with open(os.path.join(TOP, "docs", "operations.md"), encoding="utf-8") as f:
             table = f.read().split("## Exit codes of the tool")[1].split("\n\n")[1]
