@@ -132,7 +132,11 @@ test-install:
 dist:
 	@tools/dist $(BUILD)-dist
 
+# All of the above that tests, and whether version and changelog are those of a release: hours.
+release-check: build-deps
+	@tools/release-check
+
 clean:
 	@rm -rf build build-*
 
-.PHONY: all site demo test tidy check check-abi dist fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web test-recipes bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all site demo test tidy check check-abi dist fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web test-recipes release-check bench counts bench-peers build-deps test-deps install uninstall test-install clean
