@@ -340,6 +340,7 @@ NQ_API void nq_format_time(int64_t us, char out[28]);
 #endif
 
 #include "nanoq_bulk.h" /* which needs the one before */
+#include "nanoq_logs.h"
 #include "nanoq_results.h"
 #include "nanoq_schedules.h"
 #include "nanoq_search.h"

@@ -388,8 +388,7 @@ struct nq_store {
     _Atomic int64_t clock_us;    /* nq_test_clock; 0: the database's own */
     _Atomic int letters_are;     /* enum nq_letters_are */
     struct nq_settings *letters; /* see letters.c */
-    _Atomic int64_t swept_attempts, swept_results; /* history.c: the last task that was looked at */
-    _Atomic int64_t tags_swept;                    /* nq_store_tags_sweep: up to this task's id */
+    _Atomic int64_t swept_attempts, swept_results, swept_logs, tags_swept; /* sweeps: up to this task's id */
 };
 
 /* Drivers embed this as the first member of their connection. Used by one thread at a time. */
@@ -490,6 +489,7 @@ static inline nq_val nq_null(void)
 #include "find.h"
 #include "history.h"
 #include "keys.h"
+#include "logs.h"
 #include "moves.h"
 #include "results.h"
 #include "schedules.h"

@@ -61,7 +61,8 @@ static const struct duty duties_table[] = {
     {"promoting follow-ups", duties_promote, 0, NQ_MS(500), NQ_WANTED_PROMOTE, NULL},
     {"firing schedules", duties_schedules, 0, NQ_SECONDS(1), 0, NULL},
     {"looking for tasks that were handed over", duties_doubts_look, -1, 0, NQ_WANTED_DOUBTS, NULL},
-    {"writing progress", duties_report, 0, NQ_SECONDS(1), 0, NULL},
+    {"writing progress and logs", duties_report, 0, NQ_SECONDS(1), 0, NULL},
+    {"deleting logs of tasks that are gone", NULL, 0, NQ_SECONDS(60), 0, nq_store_logs_sweep},
     {"deleting progress of dead workers", NULL, 0, NQ_SECONDS(60), 0, nq_store_progress_sweep},
     {"deleting gates of groups without tasks", NULL, 0, NQ_SECONDS(60), 0, nq_store_gates_sweep},
     {"deleting windows of keys that have ended", NULL, 0, NQ_SECONDS(60), 0, nq_store_windows_sweep},
@@ -246,8 +247,9 @@ static int duties_check_cancels(struct duties *d, int64_t *next_us, nq_err *err)
 static int duties_report(struct duties *d, int64_t *next_us, nq_err *err)
 {
     (void)next_us;
-    const int rc = d->reports ? NQ_OK : nq_reports_new(&d->reports, d->worker, err);
-    return rc == NQ_OK ? nq_reports_write(d->reports, err) : rc;
+    int rc = d->reports ? NQ_OK : nq_reports_new(&d->reports, d->worker, err);
+    rc = rc == NQ_OK ? nq_reports_write(d->reports, err) : rc;
+    return rc == NQ_OK ? nq_lines_write(d->worker, err) : rc;
 }
 
 static int duties_tally(struct duties *d, int64_t *next_us, nq_err *err)
@@ -460,6 +462,8 @@ static void duties_leave(struct duties *d)
     nq_err err = {0};
     if (d->member && d->reports && nq_reports_write(d->reports, &err) != NQ_OK)
         nq_worker_log(d->worker, NQ_LOG_DEBUG, "taking away progress: %s", err.message);
+    if (d->member && nq_lines_write(d->worker, &err) != NQ_OK)
+        nq_worker_log(d->worker, NQ_LOG_WARN, "writing logs of tasks: %s", err.message);
     if (d->member)
         nq_tally_write(d->worker, nq_member_id(d->member), NULL);
     nq_reports_free(d->reports);

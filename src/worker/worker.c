@@ -107,6 +107,7 @@ static void worker_free_memory(nq_worker *w)
     free(w->types);
     nq_settings_unref(w->settings);
     nq_tally_free(w->tally);
+    nq_lines_free(&w->lines);
     free(w);
 }
 
@@ -135,6 +136,7 @@ int nq_worker_new(nq_worker **out, nq *q, const nq_worker_options *opts, nq_err 
     nq_worker *w = calloc(1, sizeof *w);
     if (!w)
         return nq_err_nomem(err);
+    nq_lines_init(&w->lines);
     if ((rc = nq_options_copy(&w->opts, sizeof w->opts, opts, "nq_worker_options", err)) != NQ_OK ||
         (rc = worker_options(&w->opts, err)) != NQ_OK || (rc = nq_queues_read(w, err)) != NQ_OK)
         goto out;

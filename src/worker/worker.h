@@ -8,6 +8,7 @@
 
 #include "../api/api.h"
 #include "handler.h"
+#include "lines.h"
 
 /*
  * Threads of a worker, and who queues whom:
@@ -85,6 +86,7 @@ struct nq_ctx {
     char *message;
     nq_buf result; /* of nq_ctx_result */
     bool has_result;
+    nq_lines_of lines;
     nq_verdict verdict;              /* of the handler */
     bool completed;                  /* a call of nq_ctx_complete_in succeeded */
     _Atomic(nq_progress *) progress; /* the latest, to be freed by whoever takes it out */
@@ -179,7 +181,8 @@ struct nq_worker {
     struct nq_listening *listening; /* may be NULL; of nq_worker_run */
     int wake_fd;                    /* wakes nq_worker_run */
     struct nq_tally *tally;         /* what was done */
-    struct nq_zygote *zygote;       /* NULL: no handler is isolated */
+    nq_lines lines;
+    struct nq_zygote *zygote; /* NULL: no handler is isolated */
 
     atomic_uint refs; /* the owner and each handler thread */
     atomic_bool started;

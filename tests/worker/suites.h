@@ -33,6 +33,7 @@ Suite *suite_rates(void);
 Suite *suite_order(void);
 Suite *suite_keys(void);
 Suite *suite_worker_results(void);
+Suite *suite_worker_logs(void);
 Suite *suite_worker_retention(void);
 Suite *suite_wait(void);
 Suite *suite_many(void);

@@ -102,6 +102,7 @@ int main(int argc, char **argv)
                                       suite_order,
                                       suite_keys,
                                       suite_worker_results,
+                                      suite_worker_logs,
                                       suite_worker_retention,
                                       suite_wait,
                                       suite_many,

@@ -123,6 +123,13 @@ NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, cons
     child_tell(ctx, &b);
 }
 
+NQ_PRIVATE void nq_child_log(nq_ctx *ctx, int level, const char *text, size_t n)
+{
+    nq_buf b = {0};
+    nq_frame_log(&b, ctx->seq, level, text, n);
+    child_tell(ctx, &b);
+}
+
 NQ_PRIVATE int nq_child_hold(nq_ctx *ctx, int scope, int64_t us, nq_err *err)
 {
     nq_page *page = (nq_page *)(uintptr_t)ctx->page;

@@ -2,6 +2,8 @@
 /* What worker and child say to each other, as bytes. */
 #include "isolate.h"
 
+#include "nanoq_logs.h"
+
 /* A number for each column that a task shows; of a text its size with the NUL, 0: none; of headers how many.
  */
 #define FRAME_NUMBER(column, kind, ...) NQ_IF_READ_##kind(int64_t column;)
@@ -189,6 +191,27 @@ NQ_PRIVATE bool nq_frame_read_hold(const nq_frame *head, const char *body, int *
     return (f.scope == NQ_SCOPE_GROUP || f.scope == NQ_SCOPE_QUEUE) && f.us >= 0 && f.us <= NQ_MAX_DURATION;
 }
 
+NQ_PRIVATE void nq_frame_log(nq_buf *out, uint64_t seq, int level, const char *text, size_t n)
+{
+    const int32_t f = level;
+    frame_head(out, NQ_FRAME_LOG, seq, sizeof f + n);
+    nq_buf_add(out, &f, sizeof f);
+    nq_buf_add(out, text, n);
+}
+
+NQ_PRIVATE bool nq_frame_read_log(const nq_frame *head, const char *body, int *level, const char **text,
+                                  size_t *n)
+{
+    int32_t f;
+    if (head->kind != NQ_FRAME_LOG || head->size < sizeof f || head->size - sizeof f > NQ_MAX_LOG_LINE)
+        return false;
+    memcpy(&f, body, sizeof f);
+    *level = f;
+    *text = body + sizeof f;
+    *n = head->size - sizeof f;
+    return f >= NQ_LOG_DEBUG && f <= NQ_LOG_ERROR;
+}
+
 NQ_PRIVATE void nq_frame_result(nq_buf *out, uint64_t seq, const void *bytes, size_t n)
 {
     size_t at = 0;
@@ -206,7 +229,7 @@ NQ_PRIVATE bool nq_frame_heard(const char *p, size_t n, nq_frame *head, bool *mo
     if (*more)
         return true;
     memcpy(head, p, sizeof *head);
-    if (head->kind < NQ_FRAME_ANSWER || head->kind > NQ_FRAME_RESULT || head->size > NQ_FRAME_SAID_MAX)
+    if (head->kind < NQ_FRAME_ANSWER || head->kind > NQ_FRAME_LOG || head->size > NQ_FRAME_SAID_MAX)
         return false;
     *more = n - sizeof *head < head->size;
     return true;

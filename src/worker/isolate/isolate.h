@@ -28,7 +28,8 @@ enum nq_frame_kind {
     NQ_FRAME_ANSWER,
     NQ_FRAME_PROGRESS,
     NQ_FRAME_HOLD,
-    NQ_FRAME_RESULT /* a piece of it: all come before the answer, the first one may be empty */
+    NQ_FRAME_RESULT, /* a piece of it: all come before the answer, the first one may be empty */
+    NQ_FRAME_LOG     /* a line */
 };
 
 typedef struct nq_frame {
@@ -72,6 +73,10 @@ static inline bool nq_frame_is_result(const nq_frame *head)
 {
     return head->kind == NQ_FRAME_RESULT;
 }
+/* Of nq_ctx_log: a line of at most NQ_MAX_LOG_LINE bytes. */
+NQ_PRIVATE void nq_frame_log(nq_buf *out, uint64_t seq, int level, const char *text, size_t n);
+NQ_PRIVATE bool nq_frame_read_log(const nq_frame *head, const char *body, int *level, const char **text,
+                                  size_t *n);
 /* Of nq_ctx_hold. */
 NQ_PRIVATE void nq_frame_hold(nq_buf *out, uint64_t seq, int scope, int64_t us);
 NQ_PRIVATE bool nq_frame_read_hold(const nq_frame *head, const char *body, int *scope, int64_t *us);
@@ -163,6 +168,7 @@ _Noreturn NQ_PRIVATE void nq_child_main(nq_worker *w, const nq_limits *l, nq_pag
 /* nq_ctx_hold in a child: its worker does it, and says by the page what became of it. */
 NQ_PRIVATE int nq_child_hold(nq_ctx *ctx, int scope, int64_t us, nq_err *err);
 /* nq_ctx_progress in a child. */
+NQ_PRIVATE void nq_child_log(nq_ctx *ctx, int level, const char *text, size_t n);
 NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note);
 
 /* ---- children.c: the worker's side of a child; of one supervisor at a time */

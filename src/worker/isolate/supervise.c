@@ -161,7 +161,9 @@ static bool supervise_frame(struct nq_supervisor *d, nq_ctx *ctx, const nq_frame
     nq_answer answer;
     nq_reported reported;
     int64_t us;
-    int scope;
+    const char *text;
+    size_t n;
+    int scope, level;
     if (!ctx || head->seq != ctx->seq || !nq_page_began(d->child->page, ctx->seq))
         return false;
     if (nq_frame_read_answer(head, body, &answer)) {
@@ -174,6 +176,10 @@ static bool supervise_frame(struct nq_supervisor *d, nq_ctx *ctx, const nq_frame
     }
     if (nq_frame_is_result(head))
         return supervise_result(d, ctx, body, head->size);
+    if (nq_frame_read_log(head, body, &level, &text, &n)) {
+        nq_lines_add(ctx, (enum nq_log_level)level, text, n);
+        return true;
+    }
     if (!nq_frame_read_progress(head, body, &reported))
         return false;
     nq_ctx_set_progress(ctx, reported.done, reported.total, reported.note, reported.note_size);

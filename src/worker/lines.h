@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* lines.c: what attempts write to the logs of their tasks, until it is in the database. */
+#ifndef NQ_LINES_H
+#define NQ_LINES_H
+
+#include "../store/store.h"
+
+/* What an attempt has written so far; guarded by the list's lock. */
+typedef struct nq_lines_of {
+    unsigned n;
+    size_t bytes;
+    bool full; /* what comes now is left out, and a line says so */
+} nq_lines_of;
+
+/* A worker's lines, in the order in which they came. They outlive their attempts. */
+typedef struct nq_lines {
+    pthread_mutex_t lock;
+    nq_log_line *first, *last;
+    size_t bytes;
+    uint64_t lost;   /* there was no room for them, and nobody was told yet */
+    atomic_bool any; /* there is something to write, or to tell */
+} nq_lines;
+NQ_PRIVATE void nq_lines_init(nq_lines *l);
+NQ_PRIVATE void nq_lines_free(nq_lines *l);
+/* Write what is there. What fails is kept for the next time. */
+NQ_PRIVATE int nq_lines_write(nq_worker *w, nq_err *err);
+/* nq_ctx_log_bytes in the worker's process: one line of at most NQ_MAX_LOG_LINE bytes. */
+NQ_PRIVATE void nq_lines_add(nq_ctx *ctx, enum nq_log_level level, const char *text, size_t n);
+
+#endif
