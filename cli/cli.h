@@ -100,6 +100,7 @@ struct cli_command {
     X(count)                                                                                                 \
     X(show)                                                                                                  \
     X(attempts)                                                                                              \
+    X(logs)                                                                                                  \
     X(wait)                                                                                                  \
     X(why)                                                                                                   \
     X(retry)                                                                                                 \

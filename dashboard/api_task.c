@@ -168,11 +168,32 @@ int api_task_why(struct dash_request *r, nq_err *err)
     return rc;
 }
 
+static int task_line(const nq_log_row *row, void *udata)
+{
+    static const char *const levels[] = {"debug", "info", "warning", "error"};
+    struct out *j = udata;
+    char seq[32];
+    snprintf(seq, sizeof seq, "%u.%u", row->generation, row->seq);
+    out_open(j, '{');
+    out_str(out_key(j, "seq"), seq);
+    out_time(out_key(j, "at"), row->at_us);
+    out_str(out_key(j, "level"), levels[row->level]);
+    task_shown(j, "text", row->text);
+    out_close(j, '}');
+    return 0;
+}
+
 int api_task_logs(struct dash_request *r, nq_err *err)
 {
-    (void)r;
-    *err = (nq_err){.code = NQ_EUNSUPPORTED, .message = "lines of tasks are not kept by this version"};
-    return NQ_EUNSUPPORTED;
+    nq_logs_options o = {.size = sizeof o, .limit = 1000};
+    const char *after = api_param(r, "after");
+    char more;
+    if (after && *after && sscanf(after, "%9u.%9u%c", &o.after_generation, &o.after_seq, &more) != 2)
+        return api_invalid(err, "after must be the seq of a line, such as 3.17"), NQ_EINVAL;
+    out_open(out_key(&r->out, "lines"), '[');
+    const int rc = nq_logs(dash.q, r->id, &o, task_line, &r->out, err);
+    out_close(&r->out, ']');
+    return rc;
 }
 
 /* ---- Steering one ---- */

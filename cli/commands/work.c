@@ -24,6 +24,7 @@ enum {
     WORK_MANY,
     WORK_CLAIM_BYTES,
     WORK_RESULT,
+    WORK_KEEP_LOGS,
     WORK_METRICS
 };
 
@@ -141,6 +142,9 @@ static bool work_command_option(struct work *w, int key, const char *value)
         return true;
     case WORK_STREAM:
         w->streams = w->command.cpu_renewed = true;
+        return true;
+    case WORK_KEEP_LOGS:
+        w->command.keep_logs = true;
         return true;
     case WORK_RESULT:
         w->results = true;
@@ -304,6 +308,8 @@ static const struct cli_option work_options[] = {
     {WORK_MANY, "many", "N", "with --stream: up to N tasks in a line, {\"tasks\":[...]}; at most 1000"},
     {WORK_RESULT, "result", NULL,
      "what CMD writes to its stdout is the task's result, for nanoq wait and show"},
+    {WORK_KEEP_LOGS, "keep-logs", NULL,
+     "keep what CMD writes to its stderr, and a stream's log, with the task: nanoq logs"},
     {WORK_MEMORY, "memory", "SIZE", "address space of the command, 512M or 2G; default: as ours"},
     {WORK_CPU, "cpu", "DURATION", "CPU time of a task, in whole seconds; default: no limit"},
     {WORK_NO_PRIVS, "no-new-privs", NULL, "set-uid and set-gid programs (sudo, sendmail) give it nothing"},

@@ -31,6 +31,7 @@ struct spawn_command {
     bool cpu_renewed;    /* the limit counts from spawn_renew_cpu, not from the start */
     bool no_new_privs;   /* set-uid programs give it nothing */
     bool keep_password;  /* in its environment */
+    bool keep_logs;      /* its stderr, with the task */
     struct rlimit files; /* of descriptors: as we were started with, before we raised our own */
 };
 

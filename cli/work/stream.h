@@ -7,6 +7,7 @@
 #include "../cli.h"
 #include "../text/log.h"
 #include "../text/text.h"
+#include "keep.h"
 #include "spawn.h"
 
 #define STREAM_VERSION 1
@@ -67,7 +68,7 @@ void stream_send(struct stream_child *c);
  */
 enum stream_got stream_line(struct stream_child *c, const char **line, size_t *n);
 /* Pass on what is in its stderr now. */
-void stream_hear(struct stream_child *c, const nq_task *task);
+void stream_hear(struct stream_child *c, const nq_task *task, struct keep *kept); /* NULL: keep nothing */
 /* Wait until it has ended, at most until then (monotonic), reading what it writes. */
 bool stream_await(struct stream_child *c, int64_t until_us);
 /* Close its stdin, so that it may end by itself; where it does not, SIGTERM, then SIGKILL. Then reap it, with

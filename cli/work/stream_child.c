@@ -73,13 +73,15 @@ enum stream_got stream_line(struct stream_child *c, const char **line, size_t *n
     }
 }
 
-void stream_hear(struct stream_child *c, const nq_task *task)
+void stream_hear(struct stream_child *c, const nq_task *task, struct keep *kept)
 {
     char chunk[CHILD_CHUNK];
     for (size_t heard = 0; c->process.err >= 0 && heard < CHILD_TURN && !log_full();) {
         ssize_t n = read(c->process.err, chunk, sizeof chunk);
         if (n > 0) {
             log_output(&c->log, task, chunk, (size_t)n);
+            if (kept)
+                keep_output(kept, chunk, (size_t)n);
             nq_tail_add(&c->tail, chunk, (size_t)n);
             heard += (size_t)n;
         } else if (n == 0) {
@@ -112,7 +114,7 @@ bool stream_await(struct stream_child *c, int64_t until_us)
         if (ready > 0 && fds[1].revents != 0)
             child_discard(c);
         if (ready > 0 && fds[2].revents != 0)
-            stream_hear(c, NULL);
+            stream_hear(c, NULL, NULL);
         if (ready > 0 && fds[0].revents != 0)
             return true;
         if (until_us <= cli_now_us(CLOCK_MONOTONIC))
@@ -135,7 +137,7 @@ static int64_t child_asked(const struct spawn_command *command, struct stream_ch
 
 static nq_ending child_reap(struct stream_child *c)
 {
-    stream_hear(c, NULL);
+    stream_hear(c, NULL, NULL);
     log_output_end(&c->log, NULL);
     return spawn_reap(&c->process);
 }

@@ -53,7 +53,7 @@ static bool pool_sound(struct stream_child *c)
     const bool more = c->from.n > c->seen + 1;
     if (poll(fds, 3, 0) <= 0 && !more)
         return true;
-    stream_hear(c, NULL);
+    stream_hear(c, NULL, NULL);
     for (unsigned i = 0; i < POOL_LINES && (more || fds[1].revents != 0) &&
                          (got = stream_line(c, &line, &n)) == STREAM_LINE_READ;
          i++) {

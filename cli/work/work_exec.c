@@ -8,6 +8,7 @@
 
 #include "../text/log.h"
 #include "../text/text.h"
+#include "keep.h"
 #include "work.h"
 
 enum { EXEC_DISCARD_STATUS = 65 }; /* EX_DATAERR of sysexits.h. Whatever is not 0 otherwise: retry. */
@@ -29,6 +30,7 @@ struct exec {
     nq_tail tail;
     char last[NQ_MAX_ERROR]; /* of its stderr */
     struct log_output log;
+    struct keep kept;
 };
 
 static int exec_start(struct exec *x, nq_ctx *ctx)
@@ -92,6 +94,7 @@ static size_t exec_listen(struct exec *x)
         return 0;
     }
     log_output(&x->log, x->task, chunk, (size_t)n);
+    keep_output(&x->kept, chunk, (size_t)n);
     nq_tail_add(&x->tail, chunk, (size_t)n);
     return (size_t)n;
 }
@@ -199,7 +202,8 @@ nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
                      .task = task,
                      .payload = task->payload,
                      .left = task->payload_size,
-                     .cause = NQ_CAUSE_NONE};
+                     .cause = NQ_CAUSE_NONE,
+                     .kept = {.ctx = work->command.keep_logs ? ctx : NULL}};
     x.tail = (nq_tail){.bytes = x.last, .size = sizeof x.last};
     int64_t start = cli_now_us(CLOCK_MONOTONIC);
     if (!gate_wait(&exec_gate, ctx)) {
@@ -218,6 +222,7 @@ nq_verdict work_exec(nq_ctx *ctx, const nq_task *task, void *udata)
     while (!x.too_long && exec_read(&x) > 0)
         ;
     log_output_end(&x.log, task);
+    keep_end(&x.kept);
     const nq_ending end = spawn_reap(&x.process);
     const nq_verdict verdict = exec_verdict(&x, &end, ctx, start);
     text_free(&x.result);

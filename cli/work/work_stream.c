@@ -32,12 +32,16 @@ struct exchange {
     struct exchange_task *tasks;
     size_t n, left;      /* left: not answered yet */
     const nq_task *task; /* whose the child's log is: the only one's */
+    struct keep kept;    /* what it writes to its stderr, likewise */
     bool many;           /* the line is one of several tasks, though there may be one in it */
     enum exchange_state state;
     enum nq_cause cause; /* why the child was told to stop, if it was */
     size_t size;         /* of the line of the tasks */
     char why[STREAM_WHY];
 };
+
+/* From LOG_ERROR on. */
+static const enum nq_log_level exchange_levels[] = {NQ_LOG_ERROR, NQ_LOG_WARN, NQ_LOG_INFO, NQ_LOG_DEBUG};
 
 /* t: the task that it is about; NULL: a line of the log. */
 static void exchange_note(const struct exchange *x, struct exchange_task *t, struct stream_answer *a)
@@ -46,6 +50,8 @@ static void exchange_note(const struct exchange *x, struct exchange_task *t, str
     if (!t) {
         log_task(&(struct log_event){.level = a->level, .task = x->task, .took_us = -1, .from = "child"},
                  "%s", a->text);
+        if (x->kept.ctx)
+            nq_ctx_log(x->kept.ctx, exchange_levels[a->level - LOG_ERROR], "%s", a->text);
     } else if (a->verb == STREAM_PROGRESS) {
         nq_ctx_progress(t->ctx, a->done, a->total, a->text);
     } else if (nq_ctx_hold(t->ctx, a->queue ? NQ_SCOPE_QUEUE : NQ_SCOPE_GROUP, a->delay_us, &err) != NQ_OK) {
@@ -162,7 +168,7 @@ static void exchange_run(struct exchange *x)
         if (poll(fds, 5, wait) < 0)
             continue;
         if (fds[2].revents != 0)
-            stream_hear(c, x->task);
+            stream_hear(c, x->task, &x->kept);
         if (fds[3].revents != 0)
             stream_send(c);
         if (more || fds[1].revents != 0 || fds[0].revents != 0)
@@ -172,7 +178,7 @@ static void exchange_run(struct exchange *x)
         if (x->state == EXCHANGE_RUNS)
             exchange_stop(x);
     }
-    stream_hear(c, x->task);
+    stream_hear(c, x->task, &x->kept);
     if (x->state == EXCHANGE_SILENT && x->cause == NQ_CAUSE_NONE &&
         stream_await(c, cli_now_us(CLOCK_MONOTONIC) + EXCHANGE_END_US))
         x->state = EXCHANGE_ENDED;
@@ -298,6 +304,7 @@ static void exchange_tasks(struct exchange *x, struct stream *s, nq_verdict verd
     const int64_t start = cli_now_us(CLOCK_MONOTONIC);
     x->command = stream_command(s);
     x->left = x->n;
+    x->kept.ctx = x->command->keep_logs && x->task ? x->tasks->ctx : NULL;
     do {
         x->child = stream_take(s, x->tasks->ctx, x->why);
         for (size_t i = 0; !x->child && i < x->n; i++)
@@ -308,6 +315,7 @@ static void exchange_tasks(struct exchange *x, struct stream *s, nq_verdict verd
         exchange_begin(x);
         exchange_run(x);
         log_output_end(&x->child->log, x->task);
+        keep_end(&x->kept);
     } while (x->left == x->n && exchange_unread(x, s));
     if (x->state != EXCHANGE_ANSWERED || x->cause != NQ_CAUSE_NONE) {
         exchange_lost(x, s, verdicts, start);

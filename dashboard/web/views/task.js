@@ -11,14 +11,6 @@ import {link} from '../route.js';
 import {session} from '../session.js';
 import {table} from '../table.js';
 
-// Whether this server keeps what handlers log: one that does not says so once.
-let keepsLines = true;
-
-function missing(e) {
-  if (e.status === 501) keepsLines = false;
-  return null;
-}
-
 function headersOf(t) {
   return Array.isArray(t.headers) ? t.headers.map((x) => [x.name, x.value]) : Object.entries(t.headers ?? {});
 }
@@ -121,7 +113,7 @@ export function mount(root, path) {
     const at = `tasks/${api.part(id)}`;
     try {
       const found = await api.get(at);
-      const [reasons, attempts, lines] = await Promise.all([api.get(`${at}/why`), api.get(`${at}/attempts`), keepsLines ? api.get(`${at}/logs`, {after: lastLine}).catch(missing) : null]);
+      const [reasons, attempts, lines] = await Promise.all([api.get(`${at}/why`), api.get(`${at}/attempts`), api.get(`${at}/logs`, {after: lastLine})]);
       if (ended) return;
       task = found;
       const signature = JSON.stringify(found);

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/* nanoq logs: what the attempts of a task have written. */
+#include <stdio.h>
+#include <time.h>
+
+#include "../cli.h"
+#include "../text/table.h"
+#include "nanoq_logs.h"
+
+enum { LOGS_JSON = 256, LOGS_PAGE = 500, LOGS_LOOK_MS = 300 };
+
+/* A worker writes what is new once a second, so for a task that has ended it may still come. */
+#define LOGS_LATE NQ_MS(1500)
+
+static const struct table_column logs_columns[] = {
+    {.name = "generation", .right = true}, {.name = "seq", .right = true}, {.name = "at"}, {.name = "level"},
+    {.name = "text", .wide = true},
+};
+
+struct logs {
+    struct table *table; /* JSON, TSV: all at once; NULL: line by line */
+    unsigned generation, seq;
+    size_t rows; /* of the last page */
+};
+
+static const char *logs_level(int level)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    return names[level];
+}
+
+static void logs_line(const nq_log_row *row)
+{
+    struct text line = {0};
+    char at[28] = "?";
+    if (row->at_us > 0)
+        nq_format_time(row->at_us, at);
+    if (cli.format == CLI_JSON) {
+        printf("{\"generation\": %u, \"seq\": %u, \"at\": \"%s\", \"level\": \"%s\", \"text\": ",
+               row->generation, row->seq, at, logs_level(row->level));
+        text_json(&line, row->text, row->n);
+        text_str(&line, "}");
+    } else {
+        printf("%s  %u  %-7s  ", at, row->generation, logs_level(row->level));
+        text_safe(&line, row->text, row->n);
+    }
+    puts(line.p ? line.p : "");
+    text_free(&line);
+}
+
+static int logs_row(const nq_log_row *row, void *udata)
+{
+    struct logs *l = udata;
+    l->generation = row->generation;
+    l->seq = row->seq;
+    l->rows++;
+    if (!l->table) {
+        logs_line(row);
+        return 0;
+    }
+    table_int(l->table, row->generation);
+    table_int(l->table, row->seq);
+    table_time(l->table, row->at_us);
+    table_text(l->table, logs_level(row->level));
+    table_text(l->table, row->text);
+    table_row(l->table);
+    return 0;
+}
+
+/* All there is now. */
+static int logs_read(nq *q, nq_id id, struct logs *l, nq_err *err)
+{
+    int rc;
+    do {
+        l->rows = 0;
+        rc = nq_logs(q, id,
+                     &(nq_logs_options){.size = sizeof(nq_logs_options),
+                                        .after_generation = l->generation,
+                                        .after_seq = l->seq,
+                                        .limit = LOGS_PAGE},
+                     logs_row, l, err);
+    } while (rc == NQ_OK && l->rows == LOGS_PAGE);
+    return rc;
+}
+
+static int logs_state(const nq_info *info, void *udata)
+{
+    *(bool *)udata = info->state != NQ_STATE_WAITING && info->state != NQ_STATE_RUNNING;
+    return 0;
+}
+
+static int logs_follow(nq *q, nq_id id, struct logs *l, nq_err *err)
+{
+    const struct timespec pause = {.tv_nsec = LOGS_LOOK_MS * 1000000L};
+    int64_t ended_us = 0;
+    bool seen = false;
+    for (;;) {
+        bool ended = false;
+        int rc = nq_get(q, id, logs_state, &ended, err);
+        if (rc == NQ_OK)
+            rc = logs_read(q, id, l, err);
+        fflush(stdout);
+        if (rc == NQ_ENOTFOUND && seen) /* done and not kept, or deleted */
+            return NQ_OK;
+        const int64_t now = cli_now_us(CLOCK_MONOTONIC);
+        ended_us = !ended ? 0 : ended_us ? ended_us : now;
+        if (rc != NQ_OK || (ended && now - ended_us > LOGS_LATE))
+            return rc;
+        seen = true;
+        nanosleep(&pause, NULL);
+    }
+}
+
+static int logs_print(nq *q, nq_id id, bool follow)
+{
+    struct table table;
+    struct logs l = {.table = follow || cli.format == CLI_TABLE ? NULL : &table};
+    nq_err err = {0};
+    if (l.table) {
+        table_start(l.table, logs_columns, sizeof logs_columns / sizeof logs_columns[0], false);
+        l.table->of = "lines";
+    }
+    const int rc = follow ? logs_follow(q, id, &l, &err) : logs_read(q, id, &l, &err);
+    if (l.table)
+        table_finish(l.table, rc == NQ_OK);
+    return rc == NQ_OK ? CLI_OK : cli_fail(&err);
+}
+
+static int logs_run(int argc, char **argv)
+{
+    struct cli_parse parse;
+    const char *value;
+    nq *q = NULL;
+    nq_id id;
+    bool follow = false;
+    int key;
+    cli_parse_start(&parse, &cli_logs);
+    while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
+        follow = follow || key == 'f';
+        cli.format = key == LOGS_JSON ? CLI_JSON : cli.format;
+    }
+    if (key != CLI_PARSE_END)
+        return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
+    if (argc - optind != 1)
+        return cli_usage("needs one task id");
+    if (!cli_take_id(argv[optind], &id))
+        return CLI_USAGE;
+    int exit_code = cli_open(&q);
+    if (exit_code == CLI_OK) {
+        exit_code = logs_print(q, id, follow);
+        nq_close(q);
+    }
+    return exit_code;
+}
+
+static const struct cli_option logs_options[] = {
+    {'f', "follow", NULL, "go on until the task has ended; with --json an object a line"},
+    {LOGS_JSON, "json", NULL, "the same as --format json"},
+    CLI_OPTION_FORMAT,
+    CLI_OPTION_DB,
+    CLI_OPTION_END};
+const struct cli_command cli_logs = {
+    .name = "logs",
+    .args = "[OPTION...] ID",
+    .summary = "Print what a task's attempts have written to its log",
+    .options = logs_options,
+    .notes = "Time, run (the number of the claim), level and text. A line is there a second after it was "
+             "written.\n"
+             "Handlers write by nq_ctx_log, commands to their stderr where the worker has --keep-logs.\n"
+             "Exit code 3: there is no such task, it is done and was not kept, or was deleted.\n",
+    .run = logs_run,
+};
