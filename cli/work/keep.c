@@ -20,10 +20,13 @@ void keep_output(struct keep *k, const char *p, size_t n)
         /* One byte more than is kept: the library cuts it, and says so. */
         const size_t room = k->line.n > NQ_MAX_LOG_LINE ? 0 : NQ_MAX_LOG_LINE + 1 - k->line.n;
         text_add(&k->line, p, part < room ? part : room);
-        p += part + (end != NULL);
-        n -= part + (end != NULL);
-        if (end)
+        p += part;
+        n -= part;
+        if (end) {
+            p++;
+            n--;
             keep_line(k);
+        }
     }
 }
 
