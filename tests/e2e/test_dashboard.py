@@ -25,7 +25,7 @@ HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'; DR
            "💥" * 10, "a" * 200, "<!--", "]]>", "-->", "\\u003cscript\\u003e", "null", "NaN", "1e400", "__proto__",
            "constructor", "𝕊𝕔𝕣𝕚𝕡𝕥", "ＳＣＲＩＰＴ", "data: x\n\nevent: down\ndata: {}"]
 ENDPOINTS = ["session", "overview", "overview?window=24h", "minutes", "minutes?window=1h&queue=mail", "tasks", "tasks/count",
-             "tasks/1", "tasks/1/attempts", "tasks/1/why", "queues", "workers", "types", "types?window=7d", "schedules",
+             "tasks/1", "tasks/1/attempts", "tasks/1/why", "tasks/1/logs", "queues", "workers", "types", "types?window=7d", "schedules",
              "schedules/next?name=s&n=3", "schedules/firings?name=s", "doctor", "bulk", "log"]
 POSTS = [("tasks/1/retry", {}), ("tasks/1/cancel", {}), ("tasks/1/delete", {}), ("queues/pause", {"queue": "mail"}),
          ("queues/resume", {"queue": "mail"}), ("queues/limit", {"queue": "mail"}), ("schedules/run", {"name": "s"}),
@@ -292,6 +292,17 @@ class DashboardTests:
         slow = d.post("bulk", {"action": "delete", "filter": {"state": "cancelled"}, "rate": "1/s"})["bulk"]
         d.stop()
 
+    def test_logs_of_a_task(self):
+        self.add("--keep", "1h", "t")
+        self.run_nanoq("work", "--drain", "--quiet", "--keep-logs", "--", "sh", "-c", "echo one >&2; echo two >&2")
+        d = self.dashboard()
+        lines = d.get("tasks/1/logs")["lines"]
+        self.assertEqual([(line["seq"], line["level"], line["text"]) for line in lines],
+                         [("1.1", "info", "one"), ("1.2", "info", "two")])
+        self.assertEqual([line["text"] for line in d.get("tasks/1/logs?after=1.1")["lines"]], ["two"])
+        self.assertEqual(d.get("tasks/1/logs?after=1.2")["lines"], [])
+        d.stop()
+
     def test_streams(self):
         self.add("--queue", "mail", "email")
         d = self.dashboard()
@@ -319,11 +330,11 @@ class DashboardTests:
         self.add("--raw", "t2", json.dumps({"inner": json.dumps({"password": "hunter2", "x": 1})}))
         self.add("--raw", "t3", 'oops {"p\\u0061ssword" : "hunter2\\"} hunter2", "x": [1')
         self.add("--raw", "t4", '{"pad": "%s", "password": "hunter2 %s"}' % ("x" * 200, "hunter2" * 50))
-        self.run_nanoq("work", "--drain", "--quiet", "--type", "t1", "--", "sh", "-c",
+        self.run_nanoq("work", "--drain", "--quiet", "--keep-logs", "--type", "t1", "--", "sh", "-c",
                        "echo '{\"password\": \"hunter2\"}' >&2; exit 65", code=5)
         d = self.dashboard("--mask", "password,token", tokens=True)
         who = {"Authorization": "Bearer " + ADMIN}
-        for path in ("tasks/1", "tasks/2", "tasks/3", "tasks/4", "tasks", "tasks/1/attempts", "tasks/1/why"):
+        for path in ("tasks/1", "tasks/2", "tasks/3", "tasks/4", "tasks", "tasks/1/attempts", "tasks/1/why", "tasks/1/logs"):
             _, data = d.request("GET", path, headers=who)
             self.assertNotIn(b"hunter2", data, path)
             self.assertIn(b"***", data, path)
@@ -347,7 +358,7 @@ class SqliteDashboard(DashboardTests, Base):
     def test_wrong_addresses_and_parameters(self):
         d = self.dashboard()
         for path, status in [("nothing", 404), ("tasks/99", 404), ("tasks/0", 404), ("tasks/x", 404), ("tasks/9999999999999999999", 404),
-                             ("tasks/99/why", 404), ("tasks/99/attempts", 404), ("tasks?limit=0", 400), ("tasks?limit=501", 400),
+                             ("tasks/99/why", 404), ("tasks/99/attempts", 404), ("tasks/99/logs", 404), ("tasks/1/logs?after=x", 400), ("tasks?limit=0", 400), ("tasks?limit=501", 400),
                              ("tasks?after=x", 400), ("tasks?state=odd", 400), ("tasks?colour=red", 400), ("tasks?order=up", 400),
                              ("tasks?group=1", 400), ("tasks?since=yesterday", 400), ("overview?window=3m", 400), ("minutes?window=x", 400),
                              ("schedules/next", 400), ("schedules/next?name=none", 404), ("schedules/firings", 400), ("log?limit=x", 400),

@@ -38,7 +38,7 @@ class LogsTests:
         self.work(*fails, code=5)
         rows = self.json("logs", task)
         self.assertEqual([(r["generation"], r["seq"], r["text"]) for r in rows],
-                         [(1, 1, "attempt 1"), (2, 1, "attempt 1")]  # a retry by hand begins anew)
+                         [(1, 1, "attempt 1"), (2, 1, "attempt 1")])  # a retry by hand begins anew
 
     def test_a_stream_logs_by_its_protocol_and_its_stderr(self):
         task = str(self.add("--keep", "1h", "t"))
