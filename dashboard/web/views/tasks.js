@@ -21,6 +21,7 @@ export function mount(root, path, params) {
   let ended = false;
   let timer = 0;
   let request = null;
+  let counted = false;
   const selected = new Set();
 
   const form = filterForm((next) => {
@@ -124,6 +125,9 @@ export function mount(root, path, params) {
       fill(said, page.bounded, page.bounded && page.reached && [' ', h('a', {href: to({after: String(page.reached)})}, 'Go on searching')]);
       mark();
       drawPager();
+      // Where the page itself had to give up, counting would cost as much again and find no more.
+      if (!counted && !page.bounded) counting();
+      counted = true;
     } catch (e) {
       if (ended || e.name === 'AbortError') return;
       fill(body, failure(e, read));
@@ -136,7 +140,6 @@ export function mount(root, path, params) {
   }
   async function counting() {
     const asked = filter.toString();
-    count.textContent = '';
     try {
       const c = await api.get('tasks/count', filter);
       if (!ended && asked === filter.toString()) count.textContent = `${number(c.n)}${c.capped ? '+' : ''} ${c.n === 1 && !c.capped ? 'task' : 'tasks'}`;
@@ -149,8 +152,9 @@ export function mount(root, path, params) {
     place = placeOf(next);
     order.value = place.order;
     form.show(next);
+    count.textContent = '';
+    counted = false;
     read();
-    counting();
   }
   const current = () => list.current()?.querySelector('input[type=checkbox]');
   const bulk = (action) => () => session.mayChange && bar.querySelector(`[data-focus="${action}"]`)?.click();

@@ -134,9 +134,26 @@ static int sqlite_checks_journal(nq_conn *c, nq_checks *k, nq_found *f, nq_err *
 
 #define SQLITE_CHECKS_LOOK_US NQ_MS(300)
 
-static int sqlite_checks_time(void *arg)
+/* Interrupts what a connection does when the time is up. A progress handler would not be asked: SQLite goes
+ * through all trees of the file in one step. */
+struct sqlite_checks_timer {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    sqlite3 *db;
+    int64_t until_us;
+    bool over; /* it has ended by itself */
+};
+
+static void *sqlite_checks_time(void *arg)
 {
-    return nq_mono_us() >= *(const int64_t *)arg;
+    struct sqlite_checks_timer *t = arg;
+    pthread_mutex_lock(&t->lock);
+    while (!t->over && nq_cond_wait_until(&t->cond, &t->lock, t->until_us))
+        ;
+    if (!t->over)
+        sqlite3_interrupt(t->db);
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
 }
 
 /* The first fault, if any. */
@@ -152,14 +169,30 @@ static int sqlite_checks_fault_row(const nq_val cols[], size_t ncols, void *arg)
 /* quick_check reads the whole file: it is stopped after a while, and what it has seen until then counts. */
 static int sqlite_checks_integrity(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err)
 {
-    int64_t until = nq_mono_us() + nq_checks_number(k, "nanoq integrity", SQLITE_CHECKS_LOOK_US);
-    sqlite3 *db = sqlite_checks_conn(c)->db;
+    struct sqlite_checks_timer t = {
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+        .db = sqlite_checks_conn(c)->db,
+        .until_us = nq_mono_us() + nq_checks_number(k, "nanoq integrity", SQLITE_CHECKS_LOOK_US)};
     char text[300] = "";
     nq_err why = {0};
-    sqlite3_progress_handler(db, 1000, sqlite_checks_time, &until);
-    const int rc = nq_sql(c, "PRAGMA quick_check(1)", NULL, 0, sqlite_checks_fault_row, text, NULL, &why);
-    sqlite3_progress_handler(db, 0, NULL, NULL);
-    const bool stopped = rc == NQ_ECONFLICT && nq_mono_us() >= until;
+    pthread_t thread;
+    if (nq_cond_init(&t.cond))
+        return nq_err_nomem(err);
+    int rc = nq_thread_start(&thread, sqlite_checks_time, &t, &why);
+    if (rc == NQ_OK) {
+        rc = nq_sql(c, "PRAGMA quick_check(1)", NULL, 0, sqlite_checks_fault_row, text, NULL, &why);
+        pthread_mutex_lock(&t.lock);
+        t.over = true;
+        pthread_cond_signal(&t.cond);
+        pthread_mutex_unlock(&t.lock);
+        pthread_join(thread, NULL);
+    }
+    pthread_cond_destroy(&t.cond);
+    pthread_mutex_destroy(&t.lock);
+    /* Where trees were left out it is no fault that pages were not come by. */
+    const bool stopped = rc != NQ_ECORRUPT && nq_mono_us() >= t.until_us;
+    if (stopped)
+        text[0] = '\0';
     if (rc == NQ_ECORRUPT || (text[0] && strcmp(text, "ok") != 0))
         nq_found_say(
             f, NQ_CHECK_ERROR,
