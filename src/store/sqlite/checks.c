@@ -189,9 +189,8 @@ static int sqlite_checks_integrity(nq_conn *c, nq_checks *k, nq_found *f, nq_err
     }
     pthread_cond_destroy(&t.cond);
     pthread_mutex_destroy(&t.lock);
-    /* Where trees were left out it is no fault that pages were not come by. */
     const bool stopped = rc != NQ_ECORRUPT && nq_mono_us() >= t.until_us;
-    if (stopped)
+    if (stopped && strstr(text, "never used")) /* no fault where trees were left out */
         text[0] = '\0';
     if (rc == NQ_ECORRUPT || (text[0] && strcmp(text, "ok") != 0))
         nq_found_say(
