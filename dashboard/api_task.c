@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* One task: all that is known of it. */
+#include <ctype.h>
+
 #include "dash.h"
 
 /* ---- The same task as a command ---- */
@@ -172,24 +174,39 @@ static int task_line(const nq_log_row *row, void *udata)
 {
     static const char *const levels[] = {"debug", "info", "warning", "error"};
     struct out *j = udata;
+    struct text shown = {0};
     char seq[32];
     snprintf(seq, sizeof seq, "%u.%u", row->generation, row->seq);
     out_open(j, '{');
     out_str(out_key(j, "seq"), seq);
     out_time(out_key(j, "at"), row->at_us);
     out_str(out_key(j, "level"), levels[row->level]);
-    task_shown(j, "text", row->text);
+    mask_text(&shown, row->text, row->n);
+    out_text(out_key(j, "text"), shown.p, shown.n);
+    text_free(&shown);
     out_close(j, '}');
     return 0;
+}
+
+static bool task_after(const char *seq, nq_logs_options *o)
+{
+    char *end = NULL;
+    if (!seq || !*seq)
+        return true;
+    const unsigned long long generation = isdigit((unsigned char)*seq) ? strtoull(seq, &end, 10) : 0;
+    if (!end || end[0] != '.' || !isdigit((unsigned char)end[1]))
+        return false;
+    const unsigned long long line = strtoull(end + 1, &end, 10);
+    o->after_generation = (unsigned)generation;
+    o->after_seq = (unsigned)line;
+    return *end == '\0' && generation <= UINT32_MAX && line <= UINT32_MAX;
 }
 
 int api_task_logs(struct dash_request *r, nq_err *err)
 {
     nq_logs_options o = {.size = sizeof o, .limit = 1000};
-    const char *after = api_param(r, "after");
-    char more;
-    if (after && *after && sscanf(after, "%9u.%9u%c", &o.after_generation, &o.after_seq, &more) != 2)
-        return api_invalid(err, "after must be the seq of a line, such as 3.17"), NQ_EINVAL;
+    if (!task_after(api_param(r, "after"), &o))
+        return api_invalid(err, "after must be the seq of a line, such as 3.17");
     out_open(out_key(&r->out, "lines"), '[');
     const int rc = nq_logs(dash.q, r->id, &o, task_line, &r->out, err);
     out_close(&r->out, ']');

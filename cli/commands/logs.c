@@ -62,7 +62,7 @@ static int logs_row(const nq_log_row *row, void *udata)
     table_int(l->table, row->seq);
     table_time(l->table, row->at_us);
     table_text(l->table, logs_level(row->level));
-    table_text(l->table, row->text);
+    table_chars(l->table, row->text, row->n);
     table_row(l->table);
     return 0;
 }

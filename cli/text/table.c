@@ -71,6 +71,11 @@ void table_text(struct table *t, const char *s)
     table_bytes(table_cell(t), s, strlen(s));
 }
 
+void table_chars(struct table *t, const char *p, size_t n)
+{
+    table_bytes(table_cell(t), p, n);
+}
+
 static void table_nothing(struct text *cell)
 {
     if (cell)

@@ -28,7 +28,8 @@ struct table {
 void table_start(struct table *t, const struct table_column *columns, size_t ncolumns, bool single);
 /* One cell after the other, in the order of the columns. */
 void table_text(struct table *t, const char *s);
-void table_optional(struct table *t, const char *s); /* NULL or "": there is none; JSON: null */
+void table_chars(struct table *t, const char *p, size_t n); /* the same, which may have NUL in it */
+void table_optional(struct table *t, const char *s);        /* NULL or "": there is none; JSON: null */
 /* "name=value, name=value", in JSON an object; nothing when there are none. */
 void table_headers(struct table *t, const nq_header *all, size_t n);
 void table_words(struct table *t, const char *const all[], size_t n);

@@ -16,13 +16,15 @@ NQ_PRIVATE void nq_lines_init(nq_lines *l)
     atomic_init(&l->any, false);
 }
 
-static void lines_drop(nq_log_line *line)
+static size_t lines_drop(nq_log_line *line)
 {
-    while (line) {
+    size_t n = 0;
+    for (; line; n++) {
         nq_log_line *next = line->next;
         free(line);
         line = next;
     }
+    return n;
 }
 
 NQ_PRIVATE void nq_lines_free(nq_lines *l)
@@ -191,6 +193,7 @@ NQ_PRIVATE int nq_lines_write(nq_worker *w, nq_err *err)
     l->first = l->last = NULL;
     l->bytes = 0;
     pthread_mutex_unlock(&l->lock);
-    lines_drop(all);
-    return rc;
+    nq_worker_log(w, NQ_LOG_WARN, "%zu lines of tasks' logs are lost, the database refuses them: %s",
+                  lines_drop(all), err ? err->message : "");
+    return NQ_OK;
 }

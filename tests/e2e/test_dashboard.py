@@ -301,6 +301,9 @@ class DashboardTests:
                          [("1.1", "info", "one"), ("1.2", "info", "two")])
         self.assertEqual([line["text"] for line in d.get("tasks/1/logs?after=1.1")["lines"]], ["two"])
         self.assertEqual(d.get("tasks/1/logs?after=1.2")["lines"], [])
+        self.assertEqual(d.get("tasks/1/logs?after=4294967295.4294967295")["lines"], [])
+        for bad in ("1", "1.", ".1", "-1.1", "1.1x", "4294967296.1", "99999999999999999999999.1"):
+            d.get("tasks/1/logs?after=" + bad, 400)
         d.stop()
 
     def test_streams(self):

@@ -113,7 +113,7 @@ export function mount(root, path) {
     const at = `tasks/${api.part(id)}`;
     try {
       const found = await api.get(at);
-      const [reasons, attempts, lines] = await Promise.all([api.get(`${at}/why`), api.get(`${at}/attempts`), api.get(`${at}/logs`, {after: lastLine})]);
+      const [reasons, attempts, lines] = await Promise.all([api.get(`${at}/why`), api.get(`${at}/attempts`), api.get(`${at}/logs`, {after: lastLine}).catch(() => null)]);
       if (ended) return;
       task = found;
       const signature = JSON.stringify(found);

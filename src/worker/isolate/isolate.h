@@ -167,7 +167,7 @@ _Noreturn NQ_PRIVATE void nq_child_main(nq_worker *w, const nq_limits *l, nq_pag
                                         int cancel);
 /* nq_ctx_hold in a child: its worker does it, and says by the page what became of it. */
 NQ_PRIVATE int nq_child_hold(nq_ctx *ctx, int scope, int64_t us, nq_err *err);
-/* nq_ctx_progress in a child. */
+/* nq_ctx_log and nq_ctx_progress in a child. */
 NQ_PRIVATE void nq_child_log(nq_ctx *ctx, int level, const char *text, size_t n);
 NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, const char *note);
 
