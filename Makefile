@@ -128,6 +128,15 @@ site: all
 test-install:
 	@tests/install $(or $(SUITE),bookworm)
 
+# The amalgamation by every compiler that is here, at each level, on 32 bits, and static with musl.
+test-compilers: build-deps
+	@tools/deps compilers
+	@tests/compilers/run
+
+# The Debian packages, built, looked at and tried in a Debian of their own: make deb SUITE=trixie
+deb:
+	@tools/deb $(or $(SUITE),bookworm)
+
 # A release: the same bytes from the same commit, wherever it is made.
 dist:
 	@tools/dist $(BUILD)-dist
@@ -139,4 +148,4 @@ release-check: build-deps
 clean:
 	@rm -rf build build-*
 
-.PHONY: all site demo test tidy check check-abi dist fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web test-recipes release-check bench counts bench-peers build-deps test-deps install uninstall test-install clean
+.PHONY: all site demo test tidy check check-abi dist fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web test-recipes release-check bench counts bench-peers build-deps test-deps install uninstall test-install clean deb test-compilers

@@ -54,7 +54,8 @@ NQ_PRIVATE nq_tokens nq_rate_tokens(const nq_rate *r, int64_t tat_ns, int64_t no
     const int64_t now = rate_ns(now_us), horizon = NQ_RATE_HORIZON_US * 1000, earliest = rate_floor(r, now);
     const int64_t tat = rate_is_strange(r, tat_ns, now) ? now : tat_ns;
     nq_tokens t = {.first_ns = tat > earliest ? tat : earliest};
-    const int64_t most_ns = most < INT64_MAX ? (int64_t)most : INT64_MAX;
+    const uint64_t asked = most;
+    const int64_t most_ns = asked < INT64_MAX ? (int64_t)asked : INT64_MAX;
     const int64_t there = now + horizon < t.first_ns ? 0 : (now + horizon - t.first_ns) / r->every_ns + 1;
     /* A few at a time are not worth a claim, but what could start now is not kept waiting. */
     int64_t worth = horizon / 2 / r->every_ns;

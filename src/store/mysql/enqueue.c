@@ -333,7 +333,7 @@ static int mysql_enqueue_repeats(nq_mysql_call *j)
         if (j->rows[i].task->unique == NQ_UNIQUE_NONE)
             continue;
         memcpy(&hash, j->rows[i].key, sizeof hash);
-        for (size_t at = hash & (size - 1);; at = (at + 1) & (size - 1)) {
+        for (size_t at = (size_t)hash & (size - 1);; at = (at + 1) & (size - 1)) {
             if (!table[at]) {
                 table[at] = i + 1;
                 break;

@@ -123,7 +123,7 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header 
     body += sizeof f;
     out->next = NULL;
     out->lease = f.lease;
-    out->task = (nq_task){.payload_size = f.payload_size};
+    out->task = (nq_task){.payload_size = (size_t)f.payload_size};
     NQ_COLUMNS(FRAME_READ)
     out->task.group = frame_take(&body, f.group);
     out->task.schedule = frame_take(&body, f.schedule);
@@ -143,7 +143,7 @@ NQ_PRIVATE void nq_frame_read_task(const char *body, nq_claimed *out, nq_header 
     for (size_t i = 0; i < out->task.ntags; i++)
         tags[i] = frame_take(&body, frame_text(body));
     out->task.payload = body;
-    *handler = f.handler;
+    *handler = (size_t)f.handler;
 }
 
 /* ---- What the child says ---- */
