@@ -184,6 +184,22 @@ class Install(unittest.TestCase):
         self.run_at(where, "ninja", "-C", "build", "--quiet", env=self.env)
         self.programs_run(os.path.join(where, "build"))
 
+    def test_meson_subproject(self):
+        """It builds the static library and no more, looks for nothing that only the tools need, and installs nothing."""
+        where = self.consumer("meson")
+        os.mkdir(os.path.join(where, "subprojects"))
+        os.symlink(TOP, os.path.join(where, "subprojects", "nanoq"))
+        said = self.run_at(where, "meson", "setup", "build", "-Doptimization=0", "-Ddebug=false", "-Ddefault_library=shared",
+                           env={**os.environ, "PKG_CONFIG_PATH": ""})
+        if "Executing subproject nanoq" not in said:
+            self.skipTest("nanoq is installed on this machine")
+        self.assertNotRegex(said, "jansson|microhttpd|ncurses")
+        self.run_at(where, "ninja", "-C", "build", "--quiet")
+        self.programs_run(os.path.join(where, "build"))
+        self.assertNotIn("libnanoq", self.run_at(where, "ldd", "build/hello"))
+        self.run_at(where, "meson", "install", "-C", "build", env={**os.environ, "DESTDIR": os.path.join(where, "root")})
+        self.assertEqual([], self.files(os.path.join(where, "root")))
+
     def test_cmake_consumer(self):
         if not shutil.which("cmake"):
             self.skipTest("cmake is not installed")
