@@ -51,6 +51,58 @@ int attempts_print(nq *q, nq_id id, bool quiet, nq_err *err)
     return rc;
 }
 
+static void attempts_name(struct text *out, const char *before, const char *name)
+{
+    text_str(out, before);
+    text_json(out, name, strlen(name));
+    text_str(out, ": ");
+}
+
+static void attempts_string(struct text *out, const char *name, const char *value)
+{
+    attempts_name(out, ", ", name);
+    if (*value)
+        text_json(out, value, strlen(value));
+    else
+        text_str(out, "null");
+}
+
+static void attempts_time(struct text *out, const char *name, int64_t us)
+{
+    char when[28] = "";
+    if (us != 0)
+        nq_format_time(us, when);
+    attempts_string(out, name, when);
+}
+
+static int attempts_object(const nq_attempt_row *row, void *udata)
+{
+    struct text *out = udata;
+    const char *outcome = nq_attempt_outcome_name(row->outcome);
+    attempts_name(out, out->p[out->n - 1] == '[' ? "{" : ", {", "attempt");
+    if (row->attempt)
+        text_int(out, row->attempt);
+    else
+        text_str(out, "null");
+    attempts_name(out, ", ", "generation");
+    text_int(out, row->generation);
+    attempts_string(out, "outcome", outcome ? outcome : "?");
+    attempts_time(out, "started_at", row->started_at_us);
+    attempts_time(out, "ended_at", row->ended_at_us);
+    attempts_string(out, "worker", row->worker);
+    attempts_string(out, "error", row->error);
+    text_str(out, "}");
+    return 0;
+}
+
+int attempts_member(nq *q, nq_id id, struct text *out, nq_err *err)
+{
+    text_str(out, "\"failures\": [");
+    const int rc = nq_attempts(q, id, attempts_object, out, err);
+    text_str(out, "]");
+    return rc;
+}
+
 static int attempts_run(int argc, char **argv)
 {
     struct cli_parse parse;

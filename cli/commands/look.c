@@ -129,6 +129,7 @@ void look_task(struct table *t, const nq_info *info, size_t here)
 
 struct look_show {
     bool payload_only;
+    struct text failures; /* JSON */
 };
 
 static int look_show_row(const nq_info *info, void *udata)
@@ -150,6 +151,7 @@ static int look_show_row(const nq_info *info, void *udata)
             all[i].machine = all[i].machine || strcmp(all[i].name, not_shown[k]) == 0;
     }
     table_start(&table, all, LOOK_COLUMNS, true);
+    table.more = show->failures.p;
     look_task(&table, info, info->payload_size);
     table_finish(&table, true);
     return 0;
@@ -175,7 +177,11 @@ static int look_show(int argc, char **argv)
     nq *q = NULL;
     int exit_code = cli_open(&q);
     if (exit_code == CLI_OK) {
-        int rc = nq_get(q, id, look_show_row, &show, &err);
+        int rc = NQ_OK;
+        if (cli.format == CLI_JSON && !show.payload_only)
+            rc = attempts_member(q, id, &show.failures, &err);
+        if (rc == NQ_OK)
+            rc = nq_get(q, id, look_show_row, &show, &err);
         if (rc == NQ_OK && !show.payload_only && cli.format == CLI_TABLE) {
             rc = attempts_print(q, id, true, &err);
             rc = rc == NQ_ENOTFOUND ? NQ_OK : rc; /* it went meanwhile */
@@ -183,6 +189,7 @@ static int look_show(int argc, char **argv)
         if (rc != NQ_OK)
             exit_code = cli_fail(&err);
         nq_close(q);
+        text_free(&show.failures);
     }
     return exit_code;
 }
@@ -198,5 +205,8 @@ const struct cli_command cli_show = {
     .args = "[OPTION...] ID",
     .summary = "Show one task with its payload, its last error and its failed attempts",
     .options = look_show_options,
+    .notes =
+        "JSON has the failed attempts as \"failures\", the newest first, each as nanoq attempts tells it;\n"
+        "TSV has none of them.\n",
     .run = look_show,
 };

@@ -249,6 +249,8 @@ void table_row(struct table *t)
     if (cli.format == CLI_JSON)
         fputs(t->single ? "{" : t->rows > 1 ? ",\n {" : "\n {", stdout);
     fwrite(t->out.p, 1, t->out.n, stdout);
+    if (cli.format == CLI_JSON && t->more)
+        printf(", %s", t->more);
     fputs(cli.format == CLI_JSON ? (t->single ? "}\n" : "}") : "\n", stdout);
     t->out.n = 0;
 }

@@ -17,10 +17,11 @@ struct table_column {
 struct table {
     const struct table_column *columns;
     size_t ncolumns;
-    bool single;     /* one record: a list of name and value, a JSON object */
-    const char *of;  /* what the records are, where they are not tasks: "queues" */
-    size_t at, rows; /* the next cell's column; records so far */
-    struct text out; /* the record being made (JSON, TSV) */
+    bool single;      /* one record: a list of name and value, a JSON object */
+    const char *more; /* single, JSON: further members, as they are to be written; NULL: none */
+    const char *of;   /* what the records are, where they are not tasks: "queues" */
+    size_t at, rows;  /* the next cell's column; records so far */
+    struct text out;  /* the record being made (JSON, TSV) */
     struct text *cells;
     size_t ncells, capcells;
 };

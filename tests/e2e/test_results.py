@@ -31,7 +31,10 @@ class AttemptsTests:
             self.assertIn(b"no \\x1b[31mroute", out)
             self.assertIn(b"ATTEMPT  OUTCOME", out)
         self.assertNotIn(b"ATTEMPT", self.run_nanoq("show", task, "--payload"))
-        self.assertEqual(self.show(task)["attempts"], 2)
+        shown = self.json("show", task)
+        self.assertEqual((shown["attempts"], shown["failures"]), (2, [newest, first]))
+        self.assertEqual(self.json("show", str(self.add("u")))["failures"], [])
+        self.assertNotIn(b"route", self.run_nanoq("show", "--payload", "--format", "json", task))
 
     def test_wrong_usage(self):
         self.run_nanoq("attempts", "99", code=3)
