@@ -36,7 +36,8 @@ typedef struct nq_attempt_row {
     int outcome;           /* enum nq_attempt_outcome */
     int64_t started_at_us; /* when it was claimed */
     int64_t ended_at_us;   /* when its end was recorded; of a crash, when it was found */
-    const char *worker; /* host:pid, or "": its worker was gone by then. NOT safe for a terminal as it is, */
+    const char *worker; /* host:pid, or "": its worker was gone before anybody saw it. NOT safe for a terminal
+                           as it is, */
     const char *error;  /* no more than this: at most NQ_MAX_ERROR bytes; or "" */
 } nq_attempt_row;
 /* Called per attempt; the pointers are valid until it returns; non-zero stops, which is no failure. It may

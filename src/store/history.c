@@ -31,13 +31,14 @@ static int history_insert(nq_conn *c, const nq_tried tried[], size_t n, nq_err *
         const bool began = t->started_us > 0 && t->started_us <= HISTORY_MAX_TIME;
         nq_buf_str(&sql, i ? ", (" : "(");
         nq_sql_id(c->store, &sql, t->id); /* it may be above what can be bound */
-        nq_buf_str(&sql, began ? ", ?, ?, ?, {at}, (SELECT name FROM {workers} WHERE id = ?), ?, {now})"
-                               : ", ?, ?, ?, ?, (SELECT name FROM {workers} WHERE id = ?), ?, {now})");
+        nq_buf_str(&sql, began ? ", ?, ?, ?, {at}, " : ", ?, ?, ?, ?, ");
+        nq_buf_str(&sql, t->worker ? "?" : "(SELECT name FROM {workers} WHERE id = ?)");
+        nq_buf_str(&sql, ", ?, {now})");
         v[0] = nq_int(history_within(t->generation, INT32_MAX));
         v[1] = nq_int(t->outcome);
         v[2] = nq_int(history_within(t->attempt, INT16_MAX));
         v[3] = began ? nq_int(t->started_us) : nq_null();
-        v[4] = nq_int((int64_t)NQ_LEASE_WORKER(t->lease));
+        v[4] = t->worker ? nq_text(t->worker) : nq_int((int64_t)NQ_LEASE_WORKER(t->lease));
         v[5] = t->error ? nq_blob(t->error + (t->error_size - size), size) : nq_null();
     }
     const int rc =
@@ -114,6 +115,7 @@ NQ_PRIVATE int nq_history_failed(nq_conn *c, nq_outcome *const outcomes[], size_
                                  .attempt = history_within(o->attempts, INT16_MAX) + !o->expired,
                                  .outcome = history_outcome(o),
                                  .lease = o->lease,
+                                 .worker = o->worker,
                                  .started_us = o->expired ? 0 : o->claimed_us,
                                  .error = o->error,
                                  .error_size = o->error_size};

@@ -11,6 +11,7 @@ typedef struct nq_tried {
     int64_t generation, attempt;
     int outcome;        /* enum nq_attempt_outcome */
     uint64_t lease;     /* tells the worker's name, while the worker lives; 0: nobody's */
+    const char *worker; /* its name, where it is known to be gone; NULL: look */
     int64_t started_us; /* 0: it did not start, or that is not known */
     const char *error;  /* may be NULL */
     size_t error_size;
@@ -28,6 +29,9 @@ static inline bool nq_outcome_told(enum nq_outcome_kind kind)
 NQ_PRIVATE int nq_history_failed(nq_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err);
 /* Ids may have begun again: what is told of an earlier task with the id of this one goes. */
 NQ_PRIVATE int nq_history_forget(nq_conn *c, nq_id id, nq_err *err);
+/* members.c: the name of another worker that was there at the last look, or went lately; NULL: not known. It
+ * is the member's, until its next look. m may be NULL. */
+NQ_PRIVATE const char *nq_member_named(const nq_member *m, uint64_t id);
 /* A nq_duty's sweep: delete the rows of up to limit tasks that are gone. */
 NQ_PRIVATE int nq_store_history_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
 

@@ -41,6 +41,15 @@ struct members_other {
     int64_t still_us; /* how long the beat has stood still */
     int64_t free_us;  /* and how long the lock was free meanwhile */
     unsigned free_looks;
+    char *name; /* NULL: none that can be told */
+};
+
+/* Names of so many that went last are kept: what they ran is found after their rows are gone. */
+#define MEMBERS_GONE 64
+#define MEMBERS_NAME 255 /* bytes at most */
+struct members_gone {
+    uint64_t id;
+    char *name;
 };
 
 /* One thread at a time. The connection is its own, outside the pool: it carries the lock. */
@@ -57,6 +66,8 @@ struct nq_member {
     struct members_other *others; /* by id */
     size_t nothers;
     unsigned suspects; /* of them: lock free, verdict not yet due */
+    struct members_gone gone[MEMBERS_GONE];
+    size_t ngone; /* since ever: the oldest gives way */
 };
 
 static const char members_beat_sql[] = "UPDATE {workers} SET beat = (beat & 4611686018427387903) + ?, "
@@ -202,12 +213,21 @@ NQ_PRIVATE uint64_t nq_member_id(const nq_member *m)
     return m->id;
 }
 
+static void members_forget(struct members_other *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(list[i].name);
+    free(list);
+}
+
 NQ_PRIVATE void nq_member_free(nq_member *m)
 {
     if (!m)
         return;
     members_hang_up(m);
-    free(m->others);
+    members_forget(m->others, m->nothers);
+    for (size_t i = 0; i < MEMBERS_GONE; i++)
+        free(m->gone[i].name);
     free(m);
 }
 
@@ -273,12 +293,15 @@ static int members_row(const nq_val cols[], size_t ncols, void *arg)
     (void)ncols;
     if ((uint64_t)cols[0].i == l->self)
         return 0;
+    const bool named = cols[3].type != NQ_VAL_NULL && cols[3].n > 0 && cols[3].n <= MEMBERS_NAME;
     struct members_other *more = nq_grow(l->seen, l->n, &l->cap, sizeof *more);
     if (!more)
         return NQ_ENOMEM;
     l->seen = more;
-    l->seen[l->n++] =
-        (struct members_other){.id = (uint64_t)cols[0].i, .beat = cols[1].i, .quiet_us = cols[2].i};
+    l->seen[l->n++] = (struct members_other){.id = (uint64_t)cols[0].i,
+                                             .beat = cols[1].i,
+                                             .quiet_us = cols[2].i,
+                                             .name = named ? strndup(cols[3].p, cols[3].n) : NULL};
     return 0;
 }
 
@@ -358,9 +381,42 @@ static int members_look(nq_member *m, struct members_look *l, int8_t **free_now,
     if (rc != NQ_OK)
         return rc;
     l->asked_us = nq_mono_us();
-    rc = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at} FROM {workers} ORDER BY id", NULL, 0,
-                members_row, l, NULL, err);
+    rc = nq_sql(m->conn, "SELECT id, beat, {us:now} - {us:beat_at}, {bytes:name} FROM {workers} ORDER BY id",
+                NULL, 0, members_row, l, NULL, err);
     return rc != NQ_OK || l->n == 0 ? rc : members_probe(m, l, free_now, err);
+}
+
+/* What was seen takes the place of what was; of those that are not there any more the names stay. */
+static void members_see(nq_member *m, struct members_look *l)
+{
+    size_t j = 0;
+    for (size_t i = 0; i < m->nothers; i++) {
+        struct members_other *o = &m->others[i];
+        while (j < l->n && l->seen[j].id < o->id)
+            j++;
+        if (!o->name || (j < l->n && l->seen[j].id == o->id))
+            continue;
+        struct members_gone *place = &m->gone[m->ngone++ % MEMBERS_GONE];
+        free(place->name);
+        *place = (struct members_gone){o->id, o->name};
+        o->name = NULL;
+    }
+    members_forget(m->others, m->nothers);
+    m->others = l->seen;
+    m->nothers = l->n;
+    l->seen = NULL;
+    l->n = 0;
+}
+
+NQ_PRIVATE const char *nq_member_named(const nq_member *m, uint64_t id)
+{
+    for (size_t i = 0; m && i < m->nothers; i++)
+        if (m->others[i].id == id)
+            return m->others[i].name;
+    for (size_t i = 0; m && i < MEMBERS_GONE; i++)
+        if (m->gone[i].id == id && m->gone[i].name)
+            return m->gone[i].name;
+    return NULL;
 }
 
 NQ_PRIVATE unsigned nq_member_suspects(const nq_member *m)
@@ -378,11 +434,8 @@ NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, n
         goto out;
     const int64_t now = nq_mono_us();
     members_compare(m, &l, free_now, lease_us, now);
-    free(m->others);
-    m->others = l.seen;
-    m->nothers = l.n;
+    members_see(m, &l);
     m->looked_us = now;
-    l.seen = NULL;
     for (size_t i = 0; i < m->nothers && rc == NQ_OK; i++)
         if (members_is_dead(&m->others[i], lease_us))
             rc = members_declare(m, &m->others[i], &count, err);
@@ -394,6 +447,6 @@ NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, n
         rc = NQ_OK;
 out:
     free(free_now);
-    free(l.seen);
+    members_forget(l.seen, l.n);
     return rc;
 }

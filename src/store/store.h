@@ -115,12 +115,12 @@ typedef struct nq_outcome {
     int64_t delay_us;
     const char *error; /* NQ_OUT_RETRY, NQ_OUT_DEAD, NQ_OUT_CANCELLED; NULL: that of the attempt before */
     size_t error_size;
-    bool wary;         /* somebody held its row: do not wait for it */
-    const char *queue; /* or its base; NULL: not told */
-    uint64_t letter;   /* out: the hint of the queue that a dead letter went to; NQ_HINT_ANY: none did */
+    const char *worker; /* who had it, of a dead one's; NULL: that of the lease */
+    bool wary;          /* somebody held its row: do not wait for it */
+    const char *queue;  /* or its base; NULL: not told */
+    uint64_t letter;    /* out: the hint of the queue that a dead letter went to; NQ_HINT_ANY: none did */
     int64_t generation, attempts, claimed_us; /* out, of one that is told of in the history: its row's */
-    int result; /* out: NQ_OK, NQ_ELEASE, or NQ_ECONFLICT: somebody's open transaction holds the row, so it is
-                   not recorded: again later, with wary */
+    int result; /* out: NQ_OK, NQ_ELEASE, or NQ_ECONFLICT: its row is held; again later, with wary */
 } nq_outcome;
 
 /* ---- For the worker: nq_store_* ---------------------------------------------------------- */

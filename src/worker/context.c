@@ -41,6 +41,7 @@ NQ_PRIVATE void nq_ctx_unref(nq_ctx *ctx)
     nq_ctx_close_fd(ctx);
     free(atomic_load(&ctx->progress));
     free(ctx->message);
+    free(ctx->victim);
     nq_buf_free(&ctx->result);
     free(ctx->claim);
     free(ctx);

@@ -303,7 +303,7 @@ static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err)
         return NQ_OK;
     d->scan.most_us = DUTIES_LOOK_US;
     d->scan_again = d->scan_again && d->scan.more;
-    const int rc = nq_reclaim(w, &d->scan, DUTIES_RECLAIM, &n, &all, err);
+    const int rc = nq_reclaim(w, d->member, &d->scan, DUTIES_RECLAIM, &n, &all, err);
     if (rc != NQ_OK)
         return rc;
     const bool whole = !d->scan.more && !d->scan_again;

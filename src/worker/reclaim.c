@@ -3,7 +3,7 @@
 #include "worker.h"
 
 /* Hand one to the completer, or free it; false: no memory. */
-static bool reclaim_one(nq_worker *w, nq_claimed *claim)
+static bool reclaim_one(nq_worker *w, const char *victim, nq_claimed *claim)
 {
     nq_ctx *ctx = nq_ctx_new(w);
     if (!ctx) {
@@ -12,8 +12,10 @@ static bool reclaim_one(nq_worker *w, nq_claimed *claim)
     }
     nq_ctx_claimed(ctx, claim, nq_mono_us());
     ctx->orphan = true;
+    ctx->victim = victim ? strdup(victim) : NULL;
     nq_outcome out;
     nq_dispatch_crash(ctx, &out);
+    out.worker = ctx->victim;
     ctx->out = out;
 
     pthread_mutex_lock(&w->lock);
@@ -31,7 +33,8 @@ static bool reclaim_one(nq_worker *w, nq_claimed *claim)
     return true;
 }
 
-NQ_PRIVATE int nq_reclaim(nq_worker *w, nq_scan *scan, size_t max, size_t *found, bool *all, nq_err *err)
+NQ_PRIVATE int nq_reclaim(nq_worker *w, const nq_member *m, nq_scan *scan, size_t max, size_t *found,
+                          bool *all, nq_err *err)
 {
     nq_claimed *list = NULL;
     int rc = nq_store_orphans(w->store, scan, max, &list, found, err);
@@ -43,7 +46,7 @@ NQ_PRIVATE int nq_reclaim(nq_worker *w, nq_scan *scan, size_t max, size_t *found
     while (list) {
         nq_claimed *claim = list;
         list = claim->next;
-        if (!reclaim_one(w, claim))
+        if (!reclaim_one(w, nq_member_named(m, NQ_LEASE_WORKER(claim->lease)), claim))
             *all = false;
     }
     return NQ_OK;

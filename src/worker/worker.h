@@ -95,7 +95,8 @@ struct nq_ctx {
     atomic_bool abandoned; /* released in the place of its handler, which still runs */
     bool unknown;          /* it piggybacked on a transaction whose outcome is unknown */
     atomic_uint refs;      /* the handler and the completer, when abandoned; else one */
-    bool orphan;           /* of a dead worker: counted apart */
+    bool orphan;           /* of a dead worker: counted apart, */
+    char *victim;          /* whose name this is; NULL: not known */
 };
 
 /* A queue as the fetcher sees it. */
@@ -487,9 +488,9 @@ NQ_PRIVATE void nq_loans_recall(nq_worker *w);
 NQ_PRIVATE int nq_loans_look(nq_worker *w, int64_t *next_us, nq_err *err);
 
 /* ---- reclaim.c */
-/* Look for up to `max` running tasks of dead workers and hand them to the completer. *all: none was left
- * for want of memory. */
-NQ_PRIVATE int nq_reclaim(nq_worker *w, nq_scan *scan, size_t max, size_t *found, bool *all, nq_err *err);
+/* Hand up to `max` tasks of dead workers to the completer. *all: none was left for want of memory. */
+NQ_PRIVATE int nq_reclaim(nq_worker *w, const nq_member *m, nq_scan *scan, size_t max, size_t *found,
+                          bool *all, nq_err *err);
 
 /* ---- duties.c */
 NQ_PRIVATE void *nq_duties_main(void *worker);

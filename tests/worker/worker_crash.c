@@ -117,6 +117,7 @@ START_TEST(a_crash_consumes_an_attempt)
     t_child child;
     t_fork(&child, crash_worker, &plan);
     t_hear(child.fd, 20);
+    const pid_t dead = child.pid;
     t_kill(&child, SIGKILL);
     nq *q = t_open();
     nq_task seen = {0};
@@ -127,6 +128,13 @@ START_TEST(a_crash_consumes_an_attempt)
     ck_assert_uint_eq(seen.attempt, 2);
     ck_assert_uint_eq(seen.crashes, 1);
     ck_assert_uint_eq(seen.generation, 2);
+    /* It says who died, though its row had gone by then. */
+    char *who = t_text(t_side(), "SELECT worker FROM nanoq_attempts WHERE outcome = 3");
+    char pid[32];
+    snprintf(pid, sizeof pid, ":%d", (int)dead);
+    ck_assert_ptr_nonnull(who);
+    ck_assert_ptr_nonnull(strstr(who, pid));
+    free(who);
     nq_close(q);
 }
 END_TEST
