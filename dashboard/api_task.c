@@ -108,12 +108,7 @@ static int task_row(const nq_info *info, void *udata)
     return 0;
 }
 
-int api_task(struct dash_request *r, nq_err *err)
-{
-    return nq_get(dash.q, r->id, task_row, &r->out, err);
-}
-
-/* ---- Attempts, reasons, lines ---- */
+/* ---- Itself, attempts, reasons, lines ---- */
 
 static void task_shown(struct out *j, const char *name, const char *s)
 {
@@ -139,12 +134,23 @@ static int task_attempt(const nq_attempt_row *row, void *udata)
     return 0;
 }
 
-int api_task_attempts(struct dash_request *r, nq_err *err)
+static int task_attempts(struct dash_request *r, const char *name, nq_err *err)
 {
-    out_open(out_key(&r->out, "attempts"), '[');
+    out_open(out_key(&r->out, name), '[');
     const int rc = nq_attempts(dash.q, r->id, task_attempt, &r->out, err);
     out_close(&r->out, ']');
     return rc;
+}
+
+int api_task(struct dash_request *r, nq_err *err)
+{
+    const int rc = nq_get(dash.q, r->id, task_row, &r->out, err);
+    return rc == NQ_OK ? task_attempts(r, "failures", err) : rc;
+}
+
+int api_task_attempts(struct dash_request *r, nq_err *err)
+{
+    return task_attempts(r, "attempts", err);
 }
 
 static int task_reason(const nq_reason *reason, void *udata)

@@ -309,7 +309,7 @@ static const struct cli_option work_options[] = {
     {WORK_RESULT, "result", NULL,
      "what CMD writes to its stdout is the task's result, for nanoq wait and show"},
     {WORK_KEEP_LOGS, "keep-logs", NULL,
-     "keep what CMD writes to its stderr, and a stream's log, with the task: nanoq logs"},
+     "keep CMD's stderr, and the log of a stream, with the task: nanoq logs"},
     {WORK_MEMORY, "memory", "SIZE", "address space of the command, 512M or 2G; default: as ours"},
     {WORK_CPU, "cpu", "DURATION", "CPU time of a task, in whole seconds; default: no limit"},
     {WORK_NO_PRIVS, "no-new-privs", NULL, "set-uid and set-gid programs (sudo, sendmail) give it nothing"},

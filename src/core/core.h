@@ -99,6 +99,8 @@ NQ_PRIVATE bool nq_cond_wait_until(pthread_cond_t *cond, pthread_mutex_t *mutex,
 
 /* ---- thread.c -- Start a thread of the library's, with the application's signals blocked. */
 NQ_PRIVATE int nq_thread_start(pthread_t *thread, void *(*fn)(void *), void *arg, nq_err *err);
+#define NQ_PROCESS_NAME 240
+NQ_PRIVATE void nq_process_name(char out[NQ_PROCESS_NAME]); /* host:pid, as workers are called */
 
 /* ---- atfork.c -- A descriptor that goes with this process and not with a child of fork, where /dev/null
  * takes its number. A ticket by which to forget it before it is closed; 0: no memory. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Starting the library's threads. */
+/* Starting the library's threads; the name of this process. */
 #include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "core.h"
 
@@ -17,4 +19,13 @@ NQ_PRIVATE int nq_thread_start(pthread_t *thread, void *(*fn)(void *), void *arg
     int rc = pthread_create(thread, NULL, fn, arg);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return rc != NQ_OK ? nq_err_sys(err, NQ_ESYSTEM, rc, "cannot start a thread") : NQ_OK;
+}
+
+NQ_PRIVATE void nq_process_name(char out[NQ_PROCESS_NAME])
+{
+    char host[256];
+    if (gethostname(host, sizeof host) != 0)
+        snprintf(host, sizeof host, "localhost");
+    host[sizeof host - 1] = '\0';
+    snprintf(out, NQ_PROCESS_NAME, "%.200s:%ld", host, (long)getpid());
 }

@@ -114,15 +114,6 @@ static void duties_heed(struct duties *d, unsigned wanted)
 
 /* ---- Membership ---- */
 
-static void duties_name(char *name, size_t size)
-{
-    char host[256];
-    if (gethostname(host, sizeof host) != 0)
-        snprintf(host, sizeof host, "localhost");
-    host[sizeof host - 1] = '\0';
-    snprintf(name, size, "%.200s:%ld", host, (long)getpid());
-}
-
 /* Let the other threads know who we are; 0: nobody. */
 static void duties_announce(nq_worker *w, uint64_t id)
 {
@@ -152,15 +143,20 @@ static void duties_describe(struct duties *d)
         nq_buf_fmt(&d->types, "%s%s", i > 0 ? "\n" : "", w->types[i]);
 }
 
+static void duties_join_later(struct duties *d, const char *failed, const nq_err *err)
+{
+    d->join_us = nq_mono_us() + nq_outage_failed(d->worker, &d->joining, failed, err);
+}
+
 static void duties_join(struct duties *d)
 {
     nq_worker *w = d->worker;
     nq_err err = {0};
-    char name[240];
-    duties_name(name, sizeof name);
+    char name[NQ_PROCESS_NAME];
+    nq_process_name(name);
     /* Before the first claim, and so that joining says it: a paused queue stays so. */
     if (!w->settings && nq_worker_read_settings(w, &err) != NQ_OK) {
-        d->join_us = nq_mono_us() + nq_outage_failed(w, &d->joining, "reading the settings of queues", &err);
+        duties_join_later(d, "reading the settings of queues", &err);
         return;
     }
     duties_describe(d);
@@ -169,10 +165,17 @@ static void duties_join(struct duties *d)
                                    .concurrency = w->opts.concurrency,
                                    .settings = w->settings->hash};
     if (nq_member_join(&d->member, w->store, name, &about, &err) != NQ_OK) {
-        d->join_us = nq_mono_us() + nq_outage_failed(w, &d->joining, "joining", &err);
+        duties_join_later(d, "joining", &err);
         return;
     }
     nq_outage_ended(w, &d->joining, "joining");
+    /* Who pauses and waits for all to know looked, perhaps, just before this one was there. */
+    if (nq_worker_read_settings(w, &err) != NQ_OK) {
+        duties_join_later(d, "reading the settings of queues", &err);
+        nq_member_leave(d->member, &err);
+        d->member = NULL;
+        return;
+    }
     d->joined_us = nq_mono_us();
     d->told = about.settings;
     for (size_t i = 0; i < DUTIES_COUNT; i++) {

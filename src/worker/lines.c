@@ -41,7 +41,7 @@ static size_t lines_size(const nq_log_line *line)
 }
 
 /* With the lock held. */
-static void lines_put(nq_ctx *ctx, int level, const char *text, size_t n)
+static void lines_put(nq_ctx *ctx, enum nq_log_level level, const char *text, size_t n)
 {
     nq_lines *l = &ctx->worker->lines;
     nq_log_line *line = NULL;
@@ -55,7 +55,7 @@ static void lines_put(nq_ctx *ctx, int level, const char *text, size_t n)
                           .generation = ctx->claim->task.generation,
                           .seq = ++ctx->lines.n,
                           .at_us = nq_mono_us(),
-                          .level = level,
+                          .level = (int)level,
                           .n = n};
     if (n > 0)
         memcpy(line->text, text, n);
@@ -103,7 +103,7 @@ static void lines_say(nq_ctx *ctx, enum nq_log_level level, const char *text, si
         n = keep + sizeof cut - 1;
     }
     if (ctx->page)
-        nq_child_log(ctx, level, text, n);
+        nq_child_log(ctx, (int)level, text, n);
     else
         nq_lines_add(ctx, level, text, n);
 }

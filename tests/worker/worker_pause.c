@@ -245,6 +245,29 @@ START_TEST(a_group_is_paused_with_its_queue)
 }
 END_TEST
 
+/* It has read the settings and is about to join while the queue is paused by somebody who sees no worker. */
+START_TEST(a_worker_that_joins_behind_a_pause_heeds_it)
+{
+    nq *q = t_open();
+    struct pause_seen *s = p_shared(sizeof *s);
+    p_thread t;
+    pause_add(q, "a", 3);
+    pause_add(q, "b", 20);
+    t_run(t_side(), "LOCK TABLES nanoq_workers WRITE");
+    p_start(&t, p_new(q, P_OPTIONS(.queues = pause_queues, .nqueues = 2), pause_handle, s));
+    T_WAIT(t_sql("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND STATE LIKE "
+                 "'Waiting for table%%' AND INFO LIKE 'INSERT%%nanoq_workers%%'") == 1,
+           15);
+    T_OK(nq_pause(q, "a", NULL, &t_last));
+    t_run(t_side(), "UNLOCK TABLES");
+    T_WAIT(p_load(&s->ran[1]) == 20, 20);
+    ck_assert_int_eq(p_load(&s->ran[0]), 0);
+    ck_assert_int_eq(t_sql("SELECT SUM(generation) FROM nanoq_tasks WHERE queue = 'a'"), 0);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 /* Of a worker that serves the queue with all its groups. */
 START_TEST(a_paused_group_leaves_the_others_of_its_queue_to_run)
 {
@@ -315,6 +338,8 @@ Suite *suite_pause(void)
     tcase_add_test(c, the_wait_ends_when_its_time_is_up);
     tcase_add_test(c, bad_pauses_are_refused);
     tcase_add_test(c, a_drain_does_not_wait_for_a_paused_queue);
+    if (T_MYSQL)
+        tcase_add_test(c, a_worker_that_joins_behind_a_pause_heeds_it);
     tcase_add_test(c, a_group_is_paused_with_its_queue);
     tcase_add_test(c, a_paused_group_leaves_the_others_of_its_queue_to_run);
     tcase_add_test(c, workers_say_what_they_serve);
