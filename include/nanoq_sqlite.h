@@ -76,6 +76,8 @@ static inline size_t nq_sqlite_row(sqlite3_stmt *stmt, nq_val cols[NQ_SQLITE_MAX
             v->type = type == SQLITE_TEXT ? NQ_VAL_TEXT : NQ_VAL_BLOB;
             v->p = sqlite3_column_blob(stmt, i); /* of a text too: allocates no terminator, cannot fail */
             v->n = (size_t)sqlite3_column_bytes(stmt, i);
+            if (!v->p) /* of an empty one */
+                v->p = "";
         }
     }
     return (size_t)i;

@@ -22,7 +22,7 @@ enum nq_val_type { NQ_VAL_NULL = 0, NQ_VAL_INT, NQ_VAL_TEXT, NQ_VAL_BLOB };
 typedef struct nq_val {
     int type;      /* enum nq_val_type */
     int64_t i;     /* NQ_VAL_INT */
-    const void *p; /* NQ_VAL_TEXT, NQ_VAL_BLOB; not NUL-terminated */
+    const void *p; /* NQ_VAL_TEXT, NQ_VAL_BLOB; not NUL-terminated; of a column not NULL, also where n is 0 */
     size_t n;
 } nq_val;
 

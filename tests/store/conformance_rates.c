@@ -212,6 +212,9 @@ START_TEST(rows_of_plain_sql)
         t_sql("UPDATE nanoq_gates SET tat = 1e300, not_before = -1e300");
         ck_assert_uint_eq(rates_claim(c, &seq, 3, NULL, NULL), 3);
     }
+    t_sql("INSERT INTO nanoq_gates (queue, not_before) VALUES ('', %s)",
+          T_SQLITE ? "4000000000000000" : "'9999-01-01'"); /* held, and no queue's */
+    nq_settings_unref(rates_settings(q));
     nq_claimer_free(c);
     nq_settings_unref(s);
     nq_close(q);
