@@ -26,7 +26,7 @@ static const struct pages_view pages_views[] = {
     {"tasks, running", {"tasks?limit=50&state=running", "tasks/count?state=running"}},
     {"tasks, text", {"tasks?limit=50&text=needle", "tasks/count?text=needle"}},
     {"tasks, deep page", {"tasks?limit=50&after=3000000", "tasks/count"}},
-    {"task, done", {"tasks/1000", "tasks/1000/why", "tasks/1000/attempts"}},
+    {"task, done", {"tasks/1000", "tasks/1000/why", "tasks/1000/logs"}},
     {"queues", {"queues"}},
     {"workers", {"workers"}},
     {"types", {"types?window=1h"}},

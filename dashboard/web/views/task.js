@@ -113,7 +113,7 @@ export function mount(root, path) {
     const at = `tasks/${api.part(id)}`;
     try {
       const found = await api.get(at);
-      const [reasons, attempts, lines] = await Promise.all([api.get(`${at}/why`), api.get(`${at}/attempts`), api.get(`${at}/logs`, {after: lastLine}).catch(() => null)]);
+      const [reasons, lines] = await Promise.all([api.get(`${at}/why`), api.get(`${at}/logs`, {after: lastLine}).catch(() => null)]);
       if (ended) return;
       task = found;
       const signature = JSON.stringify(found);
@@ -129,7 +129,7 @@ export function mount(root, path) {
         if (focused) head.querySelector(`[data-focus="${focused}"]`)?.focus();
       }
       drawWhy(reasons.reasons);
-      attemptsTable.update(attempts.attempts);
+      attemptsTable.update(found.failures);
       if (lines) drawLogs(lines.lines);
     } catch (e) {
       if (ended) return;
