@@ -2,8 +2,10 @@
 /* What the rest of the command stands on: its settings, memory that ends the program when it is not to be
  * had, threads, clocks. */
 #include <pthread.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,4 +70,14 @@ int64_t cli_now_us(int clock)
     struct timespec now;
     clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+char *cli_user_path(const char *variable, const char *below_home, const char *name)
+{
+    const char *base = getenv(variable), *home = getenv("HOME");
+    if (base && base[0] == '/')
+        return cli_format("%s/%s", base, name);
+    const struct passwd *user = home && home[0] == '/' ? NULL : getpwuid(getuid());
+    home = user ? user->pw_dir : home;
+    return home && home[0] == '/' ? cli_format("%s/%s/%s", home, below_home, name) : NULL;
 }

@@ -4,7 +4,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -266,12 +265,7 @@ static bool config_read(size_t which)
 /* $XDG_CONFIG_HOME/nanoq/config, to be freed; NULL: no home directory is known. */
 static char *config_users(void)
 {
-    const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    if (xdg && xdg[0] == '/')
-        return cli_format("%s/nanoq/config", xdg);
-    const struct passwd *user = home && home[0] == '/' ? NULL : getpwuid(getuid());
-    home = user ? user->pw_dir : home;
-    return home && home[0] == '/' ? cli_format("%s/.config/nanoq/config", home) : NULL;
+    return cli_user_path("XDG_CONFIG_HOME", ".config", "nanoq/config");
 }
 
 static bool config_environment(void)

@@ -2,7 +2,6 @@
 /* Which database, and opening it: --db, NANOQ_DB, or a file in the user's state directory. */
 #include <ctype.h>
 #include <errno.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,15 +50,9 @@ static bool database_directories(char *path)
     return true;
 }
 
-/* Where the user's own file is, or NULL: no home directory is known. */
 static char *database_own_path(void)
 {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    if (state && state[0] == '/')
-        return cli_format("%s/nanoq/nanoq.db", state);
-    const struct passwd *user = home && home[0] == '/' ? NULL : getpwuid(getuid());
-    home = user ? user->pw_dir : home;
-    return home && home[0] == '/' ? cli_format("%s/.local/state/nanoq/nanoq.db", home) : NULL;
+    return cli_user_path("XDG_STATE_HOME", ".local/state", "nanoq/nanoq.db");
 }
 
 char *cli_own_url(void)
