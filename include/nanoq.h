@@ -41,7 +41,7 @@ extern "C" {
 #endif
 
 #define NQ_VERSION_MAJOR 0
-#define NQ_VERSION_MINOR 1
+#define NQ_VERSION_MINOR 2
 #define NQ_VERSION_PATCH 0
 
 #if defined(__GNUC__)
@@ -52,7 +52,7 @@ extern "C" {
 #define NQ_PRINTF(fmt, args)
 #endif
 
-/* "0.1.0": the version of the library that is linked. */
+/* "MAJOR.MINOR.PATCH" of the library that is linked. */
 NQ_API const char *nq_version(void);
 
 /* ---- Units -------------------------------------------------------------------------------- */

@@ -3,7 +3,7 @@
 class Nanoq < Formula
   desc "Durable background-task queue in your own database"
   homepage "https://example.org/nanoq"
-  url "https://example.org/nanoq/nanoq-0.1.0.tar.gz"
+  url "https://example.org/nanoq/nanoq-0.2.0.tar.gz"
   sha256 "0000000000000000000000000000000000000000000000000000000000000000"
   license "MIT"
 

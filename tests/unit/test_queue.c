@@ -170,7 +170,9 @@ START_TEST(opens)
     nq_options opts = {.size = sizeof opts, .max_payload = 10, .connections = 4, .password = "p"};
     nq *q = NULL;
 
-    ck_assert_str_eq(nq_version(), "0.1.0");
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.%d", NQ_VERSION_MAJOR, NQ_VERSION_MINOR, NQ_VERSION_PATCH);
+    ck_assert_str_eq(nq_version(), version);
     ck_assert_int_eq(nq_open(&q, "sqlite:good", NULL, &err), NQ_OK);
     ck_assert_uint_eq(fake_options.max_payload, NQ_DEFAULT_MAX_PAYLOAD);
     ck_assert_uint_eq(fake_options.connections, 10);
