@@ -42,7 +42,14 @@ export function mount(root, path, params) {
     {name: 'select', head: session.mayChange ? all : h('span', {class: 'unseen'}, 'Selection'), class: 'tight', cell: (t) => session.mayChange && h('input', {type: 'checkbox', 'aria-label': `Select task ${t.id}`, dataset: {focus: 'select', id: String(t.id)}, onclick: (event) => pick(t.id, event)})},
     {name: 'id', label: 'Task', header: true, cell: (t) => taskLink(t.id)},
     {name: 'state', label: 'State', cell: (t) => [stateBadge(t.state), t.cancelling && badge('cancelling', 'is-paused')]},
-    {name: 'type', label: 'Type and payload', class: 'grow', cell: (t) => [h('div', null, bdi(t.type, 'strong'), (t.tags ?? []).map((x) => h('span', {class: 'tag'}, bdi(x)))), h('div', {class: 'only-narrow under'}, queueName(t.queue, t.group), ', ', when(t)), h('div', {class: 'under'}, t.error && t.state !== 'done' ? h('bdi', {class: 'clip bad-text'}, t.error) : h('bdi', {class: 'clip mono'}, t.payload_encoding === 'base64' ? `(${bytes(t.payload_size)}, no text)` : `${t.payload ?? ''}${t.payload_truncated ? '…' : ''}`))]},
+    {
+      name: 'type', label: 'Type and payload', class: 'grow', cell: (t) => [
+        h('div', null, bdi(t.type, 'strong'), (t.tags ?? []).map((x) => h('span', {class: 'tag'}, bdi(x)))),
+        h('div', {class: 'only-narrow under'}, queueName(t.queue, t.group), ', ', when(t)),
+        h('div', {class: 'under'}, t.error && t.state !== 'done' ? h('bdi', {class: 'clip bad-text'}, t.error)
+          : h('bdi', {class: 'clip mono'}, t.payload_encoding === 'base64' ? `(${bytes(t.payload_size)}, no text)` : `${t.payload ?? ''}${t.payload_truncated ? '…' : ''}`)),
+      ],
+    },
     {name: 'queue', label: 'Queue', class: 'p2', cell: (t) => queueName(t.queue, t.group)},
     {name: 'attempts', label: 'Failed', right: true, class: 'p3', cell: (t) => `${number(t.attempts)} / ${number(t.max_retries + 1)}`},
     {name: 'when', label: 'When', right: true, class: 'p1', cell: (t) => when(t)},
