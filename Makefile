@@ -5,6 +5,8 @@
 
 BUILD ?= build
 PREFIX ?= /usr/local
+# Many files a compiler's run: half the time of a build from nothing. For tests each file is compiled by itself.
+UNITY = -Dunity=on -Dunity_size=40
 # Python leaves no __pycache__ in the tree.
 export PYTHONDONTWRITEBYTECODE = 1
 
@@ -12,10 +14,11 @@ all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 
 $(BUILD)/build.ninja: | build-deps
-	@meson setup $(BUILD) -Dtests=false >$(BUILD).log 2>&1 || { cat $(BUILD).log; rm -f $(BUILD).log; exit 1; }
+	@meson setup $(BUILD) -Dtests=false $(UNITY) >$(BUILD).log 2>&1 || { cat $(BUILD).log; rm -f $(BUILD).log; exit 1; }
 	@rm -f $(BUILD).log
 
-demo: build-deps all
+demo: build-deps $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet examples/demo
 	@$(BUILD)/examples/demo
 
 test: test-deps
@@ -70,7 +73,7 @@ test-metrics:
 test-mysql test-mariadb11 test-cluster: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
 	@ninja -C build-test --quiet
-	@tests/servers/run $(subst test-cluster,galera,$(subst test-mariadb11,mariadb11,$(subst test-mysql,mysql9,$@)))
+	@for s in $(subst test-cluster,galera group groups,$(subst test-mariadb11,mariadb11,$(subst test-mysql,mysql9,$@))); do tests/servers/run $$s || exit 1; done
 
 bench: test-deps
 	@bench/run
@@ -124,7 +127,7 @@ site: all
 	@tools/deps site
 	@tools/site $(BUILD)/site $(BUILD)
 
-# The blocks of docs/install.md in a Debian that has nothing but its base; as root, with debootstrap.
+# Each way of README.md and docs/install.md to the first task, in a Debian that has nothing but its base, timed; as root, with debootstrap.
 test-install:
 	@tests/install $(or $(SUITE),bookworm)
 

@@ -37,7 +37,7 @@ static const char *list_word(const char *const *words, int i)
     return i >= 0 && i <= 2 ? words[i] : NULL;
 }
 
-static int list_row(const nq_schedule_row *row, void *udata)
+static int cron_list_row(const nq_schedule_row *row, void *udata)
 {
     struct table *t = udata;
     table_text(t, row->name);
@@ -72,7 +72,7 @@ static int list_row(const nq_schedule_row *row, void *udata)
     return 0;
 }
 
-static int list_run(int argc, char **argv)
+static int cron_list_run(int argc, char **argv)
 {
     struct cli_parse parse;
     struct table table;
@@ -90,20 +90,20 @@ static int list_run(int argc, char **argv)
         return exit_code;
     table_start(&table, list_columns, LIST_COLUMNS, false);
     table.of = "schedules";
-    const bool ok = nq_schedule_list(q, NULL, list_row, &table, &err) == NQ_OK;
+    const bool ok = nq_schedule_list(q, NULL, cron_list_row, &table, &err) == NQ_OK;
     table_finish(&table, ok);
     exit_code = ok ? CLI_OK : cli_fail(&err);
     nq_close(q);
     return exit_code;
 }
 
-static const struct cli_option list_options[] = {CLI_OPTION_FORMAT, CLI_OPTION_DB, CLI_OPTION_END};
+static const struct cli_option cron_list_options[] = {CLI_OPTION_FORMAT, CLI_OPTION_DB, CLI_OPTION_END};
 const struct cli_command cron_list = {
     .name = "cron list",
     .args = "[OPTION...]",
     .summary = "List schedules: when each comes next, and whether it is paused, over or in error",
-    .options = list_options,
-    .run = list_run,
+    .options = cron_list_options,
+    .run = cron_list_run,
 };
 
 /* ---- show ---- */
@@ -144,7 +144,7 @@ static int list_show_one(nq *q, const char *name, int64_t count)
         all[i].machine = false;
     }
     table_start(&table, all, LIST_COLUMNS, true);
-    bool ok = nq_schedule_list(q, name, list_row, &table, &err) == NQ_OK;
+    bool ok = nq_schedule_list(q, name, cron_list_row, &table, &err) == NQ_OK;
     table_finish(&table, ok);
     if (!ok || count == 0 || cli.format != CLI_TABLE)
         return ok ? CLI_OK : cli_fail(&err);

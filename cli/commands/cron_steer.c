@@ -31,8 +31,8 @@ static int steer_now(nq *q, const char *name, const char *why, nq_err *err)
     return rc;
 }
 
-static int steer_run(int argc, char **argv, const struct cli_command *command,
-                     int (*call)(nq *q, const char *name, const char *why, nq_err *err))
+static int cron_steer_each(int argc, char **argv, const struct cli_command *command,
+                           int (*call)(nq *q, const char *name, const char *why, nq_err *err))
 {
     struct cli_parse parse;
     const char *value, *why = NULL;
@@ -57,22 +57,22 @@ static int steer_run(int argc, char **argv, const struct cli_command *command,
 
 static int steer_run_pause(int argc, char **argv)
 {
-    return steer_run(argc, argv, &cron_pause, steer_pause);
+    return cron_steer_each(argc, argv, &cron_pause, steer_pause);
 }
 
 static int steer_run_resume(int argc, char **argv)
 {
-    return steer_run(argc, argv, &cron_resume, steer_resume);
+    return cron_steer_each(argc, argv, &cron_resume, steer_resume);
 }
 
 static int steer_run_run(int argc, char **argv)
 {
-    return steer_run(argc, argv, &cron_run, steer_now);
+    return cron_steer_each(argc, argv, &cron_run, steer_now);
 }
 
 static int steer_run_remove(int argc, char **argv)
 {
-    return steer_run(argc, argv, &cron_remove, steer_remove);
+    return cron_steer_each(argc, argv, &cron_remove, steer_remove);
 }
 
 static const struct cli_option cron_pause_options[] = {

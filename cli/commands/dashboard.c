@@ -23,11 +23,11 @@ static char *dashboard_path(void)
 static int dashboard_run(int argc, char **argv)
 {
     char **args = cli_alloc(((size_t)argc + 3) * sizeof args[0]);
-    char config[] = "--config", *path = dashboard_path(), buf[128];
+    char option[] = "--config", *path = dashboard_path(), buf[128];
     int n = 0;
     args[n++] = path;
     if (cli.config) { /* from before the command */
-        args[n++] = config;
+        args[n++] = option;
         args[n++] = (char *)(uintptr_t)cli.config;
     }
     for (int i = 1; i < argc; i++) {

@@ -161,7 +161,7 @@ static void metrics_read(struct metrics_client *c)
     }
 }
 
-static void metrics_write(struct metrics_client *c)
+static void metrics_http_write(struct metrics_client *c)
 {
     const ssize_t n = send(c->fd, c->out.p + c->written, c->out.n - c->written, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -228,7 +228,7 @@ static void metrics_serve(struct metrics_client *c, bool something, int64_t now)
     if (c->state == METRICS_WAITS)
         metrics_of_database(c);
     if (something && c->state == METRICS_WRITES)
-        metrics_write(c);
+        metrics_http_write(c);
     else if (something)
         metrics_read(c);
     if (c->state != METRICS_FREE && c->until_us <= now)

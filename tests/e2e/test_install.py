@@ -18,7 +18,8 @@ CONSUMERS = os.path.join(TOP, "tests", "consumers")
 EXAMPLES = os.path.join(TOP, "examples")
 # The dashboard would only take time: it is a program like the tool.
 SETUP = ["-Dtests=false", "-Dsqlite=enabled", "-Dmysql=enabled", "-Ddashboard=disabled", "-Dexamples=disabled",
-         "-Doptimization=1", "-Ddebug=false"]  # as little as _FORTIFY_SOURCE takes
+         "-Doptimization=1", "-Ddebug=false",  # as little as _FORTIFY_SOURCE takes
+         "-Dunity=on", "-Dunity_size=40"]  # as `make` has it
 MYSQL = os.environ.get("NANOQ_TEST_MYSQL", "")
 
 
