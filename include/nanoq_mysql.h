@@ -34,14 +34,16 @@ extern "C" {
 #endif
 
 /* Is the transaction gone after this error? 1213 deadlock, 1467 one over AUTO_INCREMENT, 1020 snapshot
- * conflict, the rest: no connection. By number: this is compiled in the application's unit, where the
- * library's list of them is not to be had, and each client's own headers lack some of the names. */
+ * conflict, 3101 one with another member of a group, the rest: no connection. By number: this is compiled in
+ * the application's unit, where the library's list of them is not to be had, and each client's own headers
+ * lack some of the names. */
 static inline bool nq_mysql_lost_(unsigned code)
 {
     switch (code) {
     case 1213:
     case 1467:
     case 1020:
+    case 3101:
     case 1053:
     case 1927:
     case 4031:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What a Galera cluster does to the queue: three nodes that write, one that dies, two that are gone."""
+"""What a cluster does to the queue: Galera, or MySQL's Group Replication, with three nodes that write, one that dies, two that are
+gone; a group with one primary that dies, or hands over."""
 import os
 import signal
 import subprocess
@@ -12,14 +13,21 @@ from rig import Run, mono, ms
 
 LEASE_MS = 15000
 PAUSE_US = 10_000_000  # the longest that may pass without a task, when a node dies
+GROUP_PAUSE_US = 30_000_000  # in a group, which takes a member for dead after 5 s, and waits 5 s more before it expels it
 
 # A cluster's rows are put in order by their clock, which is this machine's: UUID_SHORT counts on each node.
 SEQ = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED) * 4096 + UUID_SHORT() % 1024 * 4 + @@server_id, "
 
 
-def runs(cluster, figures, seed, names):
+GALERA = ("kill", "writers", "backlog", "node", "quorum")
+MULTI = ("kill", "writers", "backlog", "node")
+SINGLE = ("primary", "handover")
+
+
+def runs(cluster, figures, seed, names, which=GALERA):
     audit.MYSQL["seq"] = ("seq, ", SEQ)
-    for name, run in (("kill", kill), ("writers", writers), ("backlog", backlog), ("node", node), ("quorum", quorum)):
+    for name in which:
+        run = globals()[name]
         if not names or name in names:
             cluster.wait_size(len(cluster.nodes))
             run(cluster, figures, seed)
@@ -53,7 +61,7 @@ def writers(cluster, figures, seed, seconds=20):
         verdict(run, lease_us=LEASE_MS * 1000, expect={"OK": 500, "claims": 500, "DUP": 20})
         lost = conflicts(cluster) - before
         run.figure("transactions that lost to another node", lost, lost > 0, "> 0")
-        worse = [line for line in run.log_lines() if "error 1213" in line]
+        worse = [line for line in run.log_lines() if "error 1213" in line or "error 3101" in line]
         run.figure("of these, surfaced at workers", len(worse), not worse, 0)
 
 
@@ -77,6 +85,9 @@ def backlog(cluster, figures, seed, seconds=8):
 
 
 def conflicts(cluster):
+    if cluster.what == "groups":
+        ask = "SELECT SUM(COUNT_CONFLICTS_DETECTED) FROM performance_schema.replication_group_member_stats"
+        return max(int(n.sql(ask)[0][0]) for n in cluster.nodes)
     rows = [r for n in cluster.nodes for r in n.sql("SHOW STATUS WHERE Variable_name IN ('wsrep_local_cert_failures', "
                                                     "'wsrep_local_bf_aborts')")]
     return sum(int(r[1]) for r in rows)
@@ -98,7 +109,8 @@ def same(cluster, run):
     until, states = time.monotonic() + 30, []
     while len(states) != 1 and time.monotonic() < until:
         time.sleep(0.5)
-        states = sorted({str(n.sql("SET wsrep_sync_wait=1; CHECKSUM TABLE nanoq_tasks, nanoq_finished, fault_audit"))
+        wait = "SET group_replication_consistency='BEFORE'" if cluster.what == "groups" else "SET wsrep_sync_wait=1"
+        states = sorted({str(n.sql(f"{wait}; CHECKSUM TABLE nanoq_tasks, nanoq_finished, fault_audit"))
                          for n in cluster.nodes})
     print("\n".join(f"  {s}" for s in states) if len(states) > 1 else "", end="")
     run.figure("different states of the nodes", len(states), len(states) == 1, 1)
@@ -106,6 +118,7 @@ def same(cluster, run):
 
 def node(cluster, figures, seed):
     """kill -9 of each node in turn. Clients of the dead one are led to the next by a proxy."""
+    limit = GROUP_PAUSE_US if cluster.what == "groups" else PAUSE_US
     with Run("node killed", cluster.nodes[0], figures, seed, lease_ms=LEASE_MS, work_ms=5) as run:
         run.note("EXCUSE", "a node is away: beats are")
         proxies = [Proxy(each.port) for each in cluster.nodes]
@@ -138,8 +151,8 @@ def node(cluster, figures, seed):
             run.drain(workers=1)
             same(cluster, run)
             verdict(run, lease_us=LEASE_MS * 1000, expect={"SERVERKILL": 3, "OK": 200, "FAIL": 1})
-            run.figure("pause at the other nodes, longest", ms(slowest[0]), slowest[0] <= PAUSE_US, "<= 10 s")
-            run.figure("pause of the dead node's clients, longest", ms(slowest[1]), slowest[1] <= PAUSE_US, "<= 10 s")
+            run.figure("pause at the other nodes, longest", ms(slowest[0]), slowest[0] <= limit, f"<= {limit // 1000000} s")
+            run.figure("pause of the dead node's clients, longest", ms(slowest[1]), slowest[1] <= limit, f"<= {limit // 1000000} s")
         finally:
             for proxy in proxies:
                 proxy.close()
@@ -178,3 +191,81 @@ def quorum(cluster, figures, seed):
         run.drain(workers=1)
         verdict(run, lease_us=LEASE_MS * 1000, expect={"SERVERKILL": 1, "OK": 50, "FAIL": 1})
         run.figure("work again after the node was ready", ms(pause), pause <= PAUSE_US, "<= 10 s")
+
+
+def led(cluster, proxy):
+    """Lead the proxy's clients to the primary, once there is one, as a router does: nowhere till then."""
+    proxy.mode = "cut"
+    proxy.cut()
+    primary = cluster.primary()
+    proxy.target, proxy.mode = primary.port, "pass"
+    return primary
+
+
+def primary(cluster, figures, seed, kills=3):
+    """kill -9 of the primary under load. A proxy leads all clients to the one that the others elect."""
+    now = cluster.primary()
+    proxy = Proxy(now.port)
+    try:
+        with Run("primary killed", now, figures, seed, lease_ms=LEASE_MS, work_ms=5) as run:
+            run.note("EXCUSE", "the primary is away: beats are")
+            url = run.db.url(proxy.port)
+            workers = [run.start("work", url=url) for _ in range(3)]
+            for hot in (0, 20):
+                run.start("produce", url=url, pause_us=10000, **({"hot": hot} if hot else {}))
+            slowest, elected = 0, 0
+            for _ in range(kills):
+                time.sleep(4)
+                at = mono()
+                now.kill()
+                run.note("SERVERKILL", "-", at)
+                dead, now = now, led(cluster, proxy)
+                elected = max(elected, mono() - at)
+                time.sleep(15)
+                slowest = max(slowest, gap(run, at, {w.pid for w in workers}, mono()))
+                dead.start()
+                dead.wait_ready()
+                cluster.wait_size(3)
+            run.db = now
+            time.sleep(2)
+            run.stop("produce")
+            run.stop("work")
+            run.drain(workers=1)
+            same(cluster, run)
+            verdict(run, lease_us=LEASE_MS * 1000, expect={"SERVERKILL": kills, "OK": 200, "FAIL": 1})
+            run.figure("another primary after, longest", ms(elected), True, "-")
+            run.figure("pause, longest", ms(slowest), slowest <= GROUP_PAUSE_US, "<= 30 s")
+            after = slowest - elected
+            run.figure("of it after there was another primary", ms(max(after, 0)), after <= PAUSE_US, "<= 10 s")
+    finally:
+        proxy.close()
+
+
+def handover(cluster, figures, seed):
+    """The primary hands over to another and stays, without writes. Sessions that are open there must not stay there."""
+    now = cluster.primary()
+    other = cluster.nodes[(now.index + 1) % 3]
+    proxy = Proxy(now.port)
+    try:
+        with Run("primary handed over", now, figures, seed, lease_ms=LEASE_MS, work_ms=5) as run:
+            run.note("EXCUSE", "the primary is away: beats are")
+            url = run.db.url(proxy.port)
+            worker = run.start("work", url=url)
+            run.start("produce", url=url, pause_us=10000)
+            time.sleep(3)
+            proxy.target = other.port  # for who connects anew; nobody's connection is cut
+            at = mono()
+            identity = other.sql("SELECT @@server_uuid")[0][0]
+            now.sql(f"SELECT group_replication_set_as_primary('{identity}')")
+            cluster.primary()
+            time.sleep(10)
+            pause = gap(run, at, {worker.pid}, mono())
+            run.db = other
+            run.stop("produce")
+            run.stop("work")
+            run.drain(workers=1)
+            same(cluster, run)
+            verdict(run, lease_us=LEASE_MS * 1000, expect={"OK": 200})
+            run.figure("pause", ms(pause), pause <= PAUSE_US, "<= 10 s")
+    finally:
+        proxy.close()

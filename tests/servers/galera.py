@@ -81,7 +81,7 @@ class Node:
 
     def sql(self, text, check=True, timeout=60):
         """Rows of text, each a list; None when it failed and that may be."""
-        argv = [self.cluster.program("bin/mariadb"), "--no-defaults", "--user=root", f"--socket={self.socket}",
+        argv = [self.client(), "--no-defaults", "--user=root", f"--socket={self.socket}",
                 "--batch", "--skip-column-names", "--connect-timeout=2", self.cluster.name]
         try:
             done = subprocess.run(argv, input=text.encode(), capture_output=True, timeout=timeout)
@@ -95,6 +95,9 @@ class Node:
             return None
         return [line.split("\t") for line in done.stdout.decode(errors="replace").splitlines()]
 
+    def client(self):
+        return self.cluster.program("bin/mariadb")
+
     def ready(self):
         """Does it serve, as a member of a primary component?"""
         rows = self.sql("SHOW STATUS LIKE 'wsrep_ready'", check=False, timeout=5)
@@ -106,7 +109,7 @@ class Node:
             if self.process.poll() is not None or time.monotonic() > until:
                 with open(self.log, errors="replace") as log:
                     sys.stderr.write("".join(log.readlines()[-30:]))
-                raise SystemExit(f"galera: node {self.index + 1} did not come up")
+                raise SystemExit(f"{self.cluster.what}: node {self.index + 1} did not come up")
             time.sleep(0.1)
 
     def kill(self):
@@ -127,19 +130,22 @@ class Node:
 
 
 class Cluster:
-    def __init__(self):
-        kind = os.environ.get("NANOQ_TEST_GALERA", "mariadb11")
+    member = Node
+    what = "galera"
+
+    def __init__(self, kind=None):
+        kind = kind or os.environ.get("NANOQ_TEST_GALERA", "mariadb11")
         done = subprocess.run([os.path.join(HERE, "tree"), kind], stdout=subprocess.PIPE, text=True)
         if done.returncode != 0:
             raise SystemExit(125)
         self.tree = done.stdout.strip()
-        self.dir = tempfile.mkdtemp(prefix="nanoq-galera.")
+        self.dir = tempfile.mkdtemp(prefix=f"nanoq-{self.what}.")
         # The scripts that copy a node's state call rsync and their own helpers by name.
         self.env = {**os.environ, "PATH": f"{self.tree}/usr/sbin:{self.tree}/usr/bin:{os.environ['PATH']}"}
         self.user = ["--user=root"] if os.getuid() == 0 else []
         self.name, self.databases = "", 0  # of the database in use
         self.base = free_ports(PORTS * NODES)
-        self.nodes = [Node(self, i) for i in range(NODES)]
+        self.nodes = [self.member(self, i) for i in range(NODES)]
 
     def program(self, name):
         return f"{self.tree}/usr/{name}"
@@ -162,16 +168,19 @@ class Cluster:
             raise
         return self
 
+    def size(self, node):
+        rows = node.sql("SHOW STATUS LIKE 'wsrep_cluster_size'", check=False)
+        return int(rows[0][1]) if rows else 0
+
     def wait_size(self, size, seconds=60):
         """Until every running node sees so many members."""
         until = time.monotonic() + seconds
         for node in self.nodes:
             while node.process.poll() is None:
-                rows = node.sql("SHOW STATUS LIKE 'wsrep_cluster_size'", check=False)
-                if rows and rows[0][1] == str(size) and node.ready():
+                if self.size(node) == size and node.ready():
                     break
                 if time.monotonic() > until:
-                    raise SystemExit(f"galera: node {node.index + 1} sees no cluster of {size}")
+                    raise SystemExit(f"{self.what}: node {node.index + 1} sees no cluster of {size}")
                 time.sleep(0.1)
 
     def __exit__(self, *unused):

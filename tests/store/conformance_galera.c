@@ -9,7 +9,7 @@
 static int galera_mark(nq_conn *c, void *arg, nq_err *err)
 {
     (void)err;
-    nq_mysql_of(c)->galera = *(const bool *)arg;
+    nq_mysql_of(c)->galera = nq_mysql_of(c)->nodes = *(const bool *)arg;
     return NQ_OK;
 }
 
@@ -20,7 +20,7 @@ static nq *galera_open(bool galera)
     T_OK(nq_open(&q, t_url_with("hints=none"), NULL, &t_last));
     nq_store *s = nq_store_of(q);
     nq_mysql_data_of(s)->returns = false;
-    nq_mysql_data_of(s)->galera = galera;
+    nq_mysql_data_of(s)->nodes = galera;
     T_OK(nq_store_do(s, galera_mark, &galera, &t_last));
     return q;
 }

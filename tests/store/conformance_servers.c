@@ -188,6 +188,26 @@ START_TEST(a_server_that_restarts_its_connections_is_met_again)
 }
 END_TEST
 
+/* As after a handover, by whose end the name or proxy leads to another primary. */
+START_TEST(a_session_of_a_server_that_takes_no_writes_is_not_used_again)
+{
+    nq *q = t_open();
+    T_ADD(q, .type = "a");
+    t_sql("CREATE TRIGGER read_only BEFORE INSERT ON nanoq_tasks FOR EACH ROW SIGNAL SQLSTATE 'HY000' "
+          "SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = '--super-read-only'");
+    const int64_t session = t_sql("SELECT MAX(id) FROM information_schema.processlist "
+                                  "WHERE db = DATABASE() AND id <> CONNECTION_ID()");
+    ck_assert_int_gt(session, 0);
+    T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "b"), NULL, &t_last), NQ_EREADONLY);
+    t_sql("DROP TRIGGER read_only");
+    T_WAIT(t_sql("SELECT COUNT(*) FROM information_schema.processlist WHERE id = %lld", (long long)session) ==
+               0,
+           5);
+    T_ADD(q, .type = "b");
+    nq_close(q);
+}
+END_TEST
+
 static const struct {
     const char *version;
     bool mariadb, good;
@@ -328,6 +348,7 @@ Suite *suite_servers(void)
     tcase_add_test(c, a_user_that_may_only_read);
     tcase_add_test(c, nobody_listens_and_somebody_listens_but_says_nothing);
     tcase_add_test(c, a_server_that_restarts_its_connections_is_met_again);
+    tcase_add_test(c, a_session_of_a_server_that_takes_no_writes_is_not_used_again);
     tcase_add_test(c, a_commit_without_an_answer_is_unknown);
     tcase_add_test(c, a_server_is_taken_for_no_older_than_it_is);
     tcase_add_test(c, a_claim_in_doubt_is_given_back_or_cancelled);

@@ -102,12 +102,11 @@ static int mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a,
     nq_buf_fmt(b,
                " SET %sstate=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
                "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64,
-               a->gate && c->galera ? "grants=grants+1," : "", a->lease);
+               a->gate && c->nodes ? "grants=grants+1," : "", a->lease);
     mysql_claim_unkey(batch, b);
     nq_buf_str(b, " WHERE (");
     nq_mysql_where_ids(b, batch->ids, batch->list.n);
-    nq_buf_fmt(b, ")%s%s", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "",
-               c->galera ? " AND state=0" : "");
+    nq_buf_fmt(b, ")%s%s", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "", c->nodes ? " AND state=0" : "");
     const int written = a->gate ? nq_mysql_gates_write(c, a, batch, b) : 0;
     nq_buf_fmt(b, "%s;COMMIT", gone->n ? gone->p : "");
     return (gone->n > 0) + written;
@@ -138,7 +137,7 @@ static int mysql_claim_taken(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_
             a->gate->clock->room = n;
         /* A Galera node has been seen to answer OK here although a write of another node had ended the
          * transaction: the claim was not there. */
-        if (matched != n || c->galera)
+        if (matched != n || c->nodes)
             rc = mysql_claim_verify(c, a->lease, batch, err);
         else if (a->gate)
             nq_mysql_batch_keep(batch, taken, n);
@@ -452,7 +451,7 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
     }
     a->gate->clock->room = room < rooms.all ? room : rooms.all;
     a->gate->clock->shut = rooms.all == 0;
-    a->gate->clock->nodes = c->galera;
+    a->gate->clock->nodes = c->nodes;
     if (rc == NQ_OK && left.nturns > 0 && left.limit > 0)
         rc = a->types ? mysql_claim_claim_typed(c, &left, done, batch, err)
                       : mysql_claim_claim_any(c, &left, done, batch, err);

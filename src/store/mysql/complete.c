@@ -137,7 +137,7 @@ static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, bool 
                                  nq_err *err)
 {
     *deleted = 0;
-    if (!c->galera)
+    if (!c->nodes)
         return mysql_complete_together(d, c, begin, deleted, err);
     const int rc = begin ? nq_mysql_query(c, "START TRANSACTION", 17, err) : NQ_OK;
     return rc == NQ_OK ? mysql_complete_apart(d, c, deleted, err) : rc;

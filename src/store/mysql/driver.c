@@ -98,7 +98,7 @@ static int mysql_db_set_clock(nq_conn *conn, int64_t us, nq_err *err)
 static int mysql_db_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
 {
     int got = 0;
-    if (nq_mysql_of(conn)->galera)
+    if (nq_mysql_of(conn)->nodes)
         return NQ_OK; /* named locks do not exist there; lock_probe says "cannot tell" */
     int rc = nq_mysql_lasting(nq_mysql_of(conn), err);
     if (rc == NQ_OK)
@@ -111,7 +111,7 @@ static int mysql_db_lock_hold(nq_conn *conn, uint64_t id, nq_err *err)
 static void mysql_db_lock_drop(nq_conn *conn, uint64_t id)
 {
     int got;
-    if (!nq_mysql_of(conn)->galera && !conn->broken)
+    if (!nq_mysql_of(conn)->nodes && !conn->broken)
         mysql_db_lock(conn, "RELEASE_LOCK", id, "", &got, NULL);
 }
 
@@ -127,7 +127,7 @@ static int mysql_db_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, in
         for (size_t i = 0; i < some; i++)
             nq_buf_fmt(&b, "%sIS_FREE_LOCK(CONCAT(n,%" PRIu64 "))", i ? "," : "", ids[at + i]);
         mysql_db_lock_names(conn->store, &b);
-        if (nq_mysql_of(conn)->galera)
+        if (nq_mysql_of(conn)->nodes)
             memset(state, -1, sizeof state);
         else
             rc = mysql_db_row(nq_mysql_of(conn), &b, state, some, err);
@@ -175,10 +175,10 @@ static int mysql_db_migrate_lock(nq_conn *conn, nq_err *err)
     int got = 0;
     snprintf(wait, sizeof wait, ",%u", nq_mysql_wait(s, 20));
     const int rc = mysql_db_migrations(conn, "GET_LOCK", wait, &got, err);
-    if (rc == NQ_OK && got != 1 && !nq_mysql_of(conn)->galera && s->log)
+    if (rc == NQ_OK && got != 1 && !nq_mysql_of(conn)->nodes && s->log)
         s->log(NQ_LOG_WARN, "another connection holds the lock of migrations: going on without",
                s->log_udata);
-    return nq_mysql_of(conn)->galera && !conn->broken ? NQ_OK : rc;
+    return nq_mysql_of(conn)->nodes && !conn->broken ? NQ_OK : rc;
 }
 
 static void mysql_db_migrate_unlock(nq_conn *conn)

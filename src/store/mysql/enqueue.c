@@ -76,7 +76,7 @@ out:
 static size_t mysql_enqueue_piece(const nq_mysql_call *j, nq_mysql_row **rows, size_t n)
 {
     /* The step between ids changes on Galera with the number of nodes, in open sessions too. */
-    if (nq_mysql_data_of(j->store)->galera)
+    if (nq_mysql_data_of(j->store)->nodes)
         return n ? 1 : 0;
     const size_t packet = nq_mysql_data_of(j->store)->packet / 2;
     const size_t most = packet < MYSQL_ENQUEUE_BYTES ? packet : MYSQL_ENQUEUE_BYTES;

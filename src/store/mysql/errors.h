@@ -29,7 +29,8 @@
     X(ER_LOCK_WAIT_TIMEOUT, 1205, NQ_ECONFLICT)                                                              \
     X(ER_LOCK_DEADLOCK, 1213, NQ_ECONFLICT)                                                                  \
     X(ER_QUERY_INTERRUPTED, 1317, NQ_ECONFLICT)                                                              \
-    X(ER_AUTOINC_READ_FAILED, 1467, NQ_ECONFLICT) /* a deadlock over AUTO_INCREMENT */                       \
+    X(ER_TRANSACTION_ROLLBACK_DURING_COMMIT, 3101, NQ_ECONFLICT) /* another member's write was first */      \
+    X(ER_AUTOINC_READ_FAILED, 1467, NQ_ECONFLICT)                /* a deadlock over AUTO_INCREMENT */        \
     X(ER_BAD_DB, 1049, NQ_ENODB)                                                                             \
     X(ER_DBACCESS_DENIED, 1044, NQ_EDENIED)                                                                  \
     X(ER_ACCESS_DENIED, 1045, NQ_EDENIED)                                                                    \
@@ -77,7 +78,10 @@
     X(ER_NEW_ABORTING_CONNECTION, 1184, NQ_EUNAVAILABLE)                                                     \
     X(ER_TOO_MANY_USER_CONNECTIONS, 1203, NQ_EUNAVAILABLE)                                                   \
     X(ER_USER_LIMIT_REACHED, 1226, NQ_EUNAVAILABLE)                                                          \
-    X(ER_CONNECTION_KILLED, 1927, NQ_EUNAVAILABLE)          /* MariaDB */                                    \
+    X(ER_CONNECTION_KILLED, 1927, NQ_EUNAVAILABLE) /* MariaDB */                                             \
+    X(ER_RUN_HOOK_ERROR, 3100, NQ_EUNAVAILABLE)    /* MySQL: the member left its group */                    \
+    X(ER_GRP_TRX_CONSISTENCY_NOT_ALLOWED, 3796, NQ_EUNAVAILABLE)                                             \
+    X(ER_GRP_TRX_CONSISTENCY_BEFORE, 3797, NQ_EUNAVAILABLE)                                                  \
     X(ER_SESSION_WAS_KILLED, 3169, NQ_EUNAVAILABLE)         /* MySQL */                                      \
     X(ER_CLIENT_INTERACTION_TIMEOUT, 4031, NQ_EUNAVAILABLE) /* MySQL */                                      \
     X(CR_UNKNOWN, 2000, NQ_EUNAVAILABLE)                                                                     \

@@ -53,13 +53,13 @@ static void mysql_gates_name(nq_buf *b, const char *name)
 /* Is there to be a gate of the queue? On Galera it stands for those of its groups. */
 static bool mysql_gates_queue(const nq_mysql_conn *c, const nq_claim_args *a)
 {
-    return c->galera || nq_gate_is_needed(a->gate);
+    return c->nodes || nq_gate_is_needed(a->gate);
 }
 
 /* And one of this group? On Galera where it has a rate or an order. */
 static bool mysql_gates_turn(const nq_mysql_conn *c, const nq_turn *t)
 {
-    return c->galera ? t->rate.every_ns > 0 || t->ordered : nq_turn_is_gated(t);
+    return c->nodes ? t->rate.every_ns > 0 || t->ordered : nq_turn_is_gated(t);
 }
 
 /* "A,B" of the limited turns; NULL where there are none. */
@@ -280,7 +280,7 @@ static void mysql_gates_same(const nq_claim_args *a, nq_buf *b)
 /* Lock that of the queue, and then those of the groups. */
 static void mysql_gates_lock(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
 {
-    nq_buf_fmt(b, "SELECT %s INTO @nanoq_gate FROM ", c->galera ? "MAX(grants)" : "COUNT(*)");
+    nq_buf_fmt(b, "SELECT %s INTO @nanoq_gate FROM ", c->nodes ? "MAX(grants)" : "COUNT(*)");
     mysql_gates_table(c, b);
     nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue=");
     if (mysql_gates_queue(c, a))
@@ -339,7 +339,7 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
     }
     nq_buf_str(b, ")");
     if (queue)
-        nq_buf_fmt(b, ",',',%s*", c->galera ? "(@nanoq_gate IS NOT NULL)" : "@nanoq_gate");
+        nq_buf_fmt(b, ",',',%s*", c->nodes ? "(@nanoq_gate IS NOT NULL)" : "@nanoq_gate");
     if (a->gate->max_running) {
         nq_buf_fmt(b, "GREATEST(0,%" PRId64 "-", a->gate->max_running);
         mysql_gates_count_all(c, a->gate, b);
@@ -352,7 +352,7 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
 
 NQ_PRIVATE void nq_mysql_gates_grant(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
 {
-    if (!a->gate || !c->galera)
+    if (!a->gate || !c->nodes)
         return;
     nq_buf_str(b, " STRAIGHT_JOIN ");
     mysql_gates_table(c, b);

@@ -34,7 +34,7 @@ typedef struct nq_mysql_data {
     bool limited;             /* s->max_payload was checked against the server, at the first connection */
     bool returns;             /* the server has DELETE ... RETURNING, since then */
     bool rollback_on_timeout; /* the server's innodb_rollback_on_timeout, since then */
-    bool galera;              /* a node of a cluster, since then */
+    bool nodes;               /* one of several servers that take writes, since then */
     char *identity;           /* what names the database on this host, since then; NULL: nothing does */
     pthread_mutex_t mutex;    /* doubts; held for list work only, never over a network call */
     nq_mysql_doubt *doubts;
@@ -90,9 +90,11 @@ typedef struct nq_mysql_stmt {
 typedef struct nq_mysql_conn {
     nq_conn base;
     MYSQL *my;
-    bool mariadb, galera;
-    bool guarded;      /* see nq_mysql_guard */
-    bool direct;       /* the server's id of this session is the one that we were told: no proxy's */
+    bool mariadb;
+    bool galera;  /* a node of Galera */
+    bool nodes;   /* one of several servers that all take writes: Galera, or a group with several primaries */
+    bool guarded; /* see nq_mysql_guard */
+    bool direct;  /* the server's id of this session is the one that we were told: no proxy's */
     bool begin_due;    /* START TRANSACTION goes out with the first statement: one round trip less */
     bool sent;         /* the last statement reached the wire: its outcome is unknown if the answer is lost */
     size_t packet;     /* max_allowed_packet */

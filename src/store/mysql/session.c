@@ -90,6 +90,7 @@ struct mysql_session_vars {
     char version[128], host[256], port[16], datadir[512];
     char database[4 * 64 + 1];
     bool innodb, mariadb, tidb, log_bin, statement_binlog, rollback_on_timeout, folds;
+    bool group, single_primary, eventual; /* of Group Replication */
     nq_buf differs; /* ",SESSION name=value" for each setting that is not as it should be */
 };
 
@@ -107,6 +108,18 @@ static void mysql_session_text(struct mysql_session_vars *v, const char *name, c
         snprintf(v->database, sizeof v->database, "%s", value);
     else if (strcmp(name, "nanoq innodb") == 0)
         v->innodb = strcasecmp(value, "YES") == 0 || strcasecmp(value, "DEFAULT") == 0;
+}
+
+static void mysql_session_group(struct mysql_session_vars *v, const char *name, const char *value)
+{
+    if (strcmp(name, "group_name") == 0)
+        v->group = *value;
+    else if (strcmp(name, "single_primary_mode") == 0)
+        v->single_primary = strcasecmp(value, "ON") == 0;
+    else /* the others wait for each other more than nanoq needs, but for one that suffices with one primary
+          */
+        v->eventual =
+            strcasecmp(value, "EVENTUAL") == 0 || strcasecmp(value, "BEFORE_ON_PRIMARY_FAILOVER") == 0;
 }
 
 static void mysql_session_var(nq_mysql_conn *c, struct mysql_session_vars *v, const char *name,
@@ -127,6 +140,8 @@ static void mysql_session_var(nq_mysql_conn *c, struct mysql_session_vars *v, co
         v->folds = strcmp(value, "0") != 0;
     else if (strcmp(name, "wsrep_on") == 0)
         c->galera = on;
+    else if (strncmp(name, "group_replication_", 18) == 0)
+        mysql_session_group(v, name + 18, value);
     else if (strcmp(name, "max_allowed_packet") == 0)
         c->packet = (size_t)strtoull(value, NULL, 10);
     else if (strcmp(name, "nanoq connection") == 0) /* the protocol has 32 bits of it */
@@ -148,6 +163,8 @@ static void mysql_session_ask(const nq_store *s, nq_buf *b)
     nq_buf_str(
         b, "SHOW VARIABLES WHERE Variable_name IN ('version','idle_transaction_timeout','tidb_current_ts',"
            "'tidb_txn_mode','innodb_rollback_on_timeout','log_bin','binlog_format','wsrep_on',"
+           "'group_replication_group_name','group_replication_single_primary_mode',"
+           "'group_replication_consistency',"
            "'lower_case_table_names','max_allowed_packet','auto_increment_increment','hostname','port',"
            "'datadir'");
     for (size_t i = 0; i < MYSQL_SESSION_SETTINGS; i++)
@@ -242,8 +259,8 @@ static void mysql_session_once(nq_store *s, const nq_mysql_conn *c, const struct
     d->packet = c->packet;
     d->rollback_on_timeout = v->rollback_on_timeout;
     /* On Galera a completion takes a transaction of its own: see mysql_complete_apart. */
-    d->returns = c->mariadb && !c->galera;
-    d->galera = c->galera;
+    d->returns = c->mariadb && !c->nodes;
+    d->nodes = c->nodes;
     mysql_session_names(s, d, v);
     d->limited = true;
 }
@@ -264,6 +281,10 @@ static int mysql_session_set(nq_mysql_conn *c, const struct mysql_session_vars *
      */
     if (c->galera)
         nq_buf_str(&b, ",SESSION wsrep_sync_wait=1,SESSION wsrep_dirty_reads=OFF");
+    else if (c->nodes && v->eventual)
+        nq_buf_str(&b, ",SESSION group_replication_consistency='BEFORE'");
+    else if (v->group && v->eventual) /* a new primary answers once it has what the one before committed */
+        nq_buf_str(&b, ",SESSION group_replication_consistency='BEFORE_ON_PRIMARY_FAILOVER'");
     const int rc = v->differs.failed ? nq_err_nomem(err) : nq_mysql_run(c, &b, err);
     nq_buf_free(&b);
     return rc;
@@ -296,6 +317,7 @@ int nq_mysql_session(nq_mysql_conn *c, nq_err *err)
     c->increment = 1;
     int rc = mysql_session_read(c, &v, err);
     c->mariadb = v.mariadb || strcasestr(v.version, "mariadb");
+    c->nodes = c->galera || (v.group && !v.single_primary);
     if (rc == NQ_OK)
         rc = mysql_session_fits(c, &v, err);
     if (rc == NQ_OK) {

@@ -103,7 +103,8 @@ static bool mysql_sql_without_quorum(nq_mysql_conn *c, nq_exec_result *res)
 }
 
 /* A conflict ends the transaction by an explicit ROLLBACK, whatever the server made of it, so that the state
- * is known; a lost connection is not used again. */
+ * is known; a lost connection is not used again. Nor is one to a server that takes no writes: it may have
+ * been the primary, and its name or proxy leads to another by now. */
 int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
 {
     const bool away = mysql_sql_without_quorum(c, res);
@@ -111,7 +112,7 @@ int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
     if (rc == NQ_ECONFLICT) {
         res->lost = true;
         nq_mysql_rollback(&c->base);
-    } else if (away || nq_mysql_lost_((unsigned)res->db_code) ||
+    } else if (away || rc == NQ_EREADONLY || nq_mysql_lost_((unsigned)res->db_code) ||
                nq_mysql_client_error((unsigned)res->db_code)) {
         res->lost = true;
         c->base.broken = true;
