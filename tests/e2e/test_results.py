@@ -2,9 +2,16 @@
 # SPDX-License-Identifier: MIT
 # What is remembered of tasks, from outside: nanoq attempts, results of commands and streams, nanoq wait.
 import json
+import os
+import shutil
+import sqlite3
+import sys
 import unittest
 
-from test_cli import MYSQL, Base, MysqlBase
+from test_cli import LIMIT, MYSQL, Base, MysqlBase
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fault"))
+import database  # noqa: E402
 
 
 class AttemptsTests:
@@ -97,6 +104,57 @@ class WaitTests:
         self.run_nanoq("wait", "--timeout", "50ms", later, good, code=7)
         for args in ([], ["x"], ["--timeout", "x", "1"], ["0"]):
             self.run_nanoq("wait", *args, code=2)
+
+
+class AwayTests(Base):
+    """nanoq wait while the database is not to be had."""
+
+    def waiting(self, *args):
+        return self.start("wait", "--raw", *args)
+
+    def ended(self, process, code, out=b""):
+        got, err = process.communicate(timeout=LIMIT)
+        self.assertEqual((process.returncode, got), (code, out), err)
+
+    def work(self):
+        self.run_nanoq("work", "--drain", "--quiet", "--result", "--", "printf", "there")
+
+    @unittest.skipUnless(shutil.which("mariadbd"), "there is no mariadbd")
+    def test_a_server_that_is_stopped_and_started(self):
+        server = database.MariaDB(self.dir)
+        self.addCleanup(server.stop)
+        server.fresh()
+        self.env["NANOQ_DB"] = server.url()
+        self.run_nanoq("migrate")
+        task, later = str(self.add("--keep", "1h", "t")), str(self.add("--in", "1h", "later"))
+        both, short = self.waiting("--any", task, later), self.waiting("--timeout", "1s", later)
+        count = "SELECT COUNT(DISTINCT id) FROM information_schema.processlist WHERE db = DATABASE()"
+        self.wait(lambda: int(server.sql(count)[0][0]) >= 3, "both to be connected")
+        server.stop()
+        self.ended(short, 7)
+        self.ended(self.waiting("--timeout", "100ms", later), 69)  # it cannot begin
+        self.assertIsNone(both.poll())
+        server.start()
+        self.work()
+        self.ended(both, 0, b"there")
+
+    def test_a_file_that_another_one_has_locked(self):
+        self.env["NANOQ_DB"] = "sqlite:" + self.path("tasks.db")
+        self.run_nanoq("migrate")
+        task = str(self.add("--keep", "1h", "t"))
+        other = sqlite3.connect(self.path("tasks.db"), isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = self.waiting(task)
+        self.ended(self.waiting("--timeout", "200ms", task), 7)
+        worker = self.start("work", "--drain", "--quiet", "--result", "--", "printf", "there")
+        self.ended(self.waiting("--timeout", "2s", task), 7)
+        self.assertIsNone(waiting.poll())
+        other.execute("ROLLBACK")
+        self.ended(waiting, 0, b"there")
+        self.ended(worker, 0)
+        other.execute("BEGIN IMMEDIATE")
+        self.ended(self.waiting(task), 0, b"there")
+        other.close()
 
 
 class ResultsSqlite(AttemptsTests, ResultsTests, WaitTests, Base):

@@ -17,6 +17,8 @@ TRIGGERS = {
     "td": ("DELETE", "nanoq_tasks", "'delete'", TASK, "OLD.state, OLD.lease, {was_run}", "{ukey_old}", "NULL"),
     "fi": ("INSERT", "nanoq_finished", "CASE NEW.state WHEN 2 THEN 'done' WHEN 3 THEN 'dead' ELSE 'cancelled' END",
            "{r}.id, {r}.generation, 0, {r}.attempts, {r}.crashes, {r_run}", NONE, "NULL", "NULL"),
+    "ri": ("INSERT", "nanoq_results", "'result'", "{r}.task_id, 0, 0, 0, 0, NULL", NONE, "NULL",
+           "CASE WHEN NEW.result IS NULL THEN NULL ELSE HEX(SUBSTR(NEW.result, 1, 100)) END"),
     "pi": ("INSERT", "nanoq_workers", "'join'", "{r}.id, 0, 0, 0, 0, NULL", NONE, "NULL", "NEW.name"),
     "pd": ("DELETE", "nanoq_workers", "'gone'", "{r}.id, 0, 0, 0, 0, NULL", NONE, "NULL", "OLD.name"),
 }
@@ -54,7 +56,7 @@ def sql(mysql):
         key = {"{ukey_new}": "NEW", "{ukey_old}": "OLD"}.get(ukey)
         if key:
             ukey = d["ukey"] % key if mysql else d["ukey"].format(r=key)
-        task = task.format(r=r, r_run=d["us"] % (r + ".run_at")) if table != "nanoq_workers" else task.format(r=r)
+        task = task.format(r=r, r_run=d["us"] % (r + ".run_at")) if "{r_run}" in task else task.format(r=r)
         was = was.format(was_run=d["us"] % "OLD.run_at")
         insert = (f"INSERT INTO fault_audit ({d['seq'][0]}at, {COLUMNS}) "
                   f"VALUES ({d['seq'][1]}{d['now']}, {what}, {task}, {was}, {ukey}, {label})")
@@ -66,6 +68,7 @@ FIELDS = ["seq", "at"] + COLUMNS.split(", ")
 SELECT = "SELECT " + ", ".join(FIELDS) + " FROM fault_audit ORDER BY seq"
 LIVE = "SELECT id, state, generation, attempts, crashes, lease FROM nanoq_tasks ORDER BY id"
 FINISHED = "SELECT id, state, generation, attempts, crashes, 0 FROM nanoq_finished ORDER BY id"
+RESULTS = "SELECT task_id, HEX(result) FROM nanoq_results WHERE result IS NOT NULL"
 ROW = ["id", "state", "gen", "attempts", "crashes", "lease"]
 
 

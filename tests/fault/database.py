@@ -143,3 +143,8 @@ def read(db):
     """(audit, live tasks, finished tasks, keys of the producers' own rows)"""
     return (audit.rows(db.sql(audit.SELECT), audit.FIELDS), audit.rows(db.sql(audit.LIVE), audit.ROW),
             audit.rows(db.sql(audit.FINISHED), audit.ROW), {r[0] for r in db.sql("SELECT k FROM fault_orders")})
+
+
+def results(db):
+    """{task: the bytes that it left}"""
+    return {int(task): bytes.fromhex(text) for task, text in db.sql(audit.RESULTS)}

@@ -6,6 +6,8 @@ back) or UNKNOWN; START and END in a handler; EXIT. The run writes the faults: K
 """
 import collections
 
+import history_results
+
 WORKER_SHIFT = 36  # of a lease: docs/design.md, "Fencing"
 TICK_US = 1100        # SQLite's clock in SQL has milliseconds
 STOP_SLACK_US = 150_000
@@ -32,7 +34,8 @@ class Check:
     """violations: [(rule, text)]; n: how often what happened; latency: of takeovers, in microseconds."""
 
     def __init__(self, records, audit, live, finished, orders, lease_us=5_000_000, max_crashes=3,
-                 steady_clock=True, one_clock=True, drained=True, exact_at=True, expect=None):
+                 steady_clock=True, one_clock=True, drained=True, exact_at=True, expect=None, results=None,
+                 wait_bound_us=1_000_000):
         self.records, self.audit, self.live, self.finished, self.orders = records, audit, live, finished, orders
         self.lease_us, self.max_crashes, self.steady = lease_us, max_crashes, steady_clock
         self.one_clock = one_clock and steady_clock  # processes and database read the same one
@@ -48,6 +51,9 @@ class Check:
         self.deaths()
         self.unique()
         self.stopped()
+        if results is not None:
+            history_results.left(self, results)
+            history_results.waited(self, wait_bound_us)
         if drained:
             for row in live:
                 self.bad("not drained", f"task {row['id']} is left in state {row['state']}, generation {row['gen']}")
@@ -313,7 +319,8 @@ def report(check, seed):
     """Lines for people: the seed, what happened, what is wrong."""
     n = check.n
     shown = ("INVOKE", "OK", "DUP", "UNKNOWN", "FAIL", "BACK", "START", "claims", "handed over", "done", "dead", "retries",
-             "snoozes", "releases", "crashes", "KILL", "STOP", "TERM", "DECLARED", "SERVERKILL", "CUT", "STEP")
+             "snoozes", "releases", "crashes", "KILL", "STOP", "TERM", "DECLARED", "SERVERKILL", "LOCKED", "CUT", "STEP", "results", "waits",
+             "waits in time", "time-outs")
     lines = [f"  seed {seed}: " + ", ".join(f"{name.lower()} {n[name]}" for name in shown if n[name])]
     lines += [f"  VIOLATION {rule}: {text}" for rule, text in check.violations]
     lines += [f"  VIOLATION {rule}: {count} in all" for rule, count in check.seen.items() if count > 5]

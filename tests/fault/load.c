@@ -4,11 +4,17 @@
 #include "load.h"
 
 #include <fcntl.h>
-#include <signal.h>
 
 static char **load_argv;
 static int load_fd = -1;
 static uint64_t load_seed = 88172645463325252u;
+volatile sig_atomic_t load_stop;
+
+void load_on_term(int number)
+{
+    (void)number;
+    load_stop = 1;
+}
 
 const char *load_text(const char *name, const char *fallback)
 {
@@ -111,6 +117,20 @@ int load_parse(const void *payload, size_t size, struct load_task *t)
     return same;
 }
 
+void *load_result(const char *key, unsigned gen, size_t *size)
+{
+    struct load_task t = {.mode = 'R'};
+    uint64_t x = gen;
+    for (const char *p = key; *p; p++)
+        x = (x ^ (unsigned char)*p) * 1099511628211u;
+    *size = 0;
+    if ((x >> 20) % 4 == 0)
+        return NULL;
+    snprintf(t.key, sizeof t.key, "%.60s@%u", key, gen);
+    t.fill = (size_t)((x >> 24) % ((x >> 44) % 10 ? 100 : 5000));
+    return load_payload(&t, size);
+}
+
 /* ---- Roles ----------------------------------------------------------------------------------- */
 
 /* What the library logs as a warning or an error is an error that surfaced. */
@@ -159,11 +179,8 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(void);
-    } roles[] = {{"migrate", load_migrate},
-                 {"produce", load_produce},
-                 {"hold", load_hold},
-                 {"work", load_work},
-                 {"fork", load_fork}};
+    } roles[] = {{"migrate", load_migrate}, {"produce", load_produce}, {"hold", load_hold},
+                 {"work", load_work},       {"wait", load_wait},       {"fork", load_fork}};
     load_argv = argc > 2 ? argv + 2 : argv + argc;
     signal(SIGPIPE, SIG_IGN);
     load_fd = open(load_text("history", "/dev/null"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -176,6 +193,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof roles / sizeof *roles; i++)
         if (strcmp(argv[1], roles[i].name) == 0)
             return roles[i].run();
-    fprintf(stderr, "usage: load migrate|produce|hold|work|fork url=URL history=FILE [name=value ...]\n");
+    fprintf(stderr,
+            "usage: load migrate|produce|hold|work|wait|fork url=URL history=FILE [name=value ...]\n");
     return 2;
 }

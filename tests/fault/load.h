@@ -3,6 +3,7 @@
 #ifndef NQ_FAULT_LOAD_H
 #define NQ_FAULT_LOAD_H
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,6 +32,10 @@ uint64_t load_random(uint64_t below); /* 0 to below - 1, by the seed */
 
 nq *load_open(void); /* notes and exits where it fails */
 
+/* SIGTERM: the role ends after what it is at. */
+extern volatile sig_atomic_t load_stop;
+void load_on_term(int number);
+
 /*
  * A task's payload: a line "KEY MODE WORK_MS DELAY_MS FILL" and FILL bytes that follow from the key.
  *   MODE   d: done   r: fails once   s: snoozes once   x: is discarded   k: kills its worker
@@ -45,6 +50,9 @@ struct load_task {
 void *load_payload(const struct load_task *t, size_t *size);
 /* Read it back; false when any byte differs from what was enqueued. */
 int load_parse(const void *payload, size_t size, struct load_task *t);
+/* The result that the run gen of the task with this key leaves, in the form of a payload: to be freed. NULL:
+ * that key's tasks leave none. */
+void *load_result(const char *key, unsigned gen, size_t *size);
 
 /* The producer's own connection: its transactions, with a row of its own beside the task. */
 struct load_tx;
@@ -57,6 +65,7 @@ nq_tx load_tx_handle(struct load_tx *tx);
 int load_produce(void);
 int load_hold(void);
 int load_work(void);
+int load_wait(void);
 int load_fork(void);
 
 #endif

@@ -3,17 +3,7 @@
  */
 #include "load.h"
 
-#include <signal.h>
-
 #define PRODUCE_MANY 8
-
-static volatile sig_atomic_t produce_stop;
-
-static void produce_on_term(int number)
-{
-    (void)number;
-    produce_stop = 1;
-}
 
 struct produce {
     nq *q;
@@ -183,7 +173,7 @@ static int produce_tx(struct produce *p)
 static void produce_again(struct produce *p, int rc)
 {
     const struct load_task t = p->t;
-    for (int i = 0; rc < 0 && !produce_stop && i < 400; i++) {
+    for (int i = 0; rc < 0 && !load_stop && i < 400; i++) {
         load_sleep(NQ_MS(50));
         rc = produce_one(p, &t, "again");
     }
@@ -233,9 +223,9 @@ int load_produce(void)
 {
     struct produce p = {.q = load_open(), .start = load_mono()};
     const int64_t count = load_number("count", INT64_MAX), pause = load_number("pause_us", 5000);
-    signal(SIGTERM, produce_on_term);
+    signal(SIGTERM, load_on_term);
     p.at = load_number("at", 0); /* of a race: step i begins at that moment plus i pauses */
-    for (int64_t i = 0; i < count && !produce_stop; i++) {
+    for (int64_t i = 0; i < count && !load_stop; i++) {
         load_sleep(p.at ? p.at + i * pause - load_mono() : pause / 2 + (int64_t)load_random((uint64_t)pause));
         produce_step(&p);
     }

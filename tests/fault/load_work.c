@@ -4,7 +4,6 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/wait.h>
 
 static void work_do(nq_ctx *ctx, int ms)
@@ -36,6 +35,18 @@ static nq_verdict work_verdict(nq_ctx *ctx, const nq_task *task, const struct lo
     return NQ_DONE;
 }
 
+/* With results=1, before the verdict is known: what an attempt that fails leaves must not be there. 1: it
+ * left one. */
+static int work_leave(nq_ctx *ctx, const nq_task *task, const struct load_task *t)
+{
+    size_t size = 0;
+    nq_err err;
+    void *result = load_number("results", 0) ? load_result(t->key, task->generation, &size) : NULL;
+    const int left = result && nq_ctx_result(ctx, result, size, &err) == NQ_OK;
+    free(result);
+    return left;
+}
+
 static nq_verdict work_handler(nq_ctx *ctx, const nq_task *task, void *udata)
 {
     struct load_task t;
@@ -47,10 +58,11 @@ static nq_verdict work_handler(nq_ctx *ctx, const nq_task *task, void *udata)
     if (good && t.mode == 'k')
         kill(getpid(), SIGKILL);
     work_do(ctx, good ? t.work_ms + (int)load_number("more_ms", 0) : 0);
+    const int left = good ? work_leave(ctx, task, &t) : 0;
     const nq_verdict verdict = work_verdict(ctx, task, &t, &name);
-    load_note("END", "id=%lld gen=%u verdict=%c delay=%d cause=%d key=%s", (long long)task->id,
+    load_note("END", "id=%lld gen=%u verdict=%c delay=%d cause=%d result=%d key=%s", (long long)task->id,
               task->generation, name, name == 'r' || name == 's' ? t.delay_ms * 1000 : 0,
-              (int)nq_ctx_cause(ctx), good ? t.key : "-");
+              (int)nq_ctx_cause(ctx), left, good ? t.key : "-");
     return verdict;
 }
 

@@ -7,6 +7,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import history  # noqa: E402
+import history_results  # noqa: E402
 
 LEASE_A, LEASE_B = (1 << 36) + 1, (2 << 36) + 1
 PID_A, PID_B = 101, 102
@@ -35,7 +36,7 @@ def done(task, gen, ms, lease, what="done", **more):
             change("delete", task, gen, ms, lease=lease, was_state=1, was_lease=lease, ukey=f"k{task}")]
 
 
-class Checker(unittest.TestCase):
+class Good(unittest.TestCase):
     """Task 1 is simply done; task 2 fails once and comes again after 50 ms."""
 
     def setUp(self):
@@ -80,6 +81,12 @@ class Checker(unittest.TestCase):
         self.audit[-2]["crashes"] = self.finished[1]["crashes"] = 1
         self.lines = [text for text in self.lines if "id=2 gen=1 verdict" not in text]
 
+    def forget(self, task):
+        self.audit = [a for a in self.audit if a["what"] != "done" or a["id"] != task]
+        self.finished = [row for row in self.finished if row["id"] != task]
+
+
+class Checker(Good):
     def test_a_task_may_be_claimed_as_it_is_inserted(self):
         self.audit[2] = change("insert", 1, 1, 11, ukey="k1", lease=LEASE_A)
         del self.audit[3]
@@ -96,10 +103,6 @@ class Checker(unittest.TestCase):
         check = self.check()
         self.assertEqual(check.violations, [])
         self.assertEqual((check.n["done"], check.n["retries"], check.n["claims"]), (2, 1, 3))
-
-    def forget(self, task):
-        self.audit = [a for a in self.audit if a["what"] != "done" or a["id"] != task]
-        self.finished = [row for row in self.finished if row["id"] != task]
 
     def test_done_and_not_kept_is_good(self):
         self.forget(1)
@@ -274,6 +277,127 @@ class Checker(unittest.TestCase):
     def test_nothing_seen(self):
         self.options = {"expect": {"UNKNOWN": 1}}
         self.caught("too little happened")
+
+
+def result(key, gen, n=3):
+    name = f"{key}@{gen}"
+    return f"{name} R 0 0 {n}\n".encode() + history_results.fill(name, n)
+
+
+class Results(Good):
+    """Task 1 left a result and task 2 did; a waiter waited for both, another one for task 1 and gave up."""
+
+    def setUp(self):
+        super().setUp()
+        self.results = {1: result("a", 1), 2: result("b", 2)}
+        for old, new in (("id=1 gen=1 verdict=d delay=0", "result=1"), ("id=2 gen=1 verdict=r delay=50000", "result=1"),
+                         ("id=2 gen=2 verdict=d delay=0", "result=1")):
+            self.replace(old, f"{old} {new}")
+        self.write(1, 31)
+        self.write(2, 96)
+        self.lines += [
+            line("WAIT", 8, 13, "any=0 timeout=200000 ids=i1,2"), line("SAW", 8, 32, "id=1 state=2 gen=1 result=1 good=1 of=a@1"),
+            line("SAW", 8, 97, "id=2 state=2 gen=2 result=1 good=1 of=b@2"),
+            line("WAITED", 8, 98, "code=NQ_OK took=85000 away=0"),
+            line("WAIT", 9, 13, "any=0 timeout=10000 ids=i1"), line("WAITED", 9, 24, "code=NQ_ETIMEOUT took=11000 away=0"),
+        ]
+
+    def write(self, task, ms):
+        self.audit.append(change("result", task, 0, ms, name=self.results[task][:100].hex()))
+
+    def check(self):
+        self.options["results"] = self.results
+        return super().check()
+
+    def test_good_one_passes(self):
+        check = self.check()
+        self.assertEqual(check.violations, [])
+        self.assertEqual((check.n["results"], check.n["waits in time"], check.n["time-outs"]), (2, 1, 1))
+
+    def test_a_result_of_a_task_that_is_not_kept(self):
+        self.forget(1)
+        self.caught("result lost")
+
+    def unwritten(self, task):
+        self.audit = [a for a in self.audit if a["what"] != "result" or a["id"] != task]
+        self.results.pop(task)
+
+    def test_result_that_was_not_written(self):
+        self.unwritten(1)
+        self.caught("result lost")
+
+    def test_result_of_none(self):
+        self.replace("id=1 gen=1 verdict=d delay=0 result=1", "id=1 gen=1 verdict=d delay=0 result=0")
+        self.caught("result of another run")
+
+    def test_result_of_another_run(self):
+        self.unwritten(2)
+        self.results[2] = result("b", 1)
+        self.write(2, 96)
+        self.caught("result of another run")
+
+    def test_result_twice(self):
+        self.write(2, 97)
+        self.caught("result written twice")
+
+    def test_result_that_went(self):
+        self.results.pop(1)
+        self.caught("result lost")
+
+    def test_result_of_a_dead_one(self):
+        for a in self.audit:
+            if a["what"] == "done" and a["id"] == 1:
+                a["what"] = "dead"
+        self.caught("result of no success")
+
+    def test_result_with_another_byte(self):
+        self.results[1] = self.results[1][:-1] + b"?"
+        self.caught("result damaged")
+
+    def test_told_of_another_result(self):
+        self.replace("result=1 good=1 of=b@2", "result=1 good=1 of=b@1")
+        self.caught("told a lie")
+
+    def test_told_of_another_end(self):
+        self.replace("id=2 state=2 gen=2", "id=2 state=3 gen=2")
+        self.caught("told a lie")
+
+    def test_told_too_early(self):
+        self.replace("SAW 8 97000 97000", "SAW 8 90000 90000")
+        self.caught("told a lie")
+
+    def test_ended_well_and_saw_too_few(self):
+        self.lines = [text for text in self.lines if not text.startswith("SAW 8 97")]
+        self.caught("told a lie")
+
+    def test_given_up_too_early(self):
+        self.replace("code=NQ_ETIMEOUT took=11000", "code=NQ_ETIMEOUT took=9000")
+        self.caught("told a lie")
+
+    def test_given_up_though_it_had_ended(self):
+        self.lines[-2:] = [line("WAIT", 9, 13, "any=0 timeout=5000000 ids=i1"),
+                           line("WAITED", 9, 5014, "code=NQ_ETIMEOUT took=5001000 away=0")]
+        self.caught("told a lie")
+        self.lines.insert(-1, line("CUT", 1, 3000))
+        self.assertEqual(self.check().violations, [])
+
+    def test_given_up_because_of_nothing(self):
+        self.replace("took=11000 away=0", "took=11000 away=1")
+        self.caught("told a lie")
+
+    def test_waited_too_long(self):
+        self.replace("code=NQ_OK took=85000", "code=NQ_OK took=1300000")
+        self.caught("waited too long")
+
+    def test_waited_in_vain(self):
+        self.replace("code=NQ_OK took=85000", "code=NQ_ENOTFOUND took=85000")
+        self.caught("waited in vain")
+
+    def test_waits_for_ever(self):
+        self.lines.pop()
+        self.caught("waits for ever")
+        self.lines.append(line("KILL", 1, 99, "pid=9"))
+        self.assertEqual(self.check().violations, [])
 
 
 if __name__ == "__main__":
