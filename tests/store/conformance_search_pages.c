@@ -3,6 +3,7 @@
 #include "search.h"
 
 uint64_t search_seed;
+void (*search_between)(nq *q);
 
 /* ---- Pages ---- */
 
@@ -41,6 +42,8 @@ void search_pages(nq *q, const nq_filter *f, int order, bool back, struct search
         all->n += page.n;
         if (page.n < o.limit && !bounds.bounded)
             return;
+        if (search_between)
+            search_between(q);
         if (back)
             o.before = bounds.bounded ? bounds.reached : page.ids[0];
         else
@@ -225,6 +228,111 @@ START_TEST(pages_are_stable_while_tasks_move)
 }
 END_TEST
 
+/* ---- Moves between two pages ---- */
+
+enum { SEARCH_STILL = 60, SEARCH_MOVING = 60, SEARCH_NEW = 100 };
+static nq_id search_last; /* of the ids so far */
+
+static void search_end_one(nq *q, const nq_claimed *c)
+{
+    static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE, NQ_OUT_DEAD, NQ_OUT_RETRY, NQ_OUT_SNOOZE,
+                                                 NQ_OUT_RELEASE};
+    const size_t k = t_rand(&search_seed) % 6;
+    nq_outcome o = {.id = c->task.id,
+                    .lease = c->lease,
+                    .kind = kinds[k % 5],
+                    .keep = k == 0, /* 5: done, and gone */
+                    .error = "moved",
+                    .error_size = 5};
+    nq_outcome *list[] = {&o};
+    T_OK(nq_store_finish(nq_store_of(q), list, 1, &t_last));
+    ck_assert_int_eq(o.result, NQ_OK);
+}
+
+/* Some are claimed and end in all ways; some are retried, cancelled, deleted by hand; some are added. Of the
+ * queue "moving" only. */
+static void search_move(nq *q)
+{
+    static int seq;
+    size_t n = 0;
+    nq_claimed *list = t_claim_queue(q, "moving", NQ_LEASE(7, ++seq), 1 + t_rand(&search_seed) % 3, &n);
+    for (const nq_claimed *c = list; c; c = c->next)
+        search_end_one(q, c);
+    t_free_claimed(list);
+    for (int i = 0; i < 3; i++) {
+        const nq_id id = search_last - (nq_id)(t_rand(&search_seed) % (SEARCH_MOVING * 2));
+        t_task t;
+        if (id <= 0 || t_get(q, id, &t) != NQ_OK)
+            continue;
+        if (strcmp(t.queue, "moving") == 0)
+            (i == 0 ? nq_retry : i == 1 ? nq_cancel : nq_delete)(q, id, &t_last); /* or not: its state */
+        t_task_free(&t);
+    }
+    if (search_last < SEARCH_STILL + SEARCH_MOVING + SEARCH_NEW)
+        search_last = T_ADD(q, .type = "t", .queue = "moving", .unique = NQ_UNIQUE_NONE);
+}
+
+/* In each state, among those that move; answers which: -1 is one of those. */
+static void search_stand(nq *q, int state[])
+{
+    size_t n = 0;
+    for (int i = 0; i < SEARCH_STILL; i++) {
+        const int is = i % 5;
+        const nq_id id = T_ADD(q, .type = "t", .queue = "still", .unique = NQ_UNIQUE_NONE,
+                               .tags = SEARCH_NAMES("a"), .ntags = 1);
+        state[id] = is;
+        if (is == NQ_STATE_CANCELLED) {
+            T_OK(nq_cancel(q, id, &t_last));
+        } else if (is != NQ_STATE_WAITING) {
+            nq_claimed *c = t_claim_queue(q, "still", NQ_LEASE(8, i + 1), 100, &n);
+            ck_assert_uint_ge(n, 1);
+            for (const nq_claimed *at = c; at; at = at->next) {
+                nq_outcome o = {
+                    .id = at->task.id, .lease = at->lease, .keep = true, .error = "e", .error_size = 1};
+                nq_outcome *list[] = {&o};
+                o.kind = at->task.id != id ? NQ_OUT_RELEASE : is == NQ_STATE_DONE ? NQ_OUT_DONE : NQ_OUT_DEAD;
+                if (at->task.id != id || is != NQ_STATE_RUNNING)
+                    T_OK(nq_store_finish(nq_store_of(q), list, 1, &t_last));
+            }
+            t_free_claimed(c);
+        }
+        search_last = T_ADD(q, .type = "t", .queue = "moving", .unique = NQ_UNIQUE_NONE);
+    }
+}
+
+START_TEST(rows_that_stay_are_seen_once_whatever_the_others_do)
+{
+    static const unsigned states[] = {0, NQ_STATE_BIT(NQ_STATE_WAITING) | NQ_STATE_BIT(NQ_STATE_DONE),
+                                      NQ_STATE_BIT(NQ_STATE_DEAD) | NQ_STATE_BIT(NQ_STATE_RUNNING),
+                                      NQ_STATE_BIT(NQ_STATE_CANCELLED), NQ_STATE_BIT(NQ_STATE_DONE)};
+    nq *q = t_open();
+    int state[SEARCH_N];
+    search_seed = t_seed();
+    search_one_goes(q);
+    memset(state, -1, sizeof state);
+    search_stand(q, state);
+    search_between = search_move;
+    for (unsigned i = 0; i < 40; i++) {
+        static struct search_seen seen;
+        int was[SEARCH_N] = {0};
+        nq_filter f = {.size = sizeof f, .states = states[i / 4 % 5]};
+        f.tags = SEARCH_NAMES("a");
+        f.ntags = i >= 20 && i % 8 < 4;
+        search_pages(q, &f, i % 2 ? NQ_OLDEST_FIRST : NQ_NEWEST_FIRST, i / 2 % 2, &seen);
+        for (size_t k = 0; k < seen.n; k++)
+            was[seen.ids[k]]++;
+        for (int id = 0; id < SEARCH_N; id++) {
+            const bool found = state[id] >= 0 && (!f.states || f.states & NQ_STATE_BIT(state[id]));
+            ck_assert_msg(was[id] <= 1, "walk %u: task %d was seen %d times", i, id, was[id]);
+            ck_assert_msg(state[id] < 0 || was[id] == found, "walk %u: task %d, state %d, was seen %d times",
+                          i, id, state[id], was[id]);
+        }
+    }
+    search_between = NULL;
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_search_pages(void)
 {
     Suite *s = suite_create("search_pages");
@@ -233,5 +341,6 @@ Suite *suite_search_pages(void)
     tcase_add_test(c, what_cannot_be_is_refused);
     tcase_add_test(c, an_answer_says_how_far_it_reaches);
     tcase_add_test(c, pages_are_stable_while_tasks_move);
+    tcase_add_test(c, rows_that_stay_are_seen_once_whatever_the_others_do);
     return s;
 }

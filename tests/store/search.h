@@ -18,6 +18,8 @@ struct search_seen {
 int search_see(const nq_info *info, void *udata);
 /* Page by page, forwards or backwards, going on where an answer was bounded. */
 void search_pages(nq *q, const nq_filter *f, int order, bool back, struct search_seen *all);
+/* Between two pages, where it is set. */
+extern void (*search_between)(nq *q);
 /* So that there is an id before all others, to go back from in the order of the newest. */
 void search_one_goes(nq *q);
 
