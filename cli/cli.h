@@ -135,6 +135,8 @@ void cli_help_of(const struct cli_command *command);
 /* Each prints what is wrong and what is allowed, and answers false. */
 bool cli_take_int(const char *what, const char *text, int64_t low, int64_t high, int64_t *out);
 bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t *out);
+/* A time, or a duration: so long ago. */
+bool cli_take_moment(const char *option, const char *value, int64_t *us);
 bool cli_take_keep(const char *what, const char *text, int64_t *out); /* a duration or "forever" */
 bool cli_take_id(const char *text, nq_id *out);
 bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *out); /* "512M": bytes */

@@ -187,6 +187,25 @@ bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t 
     return true;
 }
 
+bool cli_take_moment(const char *option, const char *value, int64_t *us)
+{
+    nq_err err = {0};
+    int64_t ago = 0;
+    const bool date = strchr(value, '-') || value[0] == '@' || strchr(value, ':');
+    const int rc = date ? cli_parse_time(value, us, &err) : nq_parse_duration(value, &ago, &err);
+    if (rc != NQ_OK) {
+        cli_complain("%s: %s", option, err.message);
+        return false;
+    }
+    if (!date)
+        *us = cli_now_us(CLOCK_REALTIME) - ago;
+    if (*us <= 0) {
+        cli_complain("%s: '%s' is before 1970", option, value);
+        return false;
+    }
+    return true;
+}
+
 bool cli_take_size(const char *what, const char *text, uint64_t low, uint64_t *out)
 {
     static const char units[] = "KMGT";

@@ -51,6 +51,8 @@ typedef struct nq_logs_options {
  * Thread-safe. Errors, all before fn is called: NQ_ENOTFOUND (there is no such task), NQ_EINVAL (fn is NULL,
  * or an option), and as for nq_list. */
 NQ_API int nq_logs(nq *q, nq_id id, const nq_logs_options *opts, nq_log_row_fn fn, void *udata, nq_err *err);
+/* How many there are. Written on success. Thread-safe. Errors: NQ_EINVAL (n is NULL), else as for nq_logs. */
+NQ_API int nq_logs_count(nq *q, nq_id id, uint64_t *n, nq_err *err);
 
 #ifdef __cplusplus
 }

@@ -47,25 +47,6 @@ static bool filter_states(char *value, nq_filter *f)
 }
 
 /* A time, or a duration: so long ago. */
-static bool filter_time(const char *option, const char *value, int64_t *us)
-{
-    nq_err err = {0};
-    int64_t ago = 0;
-    const bool date = strchr(value, '-') || value[0] == '@' || strchr(value, ':');
-    const int rc = date ? cli_parse_time(value, us, &err) : nq_parse_duration(value, &ago, &err);
-    if (rc != NQ_OK) {
-        cli_complain("%s: %s", option, err.message);
-        return false;
-    }
-    if (!date)
-        *us = cli_now_us(CLOCK_REALTIME) - ago;
-    if (*us <= 0) {
-        cli_complain("%s: '%s' is before 1970", option, value);
-        return false;
-    }
-    return true;
-}
-
 static bool filter_by(struct filter *r, const char *value)
 {
     static const char *const names[] = {
@@ -120,9 +101,9 @@ bool filter_take(struct filter *r, int key, char *value)
         r->f.text = text;
         return true;
     case FILTER_SINCE:
-        return filter_time("--since", value, &r->f.since_us);
+        return cli_take_moment("--since", value, &r->f.since_us);
     case FILTER_UNTIL:
-        return filter_time("--until", value, &r->f.until_us);
+        return cli_take_moment("--until", value, &r->f.until_us);
     case FILTER_BY:
         return filter_by(r, value);
     default:

@@ -7,7 +7,7 @@
 #include "../text/table.h"
 #include "nanoq_logs.h"
 
-enum { LOGS_JSON = 256, LOGS_PAGE = 500, LOGS_LOOK_MS = 300 };
+enum { LOGS_JSON = 256, LOGS_ATTEMPT, LOGS_SINCE, LOGS_PAGE = 500, LOGS_LOOK_MS = 300 };
 
 /* A worker writes what is new once a second, so for a task that has ended it may still come. */
 #define LOGS_LATE NQ_MS(1500)
@@ -18,9 +18,11 @@ static const struct table_column logs_columns[] = {
 };
 
 struct logs {
-    struct table *table; /* JSON, TSV: all at once; NULL: line by line */
-    unsigned generation, seq;
-    size_t rows; /* of the last page */
+    struct table *table;      /* JSON, TSV: all at once; NULL: line by line */
+    unsigned generation, seq; /* the last line that was read */
+    size_t rows;              /* of the last page */
+    unsigned to;              /* the last run that is wanted; 0: any */
+    int64_t since_us;         /* no line that is older */
 };
 
 static const char *logs_level(int level)
@@ -51,9 +53,13 @@ static void logs_line(const nq_log_row *row)
 static int logs_row(const nq_log_row *row, void *udata)
 {
     struct logs *l = udata;
+    if (l->to && row->generation > l->to)
+        return 1;
     l->generation = row->generation;
     l->seq = row->seq;
     l->rows++;
+    if (row->at_us < l->since_us)
+        return 0;
     if (!l->table) {
         logs_line(row);
         return 0;
@@ -81,6 +87,63 @@ static int logs_read(nq *q, nq_id id, struct logs *l, nq_err *err)
                      logs_row, l, err);
     } while (rc == NQ_OK && l->rows == LOGS_PAGE);
     return rc;
+}
+
+/* ---- The runs of one attempt: it may have been snoozed or given back between them ---- */
+
+struct logs_attempt {
+    unsigned wanted, from, to; /* 0: not found yet */
+    unsigned newest, n;        /* the newest run that failed; so many are remembered */
+    unsigned attempts, generation;
+    bool more; /* one may come, or has */
+};
+
+static int logs_attempt_now(const nq_info *info, void *udata)
+{
+    struct logs_attempt *a = udata;
+    a->attempts = info->attempts;
+    a->generation = info->generation;
+    a->more = info->state != NQ_STATE_DEAD && info->state != NQ_STATE_CANCELLED;
+    return 0;
+}
+
+/* The newest first. */
+static int logs_attempt_row(const nq_attempt_row *row, void *udata)
+{
+    struct logs_attempt *a = udata;
+    if (a->n++ == 0)
+        a->newest = row->generation;
+    if (a->n == 1 && a->more && a->wanted == a->attempts + 1 && a->generation > a->newest)
+        a->to = a->generation;
+    if (a->to && row->generation < a->to) {
+        a->from = row->generation + 1;
+        return 1;
+    }
+    if (!a->to && row->attempt == a->wanted)
+        a->to = row->generation;
+    return 0;
+}
+
+static int logs_attempt(nq *q, nq_id id, unsigned wanted, struct logs *l)
+{
+    struct logs_attempt a = {.wanted = wanted};
+    nq_err err = {0};
+    int rc = nq_get(q, id, logs_attempt_now, &a, &err);
+    if (rc == NQ_OK)
+        rc = nq_attempts(q, id, logs_attempt_row, &a, &err);
+    if (rc != NQ_OK)
+        return cli_fail(&err);
+    if (a.n == 0 && a.more && wanted == a.attempts + 1 && a.generation > 0)
+        a.to = a.generation;
+    if (a.to == 0) {
+        cli_complain("of task %lld no attempt %u is remembered: nanoq attempts %lld", (long long)id, wanted,
+                     (long long)id);
+        return cli_exit_of(NQ_ENOTFOUND);
+    }
+    /* What was before the oldest that is remembered may have been another one. */
+    l->generation = a.from ? a.from : a.n < NQ_MAX_ATTEMPTS_KEPT ? 1 : a.to;
+    l->to = a.to;
+    return CLI_OK;
 }
 
 static int logs_state(const nq_info *info, void *udata)
@@ -111,11 +174,14 @@ static int logs_follow(nq *q, nq_id id, struct logs *l, nq_err *err)
     }
 }
 
-static int logs_print(nq *q, nq_id id, bool follow)
+static int logs_print(nq *q, nq_id id, bool follow, int64_t attempt, int64_t since_us)
 {
     struct table table;
-    struct logs l = {.table = follow || cli.format == CLI_TABLE ? NULL : &table};
+    struct logs l = {.table = follow || cli.format == CLI_TABLE ? NULL : &table, .since_us = since_us};
     nq_err err = {0};
+    const int found = attempt ? logs_attempt(q, id, (unsigned)attempt, &l) : CLI_OK;
+    if (found != CLI_OK)
+        return found;
     if (l.table) {
         table_start(l.table, logs_columns, sizeof logs_columns / sizeof logs_columns[0], false);
         l.table->of = "lines";
@@ -132,10 +198,15 @@ static int logs_run(int argc, char **argv)
     const char *value;
     nq *q = NULL;
     nq_id id;
+    int64_t attempt = 0, since_us = 0;
     bool follow = false;
     int key;
     cli_parse_start(&parse, &cli_logs);
     while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
+        if (key == LOGS_ATTEMPT && !cli_take_int("--attempt", value, 1, INT32_MAX, &attempt))
+            return CLI_USAGE;
+        if (key == LOGS_SINCE && !cli_take_moment("--since", value, &since_us))
+            return CLI_USAGE;
         follow = follow || key == 'f';
         cli.format = key == LOGS_JSON ? CLI_JSON : cli.format;
     }
@@ -143,11 +214,13 @@ static int logs_run(int argc, char **argv)
         return key == CLI_PARSE_HELP ? CLI_OK : CLI_USAGE;
     if (argc - optind != 1)
         return cli_usage("needs one task id");
+    if (follow && attempt)
+        return cli_usage("--attempt is of what was: not with --follow");
     if (!cli_take_id(argv[optind], &id))
         return CLI_USAGE;
     int exit_code = cli_open(&q);
     if (exit_code == CLI_OK) {
-        exit_code = logs_print(q, id, follow);
+        exit_code = logs_print(q, id, follow, attempt, since_us);
         nq_close(q);
     }
     return exit_code;
@@ -155,6 +228,8 @@ static int logs_run(int argc, char **argv)
 
 static const struct cli_option logs_options[] = {
     {'f', "follow", NULL, "go on until the task has ended; with --json an object a line"},
+    {LOGS_ATTEMPT, "attempt", "N", "only of the newest attempt with this number, as nanoq attempts has it"},
+    {LOGS_SINCE, "since", "WHEN", "only lines from then on: a time, or a duration before now"},
     {LOGS_JSON, "json", NULL, "the same as --format json"},
     CLI_OPTION_FORMAT,
     CLI_OPTION_DB,
@@ -166,6 +241,7 @@ const struct cli_command cli_logs = {
     .options = logs_options,
     .notes = "Time, run (the number of the claim), level and text. A line is there a second after it was "
              "written.\n"
+             "An attempt that was snoozed or given back has several runs.\n"
              "Handlers write by nq_ctx_log, commands to their stderr where the worker has --keep-logs.\n"
              "Exit code 3: there is no such task, it is done and was not kept, or was deleted.\n",
     .run = logs_run,

@@ -129,7 +129,7 @@ void look_task(struct table *t, const nq_info *info, size_t here)
 
 struct look_show {
     bool payload_only;
-    struct text failures; /* JSON */
+    struct text more; /* JSON: its failed attempts, and how long its log is */
 };
 
 static int look_show_row(const nq_info *info, void *udata)
@@ -151,10 +151,35 @@ static int look_show_row(const nq_info *info, void *udata)
             all[i].machine = all[i].machine || strcmp(all[i].name, not_shown[k]) == 0;
     }
     table_start(&table, all, LOOK_COLUMNS, true);
-    table.more = show->failures.p;
+    table.more = show->more.p;
     look_task(&table, info, info->payload_size);
     table_finish(&table, true);
     return 0;
+}
+
+/* With the task's object; the log itself is told by nanoq logs. */
+static int look_show_more(nq *q, nq_id id, struct text *out, nq_err *err)
+{
+    uint64_t lines = 0;
+    int rc = attempts_member(q, id, out, err);
+    if (rc == NQ_OK)
+        rc = nq_logs_count(q, id, &lines, err);
+    text_str(out, ", \"log_lines\": ");
+    text_int(out, (int64_t)lines);
+    return rc;
+}
+
+/* Below the table. */
+static int look_show_rest(nq *q, nq_id id, nq_err *err)
+{
+    uint64_t lines = 0;
+    int rc = attempts_print(q, id, true, err);
+    if (rc == NQ_OK)
+        rc = nq_logs_count(q, id, &lines, err);
+    if (lines > 0)
+        printf("\n%llu line%s of its log: nanoq logs %lld\n", (unsigned long long)lines,
+               lines == 1 ? "" : "s", (long long)id);
+    return rc == NQ_ENOTFOUND ? NQ_OK : rc; /* it went meanwhile */
 }
 
 static int look_show(int argc, char **argv)
@@ -179,17 +204,15 @@ static int look_show(int argc, char **argv)
     if (exit_code == CLI_OK) {
         int rc = NQ_OK;
         if (cli.format == CLI_JSON && !show.payload_only)
-            rc = attempts_member(q, id, &show.failures, &err);
+            rc = look_show_more(q, id, &show.more, &err);
         if (rc == NQ_OK)
             rc = nq_get(q, id, look_show_row, &show, &err);
-        if (rc == NQ_OK && !show.payload_only && cli.format == CLI_TABLE) {
-            rc = attempts_print(q, id, true, &err);
-            rc = rc == NQ_ENOTFOUND ? NQ_OK : rc; /* it went meanwhile */
-        }
+        if (rc == NQ_OK && !show.payload_only && cli.format == CLI_TABLE)
+            rc = look_show_rest(q, id, &err);
         if (rc != NQ_OK)
             exit_code = cli_fail(&err);
         nq_close(q);
-        text_free(&show.failures);
+        text_free(&show.more);
     }
     return exit_code;
 }
@@ -206,7 +229,7 @@ const struct cli_command cli_show = {
     .summary = "Show one task with its payload, its last error and its failed attempts",
     .options = look_show_options,
     .notes =
-        "JSON has the failed attempts as \"failures\", the newest first, each as nanoq attempts tells it;\n"
-        "TSV has none of them.\n",
+        "JSON has the failed attempts as \"failures\", the newest first, each as nanoq attempts tells it,\n"
+        "and how many lines nanoq logs has as \"log_lines\"; TSV has neither.\n",
     .run = look_show,
 };

@@ -14,6 +14,7 @@ struct logs_list {
     size_t n, cap;
     nq_buf texts;
     int64_t created_us; /* of the task; 0: it is not there */
+    uint64_t count;     /* instead of the rows, where there is no limit */
 };
 
 static int logs_list_task(const nq_val cols[], size_t ncols, void *arg)
@@ -52,6 +53,14 @@ static int logs_list_row(const nq_val cols[], size_t ncols, void *arg)
     return l->texts.failed ? NQ_ENOMEM : 0;
 }
 
+static int logs_list_count(const nq_val cols[], size_t ncols, void *arg)
+{
+    struct logs_list *l = arg;
+    (void)ncols;
+    l->count = (uint64_t)cols[0].i;
+    return 0;
+}
+
 /* Repeatable. Lines of an earlier task with the same id were written before this one was created. */
 static int logs_list_run(nq_conn *c, void *arg, nq_err *err)
 {
@@ -68,6 +77,11 @@ static int logs_list_run(nq_conn *c, void *arg, nq_err *err)
         rc = nq_sql(c, tables[i % 2], &id, 1, logs_list_task, l, NULL, err);
     if (rc != NQ_OK || !l->created_us)
         return rc;
+    if (l->o.limit == 0) {
+        const nq_val args[] = {id, nq_int(l->created_us)};
+        return nq_sql(c, "SELECT COUNT(*) FROM {logs} l WHERE l.task_id = ? AND l.at >= {at}", args, 2,
+                      logs_list_count, l, NULL, err);
+    }
     const nq_val args[] = {id,
                            nq_int(l->o.after_generation),
                            nq_int(l->o.after_generation),
@@ -110,5 +124,22 @@ int nq_logs(nq *q, nq_id id, const nq_logs_options *opts, nq_log_row_fn fn, void
     }
     free(l.rows);
     nq_buf_free(&l.texts);
+    return rc;
+}
+
+int nq_logs_count(nq *q, nq_id id, uint64_t *n, nq_err *err)
+{
+    struct logs_list l = {.id = id};
+    int rc = nq_usable(q, err);
+    if (rc == NQ_OK && !n)
+        rc = nq_err_set(err, NQ_EINVAL, "no place for the number was given");
+    if (rc == NQ_OK)
+        rc = nq_ready(q, err);
+    if (rc == NQ_OK)
+        rc = nq_store_do(nq_store_of(q), logs_list_run, &l, err);
+    if (rc == NQ_OK && !l.created_us)
+        rc = nq_absent(id, err);
+    if (rc == NQ_OK)
+        *n = l.count;
     return rc;
 }

@@ -465,8 +465,7 @@ static void duties_leave(struct duties *d)
     nq_err err = {0};
     if (d->member && d->reports && nq_reports_write(d->reports, &err) != NQ_OK)
         nq_worker_log(d->worker, NQ_LOG_DEBUG, "taking away progress: %s", err.message);
-    if (d->member && nq_lines_write(d->worker, &err) != NQ_OK)
-        nq_worker_log(d->worker, NQ_LOG_WARN, "writing logs of tasks: %s", err.message);
+    nq_lines_end(d->worker, d->member);
     if (d->member)
         nq_tally_write(d->worker, nq_member_id(d->member), NULL);
     nq_reports_free(d->reports);

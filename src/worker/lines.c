@@ -197,3 +197,20 @@ NQ_PRIVATE int nq_lines_write(nq_worker *w, nq_err *err)
                   lines_drop(all), err ? err->message : "");
     return NQ_OK;
 }
+
+NQ_PRIVATE void nq_lines_end(nq_worker *w, bool may_write)
+{
+    nq_err err = {0};
+    size_t left = 0;
+    if (!may_write)
+        nq_err_set(&err, NQ_EUNAVAILABLE, "the worker is not entered in the database");
+    else if (nq_lines_write(w, &err) == NQ_OK)
+        return;
+    pthread_mutex_lock(&w->lines.lock);
+    for (const nq_log_line *line = w->lines.first; line; line = line->next)
+        left++;
+    pthread_mutex_unlock(&w->lines.lock);
+    if (left)
+        nq_worker_log(w, NQ_LOG_WARN, "%zu lines of tasks' logs are lost, the worker ends: %s", left,
+                      err.message);
+}

@@ -24,6 +24,8 @@ NQ_PRIVATE void nq_lines_init(nq_lines *l);
 NQ_PRIVATE void nq_lines_free(nq_lines *l);
 /* Write what is there. What fails is kept for the next time. */
 NQ_PRIVATE int nq_lines_write(nq_worker *w, nq_err *err);
+/* The worker ends: write what is there, or say how much is lost. may_write false: do not try. */
+NQ_PRIVATE void nq_lines_end(nq_worker *w, bool may_write);
 /* nq_ctx_log_bytes in the worker's process: one line of at most NQ_MAX_LOG_LINE bytes. */
 NQ_PRIVATE void nq_lines_add(nq_ctx *ctx, enum nq_log_level level, const char *text, size_t n);
 

@@ -43,6 +43,54 @@ class LogsTests:
         self.assertEqual([(r["generation"], r["seq"], r["text"]) for r in rows],
                          [(1, 1, "attempt 1"), (2, 1, "attempt 1")])  # a retry by hand begins anew
 
+    def texts(self, *args):
+        return [line["text"] for line in self.json("logs", *args)]
+
+    def test_the_lines_of_one_attempt(self):
+        task = str(self.add("--max-retries", "5", "t"))
+        script = "echo run $1 of attempt $NANOQ_ATTEMPT >&2; exit $2"
+        for run, code in enumerate((1, 1, 65, 1), 1):  # dead after three, and begun anew by hand
+            self.work("--keep-logs", "--", "sh", "-c", script, "sh", str(run), str(code), code=5 if code == 65 else 0)
+            self.run_nanoq("retry", task)
+        self.assertEqual(len(self.texts(task)), 4)
+        for number, run in ((1, 4), (2, 2), (3, 3)):
+            self.assertEqual(self.texts(task, "--attempt", str(number)), [f"run {run} of attempt {number}"])
+        self.run_nanoq("logs", task, "--attempt", "9", code=3)
+        self.assertIn("no attempt 9", self.err)
+        self.run_nanoq("logs", task, "--attempt", "0", code=2)
+        self.run_nanoq("logs", task, "--attempt", "1", "--follow", code=2)
+
+    def test_a_snoozed_attempt_has_several_runs(self):
+        task = str(self.add("--keep", "1h", "t"))
+        child = ("import json, sys\n"
+                 "for line in sys.stdin:\n"
+                 "    print(json.dumps({'log': sys.argv[1]}), flush=True)\n"
+                 "    print(json.dumps({sys.argv[1]: json.loads(line)['id']}), flush=True)\n")
+        for verdict in ("snooze", "retry", "snooze", "done"):
+            self.work("--stream", "--keep-logs", "--", "python3", "-c", child, verdict)
+            if verdict != "done":
+                self.run_nanoq("retry", task)
+        self.assertEqual(self.texts(task, "--attempt", "1"), ["snooze", "retry"])
+        self.assertEqual(self.texts(task, "--attempt", "2"), ["snooze", "done"])
+
+    def test_only_what_is_new_enough(self):
+        task = str(self.add("--keep", "1h", "t"))
+        self.work("--keep-logs", "--", "sh", "-c", "echo one >&2; sleep 0.5; echo two >&2")
+        at = {line["text"]: line["at"] for line in self.json("logs", task)}
+        self.assertEqual(self.texts(task, "--since", at["two"]), ["two"])
+        self.assertEqual(self.texts(task, "--since", "1h"), ["one", "two"])
+        self.assertEqual(self.texts(task, "--since", "2999-01-01"), [])
+        self.run_nanoq("logs", task, "--since", "yesterday", code=2)
+
+    def test_show_says_that_there_are_lines(self):
+        task, other = str(self.add("--keep", "1h", "t")), str(self.add("--in", "1h", "later"))
+        self.work("--keep-logs", "--", "sh", "-c", "echo one >&2; echo two >&2")
+        self.assertIn(f"\n2 lines of its log: nanoq logs {task}\n".encode(), self.run_nanoq("show", task))
+        self.assertEqual(self.json("show", task)["log_lines"], 2)
+        self.assertNotIn(b"its log", self.run_nanoq("show", other))
+        self.assertEqual(self.json("show", other)["log_lines"], 0)
+        self.assertNotIn(b"log", self.run_nanoq("show", "--payload", task))
+
     def test_a_stream_logs_by_its_protocol_and_its_stderr(self):
         task = str(self.add("--keep", "1h", "t"))
         child = ("import json, sys\n"

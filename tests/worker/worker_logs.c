@@ -106,6 +106,13 @@ START_TEST(lines_of_a_handler_are_kept_in_order)
     o.after_generation = 2;
     T_OK(nq_logs(q, id, &o, logs_row, &page, &t_last));
     ck_assert_uint_eq(page.rows, 2);
+    uint64_t count = 0;
+    T_OK(nq_logs_count(q, id, &count, &t_last));
+    ck_assert_uint_eq(count, 5);
+    T_OK(nq_logs_count(q, none, &count, &t_last));
+    ck_assert_uint_eq(count, 0);
+    T_FAILS(nq_logs_count(q, 987654, &count, &t_last), NQ_ENOTFOUND);
+    T_FAILS(nq_logs_count(q, id, NULL, &t_last), NQ_EINVAL);
     T_FAILS(nq_logs(q, 987654, NULL, logs_row, &page, &t_last), NQ_ENOTFOUND);
     T_FAILS(nq_logs(q, id, NULL, NULL, NULL, &t_last), NQ_EINVAL);
     o.limit = 10001;
@@ -237,6 +244,163 @@ START_TEST(rows_of_a_vandal_are_shown_as_far_as_they_go)
 }
 END_TEST
 
+/* ---- A lease that is lost, several tasks a call, a table that cannot be written ---- */
+
+struct logs_meet {
+    sem_t begun, go, written;
+    size_t lost; /* as the log says */
+};
+
+static void logs_meet_init(struct logs_meet *m)
+{
+    memset(m, 0, sizeof *m);
+    sem_init(&m->begun, 0, 0);
+    sem_init(&m->go, 0, 0);
+    sem_init(&m->written, 0, 0);
+}
+
+static nq_verdict logs_twice(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct logs_meet *m = udata;
+    nq_ctx_log(ctx, NQ_LOG_INFO, "run %u begins", task->generation);
+    if (task->generation == 1) {
+        t_post(&m->begun);
+        t_await(&m->go, 20);
+    }
+    nq_ctx_log(ctx, NQ_LOG_INFO, "run %u ends", task->generation);
+    return NQ_DONE;
+}
+
+START_TEST(whose_lease_is_lost_writes_to_its_own_run)
+{
+    nq *q = t_open();
+    struct logs_meet m;
+    p_thread first, second;
+    logs_meet_init(&m);
+    const nq_id id = logs_add(q, "");
+    p_start(&first, p_new(q, P_OPTIONS(.concurrency = 1), logs_twice, &m));
+    t_await(&m.begun, 20);
+    t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0"); /* as who takes it for dead */
+    p_start(&second, p_new(q, P_OPTIONS(.concurrency = 1), logs_twice, &m));
+    T_WAIT(t_state(q, id) == NQ_STATE_DONE, 20);
+    p_stop(&second);
+    t_post(&m.go);
+    p_stop(&first);
+    ck_assert_str_eq(logs_of(q, id)->text,
+                     "1.1 info run 1 begins;1.2 info run 1 ends;2.1 info run 2 begins;2.2 info run 2 ends;");
+    nq_close(q);
+}
+END_TEST
+
+/* What the log tells of lines that are lost. */
+static void logs_heard(enum nq_log_level level, const char *message, void *udata)
+{
+    static const char no_room[] = "no room for ";
+    struct logs_meet *m = udata;
+    if (level != NQ_LOG_WARN || !strstr(message, " lines of tasks' logs"))
+        return;
+    const char *at = strstr(message, no_room);
+    __atomic_fetch_add(&m->lost, strtoull(at ? at + sizeof no_room - 1 : message, NULL, 10),
+                       __ATOMIC_SEQ_CST);
+}
+
+static nq *logs_open(struct logs_meet *m)
+{
+    nq *q = NULL;
+    logs_meet_init(m);
+    const nq_options opts = {.size = sizeof opts, .log = logs_heard, .log_udata = m};
+    T_OK(nq_open(&q, t_url, &opts, &t_last));
+    return q;
+}
+
+/* The table of lines, or all of the file. */
+static void logs_lock(bool lock)
+{
+    if (T_SQLITE)
+        t_sql(lock ? "BEGIN IMMEDIATE" : "ROLLBACK");
+    else
+        t_sql(lock ? "LOCK TABLES nanoq_logs WRITE" : "UNLOCK TABLES");
+}
+
+START_TEST(what_a_worker_cannot_write_before_it_ends_is_counted)
+{
+    struct logs_meet m;
+    nq *q = logs_open(&m);
+    p_thread t;
+    logs_add(q, "");
+    p_start(&t, p_new(q, P_OPTIONS(.concurrency = 1, .shutdown_timeout_us = NQ_MS(300)), logs_twice, &m));
+    t_await(&m.begun, 20);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_logs") == 1, 20); /* the first line */
+    logs_lock(true);
+    t_post(&m.go);
+    nq_worker_stop(t.p);
+    p_join(&t); /* on SQLite it could not record the outcome either */
+    logs_lock(false);
+    ck_assert_uint_eq(__atomic_load_n(&m.lost, __ATOMIC_SEQ_CST), 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_logs"), 1);
+    nq_close(q);
+}
+END_TEST
+
+/* Of each task as much as a log has room for, in turns. */
+static void logs_many(nq_ctx *const ctx[], const nq_task *const tasks[], size_t n, nq_verdict verdicts[],
+                      void *udata)
+{
+    struct logs_meet *m = udata;
+    static char bytes[NQ_MAX_LOG_LINE + 1];
+    memset(bytes, 'x', sizeof bytes - 1);
+    t_post(&m->begun);
+    t_await(&m->go, 20);
+    t_post(&m->go); /* for a further call, if not all came at once */
+    for (size_t line = 0; line < NQ_MAX_LOG_BYTES / NQ_MAX_LOG_LINE; line++)
+        for (size_t i = 0; i < n; i++)
+            nq_ctx_log(ctx[i], NQ_LOG_INFO, "%.20s%s", (const char *)tasks[i]->payload, bytes);
+    for (size_t i = 0; i < n; i++)
+        verdicts[i] = NQ_DONE;
+    t_post(&m->written);
+}
+
+START_TEST(what_has_no_room_while_the_database_is_away_is_counted)
+{
+    enum { TASKS = 160, LINES = NQ_MAX_LOG_BYTES / NQ_MAX_LOG_LINE };
+    struct logs_meet m;
+    nq *q = logs_open(&m);
+    nq_id ids[TASKS];
+    for (int i = 0; i < TASKS; i++) {
+        char payload[24];
+        snprintf(payload, sizeof payload, "task %d.", i);
+        ids[i] = logs_add(q, payload);
+    }
+    p_thread t;
+    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 1, .batch = TASKS), NULL, NULL);
+    const nq_many_options many = {.size = sizeof many, .max = TASKS, .wait_us = NQ_SECONDS(1)};
+    T_OK(nq_worker_handle_many(p, NULL, logs_many, &m, &many, &t_last));
+    p_start(&t, p);
+    t_await(&m.begun, 20);
+    logs_lock(true);
+    t_post(&m.go);
+    t_await(&m.written, 20);
+    logs_lock(false);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_finished") == TASKS, 30);
+    p_stop(&t);
+    const int64_t kept = t_sql("SELECT COUNT(*) FROM nanoq_logs");
+    const size_t lost = __atomic_load_n(&m.lost, __ATOMIC_SEQ_CST);
+    ck_assert_msg(lost > 0 && kept + (int64_t)lost == TASKS * LINES, "%lld are there, %zu are lost of %d",
+                  (long long)kept, lost, TASKS * LINES);
+    ck_assert_int_gt(kept, 1000);
+    for (int i = 0; i < TASKS; i++) {
+        char begin[40];
+        snprintf(begin, sizeof begin, "task %d.", i);
+        ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_logs WHERE task_id = %lld AND CAST(SUBSTR(line, "
+                               "1, %zu) AS CHAR) <> "
+                               "'%s'",
+                               (long long)ids[i], strlen(begin), begin),
+                         0);
+    }
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_worker_logs(void)
 {
     Suite *s = suite_create("logs");
@@ -246,6 +410,9 @@ Suite *suite_worker_logs(void)
     tcase_add_test(c, each_run_has_lines_of_its_own);
     tcase_add_test(c, what_a_killed_worker_had_written_is_there);
     tcase_add_test(c, lines_of_tasks_that_are_gone_are_swept);
+    tcase_add_test(c, whose_lease_is_lost_writes_to_its_own_run);
+    tcase_add_test(c, what_a_worker_cannot_write_before_it_ends_is_counted);
+    tcase_add_test(c, what_has_no_room_while_the_database_is_away_is_counted);
     tcase_add_test(c, rows_of_a_vandal_are_shown_as_far_as_they_go);
     return s;
 }
