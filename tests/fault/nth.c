@@ -69,8 +69,8 @@ static void nth_copy(const char *from, const char *to)
 static void nth_database(nth_run *run, int slot, const char *options)
 {
     static const char *const beside[] = {"", "-wal", "-shm", "-journal", "-nanoq-lock"};
-    static const char *const tables[] = {"tasks",  "finished", "followups", "workers",
-                                         "orders", "windows",  "attempts",  "results"};
+    static const char *const tables[] = {"tasks",    "finished", "followups", "workers", "orders",  "windows",
+                                         "attempts", "results",  "tags",      "logs",    "minutes", "queues"};
     if (T_SQLITE) {
         char file[400];
         for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
@@ -252,6 +252,6 @@ void nth_all(const nth_case *c, long few)
 
 int main(int argc, char **argv)
 {
-    Suite *(*const suites[])(void) = {suite_store, suite_proc};
+    Suite *(*const suites[])(void) = {suite_store, suite_memory, suite_proc};
     return t_main(argc, argv, suites, sizeof suites / sizeof *suites);
 }

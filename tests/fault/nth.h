@@ -43,6 +43,7 @@ void nth_fail(const nth_run *run, const char *fmt, ...) NQ_PRINTF(2, 3) __attrib
     } while (0)
 
 Suite *suite_store(void);
+Suite *suite_memory(void);
 Suite *suite_proc(void);
 
 #endif
