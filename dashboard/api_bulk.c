@@ -8,7 +8,6 @@
 
 #define BULK_JOBS    50 /* that are remembered */
 #define BULK_RUNNING 4
-#define BULK_IDS     1000
 #define BULK_DRY_US  NQ_SECONDS(5)
 
 enum bulk_state { BULK_RUNS, BULK_DONE, BULK_STOPPED, BULK_FAILED };
@@ -25,8 +24,6 @@ struct bulk_order {
     json_t *filter; /* as it was said; NULL: by ids */
     struct pick pick;
     struct pick_words words;
-    nq_id *ids;
-    size_t nids;
     char *queue;
     nq_bulk_options options;
     bool dry_run;
@@ -54,7 +51,6 @@ static void bulk_order_free(struct bulk_order *o)
 {
     json_decref(o->filter);
     pick_words_free(&o->words);
-    free(o->ids);
     free(o->queue);
 }
 
@@ -79,29 +75,6 @@ static bool bulk_rate(const char *text, unsigned *per_second, nq_err *err)
         return false;
     }
     *per_second = (unsigned)rate;
-    return true;
-}
-
-static bool bulk_ids(const json_t *list, struct bulk_order *o, nq_err *err)
-{
-    const size_t n = json_array_size(list);
-    o->ids = cli_alloc((n + 1) * sizeof o->ids[0]);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *id = json_array_get(list, i);
-        o->ids[o->nids++] = json_integer_value(id);
-        if (n > BULK_IDS || !json_is_integer(id) || json_integer_value(id) <= 0) {
-            api_invalid(err, "ids must be a list of up to %d ids of tasks", BULK_IDS);
-            return false;
-        }
-    }
-    if (n == 0) {
-        api_invalid(err, "ids is empty");
-        return false;
-    }
-    if (o->action == NQ_BULK_MOVE || o->action == NQ_BULK_PRIORITY) {
-        api_invalid(err, "%s goes by a filter, not by ids", bulk_actions[o->action]);
-        return false;
-    }
     return true;
 }
 
@@ -158,7 +131,7 @@ static bool bulk_order(struct dash_request *r, struct bulk_order *o, nq_err *err
         return false;
     }
     if (ids)
-        return bulk_ids(ids, o, err);
+        return pick_ids(&o->pick, ids, err);
     o->filter = json_deep_copy(filter);
     return pick_body(&o->pick, &o->words, r, filter, err);
 }
@@ -192,31 +165,19 @@ static int bulk_progress(const nq_bulk_counts *c, void *udata)
     return bulk_stopped(udata);
 }
 
-/* One by one, as their pages would. */
-static int bulk_by_ids(struct bulk_job *job, nq_err *err)
+static int bulk_call(struct bulk_job *job, nq_err *err)
 {
-    static int (*const calls[])(nq * q, nq_id id, nq_err * err) = {
-        [NQ_BULK_RETRY] = nq_retry, [NQ_BULK_CANCEL] = nq_cancel, [NQ_BULK_DELETE] = nq_delete};
-    uint64_t done = 0, skipped = 0;
-    for (size_t i = 0; i < job->order.nids && !bulk_stopped(job); i++) {
-        const int rc = calls[job->order.action](dash.q, job->order.ids[i], err);
-        if (rc != NQ_OK && rc != NQ_ENOTFOUND && rc != NQ_ESTATE && rc != NQ_EDUPLICATE)
-            return rc;
-        done += rc == NQ_OK;
-        skipped += rc != NQ_OK;
-        bulk_told(job, done, skipped);
-    }
-    return NQ_OK;
-}
-
-static int bulk_by_filter(struct bulk_job *job, nq_err *err)
-{
-    nq_bulk_options options = job->order.options;
+    const struct bulk_order *o = &job->order;
+    nq_bulk_options options = o->options;
     nq_bulk_counts counts = {.size = sizeof counts};
     options.progress = bulk_progress;
     options.udata = job;
-    const int rc = nq_bulk(dash.q, &job->order.pick.filter, job->order.action, &options, &counts, err);
-    bulk_told(job, counts.done, bulk_skipped(&counts));
+    const int rc = nq_bulk(dash.q, &o->pick.filter, o->action, &options, &counts, err);
+    /* Of ids those too that there are none of. */
+    const uint64_t missing = rc == NQ_OK && !counts.stopped && o->pick.filter.nids > counts.found
+                                 ? o->pick.filter.nids - counts.found
+                                 : 0;
+    bulk_told(job, counts.done, bulk_skipped(&counts) + missing);
     return rc;
 }
 
@@ -224,7 +185,7 @@ static void *bulk_run(void *arg)
 {
     struct bulk_job *job = arg;
     nq_err err = {0};
-    const int rc = job->order.ids ? bulk_by_ids(job, &err) : bulk_by_filter(job, &err);
+    const int rc = bulk_call(job, &err);
     pthread_mutex_lock(&bulk.mutex);
     job->ended_us = cli_now_us(CLOCK_REALTIME);
     job->state = job->stop ? BULK_STOPPED : BULK_DONE;
@@ -251,8 +212,8 @@ static int bulk_dry(struct dash_request *r, struct bulk_order *o, nq_err *err)
     o->options.per_second = 0;
     o->options.progress = bulk_dry_progress;
     o->options.udata = &until;
-    const int rc = o->ids ? NQ_OK : nq_bulk(dash.q, &o->pick.filter, o->action, &o->options, &counts, err);
-    out_int(out_key(&r->out, "would"), o->ids ? (int64_t)o->nids : (int64_t)counts.done);
+    const int rc = nq_bulk(dash.q, &o->pick.filter, o->action, &o->options, &counts, err);
+    out_int(out_key(&r->out, "would"), (int64_t)counts.done);
     out_bool(out_key(&r->out, "capped"),
              counts.stopped && (o->options.limit == 0 || counts.done < o->options.limit));
     return rc;
@@ -307,12 +268,9 @@ static int bulk_probe(struct bulk_job *job, nq_err *err)
     probe.per_second = 0;
     probe.progress = bulk_dry_progress;
     probe.udata = &until;
-    job->total = (int64_t)o->nids;
-    if (o->ids)
-        return NQ_OK;
     const int rc = nq_bulk(dash.q, &o->pick.filter, o->action, &probe, &counts, err);
-    job->total = (int64_t)counts.done;
-    job->total_capped = counts.stopped && (probe.limit == 0 || counts.done < probe.limit);
+    job->total = (int64_t)(o->filter ? counts.done : o->pick.filter.nids);
+    job->total_capped = o->filter && counts.stopped && (probe.limit == 0 || counts.done < probe.limit);
     return rc;
 }
 
@@ -359,7 +317,7 @@ static void bulk_write(struct out *j, const struct bulk_job *job)
     else
         out_null(out_key(j, "filter"));
     free(filter);
-    out_positive(out_key(j, "ids"), (int64_t)job->order.nids);
+    out_positive(out_key(j, "ids"), job->order.filter ? 0 : (int64_t)job->order.pick.filter.nids);
     out_str(out_key(j, "state"), bulk_states[job->state]);
     out_int(out_key(j, "done"), (int64_t)job->done);
     out_int(out_key(j, "skipped"), (int64_t)job->skipped);

@@ -132,6 +132,7 @@ struct pick {
     nq_filter filter;
     const char *queues[NQ_MAX_LIST_NAMES], *groups[NQ_MAX_LIST_NAMES], *types[NQ_MAX_LIST_NAMES],
         *tags[NQ_MAX_TAGS];
+    nq_id ids[NQ_MAX_FILTER_IDS];
     bool any; /* something is said */
 };
 /* Of the query; others: names that mean something else, up to NULL. */
@@ -145,6 +146,8 @@ struct pick_words {
 };
 bool pick_body(struct pick *f, struct pick_words *words, struct dash_request *r, const json_t *filter,
                nq_err *err);
+/* Of a list of numbers. */
+bool pick_ids(struct pick *f, const json_t *ids, nq_err *err);
 void pick_words_free(struct pick_words *words);
 
 /* ---- api_*.c: what the routes run. */

@@ -47,6 +47,23 @@ static bool pick_states(struct pick *f, char *value, nq_err *err)
     return true;
 }
 
+/* "7,12" */
+static bool pick_id(struct pick *f, char *value, nq_err *err)
+{
+    for (char *rest = value; rest;) {
+        const char *part = pick_part(&rest);
+        char *end = NULL;
+        const long long id = part[0] >= '0' && part[0] <= '9' ? strtoll(part, &end, 10) : 0;
+        if (f->filter.nids == NQ_MAX_FILTER_IDS || id <= 0 || id == INT64_MAX || *end) {
+            api_invalid(err, "id: '%.40s' must be the id of a task, a number, one of at most %d", part,
+                        NQ_MAX_FILTER_IDS);
+            return false;
+        }
+        f->ids[f->filter.nids++] = id;
+    }
+    return true;
+}
+
 /* A time, or a duration: so long ago. */
 static bool pick_time(const char *name, const char *value, int64_t *us, nq_err *err)
 {
@@ -118,13 +135,15 @@ static bool pick_one(struct pick *f, const struct dash_request *r, const char *n
         o->text = value;
         return pick_searches(r, err);
     }
+    if (strcmp(name, "id") == 0)
+        return pick_id(f, value, err);
     if (strcmp(name, "worker") == 0) {
         o->worker = value;
         return true;
     }
     api_invalid(err,
                 "'%.40s' is no filter; allowed are queue, group, type, state, tag, error, text, since, "
-                "until, by, worker",
+                "until, by, worker, id",
                 name);
     return false;
 }
@@ -137,6 +156,7 @@ static bool pick_end(struct pick *f, nq_err *err)
     o->groups = f->groups;
     o->types = f->types;
     o->tags = f->tags;
+    o->ids = f->ids;
     if (o->ngroups > 0 && o->nqueues == 0) {
         api_invalid(err, "group is of a queue: give queue too");
         return false;
@@ -194,4 +214,23 @@ bool pick_body(struct pick *f, struct pick_words *words, struct dash_request *r,
             good = pick_word(f, words, r, name, value, err);
     }
     return good && pick_end(f, err);
+}
+
+bool pick_ids(struct pick *f, const json_t *ids, nq_err *err)
+{
+    const size_t n = json_array_size(ids);
+    if (n == 0 || n > NQ_MAX_FILTER_IDS) {
+        api_invalid(err, "ids has %zu of them: 1 to %d are allowed", n, NQ_MAX_FILTER_IDS);
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        f->ids[i] = json_integer_value(json_array_get(ids, i));
+        if (f->ids[i] <= 0) {
+            api_invalid(err, "ids must be a list of ids of tasks: positive whole numbers");
+            return false;
+        }
+    }
+    f->filter.nids = n;
+    f->any = true;
+    return pick_end(f, err);
 }

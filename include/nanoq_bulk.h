@@ -10,8 +10,9 @@
 extern "C" {
 #endif
 
-/* What is done with each task that matches, and in which states that can be. Where the filter names no states
- * those in brackets are meant. */
+/* What is done with each task that matches, and in which states that can be. Where the filter names neither
+ * states nor ids those in brackets are meant; of ids without states all are found, and those in which it
+ * cannot be done are counted. */
 enum nq_bulk_action {
     NQ_BULK_RETRY = 0, /* as nq_retry does; any that does not run [dead] */
     NQ_BULK_CANCEL,    /* as nq_cancel does; waiting, running [both] */

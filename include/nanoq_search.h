@@ -41,14 +41,17 @@ typedef struct nq_filter {
     int64_t since_us;   /* at this time or later, microseconds since 1970; 0: at any */
     int64_t until_us;   /* and before this one; 0: at any */
     const char *worker; /* running tasks of the worker of this name, host:pid; "web-1:*" */
+    const nq_id *ids;   /* one of these, whether there is such a task or not; in any order */
+    size_t nids;        /* at most NQ_MAX_FILTER_IDS */
 } nq_filter;
+#define NQ_MAX_FILTER_IDS  1000
 #define NQ_MAX_FILTER_TEXT 4096 /* most bytes of error and text */
 
 /*
- * How far an answer reaches. What an index leads to is answered whole: queues, states, types of ended tasks,
- * tags, times of ending, where these are few; and what is frequent is found soon. For the rest a call looks
- * at some number of tasks only (`look`, default NQ_DEFAULT_LOOK), in the order that was asked for, and then
- * says how far it came; the next call may go on there.
+ * How far an answer reaches. What an index leads to is answered whole: ids, queues, states, types of ended
+ * tasks, tags, times of ending, where these are few; and what is frequent is found soon. For the rest a call
+ * looks at some number of tasks only (`look`, default NQ_DEFAULT_LOOK), in the order that was asked for, and
+ * then says how far it came; the next call may go on there.
  */
 typedef struct nq_bounds {
     size_t size;

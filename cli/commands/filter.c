@@ -46,6 +46,20 @@ static bool filter_states(char *value, nq_filter *f)
     return true;
 }
 
+static bool filter_ids(char *value, struct filter *r)
+{
+    for (char *rest = value; rest;) {
+        if (r->f.nids == NQ_MAX_FILTER_IDS) {
+            cli_complain("--id: at most %d are allowed", NQ_MAX_FILTER_IDS);
+            return false;
+        }
+        if (!cli_take_id(filter_part(&rest), &r->ids[r->f.nids]))
+            return false;
+        r->f.nids++;
+    }
+    return true;
+}
+
 /* A time, or a duration: so long ago. */
 static bool filter_by(struct filter *r, const char *value)
 {
@@ -65,7 +79,7 @@ static bool filter_by(struct filter *r, const char *value)
 bool filter_is(int key)
 {
     return key == FILTER_STATE || key == FILTER_QUEUE || key == FILTER_TYPE ||
-           (key >= FILTER_GROUP && key <= FILTER_WORKER);
+           (key >= FILTER_GROUP && key <= FILTER_ID);
 }
 
 static bool filter_text(const char *option, const char *value, const char **out)
@@ -106,6 +120,8 @@ bool filter_take(struct filter *r, int key, char *value)
         return cli_take_moment("--until", value, &r->f.until_us);
     case FILTER_BY:
         return filter_by(r, value);
+    case FILTER_ID:
+        return filter_ids(value, r);
     default:
         return filter_text("--worker", value, &r->f.worker);
     }
@@ -119,6 +135,7 @@ bool filter_end(struct filter *r)
     f->groups = r->groups;
     f->types = r->types;
     f->tags = r->tags;
+    f->ids = r->ids;
     if (f->ngroups > 0 && f->nqueues == 0) {
         cli_complain("--group is of a queue: give --queue too");
         return false;

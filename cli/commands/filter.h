@@ -9,6 +9,7 @@ struct filter {
     nq_filter f; /* filter_end makes it whole */
     const char *queues[NQ_MAX_LIST_NAMES], *groups[NQ_MAX_LIST_NAMES], *types[NQ_MAX_LIST_NAMES];
     const char *tags[NQ_MAX_TAGS];
+    nq_id ids[NQ_MAX_FILTER_IDS];
     bool said; /* some option was given */
     bool by;   /* --by was */
 };
@@ -24,7 +25,8 @@ enum {
     FILTER_SINCE,
     FILTER_UNTIL,
     FILTER_BY,
-    FILTER_WORKER
+    FILTER_WORKER,
+    FILTER_ID
 };
 /* For the table of a command's options. */
 #define FILTER_OPTIONS                                                                                       \
@@ -39,8 +41,9 @@ enum {
         {FILTER_SINCE, "since", "TIME", "only from this time on: 2026-01-31T12:00:00Z, or so long ago: 2h"}, \
         {FILTER_UNTIL, "until", "TIME", "only before this time"},                                            \
         {FILTER_BY, "by", "created|run_at|finished", "which time --since and --until are about"},            \
+        {FILTER_WORKER, "worker", "NAME", "only running ones of this worker, host:pid; 'web-1:*'"},          \
     {                                                                                                        \
-        FILTER_WORKER, "worker", "NAME", "only running ones of this worker, host:pid; 'web-1:*'"             \
+        FILTER_ID, "id", "ID[,...]", "only these tasks; may be repeated"                                     \
     }
 #define FILTER_NOTES                                                                                         \
     "A task is meant if all the options hold for it. Texts are compared byte for byte. docs/search.md\n"

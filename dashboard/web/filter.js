@@ -13,6 +13,7 @@ export const FIELDS = [
   ['text', 'Payload or headers have', 'text'],
   ['error', 'Error has', 'text'],
   ['worker', 'Worker', 'text', 'host:pid'],
+  ['id', 'Ids', 'text', '7,12'],
   ['since', 'Since', 'datetime-local'],
   ['until', 'Until', 'datetime-local'],
   ['by', 'Of these times', ['created', 'run_at', 'finished']],

@@ -49,8 +49,8 @@ static const struct bulk_action {
 /* Does it say nothing but, perhaps, that tasks may be in any state? */
 static bool bulk_means_all(const nq_filter *f)
 {
-    return f->nqueues == 0 && f->ntypes == 0 && f->ntags == 0 && !f->error && !f->text && !f->worker &&
-           f->since_us == 0 && f->until_us == 0 && (f->states & BULK_ANY) % BULK_ANY == 0;
+    return f->nids == 0 && f->nqueues == 0 && f->ntypes == 0 && f->ntags == 0 && !f->error && !f->text &&
+           !f->worker && f->since_us == 0 && f->until_us == 0 && (f->states & BULK_ANY) % BULK_ANY == 0;
 }
 
 static int bulk_check(struct bulk *b, nq_err *err)
@@ -73,7 +73,7 @@ static int bulk_check(struct bulk *b, nq_err *err)
 static int bulk_where(struct bulk *b, nq_err *err)
 {
     const struct bulk_action *a = &bulk_actions[b->action];
-    if (b->filter.states == 0)
+    if (b->filter.states == 0 && b->filter.nids == 0)
         b->filter.states = a->usual;
     const int rc = nq_where_init(&b->where, &b->filter, true, err);
     if (rc != NQ_OK || (b->where.states & a->may))

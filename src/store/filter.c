@@ -52,7 +52,8 @@ static int filter_check_numbers(const nq_filter *f, nq_err *err)
     if ((rc = filter_check_number("queues", f->queues, f->nqueues, NQ_MAX_LIST_NAMES, err)) != NQ_OK ||
         (rc = filter_check_number("groups", f->groups, f->ngroups, NQ_MAX_LIST_NAMES, err)) != NQ_OK ||
         (rc = filter_check_number("types", f->types, f->ntypes, NQ_MAX_LIST_NAMES, err)) != NQ_OK ||
-        (rc = filter_check_number("tags", f->tags, f->ntags, NQ_MAX_TAGS, err)) != NQ_OK)
+        (rc = filter_check_number("tags", f->tags, f->ntags, NQ_MAX_TAGS, err)) != NQ_OK ||
+        (rc = filter_check_number("ids", f->ids, f->nids, NQ_MAX_FILTER_IDS, err)) != NQ_OK)
         return rc;
     if (f->ngroups > 0 && f->nqueues == 0)
         return nq_err_set(err, NQ_EINVAL, "group is given without a queue: it is of one");
@@ -254,13 +255,38 @@ static int filter_names(nq_where *w, bool stars, nq_err *err)
     return rc;
 }
 
+static int filter_by_id(const void *a, const void *b)
+{
+    const nq_id x = *(const nq_id *)a, y = *(const nq_id *)b;
+    return (x > y) - (x < y);
+}
+
+static int filter_ids(nq_where *w, nq_err *err)
+{
+    const nq_filter *f = &w->f;
+    if (f->nids == 0)
+        return NQ_OK;
+    w->ids = malloc(f->nids * sizeof *w->ids);
+    if (!w->ids)
+        return nq_err_nomem(err);
+    memcpy(w->ids, f->ids, f->nids * sizeof *w->ids);
+    qsort(w->ids, f->nids, sizeof *w->ids, filter_by_id);
+    if (w->ids[0] <= 0)
+        return nq_err_set(err, NQ_EINVAL, "an id of the filter is %lld: ids are positive",
+                          (long long)w->ids[0]);
+    for (size_t i = 0; i < f->nids; i++)
+        if (i == 0 || w->ids[i] != w->ids[w->nids - 1])
+            w->ids[w->nids++] = w->ids[i];
+    return NQ_OK;
+}
+
 NQ_PRIVATE int nq_where_init(nq_where *w, const nq_filter *f, bool stars, nq_err *err)
 {
     int rc;
     memset(w, 0, sizeof *w);
     if ((rc = nq_options_copy(&w->f, sizeof w->f, f, "nq_filter", err)) != NQ_OK ||
         (rc = filter_check_numbers(&w->f, err)) != NQ_OK || (rc = filter_check_rest(w, err)) != NQ_OK ||
-        (rc = filter_names(w, stars, err)) != NQ_OK) {
+        (rc = filter_names(w, stars, err)) != NQ_OK || (rc = filter_ids(w, err)) != NQ_OK) {
         nq_where_free(w);
         return rc;
     }
@@ -279,6 +305,7 @@ NQ_PRIVATE void nq_where_free(nq_where *w)
 {
     free(w->queues);
     free(w->types);
+    free(w->ids);
     memset(w, 0, sizeof *w);
 }
 
@@ -407,6 +434,6 @@ NQ_PRIVATE bool nq_where_needs_rows(const nq_where *w)
     bool lines = false;
     for (size_t i = 0; i < w->nqueues; i++)
         lines = lines || w->queues[i].line[0];
-    return lines || w->ntypes > 0 || w->f.ntags > 0 || w->f.error || w->f.text || w->f.worker ||
-           (w->f.time != NQ_BY_FINISHED && (w->f.since_us || w->f.until_us));
+    return lines || w->nids > 0 || w->ntypes > 0 || w->f.ntags > 0 || w->f.error || w->f.text ||
+           w->f.worker || (w->f.time != NQ_BY_FINISHED && (w->f.since_us || w->f.until_us));
 }

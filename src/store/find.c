@@ -9,21 +9,25 @@
  * first windows an index may lead to the rest, see plan.c. Otherwise it stops after `look` tasks, or when
  * these have taken too long: 80 ms for 100,000, so that a page of them takes less than 100.
  *
- * With a tag the windows are of its rows, whose order is that of ids: that is an index for all of it.
+ * With a tag the windows are of its rows, whose order is that of ids: that is an index for all of it. With
+ * ids these are looked up, some in a statement.
  */
 #define FIND_FIRST    1000
 #define FIND_TRY      5000 /* tasks after which an index is looked for */
 #define FIND_GROWTH   4
 #define FIND_LEAST_US 20000
+#define FIND_IDS      500 /* of a statement; of a longer list MariaDB makes a table, and reads that */
 #define FIND_TASK_US  0.8 /* in the mean; payloads of any size are searched */
 
 struct find {
     nq_find *f;
     nq_plan plan;
     nq_query q;
-    nq_id at, end; /* of the window: what was looked at before, and its last id; 0: to the end */
-    bool tag;      /* the windows are of the first tag */
-    bool planned;  /* by the plan's indexes */
+    nq_id at, end;    /* of the window: what was looked at before, and its last id; 0: to the end */
+    bool tag;         /* the windows are of the first tag */
+    bool planned;     /* by the plan's indexes */
+    const nq_id *ids; /* nids of them, where the window is of these */
+    size_t nids;
     nq_id last;
 };
 
@@ -44,6 +48,15 @@ static void find_bounds(struct find *s, const char *id, bool end)
         nq_buf_fmt(&s->q.sql, f->falling ? " AND %s >= ?" : " AND %s <= ?", id);
         nq_query_arg(&s->q, nq_int(s->end));
     }
+}
+
+static void find_ids(struct find *s)
+{
+    for (size_t i = 0; i < s->nids; i++) {
+        nq_buf_str(&s->q.sql, i ? ", ?" : " AND i.id IN (?");
+        nq_query_arg(&s->q, nq_int(s->ids[i]));
+    }
+    nq_buf_str(&s->q.sql, s->nids ? ")" : "");
 }
 
 static void find_order(struct find *s, const char *id, const char *limit, size_t n)
@@ -118,6 +131,7 @@ static void find_part(struct find *s, bool live)
         nq_plan_from(&s->plan, live, s->planned ? s->plan.by[live] : NQ_ACCESS_ID, q);
     }
     find_bounds(s, id, true);
+    find_ids(s);
     nq_where_add(s->f->where, live, s->tag, q);
     find_order(s, id, "?", s->f->limit - s->f->n);
     if (columns)
@@ -220,9 +234,25 @@ static int find_windows(nq_conn *c, struct find *s, nq_err *err)
     return rc;
 }
 
+/* Those whose ids are named. */
+static int find_named(nq_conn *c, struct find *s, nq_err *err)
+{
+    const nq_where *w = s->f->where;
+    size_t left = w->nids;
+    int rc = NQ_OK;
+    while (rc == NQ_OK && left > 0 && s->f->n < s->f->limit) {
+        s->nids = left < FIND_IDS ? left : FIND_IDS;
+        s->ids = s->f->falling ? w->ids + left - s->nids : w->ids + w->nids - left;
+        left -= s->nids;
+        rc = find_window(c, s, err);
+    }
+    return rc;
+}
+
 NQ_PRIVATE int nq_find_page(nq_conn *c, nq_find *f, nq_err *err)
 {
-    struct find s = {.f = f, .plan = {.where = f->where}, .tag = f->where->f.ntags > 0};
+    const bool named = f->where->nids > 0;
+    struct find s = {.f = f, .plan = {.where = f->where}, .tag = f->where->f.ntags > 0 && !named};
     int rc = NQ_OK;
     f->n = 0;
     f->bounded = false;
@@ -230,7 +260,10 @@ NQ_PRIVATE int nq_find_page(nq_conn *c, nq_find *f, nq_err *err)
     s.at = f->falling ? f->below : f->above;
     if (!f->where->states || f->limit == 0)
         return NQ_OK;
-    rc = find_takes_all(f->where) ? find_window(c, &s, err) : find_windows(c, &s, err);
+    if (named)
+        rc = find_named(c, &s, err);
+    else
+        rc = find_takes_all(f->where) ? find_window(c, &s, err) : find_windows(c, &s, err);
     if (rc == NQ_OK && f->n == f->limit)
         f->reached = s.last;
     nq_query_free(&s.q);

@@ -53,6 +53,8 @@ typedef struct nq_where {
     size_t nqueues; /* 0: any queue */
     nq_where_type *types;
     size_t ntypes; /* 0: any type */
+    nq_id *ids;    /* in order, each once */
+    size_t nids;
     size_t text_size, error_size, worker_size;
     bool workers; /* all whose name begins with these worker_size bytes */
 } nq_where;
@@ -60,7 +62,7 @@ typedef struct nq_where {
 NQ_PRIVATE int nq_where_init(nq_where *w, const nq_filter *f, bool stars, nq_err *err);
 NQ_PRIVATE void nq_where_free(nq_where *w); /* accepts one that is {0} */
 /* Append " AND ..." for the rows i of {tasks} (live) or {finished}: all that the filter says, its tags too,
- * but not the first `tags` ones. */
+ * but not the first `tags` ones, and not the ids: whoever reads by them names them. */
 NQ_PRIVATE void nq_where_add(const nq_where *w, bool live, size_t tags, nq_query *q);
 /* Does it say anything beyond queues, states and the time of ending, which the indexes have? */
 NQ_PRIVATE bool nq_where_needs_rows(const nq_where *w);

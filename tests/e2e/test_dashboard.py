@@ -277,6 +277,14 @@ class DashboardTests:
         self.assertEqual(self.show(31)["priority"], -7)
         job = ended(d.post("bulk", {"action": "cancel", "ids": [1, 2, 999]})["bulk"])
         self.assertEqual((job["done"], job["skipped"], job["total"], job["ids"]), (2, 1, 3, 3))
+        self.assertEqual(d.post("bulk", {"action": "move", "ids": [1, 3, 31, 999], "to_queue": "x", "dry_run": True})["would"], 2)
+        job = ended(d.post("bulk", {"action": "move", "ids": [1, 3, 31, 999], "to_queue": "x"})["bulk"])
+        self.assertEqual((job["state"], job["done"], job["skipped"], job["total"]), ("done", 2, 2, 4))
+        self.assertEqual([self.show(i)["queue"] for i in (1, 3, 31)], ["mail", "x", "x"])
+        ended(d.post("bulk", {"action": "priority", "ids": [3], "priority": 9})["bulk"])
+        self.assertEqual(self.show(3)["priority"], 9)
+        self.assertEqual([task["id"] for task in d.get("tasks?id=3,31&id=999")["tasks"]], [31, 3])
+        self.assertEqual(d.get("tasks/count?id=3,31,999")["n"], 2)
         slow = d.post("bulk", {"action": "cancel", "filter": mail, "rate": "1/s"})["bulk"]
         d.post(f"bulk/{slow}/stop")
         self.assertEqual(ended(slow)["state"], "stopped")
@@ -286,7 +294,8 @@ class DashboardTests:
                      {"action": "retry", "ids": [1], "filter": {}}, {"action": "cancel", "filter": {}}, {"action": "move", "filter": mail},
                      {"action": "priority", "filter": mail}, {"action": "retry", "filter": {"colour": "red"}},
                      {"action": "retry", "filter": {"state": 3}}, {"action": "cancel", "filter": mail, "rate": "fast"},
-                     {"action": "move", "ids": [1], "to_queue": "x"}):
+                     {"action": "move", "ids": [1]}, {"action": "priority", "ids": [1]}, {"action": "retry", "ids": [0]},
+                     {"action": "retry", "ids": list(range(1, 1002))}, {"action": "retry", "filter": {"id": "1;2"}}):
             self.assertEqual(d.post("bulk", body, 400)["error"]["code"], "EINVAL", body)
         self.assertIn("bulk", [l["action"] for l in d.get("log")["log"]])
         slow = d.post("bulk", {"action": "delete", "filter": {"state": "cancelled"}, "rate": "1/s"})["bulk"]

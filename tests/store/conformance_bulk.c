@@ -376,6 +376,45 @@ START_TEST(one_that_the_database_refuses_stops_no_others)
 }
 END_TEST
 
+/* Of ids all are found that there are, once each, and what cannot be is counted. */
+START_TEST(by_ids)
+{
+    static const struct {
+        enum nq_bulk_action action;
+        unsigned done, state;
+    } wanted[] = {{NQ_BULK_MOVE, 1, 4},
+                  {NQ_BULK_PRIORITY, 1, 4},
+                  {NQ_BULK_RETRY, 4, 1},
+                  {NQ_BULK_CANCEL, 5, 0},
+                  {NQ_BULK_DELETE, 4, 1}};
+    nq *q = t_open();
+    nq_id ids[8];
+    bulk_each(q, ids);
+    ids[5] = ids[0];
+    ids[6] = 99;
+    const nq_id other = ids[7] = T_ADD(q, .type = "t", .queue = "other");
+    for (size_t i = 0; i < 5; i++) {
+        const nq_filter *f = B_WHERE(.ids = ids, .nids = 7);
+        T_OK(bulk_call(q, f, wanted[i].action, B_OPTS(.dry_run = true, .queue = "slow", .priority = 7)));
+        ck_assert(bulk_did.done == wanted[i].done && bulk_did.state == wanted[i].state);
+        T_OK(bulk_call(q, f, wanted[i].action, B_OPTS(.queue = "slow", .priority = 7)));
+        ck_assert_uint_eq(bulk_did.found, 5);
+        ck_assert_uint_eq(bulk_did.done, wanted[i].done);
+        ck_assert_uint_eq(bulk_did.state, wanted[i].state);
+        if (wanted[i].action == NQ_BULK_MOVE)
+            ck_assert_int_eq(BULK_COUNT("tasks", "queue = 'slow'"), 1);
+    }
+    ck_assert_int_eq(BULK_COUNT("tasks", "id > 0"), 2);
+    ck_assert_int_eq(t_state(q, ids[NQ_STATE_RUNNING]), NQ_STATE_RUNNING);
+    ck_assert_int_eq(t_state(q, other), NQ_STATE_WAITING);
+    /* With what else is said: both hold. */
+    T_OK(bulk_call(q, B_WHERE(.ids = ids, .nids = 8, B_QUEUES("other")), NQ_BULK_CANCEL, NULL));
+    ck_assert(bulk_did.found == 1 && bulk_did.done == 1);
+    ck_assert_int_eq(t_state(q, other), NQ_STATE_CANCELLED);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_bulk(void)
 {
     Suite *s = suite_create("bulk");
@@ -391,5 +430,6 @@ Suite *suite_bulk(void)
     tcase_add_test(c, a_group_goes_along_where_it_fits);
     tcase_add_test(c, what_belongs_to_a_task_goes_with_it);
     tcase_add_test(c, one_that_the_database_refuses_stops_no_others);
+    tcase_add_test(c, by_ids);
     return s;
 }

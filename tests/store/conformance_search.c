@@ -199,6 +199,11 @@ static bool search_matches(const struct search_task *t, const nq_filter *f)
         return false;
     if (f->states && !(f->states & NQ_STATE_BIT(t->state)))
         return false;
+    bool named = f->nids == 0;
+    for (size_t i = 0; i < f->nids; i++)
+        named = named || f->ids[i] == t->id;
+    if (!named)
+        return false;
     if (f->error && (!t->error.p || !memmem(t->error.p, t->error.n, f->error, strlen(f->error))))
         return false;
     if (f->worker && (!t->worker || !search_is(t->worker, f->worker)))
@@ -211,6 +216,7 @@ static bool search_matches(const struct search_task *t, const nq_filter *f)
 struct search_filter {
     nq_filter f;
     const char *queues[SEARCH_MOST], *groups[SEARCH_MOST], *types[SEARCH_MOST], *tags[SEARCH_MOST];
+    nq_id ids[200];
 };
 
 static void search_filter_rest(struct search_filter *s)
@@ -230,6 +236,13 @@ static void search_filter_rest(struct search_filter *s)
         const struct search_bytes text = SEARCH_PICK(texts);
         f->text = text.p;
         f->text_size = text.n;
+    }
+    /* In no order, some twice, some of no task. */
+    if (SEARCH_ONE_IN(5)) {
+        f->ids = s->ids;
+        f->nids = 1 + t_rand(&search_seed) % SEARCH_OF(s->ids);
+        for (size_t i = 0; i < f->nids; i++)
+            s->ids[i] = 1 + (nq_id)(t_rand(&search_seed) % (SEARCH_N + 9));
     }
     if (SEARCH_ONE_IN(10))
         f->worker = SEARCH_PICK(workers);
@@ -312,6 +325,8 @@ static void search_show(const nq_filter *f)
         fprintf(stderr, " type %s", f->types[i]);
     for (size_t i = 0; i < f->ntags; i++)
         fprintf(stderr, " tag %s", f->tags[i]);
+    for (size_t i = 0; i < f->nids; i++)
+        fprintf(stderr, " id %lld", (long long)f->ids[i]);
     fprintf(stderr, " error %s text %s (%zu) worker %s time %d since %lld until %lld\n",
             f->error ? f->error : "-", f->text ? (const char *)f->text : "-", f->text_size,
             f->worker ? f->worker : "-", f->time, (long long)f->since_us, (long long)f->until_us);

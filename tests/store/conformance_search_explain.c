@@ -36,7 +36,7 @@ static void search_explain_fill(nq *q)
 
 /* Lines of EXPLAIN: id|select_type|table|type|possible_keys|key|... Each that reads tasks does so by an
  * index, and only what another index than the primary key led to is sorted. True: by that one. */
-static bool search_explain_plan(char *plan, const char *sql, const char *wanted)
+static bool search_explain_plan(char *plan, const char *sql, const char *wanted, bool named)
 {
     bool by = false;
     char *save = NULL;
@@ -47,6 +47,8 @@ static bool search_explain_plan(char *plan, const char *sql, const char *wanted)
         if (!cell[9] || !cell[2] || (strcmp(cell[2], "i") != 0 && strcmp(cell[2], "g") != 0))
             continue;
         ck_assert_msg(strcmp(cell[3], "ALL") != 0, "%s\nreads the table", sql);
+        ck_assert_msg(!named || cell[2][0] != 'i' || strcmp(cell[3], "range") == 0,
+                      "%s\nreads more than the ids: %s", sql, cell[3]);
         ck_assert_msg(strcmp(cell[5], "PRIMARY") != 0 || !strstr(cell[9], "filesort"), "%s\nsorts the table",
                       sql);
         by = by || strcmp(cell[5], wanted) == 0;
@@ -76,7 +78,7 @@ static void search_explain_sent(nq *q, nq_filter f, const char *wanted)
         if (strstr(sql, "GROUP BY queue"))
             continue;
         char *plan = t_text(t_side(), "EXPLAIN %s%s", t_is_mariadb ? "" : "FORMAT=TRADITIONAL ", sql);
-        by = search_explain_plan(plan, sql, wanted) || by;
+        by = search_explain_plan(plan, sql, wanted, f.nids > 0) || by;
         free(plan);
     }
     ck_assert_msg(by, "nothing by %s", wanted);
@@ -105,6 +107,11 @@ START_TEST(what_is_sent_is_planned_well)
         "by_type");
     search_explain_sent(q, (nq_filter){.tags = SEARCH_NAMES("few"), .ntags = 1}, "PRIMARY");
     search_explain_sent(q, (nq_filter){.text = "x"}, "PRIMARY");
+    static nq_id ids[NQ_MAX_FILTER_IDS];
+    for (nq_id i = 0; i < NQ_MAX_FILTER_IDS; i++)
+        ids[i] = 3 + 5 * i;
+    search_explain_sent(q, (nq_filter){.ids = ids, .nids = 5}, "PRIMARY");
+    search_explain_sent(q, (nq_filter){.ids = ids, .nids = 400, .text = "x"}, "PRIMARY");
     nq_close(q);
 }
 END_TEST

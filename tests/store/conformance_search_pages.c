@@ -126,6 +126,10 @@ START_TEST(what_cannot_be_is_refused)
     search_refuses(q, (nq_filter){.since_us = -1}, "since_us");
     search_refuses(q, (nq_filter){.until_us = INT64_MAX}, "until_us");
     search_refuses(q, (nq_filter){.worker = ""}, "worker");
+    static const nq_id none[] = {7, 0};
+    search_refuses(q, (nq_filter){.nids = 1}, "NULL");
+    search_refuses(q, (nq_filter){.ids = none, .nids = 2}, "an id of the filter is 0");
+    search_refuses(q, (nq_filter){.ids = none, .nids = NQ_MAX_FILTER_IDS + 1}, "1001 ids");
     const nq_filter any = {.size = sizeof any};
     struct search_seen seen = {.n = 0};
     nq_list_options o = {.size = sizeof o, .filter = &any, .states = 1};
@@ -171,6 +175,40 @@ START_TEST(an_answer_says_how_far_it_reaches)
     T_OK(nq_list(q, &o, search_see, &seen, &t_last));
     ck_assert_int_eq(seen.ids[3], 3);
     ck_assert(!bounds.bounded);
+    nq_close(q);
+}
+END_TEST
+
+/* As many as may be named: they are looked up in several statements. */
+START_TEST(ids_are_looked_up)
+{
+    nq *q = t_open();
+    static nq_id ids[NQ_MAX_FILTER_IDS];
+    search_seed = t_seed();
+    for (int i = 0; i < 300; i++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    t_sql("UPDATE nanoq_tasks SET id = id + 5000 WHERE id > 151");
+    T_OK(nq_cancel(q, 7, &t_last));
+    for (int i = 0; i < NQ_MAX_FILTER_IDS; i++)
+        ids[i] = i % 2 ? 500 - i / 2 : 5001 + i / 2;
+    const nq_filter f = {.size = sizeof f, .ids = ids, .nids = NQ_MAX_FILTER_IDS};
+    for (int order = NQ_OLDEST_FIRST; order <= NQ_NEWEST_FIRST; order++) {
+        struct search_seen seen;
+        search_pages(q, &f, order, false, &seen);
+        ck_assert_uint_eq(seen.n, 300);
+        for (size_t i = 0; i < 300; i++) {
+            const nq_id at = (nq_id)(order == NQ_OLDEST_FIRST ? i + 1 : 300 - i);
+            ck_assert_int_eq(seen.ids[i], at > 151 ? at + 5000 : at);
+        }
+    }
+    nq_counted k = {.size = sizeof k};
+    T_OK(nq_count(q, &f, NULL, &k, &t_last));
+    ck_assert(k.n == 300 && !k.more && !k.bounded);
+    T_OK(nq_count(q, &f, &(nq_count_options){.size = sizeof(nq_count_options), .most = 200}, &k, &t_last));
+    ck_assert(k.n == 200 && k.more && !k.bounded);
+    T_OK(nq_count(q, &f, &(nq_count_options){.size = sizeof(nq_count_options), .exact = true}, &k, &t_last));
+    ck_assert(k.n == 300 && !k.more);
+    SEARCH_FINDS(1, .ids = ids, .nids = NQ_MAX_FILTER_IDS, .states = NQ_STATE_BIT(NQ_STATE_CANCELLED));
     nq_close(q);
 }
 END_TEST
@@ -340,6 +378,7 @@ Suite *suite_search_pages(void)
     tcase_add_test(c, stars_and_texts);
     tcase_add_test(c, what_cannot_be_is_refused);
     tcase_add_test(c, an_answer_says_how_far_it_reaches);
+    tcase_add_test(c, ids_are_looked_up);
     tcase_add_test(c, pages_are_stable_while_tasks_move);
     tcase_add_test(c, rows_that_stay_are_seen_once_whatever_the_others_do);
     return s;

@@ -99,7 +99,7 @@ export function mount(root, path, params) {
     fill(bar, h('span', {class: 'about'}, n > 0 ? h('strong', null, `${number(n)} selected`) : 'All that match', n > 0 && h('button', {type: 'button', class: 'plain', onclick: () => {
       selected.clear();
       mark();
-    }}, 'None')), ['retry', 'cancel', 'delete', ...(n === 0 ? ['move', 'priority'] : [])].map(start)); // Those two go by a filter only.
+    }}, 'None')), ['retry', 'cancel', 'delete', 'move', 'priority'].map(start));
     if (focused) bar.querySelector(`[data-focus="${focused}"]`)?.focus();
   }
   function to(extra) {
