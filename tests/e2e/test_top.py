@@ -26,6 +26,8 @@ class TopTests:
         # A server of its own, which is ended with its own command.
         self.socket = self.path("tmux")
         self.addCleanup(lambda: subprocess.run(["tmux", "-S", self.socket, "kill-server"], capture_output=True, check=False))
+        # It ends behind its last session otherwise, and a new one can meet it while it does.
+        self.tmux("start-server", ";", "set-option", "-s", "exit-empty", "off")
 
     def tmux(self, *args):
         env = {**self.env, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
@@ -47,7 +49,7 @@ class TopTests:
     def top(self, width=80, height=24):
         """In a shell, so that what it leaves behind can be seen."""
         self.tmux("new-session", "-d", "-s", "t", "-x", str(width), "-y", str(height), "sh")
-        self.tmux("send-keys", "-t", "t", "PS1='$ '; stty -g > before; cd '%s'; stty -g > before; clear; '%s' top; echo ended $?" %
+        self.tmux("send-keys", "-t", "t", "PS1='$ '; cd '%s'; stty -g > before; clear; '%s' top; echo ended $?" %
                   (self.dir, NANOQ), "Enter")
         return self.sees("nanoq top", "queues ", absent=("reading",))
 
