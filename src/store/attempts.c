@@ -47,7 +47,6 @@ static int attempts_delete(nq_conn *c, const char *head, const nq_attempt list[]
             nq_sql_id(c->store, &sql, (nq_id)list[k].lease);
             nq_buf_str(&sql, ")");
         }
-        nq_buf_fmt(&sql, " {at_most:%zu}", end - i);
         rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, err);
     }
     nq_buf_free(&sql);
@@ -80,7 +79,7 @@ static int attempts_cancels(nq_conn *c, void *arg, nq_err *err)
                     "ON t.id = x.task_id AND t.lease = x.lease AND t.state = 1 "
                     "WHERE t.id IS NULL OR x.lease BETWEEN ? AND ?",
                     args, 2, attempts_cancel_row, a, NULL, err);
-    return rc != NQ_OK ? rc : attempts_delete(c, "DELETE FROM {cancels}", a->over.all, a->over.n, err);
+    return rc != NQ_OK ? rc : attempts_delete(c, "{delete_by_key} {cancels}", a->over.all, a->over.n, err);
 }
 
 NQ_PRIVATE int nq_store_cancels(nq_store *s, uint64_t worker, nq_attempt **out, size_t *n, nq_err *err)
@@ -131,7 +130,7 @@ static int attempts_write(nq_conn *c, const nq_progress *const told[], size_t n,
 static int attempts_progress(nq_conn *c, void *arg, nq_err *err)
 {
     const struct attempts_progress *a = arg;
-    int rc = attempts_delete(c, "DELETE FROM {progress}", a->ended, a->nended, err);
+    int rc = attempts_delete(c, "{delete_by_key} {progress}", a->ended, a->nended, err);
     for (size_t i = 0; i < a->n && rc == NQ_OK; i += ATTEMPTS_CHUNK)
         rc = attempts_write(c, a->told + i, a->n - i < ATTEMPTS_CHUNK ? a->n - i : ATTEMPTS_CHUNK, err);
     return rc;
@@ -158,7 +157,7 @@ static int attempts_sweep(nq_conn *c, void *arg, nq_err *err)
                     "SELECT g.task_id, g.lease FROM {progress} g LEFT JOIN {tasks} t "
                     "ON t.id = g.task_id AND t.lease = g.lease AND t.state = 1 WHERE t.id IS NULL LIMIT ?",
                     &limit, 1, attempts_row, &a->over, NULL, err);
-    return rc != NQ_OK ? rc : attempts_delete(c, "DELETE FROM {progress}", a->over.all, a->over.n, err);
+    return rc != NQ_OK ? rc : attempts_delete(c, "{delete_by_key} {progress}", a->over.all, a->over.n, err);
 }
 
 NQ_PRIVATE int nq_store_progress_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err)

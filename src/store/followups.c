@@ -219,7 +219,7 @@ static int followups_make(nq_conn *c, struct followups *f, struct followups_one 
 /* The *n-th of those that followups_delete is to delete. */
 static void followups_goes(const nq_conn *c, struct followups *f, size_t *n, nq_id id)
 {
-    nq_buf_str(&f->gone, (*n)++ ? "" : "DELETE FROM {followups} WHERE id IN (");
+    nq_buf_str(&f->gone, (*n)++ ? "" : "{delete_by_key} {followups} WHERE id IN (");
     nq_sql_list_id(c->store, &f->gone, id);
 }
 
@@ -227,7 +227,7 @@ static int followups_delete(nq_conn *c, struct followups *f, size_t n, nq_err *e
 {
     if (n == 0)
         return NQ_OK;
-    nq_buf_fmt(&f->gone, ") {at_most:%zu}", n);
+    nq_buf_str(&f->gone, ")");
     return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
 }
 

@@ -159,7 +159,7 @@ static int history_sweep(nq_conn *c, void *arg, nq_err *err)
     nq_buf sql = {0};
     nq_buf_clear(&w->ids);
     w->seen = w->gone = 0;
-    nq_buf_fmt(&w->ids, "DELETE FROM {%s} WHERE task_id IN (", w->table);
+    nq_buf_fmt(&w->ids, "{delete_by_key} {%s} WHERE task_id IN (", w->table);
     nq_buf_fmt(&sql,
                "SELECT a.task_id, CASE WHEN t.id IS NULL AND f.id IS NULL THEN 1 ELSE 0 END FROM "
                "(SELECT DISTINCT task_id FROM {%s} WHERE task_id > ? ORDER BY task_id LIMIT ?) a LEFT JOIN "

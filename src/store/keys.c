@@ -106,7 +106,7 @@ static int keys_list_row(const nq_val cols[], size_t ncols, void *arg)
     struct keys_list *l = arg;
     (void)ncols;
     if (l->n++ == 0)
-        nq_buf_str(&l->sql, "DELETE FROM {full:followups} WHERE id IN (");
+        nq_buf_str(&l->sql, "{delete_by_key} {full:followups} WHERE id IN (");
     nq_sql_list_id(l->k->p->store, &l->sql, cols[0].i);
     return l->sql.failed ? NQ_ENOMEM : 0;
 }
@@ -129,7 +129,7 @@ static int keys_clear(const struct keys_one *k, nq_err *err)
     if (rc == NQ_OK)
         rc = nq_place_sql(k->p, KEYS_FOLLOWUPS, k->match, k->nmatch, keys_list_row, &l, err);
     if (rc == NQ_OK && l.n > 0) {
-        nq_buf_fmt(&l.sql, ") {at_most:%zu}", l.n);
+        nq_buf_str(&l.sql, ")");
         rc = l.sql.failed ? nq_err_nomem(err) : nq_place_sql(k->p, l.sql.p, NULL, 0, NULL, NULL, err);
     }
     nq_buf_free(&l.sql);

@@ -91,7 +91,6 @@ static int moves_all(nq_conn *c, struct moves_run *r, const char *head, unsigned
 static int moves_delete(nq_conn *c, struct moves_run *r, const char *head, unsigned states, nq_err *err)
 {
     moves_ids(r, head, 0, r->m.n, states, NQ_OK, c->store);
-    nq_buf_fmt(&r->sql, " {at_most:%zu}", r->in);
     return moves_exec(c, r, "", NULL, 0, NULL, err);
 }
 
@@ -295,9 +294,9 @@ static int moves_retry(nq_conn *c, struct moves_run *r, nq_err *err)
     if (rc == NQ_OK)
         rc = moves_insert(c, r, &back, 0, r->m.n, err);
     if (rc == NQ_OK)
-        rc = moves_delete(c, r, "DELETE FROM {finished} WHERE id IN ", MOVES_ENDED, err);
+        rc = moves_delete(c, r, "{delete_by_key} {finished} WHERE id IN ", MOVES_ENDED, err);
     if (rc == NQ_OK)
-        rc = moves_delete(c, r, "DELETE FROM {results} WHERE task_id IN ", NQ_STATE_BIT(NQ_STATE_DONE), err);
+        rc = moves_delete(c, r, "{delete_by_key} {results} WHERE task_id IN ", NQ_STATE_BIT(NQ_STATE_DONE), err);
     return rc == NQ_OK ? moves_unexpire(c, r, err) : rc;
 }
 
@@ -319,15 +318,15 @@ static int moves_cancel(nq_conn *c, struct moves_run *r, nq_err *err)
                   NQ_STATE_BIT(NQ_STATE_RUNNING), " AND state = 1", NULL, 0, err);
     if (rc == NQ_OK)
         rc = moves_insert(c, r, &away, 0, r->m.n, err);
-    return rc == NQ_OK ? moves_delete(c, r, "DELETE FROM {tasks} WHERE id IN ", away.states, err) : rc;
+    return rc == NQ_OK ? moves_delete(c, r, "{delete_by_key} {tasks} WHERE id IN ", away.states, err) : rc;
 }
 
 static int moves_gone(nq_conn *c, struct moves_run *r, nq_err *err)
 {
-    int rc = moves_delete(c, r, "DELETE FROM {tasks} WHERE id IN ", MOVES_LIVE, err);
+    int rc = moves_delete(c, r, "{delete_by_key} {tasks} WHERE id IN ", MOVES_LIVE, err);
     if (rc == NQ_OK)
-        rc = moves_delete(c, r, "DELETE FROM {finished} WHERE id IN ", MOVES_ENDED, err);
-    return rc == NQ_OK ? moves_delete(c, r, "DELETE FROM {results} WHERE task_id IN ",
+        rc = moves_delete(c, r, "{delete_by_key} {finished} WHERE id IN ", MOVES_ENDED, err);
+    return rc == NQ_OK ? moves_delete(c, r, "{delete_by_key} {results} WHERE task_id IN ",
                                       NQ_STATE_BIT(NQ_STATE_DONE), err)
                        : rc;
 }

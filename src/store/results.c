@@ -127,7 +127,7 @@ static int results_sweep_delete(nq_conn *c, const struct results_sweep *w, const
     nq_buf sql = {0};
     nq_buf_str(&sql, head);
     nq_buf_add(&sql, w->ids.p, w->ids.n);
-    nq_buf_fmt(&sql, ") %s {at_most:%zu}", tail, w->n);
+    nq_buf_fmt(&sql, ") %s", tail);
     const int rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, err);
     nq_buf_free(&sql);
     return rc;
@@ -145,12 +145,12 @@ static int results_sweep(nq_conn *c, void *arg, nq_err *err)
                     &limit, 1, results_sweep_row, w, NULL, err);
     if (rc != NQ_OK || w->n == 0)
         return rc;
-    rc = results_sweep_delete(c, w, "DELETE FROM {finished} WHERE state = 2 AND id IN ",
+    rc = results_sweep_delete(c, w, "{delete_by_key} {finished} WHERE state = 2 AND id IN ",
                               "AND EXISTS (SELECT 1 FROM {results} r WHERE " NQ_RESULT_OF(
                                   "{finished}") " AND r.keep_until < {now})",
                               err);
     if (rc == NQ_OK)
-        rc = results_sweep_delete(c, w, "DELETE FROM {results} WHERE task_id IN ", "AND keep_until < {now}",
+        rc = results_sweep_delete(c, w, "{delete_by_key} {results} WHERE task_id IN ", "AND keep_until < {now}",
                                   err);
     return rc;
 }

@@ -65,11 +65,11 @@ static int retention_delete(nq_conn *c, struct retention_purge *p, const char *s
     nq_exec_result res = {0};
     nq_buf_clear(&p->ids);
     p->nids = 0;
-    nq_buf_str(&p->ids, "DELETE FROM {finished} WHERE id IN (");
+    nq_buf_str(&p->ids, "{delete_by_key} {finished} WHERE id IN (");
     int rc = nq_sql(c, select, args, nargs, retention_purge_row, p, NULL, err);
     if (rc != NQ_OK || p->nids == 0)
         return rc;
-    nq_buf_fmt(&p->ids, ") {at_most:%zu}", p->nids);
+    nq_buf_str(&p->ids, ")");
     rc = p->ids.failed ? nq_err_nomem(err) : nq_sql(c, p->ids.p, NULL, 0, NULL, NULL, &res, err);
     p->gone += res.affected;
     return rc;

@@ -436,7 +436,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {at_once}    before an INSERT: it fails where it would wait for a lock
  *   {by_id} {by_key} {by_followed} {claim}  after a table: the index to use
  *   {later_than} {with_header}  mysql/driver.c says what they are
- *   {at_most:N}  at the end of a DELETE of N rows by their keys: mysql/driver.c says why
+ *   {delete_by_key}  DELETE FROM, of several rows by their keys: it looks at no others
  *   {settings_print}  a number that changes when rows of {queues} do; 0: there is none
  *   {strange}    a task that waits has a priority or a time that no claim ever looks at
  *   {same_key}   a task t and a follow-up f have the same unique key

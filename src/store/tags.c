@@ -137,7 +137,7 @@ static int tags_sweep(nq_conn *c, void *arg, nq_err *err)
         return rc;
     const nq_val range[] = {nq_int(w->from), nq_int(w->to), nq_int((int64_t)w->limit)};
     nq_buf_clear(&w->sql);
-    nq_buf_str(&w->sql, "DELETE FROM {tags} WHERE task_id IN (");
+    nq_buf_str(&w->sql, "{delete_by_key} {tags} WHERE task_id IN (");
     rc = nq_sql(c,
                 "SELECT DISTINCT g.task_id FROM {tags} g LEFT JOIN {tasks} t ON t.id = g.task_id LEFT JOIN "
                 "{finished} f ON f.id = g.task_id WHERE g.task_id > ? AND g.task_id <= ? AND t.id IS NULL "

@@ -49,10 +49,9 @@ static size_t mysql_complete_run(const nq_mysql_done *d, size_t i)
 static void mysql_complete_one(const nq_mysql_done *d, size_t i, size_t end, const nq_store *s, nq_buf *b)
 {
     const nq_mysql_data *data = nq_mysql_data_of(s);
-    nq_buf_fmt(b, "DELETE FROM %s WHERE (", data->tasks);
+    nq_buf_fmt(b, NQ_MYSQL_DELETE_BY_KEY " %s WHERE (", data->tasks);
     nq_mysql_where_ids(b, d->ids + i, end - i);
-    /* The LIMIT: see {at_most:N} in driver.c. */
-    nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1 LIMIT %zu%s", d->list[i]->lease, end - i,
+    nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1%s", d->list[i]->lease,
                data->returns ? " RETURNING id" : "");
 }
 

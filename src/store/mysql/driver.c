@@ -230,10 +230,7 @@ static const nq_fragment mysql_db_fragments[] = {
     /* a task comes behind a bound time and (twice the time) id; a bound line before the headers */
     {"later_than", "(run_at > {at} OR (run_at = {at} AND id > ?))"},
     {"with_header", "CONCAT(?, COALESCE(headers, ''))"},
-    /* To the planner a scan of a small table is cheaper than several keys, and the scan waits for every row
-     * that somebody holds, though it is none of the N. With a LIMIT below the table's rows it keeps to the
-     * keys; a DELETE takes no {by_id}. */
-    {"at_most", "LIMIT $"},
+    {"delete_by_key", NQ_MYSQL_DELETE_BY_KEY},
     {"same_key", "t.unique_key = f.unique_key"},
     {"keyed", "$.unique_key = ?"},
     {"on_taken", "ON DUPLICATE KEY UPDATE"},

@@ -47,7 +47,7 @@ int nq_mysql_followed_lock(nq_mysql_conn *c, const nq_claim_args *a, const nq_bu
         rc = nq_mysql_result(c, &r, err);
     while (r && (row = mysql_fetch_row(r))) {
         if (found++ == 0)
-            nq_buf_fmt(gone, ";DELETE FROM %s WHERE id IN (", d->followups);
+            nq_buf_fmt(gone, ";" NQ_MYSQL_DELETE_BY_KEY " %s WHERE id IN (", d->followups);
         nq_buf_fmt(gone, "%s%s", found > 1 ? "," : "", row[0]);
     }
     if (r)
@@ -56,12 +56,12 @@ int nq_mysql_followed_lock(nq_mysql_conn *c, const nq_claim_args *a, const nq_bu
         nq_buf_fmt(
             gone,
             ") AND unique_key IN (SELECT unique_key FROM %s FORCE INDEX (PRIMARY) WHERE id IN (%s) AND "
-            "lease=%" PRIu64 ") LIMIT %zu",
-            d->tasks, tasks->p, a->lease, found);
+            "lease=%" PRIu64 ")",
+            d->tasks, tasks->p, a->lease);
     else if (found > 0)
         nq_buf_fmt(gone,
                    ") AND (SELECT COUNT(*) FROM %s FORCE INDEX (PRIMARY) WHERE id IN (%s) AND lease=%" PRIu64
-                   ")=%zu LIMIT %zu", /* see {at_most:N} in driver.c */
-                   d->tasks, tasks->p, a->lease, n, found);
+                   ")=%zu",
+                   d->tasks, tasks->p, a->lease, n);
     return rc == NQ_OK && gone->failed ? nq_err_nomem(err) : rc;
 }
