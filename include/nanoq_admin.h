@@ -156,7 +156,7 @@ typedef int (*nq_stats_fn)(const nq_queue_stats *stats, void *udata);
 
 /*
  * Counts of every queue that has a task, waiting or kept, in order of name. Each is whole up to 10,000 (where
- * there are more than two queues up to 30,000 by their number, but 1,000 at least) and capped there, so that
+ * there are more than two queues up to 20,000 by their number, but 1,000 at least) and capped there, so that
  * the cost does not grow with the backlog and the history; all the groups of a queue together count to that
  * in each of the two tables. oldest_due_us is that of the tasks that were counted where groups are capped.
  * nq_stats_exact counts all. Thread-safe. Errors, all before fn is called: as for nq_list.

@@ -17,7 +17,7 @@ NQ_PRIVATE int nq_store_last_id(nq_store *s, nq_id *id, nq_err *err);
 
 /* Of each number of a queue, where there are few queues; all together so many. Beyond that it is capped. */
 #define NQ_DEPTH_MOST  10000
-#define NQ_DEPTH_ALL   30000
+#define NQ_DEPTH_ALL   20000
 #define NQ_DEPTH_LEAST 1000
 typedef struct nq_depth {
     nq_queue_stats s; /* but its name, */

@@ -276,7 +276,7 @@ static int depths_run(nq_conn *c, void *arg, nq_err *err)
     int rc = depths_names(c, t, true, err);
     if (rc == NQ_OK)
         rc = depths_names(c, t, false, err);
-    const uint64_t share = NQ_DEPTH_ALL / (t->n + 1);
+    const uint64_t share = NQ_DEPTH_ALL / (t->n > 0 ? t->n : 1);
     const uint64_t least = share > NQ_DEPTH_LEAST ? share : NQ_DEPTH_LEAST;
     const uint64_t most = least < NQ_DEPTH_MOST ? least : NQ_DEPTH_MOST;
     for (size_t i = 0; i < t->n && rc == NQ_OK; i++) {
