@@ -296,7 +296,8 @@ static int moves_retry(nq_conn *c, struct moves_run *r, nq_err *err)
     if (rc == NQ_OK)
         rc = moves_delete(c, r, "{delete_by_key} {finished} WHERE id IN ", MOVES_ENDED, err);
     if (rc == NQ_OK)
-        rc = moves_delete(c, r, "{delete_by_key} {results} WHERE task_id IN ", NQ_STATE_BIT(NQ_STATE_DONE), err);
+        rc = moves_delete(c, r, "{delete_by_key} {results} WHERE task_id IN ", NQ_STATE_BIT(NQ_STATE_DONE),
+                          err);
     return rc == NQ_OK ? moves_unexpire(c, r, err) : rc;
 }
 

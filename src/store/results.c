@@ -150,8 +150,8 @@ static int results_sweep(nq_conn *c, void *arg, nq_err *err)
                                   "{finished}") " AND r.keep_until < {now})",
                               err);
     if (rc == NQ_OK)
-        rc = results_sweep_delete(c, w, "{delete_by_key} {results} WHERE task_id IN ", "AND keep_until < {now}",
-                                  err);
+        rc = results_sweep_delete(c, w, "{delete_by_key} {results} WHERE task_id IN ",
+                                  "AND keep_until < {now}", err);
     return rc;
 }
 

@@ -21,8 +21,8 @@ static void held_end(t_conn *other)
     t_disconnect(other);
 }
 
-/* A row that is deleted and not committed is one less to the server's statistics, and to be waited for all the
- * same. */
+/* A row that is deleted and not committed is one less to the server's statistics, and to be waited for all
+ * the same. */
 #define HELD_OLDEST "DELETE FROM nanoq_tasks ORDER BY id LIMIT 1"
 
 /* Of ids that do not follow each other: those would be one range. */

@@ -13,7 +13,7 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, nq_mysql_batch *
     nq_conn *other = NULL;
     size_t found = 0;
     int rc = NQ_OK;
-    uint64_t *have = calloc(batch->list.n, sizeof *have);
+    uint64_t *have = calloc(batch->list.n > 0 ? batch->list.n : 1, sizeof *have);
     if (!have)
         rc = nq_err_nomem(err);
     else if (c->base.broken)
@@ -36,20 +36,6 @@ static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, nq_mysql_batch *
 }
 
 /* ---- Claim ---------------------------------------------------------------------------------- */
-
-#define MYSQL_CLAIM_AT "TIMESTAMP'1970-01-01 00:00:00' + INTERVAL %" PRId64 " MICROSECOND"
-
-/* The cursor is one range of the index: (run_at, id) behind the last one claimed. */
-static void mysql_claim_where_due(nq_buf *b, const nq_claim_args *a)
-{
-    nq_buf_str(b, " FORCE INDEX (claim) WHERE queue=");
-    nq_mysql_hex(b, "_ascii", a->queue, strlen(a->queue));
-    nq_buf_fmt(b, " AND state=0 AND priority=%d AND run_at<=UTC_TIMESTAMP(6)", a->priority);
-    if (a->from_run_at < NQ_TIME_FIRST)
-        return;
-    nq_buf_fmt(b, " AND (run_at>" MYSQL_CLAIM_AT, a->from_run_at);
-    nq_buf_fmt(b, " OR (run_at=" MYSQL_CLAIM_AT " AND id>%" PRId64 "))", a->from_run_at, a->from_id);
-}
 
 /* What piggybacks shares the claim's COMMIT. */
 static void mysql_claim_piggybacked(const nq_claim_args *a, enum nq_piggybacked piggybacked)
@@ -213,11 +199,12 @@ static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const n
     return rc;
 }
 
-/* The rows of each SELECT: one, or one for each turn. */
-static int mysql_claim_rows(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
+/* The rows of so many SELECTs. */
+static int mysql_claim_rows(nq_mysql_conn *c, const nq_claim_args *a, size_t selects, nq_mysql_batch *batch,
+                            nq_err *err)
 {
     int rc = NQ_OK;
-    for (size_t i = 0; i < (a->nturns && !a->types ? a->nturns : 1) && rc == NQ_OK; i++) {
+    for (size_t i = 0; i < selects && rc == NQ_OK; i++) {
         MYSQL_RES *r = NULL;
         if ((rc = nq_mysql_next(c, err)) == NQ_OK)
             rc = nq_mysql_result(c, &r, err);
@@ -238,14 +225,14 @@ static bool mysql_claim_begun(const nq_claim_args *a, const nq_mysql_done *done)
 
 /* "START TRANSACTION; DELETE ...; SELECT ... FOR UPDATE SKIP LOCKED" in b, and perhaps the levels: read its
  * rows, then take them. */
-static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_args *a,
+static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, size_t selects, const nq_claim_args *a,
                               const nq_mysql_done *done, nq_mysql_batch *batch, nq_err *err)
 {
     int rc = nq_mysql_query_buf(c, b, err);
     if (rc == NQ_OK)
         rc = mysql_claim_begun(a, done) ? NQ_OK : nq_mysql_done_read(done, c, false, err);
     if (rc == NQ_OK)
-        rc = mysql_claim_rows(c, a, batch, err);
+        rc = mysql_claim_rows(c, a, selects, batch, err);
     if (rc == NQ_OK && a->look) {
         rc = nq_mysql_next(c, err);
         rc = rc == NQ_OK ? nq_mysql_levels_read(c, a->look, err) : rc;
@@ -261,31 +248,6 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, const nq_claim_
     if (rc != NQ_OK || batch->list.n == 0)
         return mysql_claim_nothing(c, a, done, rc, err);
     return mysql_claim_take(c, a, batch, err);
-}
-
-/* What the i-th turn claims; what it is itself, where there are no turns. */
-static nq_claim_args mysql_claim_turn(const nq_claim_args *a, size_t i, size_t *left)
-{
-    nq_claim_args turn = *a;
-    if (a->nturns) {
-        const nq_turn *t = &a->turns[i];
-        turn.queue = t->queue;
-        turn.priority = t->priority;
-        turn.from_run_at = t->from_run_at;
-        turn.from_id = t->from_id;
-        turn.limit = t->most < *left ? t->most : *left;
-    }
-    *left -= turn.limit;
-    return turn;
-}
-
-/* Its tasks; of an ordered group the only one that may be claimed. */
-static void mysql_claim_where(nq_buf *b, const nq_claim_args *a, size_t i, const nq_claim_args *turn)
-{
-    if (a->nturns && a->turns[i].ordered)
-        nq_mysql_order_where(&a->turns[i], b);
-    else
-        mysql_claim_where_due(b, turn);
 }
 
 static void mysql_claim_columns(const nq_mysql_conn *c, nq_buf *b)
@@ -305,70 +267,50 @@ static void mysql_claim_begin(const nq_mysql_conn *c, const nq_claim_args *a, co
         nq_mysql_done_text(done, c->base.store, b);
 }
 
-static int mysql_claim_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
-                                 nq_mysql_batch *batch, nq_err *err)
+static int mysql_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                           nq_mysql_batch *batch, nq_err *err)
 {
     nq_buf b = {0};
     size_t left = a->limit;
+    const size_t selects = a->nturns ? a->nturns : 1;
     mysql_claim_begin(c, a, done, &b);
-    for (size_t i = 0; i < (a->nturns ? a->nturns : 1); i++) {
-        const nq_claim_args turn = mysql_claim_turn(a, i, &left);
+    for (size_t i = 0; i < selects; i++) {
+        const nq_claim_args turn = nq_mysql_turn(a, i, &left);
         mysql_claim_columns(c, &b);
-        mysql_claim_where(&b, a, i, &turn);
+        nq_mysql_turn_where(&b, a, i, &turn);
         nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", turn.limit);
     }
     if (a->look) {
         nq_buf_str(&b, ";");
         nq_mysql_levels_text(c->base.store, a->queue, &b);
     }
-    const int rc = mysql_claim_select(c, &b, a, done, batch, err);
+    const int rc = mysql_claim_select(c, &b, selects, a, done, batch, err);
     nq_buf_free(&b);
     return rc;
 }
 
-/* Ids of due tasks of the wanted types, read without locks. *ids is the caller's to free, sorted. */
-static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size_t skip, uint64_t **ids,
-                                  size_t *n, nq_err *err)
+/* Of these, which were read without locks, those that may still be claimed: each may have been claimed, put
+ * off or moved in between. */
+static int mysql_claim_by_ids(nq_mysql_conn *c, const nq_claim_args *a, const uint64_t *ids, size_t n,
+                              const nq_mysql_done *done, nq_mysql_batch *batch, nq_err *err)
 {
     nq_buf b = {0};
-    MYSQL_RES *r = NULL;
-    MYSQL_ROW row;
-    size_t left = a->limit;
-    for (size_t k = 0; k < (a->nturns ? a->nturns : 1); k++) {
-        const nq_claim_args turn = mysql_claim_turn(a, k, &left);
-        nq_buf_fmt(&b, a->scan ? "%s(SELECT id FROM (SELECT id,type,run_at FROM %s" : "%s(SELECT id FROM %s",
-                   k ? " UNION ALL " : "", nq_mysql_data_of(c->base.store)->tasks);
-        mysql_claim_where(&b, a, k, &turn);
-        if (a->scan)
-            nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu) s WHERE", a->scan);
-        nq_buf_fmt(&b, "%s CAST(type AS BINARY)%s IN (", a->scan ? "" : " AND",
-                   a->others ? " NOT" : ""); /* see {exact:COLUMN} */
-        for (size_t i = 0; i < a->ntypes; i++) {
-            const char *type = nq_claim_type(a, turn.queue, i);
-            nq_buf_str(&b, i ? "," : "");
-            nq_mysql_hex(&b, "_utf8mb4", type, strlen(type));
-        }
-        nq_buf_fmt(&b, ") ORDER BY run_at,id LIMIT %zu OFFSET %zu)", turn.limit, skip);
+    if (n == 0)
+        return mysql_claim_begun(a, done) ? mysql_claim_nothing(c, a, done, NQ_OK, err) : NQ_OK;
+    mysql_claim_begin(c, a, done, &b);
+    mysql_claim_columns(c, &b);
+    nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE (");
+    nq_mysql_where_ids(&b, ids, n);
+    nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND queue IN (");
+    for (size_t i = 0; i < (a->nturns ? a->nturns : 1); i++) {
+        const char *queue = a->nturns ? a->turns[i].queue : a->queue;
+        nq_buf_str(&b, i ? "," : "");
+        nq_mysql_hex(&b, "_ascii", queue, strlen(queue));
     }
-    int rc = nq_mysql_query_buf(c, &b, err);
+    nq_buf_fmt(&b, ")%s FOR UPDATE SKIP LOCKED",
+               a->gate ? " ORDER BY run_at,id" : ""); /* the first ones are taken */
+    const int rc = mysql_claim_select(c, &b, 1, a, done, batch, err);
     nq_buf_free(&b);
-    if (rc == NQ_OK)
-        rc = nq_mysql_result(c, &r, err);
-    if (rc != NQ_OK || !r)
-        return rc;
-    const size_t rows = (size_t)mysql_num_rows(r);
-    uint64_t *list = calloc(rows ? rows : 1, sizeof *list);
-    if (list) {
-        size_t k = 0;
-        while (k < rows && (row = mysql_fetch_row(r)))
-            list[k++] = strtoull(row[0], NULL, 10);
-        qsort(list, k, sizeof *list, nq_mysql_cmp_u64);
-        *ids = list;
-        *n = k;
-    } else {
-        rc = nq_err_nomem(err);
-    }
-    mysql_free_result(r);
     return rc;
 }
 
@@ -377,35 +319,48 @@ static int mysql_claim_candidates(nq_mysql_conn *c, const nq_claim_args *a, size
  * look without locks, then lock by primary key. Another claimer may have locked all that was seen: look
  * further then.
  */
-static int mysql_claim_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
-                                   nq_mysql_batch *batch, nq_err *err)
+static int mysql_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                             nq_mysql_batch *batch, nq_err *err)
 {
     const nq_mysql_done none = {0};
     for (size_t round = 0; round < 4; round++) {
-        nq_buf b = {0};
         uint64_t *ids = NULL;
         size_t n = 0;
-        int rc = mysql_claim_candidates(c, a, round * a->limit, &ids, &n, err);
-        if (rc == NQ_OK && n) {
-            /* Asked again: a task may have been claimed and put off in between. */
-            mysql_claim_begin(c, a, done, &b);
-            mysql_claim_columns(c, &b);
-            nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE (");
-            nq_mysql_where_ids(&b, ids, n);
-            nq_buf_fmt(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6)%s FOR UPDATE SKIP LOCKED",
-                       a->gate ? " ORDER BY run_at,id" : ""); /* the first ones are taken */
-            rc = mysql_claim_select(c, &b, a, done, batch, err);
-            done = &none;
-        } else if (mysql_claim_begun(a, done)) {
-            rc = mysql_claim_nothing(c, a, done, rc, err);
-        }
-        nq_buf_free(&b);
+        int rc = nq_mysql_candidates(c, a, round * a->limit, &ids, &n, err);
+        if (rc == NQ_OK)
+            rc = mysql_claim_by_ids(c, a, ids, n, done, batch, err);
+        else if (mysql_claim_begun(a, done))
+            nq_mysql_rollback(&c->base);
         free(ids);
         if (rc != NQ_OK || batch->list.n || n < a->limit || a->nturns)
             return rc;
+        done = &none;
         nq_mysql_batch_free(batch);
     }
     return NQ_OK;
+}
+
+/* One task of each of many turns: a SELECT for each costs the server several times as much. */
+static int mysql_claim_firsts(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                              nq_mysql_batch *batch, nq_err *err)
+{
+    uint64_t *ids = NULL;
+    size_t n = 0;
+    int rc = nq_mysql_firsts(c, a, &ids, &n, err);
+    if (rc == NQ_OK)
+        rc = mysql_claim_by_ids(c, a, ids, n, done, batch, err);
+    else if (mysql_claim_begun(a, done))
+        nq_mysql_rollback(&c->base);
+    free(ids);
+    return rc;
+}
+
+static int mysql_claim_some(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+                            nq_mysql_batch *batch, nq_err *err)
+{
+    return a->types                   ? mysql_claim_typed(c, a, done, batch, err)
+           : nq_mysql_takes_firsts(a) ? mysql_claim_firsts(c, a, done, batch, err)
+                                      : mysql_claim_any(c, a, done, batch, err);
 }
 
 /* Put a list that was read in id order into (run_at, id) order: a merge sort, stable, in place. */
@@ -453,8 +408,7 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
     a->gate->clock->shut = rooms.all == 0;
     a->gate->clock->nodes = c->nodes;
     if (rc == NQ_OK && left.nturns > 0 && left.limit > 0)
-        rc = a->types ? mysql_claim_claim_typed(c, &left, done, batch, err)
-                      : mysql_claim_claim_any(c, &left, done, batch, err);
+        rc = mysql_claim_some(c, &left, done, batch, err);
     else if (mysql_claim_begun(a, done))
         rc = mysql_claim_nothing(c, a, done, rc, err);
     if (rc == NQ_OK && batch->list.n > 0)
@@ -484,8 +438,7 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     if (rc == NQ_OK && a->limit && a->gate)
         rc = mysql_claim_gated(c, a, &done, &batch, err);
     else if (rc == NQ_OK && a->limit && (!a->types || a->ntypes))
-        rc = a->types ? mysql_claim_claim_typed(c, a, &done, &batch, err)
-                      : mysql_claim_claim_any(c, a, &done, &batch, err);
+        rc = mysql_claim_some(c, a, &done, &batch, err);
     if (rc == NQ_OK) {
         if (a->refused)
             a->refused->cut = batch.cut;

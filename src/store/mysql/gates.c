@@ -62,18 +62,40 @@ static bool mysql_gates_turn(const nq_mysql_conn *c, const nq_turn *t)
     return c->nodes ? t->rate.every_ns > 0 || t->ordered : nq_turn_is_gated(t);
 }
 
-/* "A,B" of the limited turns; NULL where there are none. */
-static void mysql_gates_names(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a)
+/* Does what runs of this one alone say what is left? Of an ordered one more is asked. */
+static bool mysql_gates_counts(const nq_mysql_conn *c, const nq_turn *t)
+{
+    (void)c;
+    return t->max_running > 0 && !t->ordered;
+}
+
+/* "A,B" of such turns; NULL where there are none. */
+static void mysql_gates_list(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a,
+                             bool such(const nq_mysql_conn *, const nq_turn *))
 {
     const size_t before = b->n;
     for (size_t i = 0; i < a->nturns; i++) {
-        if (!mysql_gates_turn(c, &a->turns[i]))
+        if (!such(c, &a->turns[i]))
             continue;
         nq_buf_str(b, b->n > before ? "," : "");
         mysql_gates_name(b, a->turns[i].queue);
     }
     if (b->n == before)
         nq_buf_str(b, "NULL");
+}
+
+static void mysql_gates_names(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a)
+{
+    mysql_gates_list(c, b, a, mysql_gates_turn);
+}
+
+/* (queue, n) of those of which some run: one statement costs the server far less than one for each. */
+static void mysql_gates_counts_of(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a)
+{
+    nq_buf_fmt(b, "SELECT queue,COUNT(*) AS n FROM %s FORCE INDEX (claim) WHERE state=1 AND queue IN (",
+               nq_mysql_data_of(c->base.store)->tasks);
+    mysql_gates_list(c, b, a, mysql_gates_counts);
+    nq_buf_str(b, ") GROUP BY queue");
 }
 
 /* How many run in one group, and in a queue and, jumping from one to the next, all its groups. */
@@ -160,7 +182,27 @@ static size_t mysql_gates_left(const char *running, int64_t most, size_t room)
     return left <= 0 ? 0 : (uint64_t)left < room ? (size_t)left : room;
 }
 
+/* A group of which none runs has no row. */
 static int mysql_gates_counted(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_rooms *rooms, nq_err *err)
+{
+    MYSQL_RES *r = NULL;
+    int rc = nq_mysql_next(c, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    for (size_t i = 0; rc == NQ_OK && i < a->nturns; i++)
+        if (mysql_gates_counts(c, &a->turns[i]))
+            rooms->room[i] = mysql_gates_left("0", a->turns[i].max_running, rooms->room[i]);
+    for (MYSQL_ROW row; r && (row = mysql_fetch_row(r));)
+        for (size_t i = 0; i < a->nturns; i++)
+            if (mysql_gates_counts(c, &a->turns[i]) && strcmp(row[0], a->turns[i].queue) == 0)
+                rooms->room[i] = mysql_gates_left(row[1], a->turns[i].max_running, rooms->room[i]);
+    if (r)
+        mysql_free_result(r);
+    return rc;
+}
+
+/* Those of ordered groups, and of the queue with all its groups. */
+static int mysql_gates_ordered(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_rooms *rooms, nq_err *err)
 {
     MYSQL_RES *r = NULL;
     int rc = nq_mysql_next(c, err);
@@ -170,10 +212,9 @@ static int mysql_gates_counted(nq_mysql_conn *c, const nq_claim_args *a, nq_mysq
     unsigned at = 0;
     for (size_t i = 0; i < a->nturns && row; i++) {
         nq_bucket *bucket = a->turns[i].bucket;
-        if (a->turns[i].max_running)
-            rooms->room[i] = mysql_gates_left(row[at++], a->turns[i].max_running, rooms->room[i]);
         if (!a->turns[i].ordered)
             continue;
+        rooms->room[i] = mysql_gates_left(row[at++], a->turns[i].max_running, rooms->room[i]);
         const int64_t until = mysql_gates_number(row[at + 1]);
         bucket->next = mysql_gates_number(row[at]);
         at += 2;
@@ -211,13 +252,13 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
     mysql_gates_name(&b, a->gate->queue);
     nq_buf_str(&b, ",");
     mysql_gates_names(c, &b, a);
-    nq_buf_str(&b, ");SELECT ");
+    nq_buf_str(&b, ");");
+    mysql_gates_counts_of(c, &b, a);
+    nq_buf_str(&b, ";SELECT ");
     for (size_t i = 0; i < a->nturns; i++)
-        if (a->turns[i].max_running) {
+        if (a->turns[i].ordered) {
             mysql_gates_count(c, a->turns[i].queue, &b);
             nq_buf_str(&b, ",");
-            if (!a->turns[i].ordered)
-                continue;
             nq_mysql_order_next(c, &a->turns[i], &b);
             nq_buf_str(&b, ",");
             nq_mysql_order_until(c, &a->turns[i], &b);
@@ -236,7 +277,9 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
     }
     if (rc == NQ_OK)
         rc = mysql_gates_there(c, a, before_us, rooms, err);
-    return rc == NQ_OK ? mysql_gates_counted(c, a, rooms, err) : rc;
+    if (rc == NQ_OK)
+        rc = mysql_gates_counted(c, a, rooms, err);
+    return rc == NQ_OK ? mysql_gates_ordered(c, a, rooms, err) : rc;
 }
 
 NQ_PRIVATE int nq_mysql_gates_make(nq_mysql_conn *c, const nq_mysql_rooms *rooms, nq_err *err)
@@ -301,6 +344,22 @@ static void mysql_gates_lock(const nq_mysql_conn *c, const nq_claim_args *a, nq_
     nq_buf_str(b, ")" MYSQL_GATES_PASS ";");
 }
 
+/* How many run, behind the locks: @nanoq_running becomes ":1=N:2=M", by the place among the groups. */
+static void mysql_gates_running(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
+{
+    nq_buf_str(b, "SELECT COALESCE(GROUP_CONCAT(CONCAT(':',FIELD(queue,");
+    mysql_gates_list(c, b, a, mysql_gates_counts);
+    nq_buf_str(b, "),'=',n) SEPARATOR ''),'') INTO @nanoq_running FROM (");
+    mysql_gates_counts_of(c, b, a);
+    nq_buf_str(b, ") r;");
+}
+
+/* That of the i-th of them. */
+static void mysql_gates_running_of(nq_buf *b, unsigned i)
+{
+    nq_buf_fmt(b, "SUBSTRING_INDEX(SUBSTRING_INDEX(CONCAT(':%u=0',@nanoq_running),':%u=',-1),':',1)", i, i);
+}
+
 /*
  * @nanoq_take becomes the ids that are taken. Each step is a statement of its own: a statement sees what was
  * committed when it began, and what is counted has to have been committed when the gate was locked.
@@ -308,8 +367,9 @@ static void mysql_gates_lock(const nq_mysql_conn *c, const nq_claim_args *a, nq_
 NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args *a,
                                     const nq_mysql_batch *batch, nq_buf *b)
 {
-    unsigned n = 0;
+    unsigned n = 0, counted = 0;
     mysql_gates_lock(c, a, b);
+    mysql_gates_running(c, a, b);
     /* without its row, or where it is not as it was: nothing */
     const bool queue = mysql_gates_queue(c, a);
     nq_buf_str(b, queue ? "SELECT SUBSTRING_INDEX(CONCAT_WS(','" : "SELECT CONCAT_WS(','");
@@ -325,7 +385,10 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
         nq_buf_fmt(b, "',',',IF(%d OR FIND_IN_SET(%u,@nanoq_gates),", !own, n += own);
         if (t->max_running) {
             nq_buf_fmt(b, "GREATEST(0,%" PRId64 "-", t->max_running);
-            mysql_gates_count(c, t->queue, b);
+            if (t->ordered)
+                mysql_gates_count(c, t->queue, b);
+            else
+                mysql_gates_running_of(b, ++counted);
             nq_buf_str(b, ")");
             if (t->ordered) {
                 nq_buf_fmt(b, "*(%" PRId64 "=", t->bucket->next);
@@ -407,7 +470,7 @@ NQ_PRIVATE int nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args 
 /* The answers to the above, up to that of the UPDATE. */
 NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (mysql_next_result(c->my) != 0)
             return false;
     MYSQL_RES *r = mysql_store_result(c->my);

@@ -78,11 +78,11 @@ typedef struct nq_mysql_part {
     size_t n;
 } nq_mysql_part;
 
-/* "DELETE FROM", of several rows by their keys. To the planner a scan of a small table, or of one that it takes
- * for small, is cheaper than several keys, and the scan waits for every row that somebody holds, though it is
- * none of them. "Safe updates" make it keep to the keys: MariaDB is told so before the statement, MySQL by a
- * hint, and each takes the other's words for a comment. (A DELETE takes no FORCE INDEX. A LIMIT helps only
- * where it is below the rows that the statistics say there are.) */
+/* "DELETE FROM", of several rows by their keys. To the planner a scan of a small table, or of one that it
+ * takes for small, is cheaper than several keys, and the scan waits for every row that somebody holds, though
+ * it is none of them. "Safe updates" make it keep to the keys: MariaDB is told so before the statement, MySQL
+ * by a hint, and each takes the other's words for a comment. (A DELETE takes no FORCE INDEX. A LIMIT helps
+ * only where it is below the rows that the statistics say there are.) */
 #define NQ_MYSQL_DELETE_BY_KEY                                                                               \
     "/*M! SET STATEMENT sql_safe_updates=1 FOR */ DELETE /*+ SET_VAR(sql_safe_updates=1) */ FROM"
 
@@ -275,7 +275,21 @@ NQ_PRIVATE int nq_mysql_cmp_u64(const void *a, const void *b);
  * list, and IN for the loners. */
 NQ_PRIVATE void nq_mysql_where_ids(nq_buf *b, const uint64_t *ids, size_t n);
 
-/* ---- mysql_enqueue.c */
+/* ---- candidates.c -- What the i-th turn claims; what it is itself, where there are no turns. *left: of the
+ * claim's limit. */
+NQ_PRIVATE nq_claim_args nq_mysql_turn(const nq_claim_args *a, size_t i, size_t *left);
+/* Append what selects its tasks; of an ordered group the only one that may be claimed. */
+NQ_PRIVATE void nq_mysql_turn_where(nq_buf *b, const nq_claim_args *a, size_t i, const nq_claim_args *turn);
+/* Ids of due tasks of the wanted types, but for the first `skip`, read without locks; the caller's to free,
+ * sorted. */
+NQ_PRIVATE int nq_mysql_candidates(nq_mysql_conn *c, const nq_claim_args *a, size_t skip, uint64_t **ids,
+                                   size_t *n, nq_err *err);
+/* Are there many turns, each of one task of any type? Likewise the first due one of each. */
+NQ_PRIVATE bool nq_mysql_takes_firsts(const nq_claim_args *a);
+NQ_PRIVATE int nq_mysql_firsts(nq_mysql_conn *c, const nq_claim_args *a, uint64_t **ids, size_t *n,
+                               nq_err *err);
+
+/* ---- enqueue.c */
 NQ_PRIVATE int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
                                 int results[], nq_err *err);
 
