@@ -152,6 +152,8 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
         nq_event_ended(batch[i], ours);
         if (!ours)
             continue;
+        if (out->kind == NQ_OUT_DONE && !out->keep)
+            nq_lines_forget(w, ctx);
         released += out->kind == NQ_OUT_RELEASE;
         if ((out->kind == NQ_OUT_RETRY || out->kind == NQ_OUT_SNOOZE) && now + out->delay_us < due)
             due = now + out->delay_us;

@@ -30,6 +30,7 @@ static size_t lines_drop(nq_log_line *line)
 NQ_PRIVATE void nq_lines_free(nq_lines *l)
 {
     lines_drop(l->first);
+    free(l->gone);
     pthread_mutex_destroy(&l->lock);
 }
 
@@ -141,6 +142,53 @@ NQ_API void nq_ctx_log(nq_ctx *ctx, enum nq_log_level level, const char *fmt, ..
         free(text);
 }
 
+/* ---- What nobody can read any more ---- */
+
+NQ_PRIVATE void nq_lines_forget(nq_worker *w, const nq_ctx *ctx)
+{
+    nq_lines *l = &w->lines;
+    if (!atomic_load(&l->any))
+        return; /* all is written, or there was nothing */
+    pthread_mutex_lock(&l->lock);
+    nq_lines_gone *more = ctx->lines.n > 0 ? nq_grow(l->gone, l->ngone, &l->capgone, sizeof *more) : NULL;
+    if (more) { /* else they are written, and swept later */
+        l->gone = more;
+        more[l->ngone++] = (nq_lines_gone){ctx->claim->task.id, ctx->claim->task.generation};
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+static int lines_compare(const void *a, const void *b)
+{
+    const nq_lines_gone *x = a, *y = b;
+    if (x->task != y->task)
+        return x->task < y->task ? -1 : 1;
+    return (x->generation > y->generation) - (x->generation < y->generation);
+}
+
+/* With the lock held, by who writes: take the lines of those that are gone out of the list. */
+static void lines_take_out(nq_lines *l)
+{
+    if (l->ngone == 0)
+        return;
+    qsort(l->gone, l->ngone, sizeof *l->gone, lines_compare);
+    nq_log_line **at = &l->first;
+    l->last = NULL;
+    while (*at) {
+        nq_log_line *line = *at;
+        const nq_lines_gone of = {line->task, line->generation};
+        if (bsearch(&of, l->gone, l->ngone, sizeof of, lines_compare)) {
+            *at = line->next;
+            l->bytes -= lines_size(line);
+            free(line);
+        } else {
+            l->last = line;
+            at = &line->next;
+        }
+    }
+    l->ngone = 0;
+}
+
 /* ---- Writing ---- */
 
 /* Those that are in the database. */
@@ -167,6 +215,7 @@ NQ_PRIVATE int nq_lines_write(nq_worker *w, nq_err *err)
     for (;;) {
         size_t n = 0;
         pthread_mutex_lock(&l->lock);
+        lines_take_out(l);
         /* Only this thread takes lines out, and the others add behind what is there. */
         const nq_log_line *first = l->first;
         for (const nq_log_line *at = first; at && n < NQ_LOGS_CHUNK; at = at->next)

@@ -106,6 +106,11 @@ class WaitTests:
             self.run_nanoq("wait", *args, code=2)
 
 
+# Writes a line, one more when it may, and ends when it may.
+LOGGER = ("echo one >&2; while [ ! -e go ]; do sleep 0.05; done; echo two >&2; touch said; "
+          "while [ ! -e end ]; do sleep 0.05; done; echo three >&2; printf there")
+
+
 class AwayTests(Base):
     """nanoq wait while the database is not to be had."""
 
@@ -116,8 +121,9 @@ class AwayTests(Base):
         got, err = process.communicate(timeout=LIMIT)
         self.assertEqual((process.returncode, got), (code, out), err)
 
-    def work(self):
-        self.run_nanoq("work", "--drain", "--quiet", "--result", "--", "printf", "there")
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as f:
+            f.write(text)
 
     @unittest.skipUnless(shutil.which("mariadbd"), "there is no mariadbd")
     def test_a_server_that_is_stopped_and_started(self):
@@ -127,16 +133,23 @@ class AwayTests(Base):
         self.env["NANOQ_DB"] = server.url()
         self.run_nanoq("migrate")
         task, later = str(self.add("--keep", "1h", "t")), str(self.add("--in", "1h", "later"))
-        both, short = self.waiting("--any", task, later), self.waiting("--timeout", "1s", later)
+        self.start("work", "--drain", "--quiet", "--result", "--keep-logs", "--", "sh", "-c", LOGGER, cwd=self.dir)
+        self.wait(lambda: self.json("logs", task), "the first line")
         count = "SELECT COUNT(DISTINCT id) FROM information_schema.processlist WHERE db = DATABASE()"
-        self.wait(lambda: int(server.sql(count)[0][0]) >= 3, "both to be connected")
+        others = int(server.sql(count)[0][0])
+        both, short = self.waiting("--any", task, later), self.waiting("--timeout", "1s", later)
+        self.wait(lambda: int(server.sql(count)[0][0]) >= others + 2, "both to be connected")
         server.stop()
+        self.write("go", "")
+        self.wait(lambda: os.path.exists(self.path("said")), "a line while the server is away")
         self.ended(short, 7)
         self.ended(self.waiting("--timeout", "100ms", later), 69)  # it cannot begin
         self.assertIsNone(both.poll())
         server.start()
-        self.work()
+        self.write("end", "")
         self.ended(both, 0, b"there")
+        self.wait(lambda: len(self.json("logs", task)) == 3, "the last line")
+        self.assertEqual([line["text"] for line in self.json("logs", task)], ["one", "two", "three"])
 
     def test_a_file_that_another_one_has_locked(self):
         self.env["NANOQ_DB"] = "sqlite:" + self.path("tasks.db")

@@ -164,6 +164,28 @@ START_TEST(each_run_has_lines_of_its_own)
 }
 END_TEST
 
+START_TEST(what_nobody_can_read_is_not_written)
+{
+    nq *q = t_open();
+    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 4, .drain = NQ_DRAIN_DUE), logs_handler, NULL);
+    nq_id kept = 0, again = 0;
+    for (int i = 0; i < 200; i++) {
+        T_ADD(q, .type = "t", NQ_BYTES("levels"), .unique = NQ_UNIQUE_NONE);
+        if (i == 50)
+            kept = logs_add(q, "levels");
+        if (i == 100)
+            again = logs_add(q, "again");
+    }
+    p_run(p);
+    ck_assert_uint_eq(logs_of(q, kept)->rows, 5);
+    ck_assert_uint_eq(logs_of(q, again)->rows, 3);
+    const int64_t rows = t_sql("SELECT COUNT(*) FROM nanoq_logs");
+    /* 8, unless it took so long that the worker wrote meanwhile; and what was written then is swept later. */
+    ck_assert_msg(rows < 8 + 200 * 5, "%lld rows", (long long)rows);
+    nq_close(q);
+}
+END_TEST
+
 /* ---- kill -9, a database that is away, sweeping ---- */
 
 static nq_verdict logs_hang(nq_ctx *ctx, const nq_task *task, void *udata)
@@ -408,6 +430,7 @@ Suite *suite_worker_logs(void)
     tcase_add_loop_test(c, lines_of_a_handler_are_kept_in_order, 0, 2);
     tcase_add_loop_test(c, a_log_is_bounded_and_says_so, 0, 2);
     tcase_add_test(c, each_run_has_lines_of_its_own);
+    tcase_add_test(c, what_nobody_can_read_is_not_written);
     tcase_add_test(c, what_a_killed_worker_had_written_is_there);
     tcase_add_test(c, lines_of_tasks_that_are_gone_are_swept);
     tcase_add_test(c, whose_lease_is_lost_writes_to_its_own_run);
