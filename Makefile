@@ -103,10 +103,11 @@ test-recipes:
 	@NANOQ_RECIPES_REQUIRED=1 NODE_PATH=build-recipes/node_modules NANOQ=build-test/nanoq \
 	    tests/with-mariadb python3 tests/e2e/test_recipes.py
 
-# The binary interface beside that of the last tag: docs/abi.md.
+# The binary interface beside that of the last tag: docs/abi.md. And whether breaks that are planted are found.
 check-abi: build-deps
 	@tools/deps abi
 	@tools/check-abi
+	@tests/abi
 
 build-deps:
 	@tools/deps build
