@@ -112,8 +112,9 @@ int t_main(int argc, char **argv, Suite *(*const suites[])(void), size_t nsuites
 
 static void harness_setup_empty(void)
 {
-    snprintf(t_dir, sizeof t_dir, "%s/%d", harness_root, (int)getpid());
-    ck_assert_msg(mkdir(t_dir, 0700) == 0 && chdir(t_dir) == 0, "%s: %s", t_dir, strerror(errno));
+    /* In a long run a pid comes again. */
+    snprintf(t_dir, sizeof t_dir, "%s/%d-XXXXXX", harness_root, (int)getpid());
+    ck_assert_msg(mkdtemp(t_dir) && chdir(t_dir) == 0, "%s: %s", t_dir, strerror(errno));
     /* Nothing of the developer's may reach a test. */
     unsetenv("NANOQ_PASSWORD");
     unsetenv("NANOQ_DB");

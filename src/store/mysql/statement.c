@@ -281,7 +281,13 @@ static int mysql_sql_exec_text(nq_mysql_conn *c, const char *sql, nq_exec_result
     if (mysql_real_query(c->my, sql, (unsigned long)strlen(sql)))
         return nq_mysql_failed_(res, mysql_errno(c->my), mysql_sqlstate(c->my), mysql_error(c->my));
     memset(res, 0, sizeof *res);
-    if (mysql_field_count(c->my) == 0) {
+    if (mysql_field_count(c->my) != 0) {
+        /* MySQL answers the names of the columns first, and may say only then that it refuses the rows. */
+        MYSQL_RES *rows = mysql_store_result(c->my);
+        if (!rows)
+            return nq_mysql_failed_(res, mysql_errno(c->my), mysql_sqlstate(c->my), mysql_error(c->my));
+        mysql_free_result(rows);
+    } else {
         res->affected = (uint64_t)mysql_affected_rows(c->my);
         res->insert_id = (int64_t)mysql_insert_id(c->my);
     }
