@@ -72,6 +72,12 @@ int64_t cli_now_us(int clock)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
+const char *cli_log_level(int level)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    return names[level];
+}
+
 char *cli_user_path(const char *variable, const char *below_home, const char *name)
 {
     const char *base = getenv(variable), *home = getenv("HOME");

@@ -56,6 +56,7 @@ char *cli_format(const char *fmt, ...) NQ_PRINTF(1, 2);
 /* name in the directory that the variable says, or in one below the user's home; to be freed; NULL: no home
  * directory is known. */
 char *cli_user_path(const char *variable, const char *below_home, const char *name);
+const char *cli_log_level(int level); /* of the log of a task */
 /* Colour or cursor movement is welcome on this stream. */
 bool cli_fancy(FILE *stream);
 /* Start a thread that no signal comes to: they are for the main thread. 0, or an errno. */

@@ -142,10 +142,20 @@ static int task_attempts(struct dash_request *r, const char *name, nq_err *err)
     return rc;
 }
 
+static int task_more(struct dash_request *r, nq_err *err)
+{
+    uint64_t lines = 0;
+    int rc = task_attempts(r, "failures", err);
+    if (rc == NQ_OK)
+        rc = nq_logs_count(dash.q, r->id, &lines, err);
+    out_int(out_key(&r->out, "log_lines"), (int64_t)lines);
+    return rc;
+}
+
 int api_task(struct dash_request *r, nq_err *err)
 {
     const int rc = nq_get(dash.q, r->id, task_row, &r->out, err);
-    return rc == NQ_OK ? task_attempts(r, "failures", err) : rc;
+    return rc == NQ_OK ? task_more(r, err) : rc;
 }
 
 int api_task_attempts(struct dash_request *r, nq_err *err)
@@ -178,7 +188,6 @@ int api_task_why(struct dash_request *r, nq_err *err)
 
 static int task_line(const nq_log_row *row, void *udata)
 {
-    static const char *const levels[] = {"debug", "info", "warning", "error"};
     struct out *j = udata;
     struct text shown = {0};
     char seq[32];
@@ -186,7 +195,7 @@ static int task_line(const nq_log_row *row, void *udata)
     out_open(j, '{');
     out_str(out_key(j, "seq"), seq);
     out_time(out_key(j, "at"), row->at_us);
-    out_str(out_key(j, "level"), levels[row->level]);
+    out_str(out_key(j, "level"), cli_log_level(row->level));
     mask_text(&shown, row->text, row->n);
     out_text(out_key(j, "text"), shown.p, shown.n);
     text_free(&shown);

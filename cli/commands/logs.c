@@ -25,12 +25,6 @@ struct logs {
     int64_t since_us;         /* no line that is older */
 };
 
-static const char *logs_level(int level)
-{
-    static const char *const names[] = {"debug", "info", "warning", "error"};
-    return names[level];
-}
-
 static void logs_line(const nq_log_row *row)
 {
     struct text line = {0};
@@ -39,11 +33,11 @@ static void logs_line(const nq_log_row *row)
         nq_format_time(row->at_us, at);
     if (cli.format == CLI_JSON) {
         printf("{\"generation\": %u, \"seq\": %u, \"at\": \"%s\", \"level\": \"%s\", \"text\": ",
-               row->generation, row->seq, at, logs_level(row->level));
+               row->generation, row->seq, at, cli_log_level(row->level));
         text_json(&line, row->text, row->n);
         text_str(&line, "}");
     } else {
-        printf("%s  %u  %-7s  ", at, row->generation, logs_level(row->level));
+        printf("%s  %u  %-7s  ", at, row->generation, cli_log_level(row->level));
         text_safe(&line, row->text, row->n);
     }
     puts(line.p ? line.p : "");
@@ -67,7 +61,7 @@ static int logs_row(const nq_log_row *row, void *udata)
     table_int(l->table, row->generation);
     table_int(l->table, row->seq);
     table_time(l->table, row->at_us);
-    table_text(l->table, logs_level(row->level));
+    table_text(l->table, cli_log_level(row->level));
     table_chars(l->table, row->text, row->n);
     table_row(l->table);
     return 0;
