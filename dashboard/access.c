@@ -74,6 +74,15 @@ static bool access_token_line(char *line, unsigned number)
     return true;
 }
 
+/* Only its owner can read it. Of root's, for others than root, so far as root's group goes: what an access
+ * list allows shows there, and systemd gives a credential to its service by one. */
+static bool access_private(const struct stat *st)
+{
+    const bool listed = st->st_uid == 0 && st->st_gid == 0;
+    return S_ISREG(st->st_mode) && (st->st_mode & (listed ? 037 : 077)) == 0 &&
+           (st->st_uid == geteuid() || st->st_uid == 0);
+}
+
 static bool access_tokens(const char *path)
 {
     char line[ACCESS_TOKEN_MAX + DASH_WHO + 64], buf[128];
@@ -86,8 +95,7 @@ static bool access_tokens(const char *path)
             fclose(f);
         return false;
     }
-    const bool private =
-        S_ISREG(st.st_mode) && (st.st_mode & 077) == 0 && (st.st_uid == geteuid() || st.st_uid == 0);
+    const bool private = access_private(&st);
     if (!private)
         cli_complain("the token file %s must be a file that only its owner, who runs this or is root, can "
                      "read: chmod 600",

@@ -429,8 +429,15 @@ class SqliteDashboard(DashboardTests, Base):
         self.assertIn("--trust-from", refused("--trust-header", "X-User", "--trust-from", "10.0.0.0/99"))
         self.assertIn("takes no argument", refused("x"))
         path = self.token_file()
-        os.chmod(path, 0o640)
+        os.chmod(path, 0o604)
         self.assertIn("chmod 600", refused("--token-file", path))
+        for mode, good in ((0o440, True), (0o640, True), (0o460, False), (0o444, False)) if os.getuid() == 0 else ():
+            os.chmod(path, mode)  # as systemd leaves a credential, which an access list gives to its user; and more than that
+            os.chown(path, 0, 0)
+            if good:
+                self.dashboard("--token-file", path).stop()
+            else:
+                self.assertIn("chmod 600", refused("--token-file", path))
         os.chmod(path, 0o600)
         for text in ("", "admin short\n", "root long-enough-0123456789\n"):
             with open(path, "w", encoding="utf-8") as f:
