@@ -98,6 +98,11 @@ int64_t dash_clock_us(void); /* monotonic */
 void dash_wake(void);        /* any thread: something is to be done in the main thread */
 int dash_wakes(void);        /* the descriptor that says so; the first call makes it */
 
+/* ---- memory.c */
+void memory_start(void);   /* before all else */
+void memory_started(void); /* what only the start needed is given back */
+void memory_idle(void);    /* so is what requests needed */
+
 /* ---- http.c: the server; answers an exit code. */
 int http_run(int listening, const char *told);
 

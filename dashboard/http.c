@@ -16,6 +16,7 @@ static struct {
     struct MHD_Daemon *daemon;
     struct dash_conn *connections;
     unsigned running; /* requests in the pool */
+    bool ran;         /* there were some since memory was given back */
 } http;
 
 static enum MHD_Result http_refuse(struct dash_request *r, unsigned status, const char *code,
@@ -243,6 +244,7 @@ static void http_resume(void)
     (void)got;
     for (struct dash_request *r = pool_take(); r; r = pool_take()) {
         http.running--;
+        http.ran = true;
         r->running = false;
         MHD_resume_connection(r->connection);
     }
@@ -270,6 +272,9 @@ static void http_loop(int signals)
         if (dash_clock_us() - swept > NQ_SECONDS(1)) {
             swept = dash_clock_us();
             http_sweep();
+            if (http.ran && http.running == 0)
+                memory_idle();
+            http.ran = http.ran && http.running > 0;
         }
     }
 }
@@ -307,6 +312,7 @@ int http_run(int listening, const char *told)
     if (signals < 0 || !http_start(listening) || !pool_start(routes_run) || !sampler_start())
         return CLI_FAILURE;
     cli_complain("listening on http://%s/", told);
+    memory_started();
     notify("READY=1\nSTATUS=listening on %s", told);
     http_loop(signals);
     notify("STOPPING=1");

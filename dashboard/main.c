@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* nanoq-dashboard: its options, and starting it. */
 #include <locale.h>
-#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -149,7 +148,7 @@ int main(int argc, char **argv)
     const char *value;
     int key;
     bool good = true;
-    mallopt(M_ARENA_MAX, 2); /* threads that mostly wait need no heap of their own each */
+    memory_start();
     char **copy = main_private(argc, argv);
     setlocale(LC_CTYPE, "C.UTF-8");
     signal(SIGPIPE, SIG_IGN);

@@ -2,6 +2,7 @@
 /* Streams of events: what the sampler saw, to every browser that listens. */
 #include "dash.h"
 
+#define STREAM_BLOCK 512 /* held by each, and not used where parts have their lengths before them */
 #define STREAM_QUIET NQ_SECONDS(15) /* then a comment: a proxy may end what is silent */
 
 static const char stream_hello[] = "retry: 2000\n\n", stream_comment[] = ": still here\n\n";
@@ -92,7 +93,7 @@ enum MHD_Result stream_answer(struct dash_request *r)
     if (!access_still(s->session))
         s->session[0] = '\0'; /* it came by another way */
     struct MHD_Response *response =
-        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, stream_read, s, stream_free);
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, stream_read, s, stream_free);
     if (!response) {
         free(s);
         return MHD_NO;

@@ -330,7 +330,7 @@ class DashboardTests:
             read_events(s, "sample", lambda e: e["totals"]["due"] == 2)
         rss = d.rss_kb()
         print(f"\nRSS with 64 streams: {rss} kB", flush=True)
-        self.assertLess(rss, 12 * 1024 if "san" not in DASHBOARD else 10**9)
+        self.assertLess(rss, 10 * 1024 if "san" not in DASHBOARD else 10**9)
         for s in streams:
             s.close()
         self.assertEqual(d.get("overview")["series"]["due"][-1], 2)
