@@ -277,8 +277,16 @@ static int bulk_probe(struct bulk_job *job, nq_err *err)
 static void bulk_what(struct dash_request *r, const struct bulk_order *o)
 {
     char *filter = o->filter ? json_dumps(o->filter, JSON_COMPACT) : NULL;
-    snprintf(r->what, sizeof r->what, "%s%s %.200s", o->dry_run ? "dry run " : "", bulk_actions[o->action],
-             filter ? filter : "by ids");
+    size_t n = (size_t)snprintf(r->what, sizeof r->what, "%s %.200s", bulk_actions[o->action],
+                                filter ? filter : "ids");
+    for (size_t i = 0; !filter && i < o->pick.filter.nids; i++) {
+        if (n > sizeof r->what - 40) {
+            snprintf(r->what + n, sizeof r->what - n, ", ...");
+            break;
+        }
+        n += (size_t)snprintf(r->what + n, sizeof r->what - n, "%s%lld", i > 0 ? ", " : " ",
+                              (long long)o->pick.ids[i]);
+    }
     free(filter);
 }
 
@@ -286,6 +294,7 @@ int api_bulk_start(struct dash_request *r, nq_err *err)
 {
     struct bulk_job *job = cli_alloc(sizeof *job);
     int rc = bulk_order(r, &job->order, err) ? NQ_OK : NQ_EINVAL;
+    r->asks = job->order.dry_run;
     if (rc == NQ_OK)
         bulk_what(r, &job->order);
     if (rc == NQ_OK && job->order.dry_run)

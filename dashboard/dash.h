@@ -74,6 +74,7 @@ struct dash_request {
     struct dash_pair params[DASH_PARAMS];
     size_t nparams;
     struct text body_text;
+    bool asks;                   /* an action that is to change nothing: no line of the log */
     bool too_big, running, done; /* running: in the pool; done: the answer stands in out */
     json_t *body;                /* of a POST: an object */
     struct dash_who who;

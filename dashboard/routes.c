@@ -89,6 +89,6 @@ void routes_run(struct dash_request *r)
         snprintf(result, sizeof result, "%.250s", err.message[0] ? err.message : nq_strerror(rc));
     else if (r->status)
         snprintf(result, sizeof result, "refused: %u", r->status);
-    if (r->route->action)
+    if (r->route->action && !r->asks)
         actions_add(r, r->route->action, result);
 }

@@ -21,7 +21,7 @@ export async function bulkDialog(action, target) {
   const everything = target.filter && [...target.filter].length === 0;
   const body = {action, ...(target.ids ? {ids: target.ids} : {filter: asObject(target.filter)}), ...(everything ? {all: true} : {})};
   const limit = h('input', {type: 'number', min: '1', step: '1', inputmode: 'numeric', placeholder: 'no limit'});
-  const rate = h('input', {type: 'text', placeholder: 'as fast as it goes', pattern: '\\d+(/(s|m|h|\\d+(ms|s|m|h)))?', autocomplete: 'off'});
+  const rate = h('input', {type: 'text', placeholder: 'a fifth of the time', pattern: '\\d+(/(s|m|h|\\d+(ms|s|m|h)))?', autocomplete: 'off'});
   const queue = h('input', {type: 'text', required: action === 'move', 'data-first': action === 'move', autocomplete: 'off'});
   const priority = h('input', {type: 'number', min: '-100', max: '100', step: '1', value: '0', required: true, 'data-first': action === 'priority'});
   const count = h('p', {class: 'dry', role: 'status'}, 'Counting…');

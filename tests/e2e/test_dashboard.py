@@ -297,7 +297,10 @@ class DashboardTests:
                      {"action": "move", "ids": [1]}, {"action": "priority", "ids": [1]}, {"action": "retry", "ids": [0]},
                      {"action": "retry", "ids": list(range(1, 1002))}, {"action": "retry", "filter": {"id": "1;2"}}):
             self.assertEqual(d.post("bulk", body, 400)["error"]["code"], "EINVAL", body)
-        self.assertIn("bulk", [l["action"] for l in d.get("log")["log"]])
+        log = d.get("log")["log"]
+        self.assertIn("move ids 1, 3, 31, 999", [l["what"] for l in log])
+        self.assertNotIn("dry", "".join(l["what"] for l in log))
+        self.assertEqual(len([l for l in log if l["what"].startswith("move ids")]), 1)
         slow = d.post("bulk", {"action": "delete", "filter": {"state": "cancelled"}, "rate": "1/s"})["bulk"]
         d.stop()
 

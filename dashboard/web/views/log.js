@@ -10,9 +10,9 @@ import {table} from '../table.js';
 export function mount(root) {
   const list = table([
     {name: 'at', label: 'When', header: true, cell: (l) => time(l.at)},
-    {name: 'who', label: 'Who', cell: (l) => bdi(l.who ?? '')},
+    {name: 'who', label: 'Who', class: 'p1', cell: (l) => bdi(l.who ?? '')},
     {name: 'action', label: 'Action', cell: (l) => h('strong', null, bdi(l.action))},
-    {name: 'what', label: 'What', class: 'grow', cell: (l) => h('bdi', {class: 'wrap'}, l.what ?? '')},
+    {name: 'what', label: 'What', class: 'grow', cell: (l) => [h('bdi', {class: 'wrap'}, l.what ?? ''), h('div', {class: 'only-narrow under'}, 'by ', bdi(l.who ?? ''))]},
     {name: 'result', label: 'Outcome', cell: (l) => (l.result === 'ok' ? badge('ok', 'is-done') : h('bdi', {class: 'bad-text wrap'}, l.result ?? ''))},
   ], {label: 'Actions', key: (l) => l.id, empty: () => blank('Nothing was changed through this dashboard yet.')});
   const body = h('div');

@@ -6,13 +6,18 @@ import {bdi, fill, h} from '../dom.js';
 import {duration, number, time} from '../format.js';
 import * as keys from '../keys.js';
 import * as live from '../live.js';
-import {act, badge, blank, button, copy, fact, failure, heading, loading, meter, queueName, stateBadge} from '../parts.js';
+import {act, badge, blank, button, copy, fact, failure, heading, loading, meter, queueName, stateBadge, STATES} from '../parts.js';
 import {link} from '../route.js';
 import {session} from '../session.js';
 import {table} from '../table.js';
 
 function headersOf(t) {
   return Array.isArray(t.headers) ? t.headers.map((x) => [x.name, x.value]) : Object.entries(t.headers ?? {});
+}
+
+// The times in a text as this browser's.
+function withTimes(text) {
+  return text.split(/(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/).map((part, i) => (i % 2 ? time(part, true) : part));
 }
 
 export function mount(root, path) {
@@ -99,7 +104,7 @@ export function mount(root, path) {
     fill(headers, all.length > 0 ? h('section', {class: 'card'}, h('header', null, h('h2', null, 'Headers')), h('dl', {class: 'pairs'}, all.map(([k, v]) => h('div', null, h('dt', null, bdi(k, 'mono')), h('dd', null, h('bdi', {class: 'wrap mono'}, v)))))) : []);
   }
   function drawWhy(reasons) {
-    fill(why, h('header', null, h('h2', null, {waiting: 'Why it does not run', running: 'Where it runs'}[task.state] ?? 'How it ended')), reasons.length === 0 ? h('p', {class: 'muted'}, 'Nothing is known.') : h('ul', {class: 'reasons'}, reasons.map((r) => h('li', null, badge(r.reason, 'is-other'), ' ', h('bdi', {class: 'wrap'}, r.detail)))));
+    fill(why, h('header', null, h('h2', null, {waiting: 'Why it does not run', running: 'Where it runs'}[task.state] ?? 'How it ended')), reasons.length === 0 ? h('p', {class: 'muted'}, 'Nothing is known.') : h('ul', {class: 'reasons'}, reasons.map((r) => h('li', null, STATES.includes(r.reason) ? stateBadge(r.reason) : badge(r.reason, 'is-other'), ' ', h('bdi', {class: 'wrap'}, withTimes(r.detail ?? ''))))));
   }
   function drawLogs(lines) {
     for (const l of lines) {
