@@ -25,10 +25,10 @@ NQ_PRIVATE int nq_settings_name(char name[NQ_MAX_QUEUE + 1], const char *queue, 
                           queue, group);
     if (group && group[0] != '.' && group[0] != ':' && strcmp(group, "*") != 0)
         return nq_group_name(name, queue, group, err); /* any text, as of a task */
-    if (strlen(queue) + (group ? strlen(group) + 2 : 0) > NQ_MAX_QUEUE)
+    if (snprintf(name, NQ_MAX_QUEUE + 1, "%s%s%s", queue, group ? "//" : "", group ? group : "") >
+        NQ_MAX_QUEUE)
         return nq_err_set(err, NQ_EINVAL, "queue '%s' and its group have more than %d bytes together", queue,
                           NQ_MAX_QUEUE - 2);
-    snprintf(name, NQ_MAX_QUEUE + 1, "%s%s%s", queue, group ? "//" : "", group ? group : "");
     if (nq_setting_named(name, strlen(name)))
         return NQ_OK;
     char shown[128];

@@ -10,9 +10,9 @@ NQ_PRIVATE int nq_attempt_hold(const nq_ctx *ctx, int scope, int64_t us, nq_err 
     const nq_task *task = &ctx->claim->task;
     const char *group = scope == NQ_SCOPE_GROUP ? ctx->claim->group : NULL;
     char name[NQ_MAX_QUEUE + 1];
-    if (strlen(task->queue) + (group ? strlen(group) + 2 : 0) > NQ_MAX_QUEUE)
+    if (snprintf(name, sizeof name, "%s%s%s", task->queue, group ? "//" : "", group ? group : "") >
+        NQ_MAX_QUEUE)
         return nq_err_set(err, NQ_EINVAL, "the task's queue has a name that none may have");
-    snprintf(name, sizeof name, "%s%s%s", task->queue, group ? "//" : "", group ? group : "");
     const int rc = nq_store_hold(ctx->worker->store, name, task->id, ctx->claim->lease, us, err);
     if (rc != NQ_OK)
         return rc;
