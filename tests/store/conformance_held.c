@@ -173,6 +173,22 @@ START_TEST(what_is_kept_about_attempts_is_deleted_without_waiting_for_others)
 }
 END_TEST
 
+/* To MariaDB a list of numbers of which some are signed and some are not names no keys. */
+START_TEST(ids_that_no_task_can_have_are_deleted_with_others)
+{
+    nq *q = t_open();
+    _Atomic int64_t cursor = 0;
+    size_t n = 0;
+    t_sql("INSERT INTO nanoq_attempts (task_id, generation, outcome, attempt, started_at, ended_at, worker, "
+          "error) VALUES "
+          "(127, 1, 1, 1, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), '', ''), (9223372036854775808, 1, 1, 1, "
+          "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), '', '')");
+    T_OK(nq_store_sweep_gone(nq_store_of(q), "attempts", &cursor, 100, &n, &t_last));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_attempts"), 0);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_held(void)
 {
     Suite *s = suite_create("held");
@@ -184,5 +200,6 @@ Suite *suite_held(void)
     tcase_add_test(c, follow_ups_do_not_wait_for_one_that_a_producer_has_not_committed);
     tcase_add_test(c, the_purge_does_not_wait_for_a_record_that_is_not_committed);
     tcase_add_loop_test(c, what_is_kept_about_attempts_is_deleted_without_waiting_for_others, 0, 2);
+    tcase_add_test(c, ids_that_no_task_can_have_are_deleted_with_others);
     return s;
 }

@@ -51,7 +51,7 @@ static void mysql_complete_one(const nq_mysql_done *d, size_t i, size_t end, con
     const nq_mysql_data *data = nq_mysql_data_of(s);
     nq_buf_fmt(b, NQ_MYSQL_DELETE_BY_KEY " %s WHERE (", data->tasks);
     nq_mysql_where_ids(b, d->ids + i, end - i);
-    nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1%s", d->list[i]->lease,
+    nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1 " NQ_MYSQL_BY_KEY_ONLY "%s", d->list[i]->lease,
                data->returns ? " RETURNING id" : "");
 }
 
