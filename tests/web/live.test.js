@@ -110,6 +110,8 @@ test('all by keys alone', async () => {
   await page.keyboard.type('ada@example');
   await press('Enter');
   await at('#/tasks?text=ada%40example');
+  const keys = () => page.evaluate(() => [...document.querySelectorAll('tbody tr')].map((tr) => tr.dataset.key).join());
+  await until('the list is that of the search', async () => (await keys()).split(',')[0] === String(ids.waiting)); // the address changes before it
   await press('Escape', 'j', 'o');
   await at(`#/task/${ids.waiting}`);
   await press('r');
@@ -122,6 +124,7 @@ test('all by keys alone', async () => {
   await at('#/tasks?text=ada%40example');
   const [a, b] = db.lines([{type: 'keys', queue: 'keys', payload: 1, in: '1h'}, {type: 'keys', queue: 'keys', payload: 2, in: '1h'}]);
   await page.at('#/tasks?queue=keys');
+  await until('the list is that of the queue', async () => await keys() === `${b},${a}`);
   await press('j');
   assert.equal(await page.evaluate(() => document.activeElement.closest('tr').dataset.key), String(b));
   await press('ArrowDown');
