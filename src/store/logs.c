@@ -7,7 +7,7 @@
 /* ---- Writing ---- */
 
 struct logs_add {
-    const nq_log_line *first;
+    const nq_log_line *const *lines;
     size_t n;
 };
 
@@ -17,10 +17,10 @@ static int logs_insert(nq_conn *c, const struct logs_add *a, nq_err *err)
     nq_buf sql = {0};
     size_t n = 0;
     const int64_t now = nq_mono_us();
-    const nq_log_line *line = a->first;
     /* Again is as once: whether a transaction took effect may be unknown. */
     nq_buf_str(&sql, "REPLACE INTO {logs} (task_id, generation, seq, at, level, line) VALUES ");
-    for (size_t i = 0; i < a->n; i++, line = line->next) {
+    for (size_t i = 0; i < a->n; i++) {
+        const nq_log_line *line = a->lines[i];
         nq_buf_str(&sql, i ? ", (?, ?, ?, {after}, ?, ?)" : "(?, ?, ?, {after}, ?, ?)");
         args[n++] = nq_int(line->task);
         args[n++] = nq_int(line->generation);
@@ -38,8 +38,8 @@ static int logs_add(nq_conn *c, void *arg, nq_err *err)
 {
     const struct logs_add *a = arg;
     int rc = NQ_OK;
-    const nq_log_line *line = a->first;
-    for (size_t i = 0; i < a->n && rc == NQ_OK; i++, line = line->next) {
+    for (size_t i = 0; i < a->n && rc == NQ_OK; i++) {
+        const nq_log_line *line = a->lines[i];
         const nq_val old[] = {nq_int(line->task), nq_int((int64_t)line->generation - NQ_MAX_LOG_RUNS)};
         if (line->seq == 1 && line->generation > NQ_MAX_LOG_RUNS)
             rc = nq_sql(c, "DELETE FROM {logs} WHERE task_id = ? AND generation <= ?", old, 2, NULL, NULL,
@@ -48,9 +48,9 @@ static int logs_add(nq_conn *c, void *arg, nq_err *err)
     return rc == NQ_OK ? logs_insert(c, a, err) : rc;
 }
 
-NQ_PRIVATE int nq_store_logs_add(nq_store *s, const nq_log_line *first, size_t n, nq_err *err)
+NQ_PRIVATE int nq_store_logs_add(nq_store *s, const nq_log_line *const lines[], size_t n, nq_err *err)
 {
-    struct logs_add a = {.first = first, .n = n};
+    struct logs_add a = {.lines = lines, .n = n};
     return nq_store_tx(s, logs_add, &a, err);
 }
 

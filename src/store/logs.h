@@ -18,7 +18,7 @@ typedef struct nq_log_line {
 } nq_log_line;
 
 /* Write so many, at most NQ_LOGS_CHUNK. Again is as once. */
-NQ_PRIVATE int nq_store_logs_add(nq_store *s, const nq_log_line *first, size_t n, nq_err *err);
+NQ_PRIVATE int nq_store_logs_add(nq_store *s, const nq_log_line *const lines[], size_t n, nq_err *err);
 /* A duty's sweep: delete the lines of up to limit tasks that are gone. */
 NQ_PRIVATE int nq_store_logs_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
 

@@ -209,6 +209,7 @@ static void lines_written(nq_lines *l, size_t n)
 NQ_PRIVATE int nq_lines_write(nq_worker *w, nq_err *err)
 {
     nq_lines *l = &w->lines;
+    const nq_log_line *lines[NQ_LOGS_CHUNK];
     int rc = NQ_OK;
     if (!atomic_exchange(&l->any, false))
         return NQ_OK;
@@ -216,10 +217,10 @@ NQ_PRIVATE int nq_lines_write(nq_worker *w, nq_err *err)
         size_t n = 0;
         pthread_mutex_lock(&l->lock);
         lines_take_out(l);
-        /* Only this thread takes lines out, and the others add behind what is there. */
-        const nq_log_line *first = l->first;
-        for (const nq_log_line *at = first; at && n < NQ_LOGS_CHUNK; at = at->next)
-            n++;
+        /* Only this thread takes lines out. The others add behind the last one, so that its link is no longer
+         * to be read without the lock. */
+        for (const nq_log_line *at = l->first; at && n < NQ_LOGS_CHUNK; at = at->next)
+            lines[n++] = at;
         const uint64_t lost = l->lost;
         l->lost = 0;
         pthread_mutex_unlock(&l->lock);
@@ -228,7 +229,7 @@ NQ_PRIVATE int nq_lines_write(nq_worker *w, nq_err *err)
                           (unsigned long long)lost);
         if (n == 0)
             return NQ_OK;
-        if ((rc = nq_store_logs_add(w->store, first, n, err)) != NQ_OK)
+        if ((rc = nq_store_logs_add(w->store, lines, n, err)) != NQ_OK)
             break;
         lines_written(l, n);
     }

@@ -132,18 +132,17 @@ enum { MEMORY_LINES = 5 };
 static int memory_log(struct store_world *w, nq_err *err)
 {
     nq_log_line *lines[MEMORY_LINES];
+    const nq_log_line *given[MEMORY_LINES];
     const nq_id id = store_id(w, "finished", "result");
     int rc;
     for (unsigned i = 0; i < MEMORY_LINES; i++) {
-        lines[i] = calloc(1, sizeof *lines[i] + 8);
+        given[i] = lines[i] = calloc(1, sizeof *lines[i] + 8);
         ck_assert_ptr_nonnull(lines[i]);
         *lines[i] = (nq_log_line){
             .task = id, .at_us = t_mono(), .generation = 1, .seq = i + 1, .level = NQ_LOG_INFO, .n = 6};
         snprintf(lines[i]->text, 8, "line %u", i);
-        if (i > 0)
-            lines[i - 1]->next = lines[i];
     }
-    INJECT(rc, nq_store_logs_add(w->s, lines[0], MEMORY_LINES, err));
+    INJECT(rc, nq_store_logs_add(w->s, given, MEMORY_LINES, err));
     for (unsigned i = 0; i < MEMORY_LINES; i++)
         free(lines[i]);
     return rc;
