@@ -24,7 +24,7 @@ static const struct pages_view pages_views[] = {
     {"tasks", {"tasks?limit=50", "tasks/count"}},
     {"tasks, dead of a queue", {"tasks?limit=50&state=dead&queue=q1", "tasks/count?state=dead&queue=q1"}},
     {"tasks, running", {"tasks?limit=50&state=running", "tasks/count?state=running"}},
-    {"tasks, text", {"tasks?limit=50&text=needle", "tasks/count?text=needle"}},
+    {"tasks, text", {"tasks?limit=50&text=needle"}}, /* not counted where the page gave up */
     {"tasks, deep page", {"tasks?limit=50&after=3000000", "tasks/count"}},
     {"task, done", {"tasks/1000", "tasks/1000/why", "tasks/1000/logs"}},
     {"queues", {"queues"}},

@@ -47,7 +47,7 @@ static int attempts_delete(nq_conn *c, const char *head, const nq_attempt list[]
             nq_sql_id(c->store, &sql, (nq_id)list[k].lease);
             nq_buf_str(&sql, ")");
         }
-        nq_buf_str(&sql, " {by_key_only}");
+        nq_buf_fmt(&sql, " {at_most:%zu}", end - i);
         rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, err);
     }
     nq_buf_free(&sql);

@@ -227,7 +227,7 @@ static int followups_delete(nq_conn *c, struct followups *f, size_t n, nq_err *e
 {
     if (n == 0)
         return NQ_OK;
-    nq_buf_str(&f->gone, ") {by_key_only}");
+    nq_buf_fmt(&f->gone, ") {at_most:%zu}", n);
     return f->gone.failed ? nq_err_nomem(err) : nq_sql(c, f->gone.p, NULL, 0, NULL, NULL, NULL, err);
 }
 

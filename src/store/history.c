@@ -169,7 +169,7 @@ static int history_sweep(nq_conn *c, void *arg, nq_err *err)
     nq_buf_free(&sql);
     if (rc != NQ_OK || w->gone == 0)
         return rc;
-    nq_buf_str(&w->ids, ") {by_key_only}");
+    nq_buf_str(&w->ids, ") {at_most:9223372036854775807}");
     return w->ids.failed ? nq_err_nomem(err) : nq_sql(c, w->ids.p, NULL, 0, NULL, NULL, NULL, err);
 }
 

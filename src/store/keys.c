@@ -129,7 +129,7 @@ static int keys_clear(const struct keys_one *k, nq_err *err)
     if (rc == NQ_OK)
         rc = nq_place_sql(k->p, KEYS_FOLLOWUPS, k->match, k->nmatch, keys_list_row, &l, err);
     if (rc == NQ_OK && l.n > 0) {
-        nq_buf_str(&l.sql, ") {by_key_only}");
+        nq_buf_fmt(&l.sql, ") {at_most:%zu}", l.n);
         rc = l.sql.failed ? nq_err_nomem(err) : nq_place_sql(k->p, l.sql.p, NULL, 0, NULL, NULL, err);
     }
     nq_buf_free(&l.sql);

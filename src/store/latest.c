@@ -310,7 +310,7 @@ static int latest_delete(nq_conn *c, struct latest *l, nq_err *err)
         nq_buf_str(&l->sql, n++ ? "" : "{delete_by_key} {followups} WHERE id IN (");
         nq_sql_list_id(c->store, &l->sql, l->all[i].id);
     }
-    nq_buf_str(&l->sql, ") {by_key_only}");
+    nq_buf_fmt(&l->sql, ") {at_most:%zu}", n);
     return n == 0          ? NQ_OK
            : l->sql.failed ? nq_err_nomem(err)
                            : nq_sql(c, l->sql.p, NULL, 0, NULL, NULL, NULL, err);

@@ -91,7 +91,7 @@ static int moves_all(nq_conn *c, struct moves_run *r, const char *head, unsigned
 static int moves_delete(nq_conn *c, struct moves_run *r, const char *head, unsigned states, nq_err *err)
 {
     moves_ids(r, head, 0, r->m.n, states, NQ_OK, c->store);
-    nq_buf_str(&r->sql, " {by_key_only}");
+    nq_buf_fmt(&r->sql, " {at_most:%zu}", r->in);
     return moves_exec(c, r, "", NULL, 0, NULL, err);
 }
 

@@ -127,7 +127,7 @@ static int results_sweep_delete(nq_conn *c, const struct results_sweep *w, const
     nq_buf sql = {0};
     nq_buf_str(&sql, head);
     nq_buf_add(&sql, w->ids.p, w->ids.n);
-    nq_buf_fmt(&sql, ") %s {by_key_only}", tail);
+    nq_buf_fmt(&sql, ") %s {at_most:%zu}", tail, w->n);
     const int rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, NULL, 0, NULL, NULL, NULL, err);
     nq_buf_free(&sql);
     return rc;

@@ -69,7 +69,7 @@ static int retention_delete(nq_conn *c, struct retention_purge *p, const char *s
     int rc = nq_sql(c, select, args, nargs, retention_purge_row, p, NULL, err);
     if (rc != NQ_OK || p->nids == 0)
         return rc;
-    nq_buf_str(&p->ids, ") {by_key_only}");
+    nq_buf_fmt(&p->ids, ") {at_most:%zu}", p->nids);
     rc = p->ids.failed ? nq_err_nomem(err) : nq_sql(c, p->ids.p, NULL, 0, NULL, NULL, &res, err);
     p->gone += res.affected;
     return rc;

@@ -436,12 +436,12 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {at_once}    before an INSERT: it fails where it would wait for a lock
  *   {by_id} {by_key} {by_followed} {claim}  after a table: the index to use
  *   {later_than} {with_header}  mysql/driver.c says what they are
- *   {delete_by_key} ... {by_key_only}  DELETE FROM, of several rows by their keys, and its end: it looks at
- * no others {settings_print}  a number that changes when rows of {queues} do; 0: there is none {strange}    a
- * task that waits has a priority or a time that no claim ever looks at {same_key}   a task t and a follow-up
- * f have the same unique key {keyed:X}    a task or follow-up X has the unique key that is bound:
- * nq_driver.key {on_taken:COLUMN}  behind an INSERT: what to SET where a row has this key; {given:COLUMN} is
- * its value
+ *   {delete_by_key} ... {at_most:N}  DELETE FROM, of N rows by their keys, and its end
+ *   {settings_print}  a number that changes when rows of {queues} do; 0: there is none
+ *   {strange}    a task that waits has a priority or a time that no claim ever looks at
+ *   {same_key}   a task t and a follow-up f have the same unique key
+ *   {keyed:X}    a task or follow-up X has the unique key that is bound: nq_driver.key
+ *   {on_taken:COLUMN}  behind an INSERT: what to SET where a row has this key; {given:COLUMN} is its value
  */
 NQ_PLUG_IN int nq_sql_expand(const nq_store *s, const char *template_sql, nq_buf *out);
 /* Append an id: plain SQL may have given one that only an unsigned or only a signed number holds. As one of a

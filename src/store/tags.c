@@ -145,7 +145,7 @@ static int tags_sweep(nq_conn *c, void *arg, nq_err *err)
                 range, 3, tags_sweep_row, w, NULL, err);
     if (rc != NQ_OK || w->n == 0)
         return rc;
-    nq_buf_str(&w->sql, ") {by_key_only}");
+    nq_buf_str(&w->sql, ") {at_most:9223372036854775807}");
     return w->sql.failed ? nq_err_nomem(err) : nq_sql(c, w->sql.p, NULL, 0, NULL, NULL, NULL, err);
 }
 

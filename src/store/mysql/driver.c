@@ -231,7 +231,7 @@ static const nq_fragment mysql_db_fragments[] = {
     {"later_than", "(run_at > {at} OR (run_at = {at} AND id > ?))"},
     {"with_header", "CONCAT(?, COALESCE(headers, ''))"},
     {"delete_by_key", NQ_MYSQL_DELETE_BY_KEY},
-    {"by_key_only", NQ_MYSQL_BY_KEY_ONLY},
+    {"at_most", "LIMIT $"},
     {"same_key", "t.unique_key = f.unique_key"},
     {"keyed", "$.unique_key = ?"},
     {"on_taken", "ON DUPLICATE KEY UPDATE"},

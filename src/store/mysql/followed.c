@@ -56,12 +56,12 @@ int nq_mysql_followed_lock(nq_mysql_conn *c, const nq_claim_args *a, const nq_bu
         nq_buf_fmt(
             gone,
             ") AND unique_key IN (SELECT unique_key FROM %s FORCE INDEX (PRIMARY) WHERE id IN (%s) AND "
-            "lease=%" PRIu64 ") " NQ_MYSQL_BY_KEY_ONLY,
-            d->tasks, tasks->p, a->lease);
+            "lease=%" PRIu64 ") LIMIT %zu",
+            d->tasks, tasks->p, a->lease, found);
     else if (found > 0)
         nq_buf_fmt(gone,
                    ") AND (SELECT COUNT(*) FROM %s FORCE INDEX (PRIMARY) WHERE id IN (%s) AND lease=%" PRIu64
-                   ")=%zu " NQ_MYSQL_BY_KEY_ONLY,
-                   d->tasks, tasks->p, a->lease, n);
+                   ")=%zu LIMIT %zu",
+                   d->tasks, tasks->p, a->lease, n, found);
     return rc == NQ_OK && gone->failed ? nq_err_nomem(err) : rc;
 }

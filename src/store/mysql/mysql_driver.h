@@ -78,18 +78,15 @@ typedef struct nq_mysql_part {
     size_t n;
 } nq_mysql_part;
 
-/* "DELETE FROM", of several rows by their keys, and its end. To the planner a scan of a small table, or of
- * one that it takes for small, is cheaper than several keys, and the scan waits for every row that somebody
- * holds, though it is none of them. "Safe updates" make it keep to the keys: MariaDB is told so before the
- * statement, MySQL by a hint, and each takes the other's words for a comment. Where the server finds no way
- * by the keys after all, as among ids of which only some are above INT64_MAX, they would make it an error;
- * not where there is a LIMIT. (A DELETE takes no FORCE INDEX. A LIMIT alone helps only where it is below the
- * rows that the statistics say there are.) */
-#define NQ_MYSQL_DELETE_BY_KEY                                                                               \
-    "/*M! SET STATEMENT sql_safe_updates=1 FOR */ DELETE /*+ SET_VAR(sql_safe_updates=1) */ FROM"
-#define NQ_MYSQL_BY_KEY_ONLY "LIMIT 9223372036854775807"
+/* "DELETE FROM", of several rows by their keys; it ends with a LIMIT of so many rows. To the planner a scan
+ * of a small table is cheaper than several keys, and the scan waits for every row that somebody holds, though
+ * it is none of them. With a LIMIT below the rows that the statistics say there are it keeps to the keys; a
+ * row that somebody deletes is one less there, so MariaDB is told "safe updates" besides, which keep it to
+ * them always, and are no error where there is a LIMIT. To MySQL that is a comment; complete.c has a hint for
+ * it. (A DELETE takes no FORCE INDEX.) */
+#define NQ_MYSQL_DELETE_BY_KEY "/*M! SET STATEMENT sql_safe_updates=1 FOR */ DELETE FROM"
 
-#define NQ_MYSQL_STMTS       32
+#define NQ_MYSQL_STMTS         32
 
 typedef struct nq_mysql_stmt {
     MYSQL_STMT *stmt;

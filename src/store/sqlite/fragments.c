@@ -44,7 +44,7 @@ NQ_PRIVATE const nq_fragment nq_sqlite_fragments[] = {
     {"later_than", "(+run_at >= ? AND (run_at, id) > (?, ?))"},
     {"with_header", "? || COALESCE(headers, '')"},
     {"delete_by_key", "DELETE FROM"},
-    {"by_key_only", ""},
+    {"at_most", ""},
     /* as the tables' defaults have it: other programs have no nanoq_now() */
     {"clock", "(CAST(strftime('%s','now') AS INTEGER)*1000000 + "
               "CAST(substr(strftime('%f','now'),4) AS INTEGER)*1000)"},
