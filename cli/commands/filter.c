@@ -60,7 +60,6 @@ static bool filter_ids(char *value, struct filter *r)
     return true;
 }
 
-/* A time, or a duration: so long ago. */
 static bool filter_by(struct filter *r, const char *value)
 {
     static const char *const names[] = {

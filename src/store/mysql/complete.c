@@ -49,9 +49,8 @@ static size_t mysql_complete_run(const nq_mysql_done *d, size_t i)
 static void mysql_complete_one(const nq_mysql_done *d, size_t i, size_t end, const nq_store *s, nq_buf *b)
 {
     const nq_mysql_data *data = nq_mysql_data_of(s);
-    nq_buf_fmt(
-        b, "/*M! SET STATEMENT sql_safe_updates=1 FOR */ DELETE /*+ INDEX(%s `PRIMARY`) */ FROM %s WHERE (",
-        data->tasks, data->tasks); /* as NQ_MYSQL_DELETE_BY_KEY; the hint is for MySQL, from 8.0.20 on */
+    nq_buf_fmt(b, NQ_MYSQL_SAFELY "DELETE /*+ INDEX(%s `PRIMARY`) */ FROM %s WHERE (", data->tasks,
+               data->tasks); /* as NQ_MYSQL_DELETE_BY_KEY; the hint is for MySQL, from 8.0.20 on */
     nq_mysql_where_ids(b, d->ids + i, end - i);
     nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1 LIMIT %zu%s", d->list[i]->lease, end - i,
                data->returns ? " RETURNING id" : "");

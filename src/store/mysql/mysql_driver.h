@@ -84,7 +84,8 @@ typedef struct nq_mysql_part {
  * row that somebody deletes is one less there, so MariaDB is told "safe updates" besides, which keep it to
  * them always, and are no error where there is a LIMIT. To MySQL that is a comment; complete.c has a hint for
  * it. (A DELETE takes no FORCE INDEX.) */
-#define NQ_MYSQL_DELETE_BY_KEY "/*M! SET STATEMENT sql_safe_updates=1 FOR */ DELETE FROM"
+#define NQ_MYSQL_SAFELY        "/*M! SET STATEMENT sql_safe_updates=1 FOR */ "
+#define NQ_MYSQL_DELETE_BY_KEY NQ_MYSQL_SAFELY "DELETE FROM"
 
 #define NQ_MYSQL_STMTS         32
 
