@@ -3,7 +3,7 @@
 #include "settings.h"
 
 struct gates_idle {
-    nq_buf names; /* each with its zero, behind how often it was used */
+    nq_buf names; /* each with its zero, behind what was seen of it: grants and tat */
     size_t n, limit;
 };
 
@@ -11,43 +11,51 @@ static int gates_idle_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct gates_idle *idle = arg;
     (void)ncols;
-    if (cols[0].type != NQ_VAL_TEXT || memchr(cols[0].p, '\0', cols[0].n))
+    if (cols[0].type != NQ_VAL_TEXT || memchr(cols[0].p, '\0', cols[0].n) || cols[2].type != NQ_VAL_INT)
         return 0;
     nq_buf_add(&idle->names, &cols[1].i, sizeof cols[1].i);
+    nq_buf_add(&idle->names, &cols[2].i, sizeof cols[2].i);
     nq_buf_add(&idle->names, cols[0].p, cols[0].n);
     nq_buf_add(&idle->names, "", 1);
     idle->n++;
     return idle->names.failed ? NQ_ENOMEM : 0;
 }
 
+/* So long, in ns, a quiet time takes to save up the burst of a group's rate, to which its own row and that of
+ * each group may both give a part; and a second for what the default burst is. */
+#define GATES_BURST                                                                                          \
+    "COALESCE((SELECT MAX(CASE WHEN q.burst > 1 THEN q.burst ELSE 1 END) * "                                 \
+    "MAX(CASE WHEN q.rate > 0 THEN q.rate_us * 1000.0 / q.rate ELSE 0 END) + 1000000000.0 "                  \
+    "FROM {queues} q WHERE (q.name = g.queue OR q.name = {each:{base:g.queue}})), 0)"
+
 /* Groups come and go, queues stay. A row holds no count: should a task come just now, it is made anew. But
- * the time before which nothing is claimed, or starts, has to have come. And of an ordered group it names the
- * task that began last, which may halt it when it is dead; claims of those count, so that none is made
- * between the look and the DELETE. */
+ * the time before which nothing is claimed has to have come, and the rate's tokens have to be all there
+ * again, or the next tasks would have a second burst. And of an ordered group it names the task that began
+ * last, which may halt it when it is dead. Claims write grants or tat, so that none is made between the look
+ * and the DELETE. */
 static int gates_sweep(nq_conn *c, void *arg, nq_err *err)
 {
     struct gates_idle *idle = arg;
     const nq_val limit = nq_int((int64_t)idle->limit);
     nq_buf_clear(&idle->names);
     idle->n = 0;
-    int rc =
-        nq_sql(c,
-               "SELECT g.queue, g.grants FROM {gates} g WHERE g.queue LIKE '%//%' AND "
-               "(g.not_before IS NULL OR g.not_before < {now}) AND g.tat < {us:now} * 1000 AND NOT EXISTS "
-               "(SELECT 1 FROM {tasks} t WHERE t.queue = g.queue) AND NOT EXISTS "
-               "(SELECT 1 FROM {finished} f WHERE f.id = g.head AND f.state = 3) LIMIT ?",
-               &limit, 1, gates_idle_row, idle, NULL, err);
+    int rc = nq_sql(c,
+                    "SELECT g.queue, g.grants, g.tat FROM {gates} g WHERE g.queue LIKE '%//%' AND "
+                    "(g.not_before IS NULL OR g.not_before < {now}) AND g.tat < {us:now} * 1000 AND NOT "
+                    "EXISTS (SELECT 1 FROM {tasks} t WHERE t.queue = g.queue) AND NOT EXISTS "
+                    "(SELECT 1 FROM {finished} f WHERE f.id = g.head AND f.state = 3) AND "
+                    "g.tat < {us:now} * 1000.0 - " GATES_BURST " LIMIT ?",
+                    &limit, 1, gates_idle_row, idle, NULL, err);
     const char *name = idle->names.p;
     for (size_t i = 0; i < idle->n && rc == NQ_OK; i++, name += strlen(name) + 1) {
-        int64_t grants;
-        memcpy(&grants, name, sizeof grants);
-        name += sizeof grants;
-        const nq_val args[] = {nq_text(name), nq_int(grants)};
-        rc = nq_sql(
-            c,
-            "DELETE FROM {gates} WHERE queue = ? AND grants = ? AND (not_before IS NULL OR not_before < "
-            "{now}) AND tat < {us:now} * 1000",
-            args, 2, NULL, NULL, NULL, err);
+        int64_t seen[2];
+        memcpy(seen, name, sizeof seen);
+        name += sizeof seen;
+        const nq_val args[] = {nq_text(name), nq_int(seen[0]), nq_int(seen[1])};
+        rc = nq_sql(c,
+                    "DELETE FROM {gates} WHERE queue = ? AND grants = ? AND tat = ? AND (not_before IS NULL "
+                    "OR not_before < {now})",
+                    args, 3, NULL, NULL, NULL, err);
     }
     return rc;
 }

@@ -162,6 +162,38 @@ START_TEST(groups_have_rates_of_their_own)
 }
 END_TEST
 
+/* What is left of a burst is in the gate: without it the next tasks would have all of it again. */
+START_TEST(a_gate_stays_until_the_burst_is_there_again)
+{
+    nq *q = t_open();
+    uint64_t seq = 0;
+    size_t n = 0;
+    rates_set(q, "*", 1, NQ_SECONDS(1), 10);
+    rates_add(q, "a", 30);
+    nq_settings *s = rates_settings(q);
+    nq_claimer *c = rates_claimer(q, s);
+    ck_assert_uint_eq(rates_claim(c, &seq, 100, NULL, NULL), 10);
+    nq_claimer_free(c);
+    t_sql("DELETE FROM nanoq_tasks");
+    t_sql("UPDATE nanoq_gates SET tat = tat - 3000000000"); /* 3 s go by */
+    T_OK(nq_store_gates_sweep(nq_store_of(q), 100, &n, &t_last));
+    ck_assert_uint_eq(n, 0);
+    rates_add(q, "a", 30);
+    c = rates_claimer(q, s);
+    const size_t again = rates_claim(c, &seq, 100, NULL, NULL);
+    ck_assert_uint_ge(again, 3);
+    ck_assert_uint_lt(again, 10);
+    t_sql("DELETE FROM nanoq_tasks");
+    t_sql("UPDATE nanoq_gates SET tat = tat - 20000000000");
+    T_OK(nq_store_gates_sweep(nq_store_of(q), 100, &n, &t_last));
+    ck_assert_uint_eq(n, 1);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_gates"), 0);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
 /* A token at a time: the next group has the next one. */
 START_TEST(the_rate_of_a_queue_is_shared_in_turns)
 {
@@ -389,6 +421,7 @@ Suite *suite_rates(void)
     tcase_add_test(tc, a_rate_is_spent_by_what_starts);
     tcase_add_test(tc, starts_have_their_times);
     tcase_add_test(tc, groups_have_rates_of_their_own);
+    tcase_add_test(tc, a_gate_stays_until_the_burst_is_there_again);
     tcase_add_test(tc, the_rate_of_a_queue_is_shared_in_turns);
     tcase_add_test(tc, rows_of_plain_sql);
     tcase_add_test(tc, a_hold_is_of_the_claim_that_makes_it);
