@@ -171,6 +171,9 @@ NQ_PLUG_IN char *nq_headers_read(nq_headers *out, char *room, const void *text, 
 NQ_PRIVATE bool nq_headers_dead(const void *text, size_t n);
 /* Append the text without its time of expiry; false: it has none. */
 NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t n);
+/* Append what a dead letter has of the text: neither its time of expiry nor the group, which is not its own.
+ */
+NQ_PRIVATE void nq_headers_of_letter(nq_buf *out, const void *text, size_t n);
 /* Put the group's text before them. */
 NQ_PRIVATE int nq_headers_group(nq_buf *headers, const char *group, nq_err *err);
 /* Put "nq-unique: how" before them. */

@@ -223,21 +223,34 @@ NQ_PRIVATE bool nq_headers_dead(const void *text, size_t n)
     return false;
 }
 
-NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t n)
+/* Append the lines but those of these names; false: there are none of them. */
+static bool headers_without(nq_buf *out, const void *text, size_t n, const char *const names[], size_t nnames)
 {
     const char *p = text;
     bool found = false;
     for (size_t at = 0, len; at < n; at += len + 1) {
+        bool one = false;
         len = headers_length(p + at, n - at);
-        if (headers_is(p + at, headers_name(p + at, len), HEADERS_EXPIRES)) {
-            found = true;
+        for (size_t i = 0; i < nnames; i++)
+            one = one || headers_is(p + at, headers_name(p + at, len), names[i]);
+        found = found || one;
+        if (one)
             continue;
-        }
         nq_buf_add(out, p + at, len);
         if (at + len < n)
             nq_buf_add(out, "\n", 1);
     }
     return found;
+}
+
+NQ_PRIVATE bool nq_headers_without_expiry(nq_buf *out, const void *text, size_t n)
+{
+    return headers_without(out, text, n, (const char *const[]){HEADERS_EXPIRES}, 1);
+}
+
+NQ_PRIVATE void nq_headers_of_letter(nq_buf *out, const void *text, size_t n)
+{
+    (void)headers_without(out, text, n, (const char *const[]){HEADERS_EXPIRES, HEADERS_GROUP}, 2);
 }
 
 static int headers_check_one(const nq_header all[], size_t i, nq_err *err)

@@ -7,8 +7,8 @@
 /*
  * The letter is inserted in the transaction that buries the task, so that there is one for each death,
  * whatever dies meanwhile. It is made from the record that the burial wrote: type and payload, and the
- * headers with "nq-dead: ID" before them and without a time of expiry; all else has its defaults, and it has
- * no key. A task that is a letter itself leaves none: so letters cannot go round.
+ * headers with "nq-dead: ID" before them and without a time of expiry and the group's name; all else has its
+ * defaults, and it has no key. A task that is a letter itself leaves none: so letters cannot go round.
  *
  * What would keep a letter from being inserted, a name or a privilege, must not keep the task: that is told
  * to the log. The settings are those that were read last, as everywhere; so a burial where no queue has
@@ -44,7 +44,7 @@ static int letters_row(const nq_val cols[], size_t ncols, void *arg)
     if (cols[1].n == 0 || cols[1].n > NQ_MAX_HEADERS_SIZE)
         return 0;
     r->letter = nq_headers_dead(cols[1].p, cols[1].n);
-    nq_headers_without_expiry(&r->headers, cols[1].p, cols[1].n);
+    nq_headers_of_letter(&r->headers, cols[1].p, cols[1].n);
     return r->headers.failed ? NQ_ENOMEM : 0;
 }
 

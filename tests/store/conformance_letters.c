@@ -71,6 +71,25 @@ START_TEST(who_dies_leaves_a_copy)
 }
 END_TEST
 
+/* Where its type was set apart, the group that it had is a header, and the letter has none. */
+START_TEST(a_letter_is_not_of_the_group_of_its_task)
+{
+    nq *q = t_open();
+    t_task letter;
+    T_OK(nq_queue_set(q, "mail", LETTERS_SET(.dead_to = "mail"), &t_last));
+    const nq_id id = T_ADD(q, .type = "t", .queue = "mail", .group = "7");
+    t_sql("UPDATE nanoq_tasks SET queue = 'mail//:t', headers = 'nq-group: 7\nlang: de\n'");
+    T_OK(nq_bury_waiting(nq_store_of(q), id, "cannot be claimed", "why", &t_last));
+    const nq_id copy = t_sql("SELECT id FROM nanoq_tasks WHERE queue = 'mail'");
+    t_sql("UPDATE nanoq_tasks SET queue = 'mail//:t'"); /* as it is when it is set apart in turn */
+    T_OK(t_get(q, copy, &letter));
+    ck_assert_str_eq(letter.group, "");
+    ck_assert_int_eq(letter.info.dead_id, id);
+    t_task_free(&letter);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(each_way_of_dying_does)
 {
     nq *q = t_open();
@@ -213,6 +232,7 @@ Suite *suite_letters(void)
     Suite *s = suite_create("letters");
     TCase *c = t_case(s, "letters", 30);
     tcase_add_test(c, who_dies_leaves_a_copy);
+    tcase_add_test(c, a_letter_is_not_of_the_group_of_its_task);
     tcase_add_test(c, each_way_of_dying_does);
     tcase_add_test(c, a_retried_task_dies_again_and_a_letter_leaves_none);
     tcase_add_test(c, a_group_may_have_its_own);
