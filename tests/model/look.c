@@ -7,6 +7,11 @@
 const char *const model_queues[MODEL_QUEUES] = {"default", "mail", "shop"};
 const char *const model_groups[MODEL_GROUPS] = {"", "42", "a//b", "7"};
 const char *const model_types[MODEL_TYPES] = {"t", "order.paid", "a long type with spaces"};
+const struct model_letters model_letters[MODEL_LETTERS] = {{NULL, 0, 0},
+                                                           {"default", 0, 0},
+                                                           {"mail", MODEL_LIMITED, 0},
+                                                           {"shop//42", MODEL_SHARED, 1},
+                                                           {"shop", MODEL_SHARED, 0}};
 const struct model_word model_words[MODEL_WORDS] = {
     {"{\"id\":1}", 8}, {"b", 1}, {"\0\0", 2}, {"\xff\xfe'\"\\", 5}, {"B", 1}, {"order 17 \xc3\xa4", 11}};
 
@@ -28,7 +33,8 @@ void look_task(struct steps *s, struct model_task *t, int64_t from_us, int64_t t
                 strcmp(is.queue, model_queues[t->spec.queue]) == 0 &&
                     strcmp(is.type, model_types[t->spec.type]) == 0 &&
                     strcmp(is.group, model_groups[t->spec.group]) == 0,
-                "task #%d is a %s of %s, group '%s'", t->number, is.type, is.queue, is.group);
+                "task #%d is a %s of %s, group '%s', should be in '%s' of %s", t->number, is.type, is.queue,
+                is.group, model_groups[t->spec.group], model_queues[t->spec.queue]);
     STEPS_CHECK(s, is.info.payload_size == payload->n && memcmp(is.payload, payload->p, payload->n) == 0,
                 "the payload of task #%d", t->number);
     STEPS_CHECK(s, is.info.priority == t->spec.priority && (int)is.info.max_retries == t->spec.max_retries,
@@ -43,7 +49,11 @@ void look_task(struct steps *s, struct model_task *t, int64_t from_us, int64_t t
                 t->number, is.error, t->error);
     STEPS_CHECK(s, is.info.cancelling == t->cancelling, "task #%d: cancelling is %d", t->number,
                 is.info.cancelling);
+    STEPS_CHECK(s, is.info.dead_id == t->dead_id, "task #%d is the letter of %" PRId64, t->number,
+                is.info.dead_id);
     if (t->state == NQ_STATE_WAITING || t->state == NQ_STATE_RUNNING) {
+        STEPS_CHECK(s, (is.info.expires_at_us != 0) == (t->expires_hour != 0), "task #%d expires at %" PRId64,
+                    t->number, is.info.expires_at_us);
         const int64_t hours = (t->due_hour - s->model.hour) * MODEL_HOUR;
         if (from_us != 0) {
             STEPS_CHECK(s, is.info.run_at_us >= from_us + hours && is.info.run_at_us <= to_us + hours,
@@ -79,6 +89,14 @@ void look_claimed(struct steps *s, const struct model_task *t, const nq_claimed 
                 is->crashes, is->generation);
     STEPS_CHECK(s, strcmp(is->last_error ? is->last_error : "", t->error) == 0, "the last error of task #%d",
                 t->number);
+}
+
+void look_expiry(struct steps *s, const struct model_task *t, const nq_claimed *c)
+{
+    STEPS_CHECK(s, (c->expires_us != 0) == (t->expires_hour != 0), "task #%d was claimed%s to expire",
+                t->number, t->expires_hour ? ", and is not" : ", and is");
+    STEPS_CHECK(s, (c->expires_us != 0 && c->expires_us <= nq_mono_us()) == t->late,
+                "task #%d was claimed%s in time", t->number, t->late ? "" : " not");
 }
 
 static int look_listed(const nq_info *info, void *udata)

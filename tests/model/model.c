@@ -39,13 +39,13 @@ size_t model_count(const struct model *m, int state)
     return n;
 }
 
-static void model_due_in(struct model *m, struct model_task *t, int64_t hours)
+void model_due_in(struct model *m, struct model_task *t, int64_t hours)
 {
     t->due_hour = m->hour + hours;
     t->due_seq = ++m->seq;
 }
 
-static struct model_task *model_add(struct model *m, const struct model_spec *spec)
+struct model_task *model_add(struct model *m, const struct model_spec *spec)
 {
     if (m->n == MODEL_TASKS)
         return NULL;
@@ -54,6 +54,7 @@ static struct model_task *model_add(struct model *m, const struct model_spec *sp
     t->id = t->number;
     t->due_hour = m->hour + spec->hours;
     t->due_seq = m->seq;
+    t->expires_hour = spec->expires ? m->hour + spec->expires : 0;
     return t;
 }
 
@@ -83,7 +84,10 @@ int model_enqueue(struct model *m, const struct model_spec *spec, bool caller, b
         caller && m->eager ? !repeated : live->state == NQ_STATE_RUNNING && !model_followed(m, spec);
     if (follow && m->nfollowups < MODEL_FOLLOWUPS) {
         m->followups[m->nfollowups++] =
-            (struct model_followup){.spec = *spec, .due_hour = m->hour + spec->hours, .due_seq = m->seq};
+            (struct model_followup){.spec = *spec,
+                                    .due_hour = m->hour + spec->hours,
+                                    .due_seq = m->seq,
+                                    .expires_hour = spec->expires ? m->hour + spec->expires : 0};
     }
     return NQ_DUPLICATE;
 }
@@ -110,55 +114,6 @@ size_t model_due(struct model *m, int queue, struct model_task *out[])
     return n;
 }
 
-/* ---- The queue with groups ---- */
-
-/* Groups as the store has them: those of producers, and of each type those that were set apart. */
-#define MODEL_PLACES (MODEL_GROUPS + MODEL_TYPES)
-
-static int model_place(const struct model_task *t)
-{
-    return t->apart ? MODEL_GROUPS + t->spec.type : t->spec.group;
-}
-
-static bool model_paused(const struct model_settings *set, int place)
-{
-    return set->queue_paused || (place > 0 && set->each_paused) ||
-           (place < MODEL_GROUPS ? set->group_paused[place] : set->type_paused[place - MODEL_GROUPS]);
-}
-
-static int model_by_number(const void *a, const void *b)
-{
-    const struct model_task *x = *(struct model_task *const *)a, *y = *(struct model_task *const *)b;
-    return x->number - y->number;
-}
-
-size_t model_shared(struct model *m, struct model_task *out[])
-{
-    const struct model_settings *set = &m->settings;
-    struct model_task *due[MODEL_TASKS];
-    int room[MODEL_PLACES];
-    size_t n = 0;
-    for (int i = 0; i < MODEL_PLACES; i++) {
-        const int own = i < MODEL_GROUPS ? set->limit_group[i] : 0;
-        room[i] = i > 0 && (own || set->limit_each) ? (own ? own : set->limit_each) : MODEL_TASKS;
-    }
-    for (size_t i = 0; i < m->n; i++)
-        if (m->tasks[i].state == NQ_STATE_RUNNING && m->tasks[i].spec.queue == MODEL_SHARED)
-            room[model_place(&m->tasks[i])]--;
-    const size_t all = model_due(m, MODEL_SHARED, due);
-    for (size_t i = 0; i < all; i++) {
-        const int place = model_place(due[i]);
-        if (model_paused(set, place))
-            continue;
-        if (set->type_paused[due[i]->spec.type])
-            due[i]->apart = true;
-        else if (room[place]-- > 0)
-            out[n++] = due[i];
-    }
-    qsort(out, n, sizeof *out, model_by_number);
-    return n;
-}
-
 /* ---- Claims and outcomes ---- */
 
 void model_claim(struct model *m, struct model_task *t, uint64_t lease, int member)
@@ -172,6 +127,7 @@ void model_claim(struct model *m, struct model_task *t, uint64_t lease, int memb
     t->generation++;
     t->lease = lease;
     t->member = member;
+    t->late = t->expires_hour != 0 && t->expires_hour <= m->hour;
 }
 
 static void model_end(struct model *m, struct model_task *t, int state)
@@ -187,7 +143,7 @@ void model_finish(struct model *m, struct model_task *t, const nq_outcome *o, co
     const bool failed = !cancelled && (o->kind == NQ_OUT_RETRY || o->kind == NQ_OUT_DEAD);
     if (error && (failed || cancelled))
         t->error = error;
-    t->attempts += failed;
+    t->attempts += failed && !o->expired;
     t->crashes += failed && o->crashed;
     t->cancelling = false;
     t->lease = 0;
@@ -198,6 +154,7 @@ void model_finish(struct model *m, struct model_task *t, const nq_outcome *o, co
         model_end(m, t, o->keep ? NQ_STATE_DONE : MODEL_GONE);
     } else if (o->kind == NQ_OUT_DEAD) {
         model_end(m, t, NQ_STATE_DEAD);
+        model_died(m, t, true);
     } else {
         t->state = NQ_STATE_WAITING;
         if (o->kind != NQ_OUT_RELEASE)
@@ -212,6 +169,7 @@ int model_retry(struct model *m, struct model_task *t)
     if (t->state == NQ_STATE_RUNNING)
         return NQ_ESTATE;
     if (t->state == NQ_STATE_WAITING) {
+        t->expires_hour = 0; /* who retries by hand wants it run */
         if (t->due_hour > m->hour)
             model_due_in(m, t, 0);
         return NQ_OK;
@@ -220,6 +178,7 @@ int model_retry(struct model *m, struct model_task *t)
         return NQ_EDUPLICATE;
     t->state = NQ_STATE_WAITING;
     t->attempts = t->crashes = 0;
+    t->expires_hour = 0;
     model_due_in(m, t, 0);
     return NQ_OK;
 }
@@ -248,6 +207,13 @@ int model_delete(struct model *m, struct model_task *t)
     return NQ_OK;
 }
 
+void model_bury(struct model *m, struct model_task *t, const char *error)
+{
+    t->error = error;
+    model_end(m, t, NQ_STATE_DEAD);
+    model_died(m, t, false);
+}
+
 size_t model_promote(struct model *m, struct model_task *made[])
 {
     size_t n = 0, kept = 0;
@@ -257,6 +223,7 @@ size_t model_promote(struct model *m, struct model_task *made[])
         struct model_task *t = !live ? model_add(m, &f->spec) : NULL;
         if (t) {
             made[n++] = t;
+            t->expires_hour = f->expires_hour;
             model_due_in(m, t, 0);
             if (f->due_hour > m->hour) { /* its own time is still to come */
                 t->due_hour = f->due_hour;
@@ -281,7 +248,7 @@ size_t model_purge(struct model *m, int64_t done_hours, int64_t dead_hours)
         struct model_task *t = &m->tasks[i];
         const bool done = t->state == NQ_STATE_DONE;
         if ((done || t->state == NQ_STATE_DEAD || t->state == NQ_STATE_CANCELLED) &&
-            m->hour - t->ended_hour >= (done ? done_hours : dead_hours)) {
+            m->hour - t->ended_hour >= (done ? done_hours : dead_hours) && !model_keeps(m, t)) {
             t->state = MODEL_GONE;
             n++;
         }

@@ -20,8 +20,8 @@ static uint64_t run_take(nq *q, uint64_t seed, uint64_t steps)
     if (q) {
         printf("seed %" PRIu64 ", %" PRIu64 " steps, %d tasks, trace %016" PRIx64 ":", seed, s.step,
                s.model.numbers, s.digest);
-        for (size_t i = 0; i < 16; i++)
-            printf(" %s %" PRIu64 "%s", steps_names[i], s.counts[i], i < 15 ? "," : "\n");
+        for (size_t i = 0; i < STEPS_KINDS; i++)
+            printf(" %s %" PRIu64 "%s", steps_names[i], s.counts[i], i + 1 < STEPS_KINDS ? "," : "\n");
     }
     return s.digest;
 }

@@ -43,6 +43,24 @@ int64_t steps_now(const struct steps *s)
     return s->q ? t_now(s->q) : 0;
 }
 
+/* In order of their deaths, which is that of their ids. */
+void steps_letters(struct steps *s, int64_t from_us)
+{
+    for (size_t i = 0; i < s->model.n; i++) {
+        struct model_task *t = &s->model.tasks[i];
+        if (!t->new)
+            continue;
+        t->new = false;
+        if (!s->q)
+            continue;
+        t->id = s->newest = t_sql("SELECT MIN(id) FROM nanoq_tasks WHERE id > %" PRId64, s->newest);
+        look_task(s, t, from_us, steps_now(s));
+    }
+    if (s->q)
+        STEPS_CHECK(s, t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE id > %" PRId64, s->newest) == 0,
+                    "a task was added that should not be there");
+}
+
 struct model_task *steps_task(struct steps *s, int state)
 {
     struct model_task *of[MODEL_TASKS];
@@ -55,22 +73,33 @@ struct model_task *steps_task(struct steps *s, int state)
 
 /* ---- One step ---- */
 
-const char *const steps_names[] = {"enqueue",         "enqueue in a transaction",
-                                   "claim",           "finish",
-                                   "stale",           "complete in",
-                                   "admin",           "crash",
-                                   "orphans",         "cancels",
-                                   "promote",         "clock",
-                                   "purge",           "look",
-                                   "claim of groups", "settings"};
+const char *const steps_names[STEPS_KINDS] = {"enqueue",
+                                              "enqueue in a transaction",
+                                              "claim",
+                                              "finish",
+                                              "stale",
+                                              "complete in",
+                                              "admin",
+                                              "crash",
+                                              "orphans",
+                                              "cancels",
+                                              "promote",
+                                              "clock",
+                                              "purge",
+                                              "look",
+                                              "claim of groups",
+                                              "settings",
+                                              "hold",
+                                              "bury",
+                                              "sweep of gates"};
 
 static void steps_take(struct steps *s, size_t kind)
 {
     static void (*const plain[])(struct steps *) = {
-        [2] = steps_claim,    [3] = steps_finish, [4] = steps_stale,   [5] = steps_complete_in,
-        [6] = steps_admin,    [7] = steps_crash,  [8] = steps_orphans, [9] = steps_cancels,
-        [10] = steps_promote, [11] = steps_clock, [12] = steps_purge,  [14] = steps_shared,
-        [15] = steps_settings};
+        [2] = steps_claim,     [3] = steps_finish, [4] = steps_stale,   [5] = steps_complete_in,
+        [6] = steps_admin,     [7] = steps_crash,  [8] = steps_orphans, [9] = steps_cancels,
+        [10] = steps_promote,  [11] = steps_clock, [12] = steps_purge,  [14] = steps_shared,
+        [15] = steps_settings, [16] = steps_hold,  [17] = steps_bury,   [18] = steps_gates};
     s->counts[kind]++;
     if (kind < 2) {
         steps_enqueue(s, kind == 1);
@@ -84,9 +113,10 @@ static void steps_take(struct steps *s, size_t kind)
 
 void steps_one(struct steps *s)
 {
-    static const unsigned weights[] = {220, 60, 220, 220, 30, 30, 90, 4, 20, 15, 30, 25, 6, 4, 60, 20};
+    static const unsigned weights[STEPS_KINDS] = {220, 60, 220, 220, 30, 30, 90, 4,  20, 15,
+                                                  30,  25, 6,   4,   60, 25, 15, 10, 25};
     unsigned total = 0;
-    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+    for (size_t i = 0; i < STEPS_KINDS; i++)
         total += weights[i];
     uint64_t at = steps_random(s, total);
     size_t kind = 0;
@@ -103,11 +133,9 @@ void steps_begin(struct steps *s, nq *q, uint64_t seed)
 {
     *s = (struct steps){.q = q, .seed = seed, .random = seed, .digest = 14695981039346656037U};
     s->model.eager = T_MYSQL;
+    model_begin(&s->model);
     s->caller = q ? t_connect() : NULL;
-    if (q)
-        T_OK(nq_claimer_new(&s->claimer, nq_store_of(q), model_queues[MODEL_SHARED], NULL, 0, &t_last));
-    if (q)
-        nq_claimer_thorough(s->claimer); /* groups may be new at any time */
+    s->changed = true;
     for (int i = 0; i < MODEL_MEMBERS; i++)
         steps_join(s, i);
 }

@@ -47,8 +47,10 @@ void steps_orphans(struct steps *s)
     }
     steps_say(s, "orphans: %zu", n);
     nq_claimed *list = NULL;
+    if (s->model.n + n > MODEL_TASKS) /* each may leave a letter */
+        return;
     if (s->q) {
-        T_OK(nq_store_orphans(nq_store_of(s->q), NULL, 100, &list, &got, &t_last));
+        T_OK(nq_store_orphans(nq_store_of(s->q), NULL, MODEL_TASKS, &list, &got, &t_last));
         STEPS_CHECK(s, got == n, "%zu tasks of dead workers, should be %zu", got, n);
         for (const nq_claimed *c = list; c; c = c->next) {
             const struct model_task *t = model_find(&s->model, c->task.id);
@@ -78,6 +80,7 @@ void steps_orphans(struct steps *s)
         }
         model_finish(&s->model, dead[i], &said, said.error);
         look_task(s, dead[i], steps_moves(dead[i], &said) ? from : 0, steps_now(s));
+        steps_letters(s, from);
     }
 }
 
@@ -117,6 +120,7 @@ void steps_admin(struct steps *s)
     struct model_task *t = absent ? NULL : steps_task(s, MODEL_GONE);
     const bool moves = t && what == 0 && (t->state != NQ_STATE_WAITING || t->due_hour > s->model.hour);
     steps_say(s, "%s #%d", names[what], t ? t->number : 0);
+    s->changed = true;
     const int64_t from = steps_now(s);
     const nq_id id = t ? t->id : INT64_MAX - 7;
     const int expected = modelled[what](&s->model, t);
@@ -127,6 +131,22 @@ void steps_admin(struct steps *s)
     }
     if (t)
         look_task(s, t, moves && expected == NQ_OK ? from : 0, steps_now(s));
+}
+
+/* What a claimer does with a row that the database lets nobody claim. */
+void steps_bury(struct steps *s)
+{
+    struct model_task *t = steps_task(s, NQ_STATE_WAITING);
+    steps_say(s, "bury #%d", t ? t->number : 0);
+    if (!t || s->model.n == MODEL_TASKS)
+        return;
+    s->changed = true;
+    const int64_t from = steps_now(s);
+    if (s->q)
+        T_OK(nq_bury_waiting(nq_store_of(s->q), t->id, "cannot be claimed", "a test", &t_last));
+    model_bury(&s->model, t, "cannot be claimed: a test");
+    look_task(s, t, 0, 0);
+    steps_letters(s, from);
 }
 
 void steps_promote(struct steps *s)
@@ -153,6 +173,35 @@ void steps_promote(struct steps *s)
     }
 }
 
+/* Times of expiry are text. */
+static void steps_clock_headers(const char *table, int64_t hours)
+{
+    static const char key[] = "nq-expires: ";
+    const int64_t us = hours * MODEL_HOUR;
+    const int n = (int)sizeof key - 1, digits = 16;
+    if (T_MYSQL)
+        t_sql("UPDATE %s SET headers = CONCAT(SUBSTRING(headers, 1, LOCATE('%s', headers) + %d), "
+              "CAST(SUBSTRING(headers, LOCATE('%s', headers) + %d, %d) AS SIGNED) - %" PRId64
+              ", SUBSTRING(headers, LOCATE('%s', headers) + %d)) WHERE headers LIKE '%%%s%%'",
+              table, key, n - 1, key, n, digits, us, key, n + digits, key);
+    else
+        t_sql("UPDATE %s SET headers = substr(headers, 1, instr(headers, '%s') + %d) || "
+              "(CAST(substr(headers, instr(headers, '%s') + %d, %d) AS INTEGER) - %" PRId64
+              ") || substr(headers, instr(headers, '%s') + %d) WHERE headers LIKE '%%%s%%'",
+              table, key, n - 1, key, n, digits, us, key, n + digits, key);
+}
+
+/* Rates are a little ahead of the hour: a start was assigned the time when its claim would be made. */
+static void steps_clock_gates(int64_t hours)
+{
+    const int64_t ns = (hours * MODEL_HOUR + NQ_MS(500)) * 1000;
+    t_sql("UPDATE nanoq_gates SET tat = tat - %" PRId64 " WHERE tat > %" PRId64, ns, ns);
+    if (T_MYSQL)
+        t_sql("UPDATE nanoq_gates SET not_before = not_before - INTERVAL %" PRId64 " HOUR", hours);
+    else
+        t_sql("UPDATE nanoq_gates SET not_before = not_before - %" PRId64, hours * MODEL_HOUR);
+}
+
 void steps_clock(struct steps *s)
 {
     const int64_t hours = 1 + (int64_t)steps_random(s, 3);
@@ -160,9 +209,11 @@ void steps_clock(struct steps *s)
         {"nanoq_tasks", "run_at"}, {"nanoq_followups", "run_at"}, {"nanoq_finished", "finished_at"}};
     steps_say(s, "%" PRId64 " hours go by", hours);
     s->model.hour += hours;
+    s->changed = true;
     for (size_t i = 0; i < s->model.n; i++)
         s->model.tasks[i].run_at_us -= s->model.tasks[i].run_at_us != 0 ? hours * MODEL_HOUR : 0;
     for (size_t i = 0; i < 3 && s->q; i++) {
+        steps_clock_headers(columns[i][0], hours);
         if (T_MYSQL) {
             t_sql("UPDATE %s SET %s = %s - INTERVAL %" PRId64 " HOUR", columns[i][0], columns[i][1],
                   columns[i][1], hours);
@@ -171,6 +222,8 @@ void steps_clock(struct steps *s)
                   hours * MODEL_HOUR);
         }
     }
+    if (s->q)
+        steps_clock_gates(hours);
 }
 
 void steps_purge(struct steps *s)

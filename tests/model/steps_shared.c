@@ -1,73 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* Steps in the queue with groups: what is paused and limited, and claims of all that may be had. */
+/* Steps that claim from the queue with groups all that may be had. */
 #include <inttypes.h>
 
 #include "model.h"
 
-/* ---- Settings ---- */
-
-static void steps_pause(struct steps *s, const char *group, const char *type, bool pause)
-{
-    const nq_pause_options o = {.size = sizeof o, .group = group, .type = type};
-    if (s->q)
-        T_OK((pause ? nq_pause : nq_resume)(s->q, model_queues[MODEL_SHARED], &o, &t_last));
-}
-
-static void steps_limit(struct steps *s, const char *group, int most)
-{
-    const nq_queue_settings o = {.size = sizeof o, .group = group, .max_running = most};
-    if (s->q)
-        T_OK(nq_queue_set(s->q, model_queues[MODEL_SHARED], &o, &t_last));
-}
-
-/* No limit is left: types may be paused, or the other way round. */
-static void steps_clear(struct steps *s, bool limits)
-{
-    struct model_settings *set = &s->model.settings;
-    for (int i = 0; i < MODEL_TYPES && !limits; i++)
-        if (set->type_paused[i])
-            steps_pause(s, NULL, model_types[i], set->type_paused[i] = false);
-    for (int i = 1; i < MODEL_GROUPS && limits; i++)
-        if (set->limit_group[i])
-            steps_limit(s, model_groups[i], set->limit_group[i] = 0);
-    if (limits && set->limit_each)
-        steps_limit(s, "*", set->limit_each = 0);
-}
-
-void steps_settings(struct steps *s)
-{
-    struct model_settings *set = &s->model.settings;
-    const int kind = (int)steps_random(s, 6), group = 1 + (int)steps_random(s, MODEL_GROUPS - 1),
-              type = (int)steps_random(s, MODEL_TYPES), most = (int)steps_random(s, 4);
-    const bool pause = steps_random(s, 3) == 0;
-    steps_say(s, "settings %d of group %d, type %d: %d, %d", kind, group, type, pause, most);
-    if (kind == 0)
-        steps_pause(s, NULL, NULL, set->queue_paused = pause);
-    else if (kind == 1)
-        steps_pause(s, "*", NULL, set->each_paused = pause);
-    else if (kind == 2)
-        steps_pause(s, model_groups[group], NULL, set->group_paused[group] = pause);
-    else
-        steps_clear(s, kind == 3);
-    if (kind == 3)
-        steps_pause(s, NULL, model_types[type], set->type_paused[type] = pause || most > 0);
-    else if (kind == 4)
-        steps_limit(s, "*", set->limit_each = most);
-    else if (kind == 5)
-        steps_limit(s, model_groups[group], set->limit_group[group] = most);
-}
-
-/* ---- Claims ---- */
+#define SHARED_LEASES (4 * (uint64_t)MODEL_TASKS) /* more than there are claims in a step */
 
 /* All claims of one step: what they brought is looked for in what the model expects. */
 struct shared {
     struct model_task *expected[MODEL_TASKS];
     bool got[MODEL_TASKS];
-    size_t n, found;
+    size_t n, limit;
+    int member;
+    uint64_t lease, last; /* the next one; more than there are to be */
 };
 
-static void shared_got(struct steps *s, struct shared *all, const nq_claimed *list, uint64_t lease,
-                       int member)
+static void shared_got(struct steps *s, struct shared *all, const nq_claimed *list)
 {
     for (const nq_claimed *c = list; c; c = c->next) {
         const struct model_task *is = model_find(&s->model, c->task.id);
@@ -77,48 +25,81 @@ static void shared_got(struct steps *s, struct shared *all, const nq_claimed *li
         STEPS_CHECK(s, i < all->n && !all->got[i], "#%d was claimed, which is not to be had",
                     is ? is->number : 0);
         all->got[i] = true;
-        all->found++;
-        model_claim(&s->model, all->expected[i], lease, member);
+        STEPS_CHECK(s, (c->start_us != 0) == (model_row(&s->model, model_place(is)).hours != 0),
+                    "#%d starts at a time of its own, or not", is->number);
+        model_claim(&s->model, all->expected[i], NQ_LEASE(s->ids[all->member], all->lease), all->member);
         look_claimed(s, all->expected[i], c);
+        look_expiry(s, all->expected[i], c);
     }
 }
 
 /* Claim until there is nothing more: which groups come first is the store's choice, what comes of each is
- * not.
- */
+ * not. */
+static void shared_claim(struct steps *s, struct shared *all)
+{
+    nq_settings *settings = NULL;
+    T_OK(nq_settings_read(&settings, nq_store_of(s->q), NULL, &t_last));
+    nq_claimer_heed(s->claimer, settings);
+    for (int empty = 0; empty < 2; all->lease++) {
+        nq_claimed *claimed = NULL;
+        size_t n = 0;
+        STEPS_CHECK(s, all->lease < all->last, "claims never end");
+        const bool again = steps_claimed(s->claimer, NQ_LEASE(s->ids[all->member], all->lease), all->limit,
+                                         NULL, &claimed, &n);
+        empty = n > 0 || again ? 0 : empty + 1;
+        shared_got(s, all, claimed);
+        nq_claimed_free(claimed);
+    }
+    nq_claimer_heed(s->claimer, NULL);
+    nq_settings_unref(settings);
+}
+
+/* Tasks of types that are limited are set apart before any of them is claimed: else those that are met first
+ * would go before more urgent ones of other groups, and the model would have to know whom the store meets. */
+static void shared_set_apart(struct steps *s, struct shared *all)
+{
+    bool some = false;
+    for (int i = 0; i < MODEL_TYPES; i++) {
+        const struct model_row *row = &s->model.rows[MODEL_GROUPS + i];
+        if (!row->paused && (row->limit || row->hours || row->ordered))
+            steps_pause_type(s, i, some = true);
+    }
+    if (!some)
+        return;
+    shared_claim(s, all);
+    for (int i = 0; i < MODEL_TYPES; i++)
+        if (!s->model.rows[MODEL_GROUPS + i].paused)
+            steps_pause_type(s, i, false);
+}
+
 void steps_shared(struct steps *s)
 {
     struct shared all = {.n = model_shared(&s->model, all.expected)};
-    const int member = (int)steps_random(s, MODEL_MEMBERS);
-    const size_t limit = 1 + steps_random(s, 40);
-    const uint64_t first = s->leases;
-    nq_settings *settings = NULL;
-    int empty = 0; /* a gate that is new is passed from the second claim on */
-    steps_say(s, "claim %zu of the groups by %d: %zu, the first #%d", limit, member, all.n,
+    all.member = (int)steps_random(s, MODEL_MEMBERS);
+    all.limit = 1 + steps_random(s, 40);
+    all.lease = s->leases + 1;
+    s->leases += SHARED_LEASES; /* the same in each run */
+    all.last = s->leases;
+    steps_say(s, "claim %zu of the groups by %d: %zu, the first #%d", all.limit, all.member, all.n,
               all.n > 0 ? all.expected[0]->number : 0);
-    s->leases += 2 * MODEL_TASKS; /* more than there are claims: the same in each run */
-    if (s->q)
-        T_OK(nq_settings_read(&settings, nq_store_of(s->q), NULL, &t_last));
-    for (uint64_t lease = first + 1; s->q && empty < 3; lease++) {
-        nq_claimed *claimed = NULL;
-        size_t n = 0;
-        int64_t wait_us = -1;
-        STEPS_CHECK(s, lease <= s->leases, "claims never end");
-        nq_claimer_heed(s->claimer, settings);
-        T_OK(nq_claimer_claim(s->claimer, NQ_LEASE(s->ids[member], lease), limit, NULL, &claimed, &n,
-                              &wait_us, &t_last));
-        empty = n > 0 || nq_claimer_again(s->claimer) ? 0 : empty + 1;
-        shared_got(s, &all, claimed, NQ_LEASE(s->ids[member], lease), member);
-        nq_claimed_free(claimed);
+    for (int i = MODEL_GROUPS; i < MODEL_PLACES;
+         i++) /* what came back where it has looked it may meet later */
+        s->changed = s->changed || s->model.rows[i].paused || s->model.rows[i].limit ||
+                     s->model.rows[i].hours || s->model.rows[i].ordered;
+    if (s->q && s->changed) { /* it looks again a second later, or is another one */
+        nq_claimer_free(s->claimer);
+        T_OK(nq_claimer_new(&s->claimer, nq_store_of(s->q), model_queues[MODEL_SHARED], NULL, 0, &t_last));
+        nq_claimer_thorough(s->claimer); /* groups may be new at any time */
+    }
+    s->changed = false;
+    if (s->q) {
+        shared_set_apart(s, &all);
+        shared_claim(s, &all);
     }
     for (size_t i = 0; i < all.n; i++) {
         STEPS_CHECK(s, !s->q || all.got[i], "#%d was not claimed", all.expected[i]->number);
         if (!s->q)
-            model_claim(&s->model, all.expected[i], first + 1, member);
+            model_claim(&s->model, all.expected[i], all.lease, all.member);
         look_task(s, all.expected[i], 0, 0);
-    }
-    if (s->q) {
-        nq_claimer_heed(s->claimer, NULL);
-        nq_settings_unref(settings);
     }
 }

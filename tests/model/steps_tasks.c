@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Steps of producers and workers: enqueue, claim, finish, too late. */
+/* Steps of producers and workers: enqueue, finish, too late. */
 #include <inttypes.h>
 
 #include "model.h"
@@ -20,6 +20,7 @@ static struct model_spec steps_spec(struct steps *s)
                               .max_retries = (int)steps_random(s, 4),
                               .data = (int)steps_random(s, MODEL_WORDS)};
     spec.group = spec.queue == MODEL_SHARED ? (int)steps_random(s, MODEL_GROUPS) : 0;
+    spec.expires = steps_random(s, 6) == 0 ? spec.hours + 1 + (int)steps_random(s, 3) : 0;
     spec.unique = steps_random(s, 4) == 0   ? NQ_UNIQUE_NONE
                   : steps_random(s, 3) == 0 ? NQ_UNIQUE_DATA
                                             : NQ_UNIQUE_PAYLOAD;
@@ -37,6 +38,7 @@ static nq_task_spec steps_task_spec(const struct model_spec *m)
                           .group = m->group ? model_groups[m->group] : NULL,
                           .priority = m->priority,
                           .delay_us = m->hours * MODEL_HOUR,
+                          .expires_us = m->expires * MODEL_HOUR,
                           .max_retries = m->max_retries == 0 ? NQ_ZERO : m->max_retries,
                           .unique = (int)m->unique,
                           .unique_data = m->unique == NQ_UNIQUE_DATA ? data->p : NULL,
@@ -89,7 +91,7 @@ void steps_enqueue(struct steps *s, bool caller)
               caller ? commit ? " in a transaction" : ", rolled back" : "", new.specs[0].queue,
               new.specs[0].type, new.specs[0].payload, new.specs[0].hours, (int)new.specs[0].unique,
               new.specs[0].data);
-    if (s->model.n + new.n > MODEL_TASKS || s->model.nfollowups + new.n > MODEL_FOLLOWUPS)
+    if (s->model.n + new.n > MODEL_FULL + STEPS_MANY || s->model.nfollowups + new.n > MODEL_FOLLOWUPS)
         return;
     const int64_t from = steps_now(s);
     if (s->q) {
@@ -107,7 +109,7 @@ void steps_enqueue(struct steps *s, bool caller)
         steps_enqueued(s, &new, caller, from, steps_now(s));
 }
 
-/* ---- Claim and finish ---- */
+/* ---- Finish ---- */
 
 /* An outcome for a running task that somebody holds. */
 static nq_outcome steps_outcome(struct steps *s, const struct model_task *t, const char **error)
@@ -115,6 +117,7 @@ static nq_outcome steps_outcome(struct steps *s, const struct model_task *t, con
     static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE,  NQ_OUT_DONE,   NQ_OUT_DONE,    NQ_OUT_RETRY,
                                                  NQ_OUT_RETRY, NQ_OUT_SNOOZE, NQ_OUT_RELEASE, NQ_OUT_DEAD};
     nq_outcome o = {.id = t->id, .lease = t->lease, .kind = kinds[steps_random(s, 8)], .result = 1};
+    o.queue = t->number % 2 ? model_queues[t->spec.queue] : NULL;
     o.keep = o.kind == NQ_OUT_DONE && steps_random(s, 3) == 0;
     o.delay_us =
         o.kind == NQ_OUT_RETRY || o.kind == NQ_OUT_SNOOZE ? (int64_t)steps_random(s, 3) * MODEL_HOUR : 0;
@@ -122,6 +125,15 @@ static nq_outcome steps_outcome(struct steps *s, const struct model_task *t, con
     if (o.kind == NQ_OUT_RETRY && t->attempts + 1 > (unsigned)t->spec.max_retries) {
         o.kind = NQ_OUT_DEAD;
         o.delay_us = 0;
+    }
+    if (t->late) { /* as a worker ends what has expired */
+        *error = "expired";
+        o = (nq_outcome){.id = t->id,
+                         .lease = t->lease,
+                         .kind = NQ_OUT_DEAD,
+                         .expired = true,
+                         .result = 1,
+                         .queue = o.queue};
     }
     o.error = *error;
     o.error_size = *error ? strlen(*error) : 0;
@@ -161,7 +173,7 @@ void steps_finish(struct steps *s)
         list[i] = &outs[i];
     steps_say(s, "finish %zu, the first: #%d kind %d", n,
               n > 0 ? model_find(&s->model, outs[0].id)->number : 0, n > 0 ? (int)outs[0].kind : 0);
-    if (n == 0)
+    if (n == 0 || s->model.n + n > MODEL_TASKS)
         return;
     nq_outcome said[STEPS_MANY + 1];
     memcpy(said, outs, sizeof said);
@@ -175,6 +187,7 @@ void steps_finish(struct steps *s)
                     nq_code_name(outs[i].result));
         look_task(s, t, steps_moves(t, &said[i]) ? from : 0, to);
     }
+    steps_letters(s, from);
 }
 
 /* A worker that wakes up with a lease that is not the current one. */
@@ -199,51 +212,6 @@ void steps_stale(struct steps *s)
     struct model_task *t = model_find(&s->model, lost->id);
     if (t)
         look_task(s, t, 0, 0);
-}
-
-/* Claim, perhaps with a completion that piggybacks. */
-void steps_claim(struct steps *s)
-{
-    struct model_task *due[MODEL_TASKS],
-        *ended = steps_random(s, 4) == 0 ? steps_task(s, NQ_STATE_RUNNING) : NULL;
-    const int queue = (int)steps_random(s, 2), member = (int)steps_random(s, MODEL_MEMBERS);
-    const size_t limit = 1 + steps_random(s, 4), n = model_due(&s->model, queue, due),
-                 got = n < limit ? n : limit;
-    const uint64_t lease = NQ_LEASE(s->ids[member], ++s->leases);
-    steps_say(s, "claim %zu of queue %d by %d: %zu, the first #%d, with the end of #%d", limit, queue, member,
-              got, got > 0 ? due[0]->number : 0, ended ? ended->number : 0);
-    nq_outcome done = {
-        .id = ended ? ended->id : 0, .lease = ended ? ended->lease : 0, .kind = NQ_OUT_DONE, .result = 1};
-    nq_outcome *list[] = {&done};
-    nq_piggyback piggyback = {.outcomes = list, .n = 1};
-    nq_claimed *claimed = NULL;
-    size_t is = got;
-    int64_t wait_us = -1;
-    if (s->q) {
-        nq_claimer *claimer = NULL;
-        T_OK(nq_claimer_new(&claimer, nq_store_of(s->q), model_queues[queue], NULL, 0, &t_last));
-        T_OK(nq_claimer_claim(claimer, lease, limit, ended ? &piggyback : NULL, &claimed, &is, &wait_us,
-                              &t_last));
-        nq_claimer_free(claimer);
-        if (ended && piggyback.piggybacked == NQ_PIGGYBACKED_NO)
-            T_OK(nq_store_finish(nq_store_of(s->q), list, 1, &t_last));
-        STEPS_CHECK(s, !ended || done.result == NQ_OK, "a completion that piggybacked answered %s",
-                    nq_code_name(done.result));
-    }
-    STEPS_CHECK(s, is == got, "claimed %zu, should be %zu", is, got);
-    if (ended) {
-        model_finish(&s->model, ended, &done, NULL);
-        look_task(s, ended, 0, 0);
-    }
-    const nq_claimed *c = claimed;
-    for (size_t i = 0; i < got; i++, c = c ? c->next : NULL) {
-        model_claim(&s->model, due[i], lease, member);
-        if (s->q) {
-            look_claimed(s, due[i], c);
-            look_task(s, due[i], 0, 0);
-        }
-    }
-    nq_claimed_free(claimed);
 }
 
 /* Complete in the caller's transaction, committed or not, under the current lease or a lost one. */
