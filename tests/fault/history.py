@@ -70,7 +70,7 @@ class Check:
 
     def index(self):
         self.starts, self.ends, self.keys = {}, {}, collections.defaultdict(list)
-        self.started_keys = set()
+        self.started_keys, self.expiring = set(), set()
         for r in self.records:
             if r.kind == "START":
                 at = (r.at["id"], r.at["gen"])
@@ -80,6 +80,8 @@ class Check:
                 self.started_keys.add(r.at["key"])
                 if r.at["good"] != 1:
                     self.bad("payload", f"task {at[0]} came with other bytes than were enqueued")
+            elif r.kind == "EXPIRES":
+                self.expiring.add(r.at["id"])
             elif r.kind == "END":
                 self.ends[(r.at["id"], r.at["gen"])] = r
             elif r.kind in ("INVOKE", "OK", "DUP", "FAIL", "BACK", "UNKNOWN"):
@@ -128,7 +130,8 @@ class Check:
         for a in self.audit:
             what, task = a["what"], a["id"]
             if what == "insert":
-                tasks[task] = {"gen": 0, "lease": 0, "attempts": 0, "crashes": 0, "ended": None}
+                # one that was retried by hand keeps its generation
+                tasks[task] = {"gen": 0 if a["lease"] else a["gen"], "lease": 0, "attempts": 0, "crashes": 0, "ended": None}
                 if a["lease"]:
                     self.born(a, tasks[task])
             t = tasks.get(task)
@@ -217,6 +220,8 @@ class Check:
         if a["what"] == "dead" and a["crashes"] > t["crashes"]:
             self.crashed(a, t)
             t.update(crashes=a["crashes"])
+        elif a["what"] == "dead" and a["id"] in self.expiring and (a["id"], a["gen"]) not in self.starts:
+            self.n["expired"] += 1
         elif not end or end.at["verdict"] not in ("d" if a["what"] == "done" else "xr"):
             self.bad("stale completion",
                      f"task {a['id']} generation {a['gen']}: {a['what']}, and its handler had not said so")
@@ -319,7 +324,7 @@ def report(check, seed):
     """Lines for people: the seed, what happened, what is wrong."""
     n = check.n
     shown = ("INVOKE", "OK", "DUP", "UNKNOWN", "FAIL", "BACK", "START", "claims", "handed over", "done", "dead", "retries",
-             "snoozes", "releases", "crashes", "KILL", "STOP", "TERM", "DECLARED", "SERVERKILL", "LOCKED", "CUT", "STEP", "results", "waits",
+             "snoozes", "releases", "crashes", "expired", "STEERED", "KILL", "STOP", "TERM", "DECLARED", "SERVERKILL", "LOCKED", "CUT", "STEP", "results", "waits",
              "waits in time", "time-outs")
     lines = [f"  seed {seed}: " + ", ".join(f"{name.lower()} {n[name]}" for name in shown if n[name])]
     lines += [f"  VIOLATION {rule}: {text}" for rule, text in check.violations]

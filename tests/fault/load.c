@@ -180,7 +180,8 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(void);
     } roles[] = {{"migrate", load_migrate}, {"produce", load_produce}, {"hold", load_hold},
-                 {"work", load_work},       {"wait", load_wait},       {"fork", load_fork}};
+                 {"work", load_work},       {"wait", load_wait},       {"steer", load_steer},
+                 {"fork", load_fork}};
     load_argv = argc > 2 ? argv + 2 : argv + argc;
     signal(SIGPIPE, SIG_IGN);
     load_fd = open(load_text("history", "/dev/null"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -194,6 +195,6 @@ int main(int argc, char **argv)
         if (strcmp(argv[1], roles[i].name) == 0)
             return roles[i].run();
     fprintf(stderr,
-            "usage: load migrate|produce|hold|work|wait|fork url=URL history=FILE [name=value ...]\n");
+            "usage: load migrate|produce|hold|work|wait|steer|fork url=URL history=FILE [name=value ...]\n");
     return 2;
 }

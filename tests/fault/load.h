@@ -66,6 +66,7 @@ int load_produce(void);
 int load_hold(void);
 int load_work(void);
 int load_wait(void);
+int load_steer(void);
 int load_fork(void);
 
 #endif

@@ -55,8 +55,10 @@ static nq_verdict work_handler(nq_ctx *ctx, const nq_task *task, void *udata)
     (void)udata;
     load_note("START", "id=%lld gen=%u attempt=%u crashes=%u good=%d key=%s", (long long)task->id,
               task->generation, task->attempt, task->crashes, good, good ? t.key : "-");
-    if (good && t.mode == 'k')
+    if (good && t.mode == 'k') {
+        load_note("KILL", "pid=%ld", (long)getpid());
         kill(getpid(), SIGKILL);
+    }
     work_do(ctx, good ? t.work_ms + (int)load_number("more_ms", 0) : 0);
     const int left = good ? work_leave(ctx, task, &t) : 0;
     const nq_verdict verdict = work_verdict(ctx, task, &t, &name);
