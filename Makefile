@@ -132,10 +132,10 @@ site: all
 test-install:
 	@tests/install $(or $(SUITE),bookworm)
 
-# The amalgamation by every compiler that is here, at each level, on 32 bits, and static with musl.
-test-compilers: build-deps
-	@tools/deps compilers
-	@tests/compilers/run
+# The amalgamation by every compiler that is here, or that another Debian has (make test-compilers SUITE=trixie), at each level, on 32 bits,
+# and static with musl.
+test-compilers:
+	@$(if $(SUITE),,tools/deps compilers &&) tests/compilers/run $(SUITE)
 
 # The Debian packages, built, looked at and tried in a Debian of their own: make deb SUITE=trixie
 deb:
