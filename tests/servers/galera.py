@@ -150,13 +150,17 @@ class Cluster:
     def program(self, name):
         return f"{self.tree}/usr/{name}"
 
+    def install(self, data):
+        """Make the data directory that every node begins with a copy of."""
+        subprocess.run([self.program("bin/mariadb-install-db"), "--no-defaults", f"--basedir={self.tree}/usr",
+                        f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db",
+                        *self.user], check=True, env=self.env, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+
     def __enter__(self):
         try:
             data = f"{self.nodes[0].dir}/data"
-            subprocess.run([self.program("bin/mariadb-install-db"), "--no-defaults", f"--basedir={self.tree}/usr",
-                            f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db",
-                            *self.user], check=True, env=self.env, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)
+            self.install(data)
             for node in self.nodes[1:]:
                 shutil.copytree(data, f"{node.dir}/data", symlinks=True)
             for i, node in enumerate(self.nodes):

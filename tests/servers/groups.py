@@ -5,8 +5,8 @@
 tests/servers/groups.py single|multi COMMAND [ARGS]   runs a command beside it; it finds the first member by NANOQ_TEST_MYSQL8.
 single: one member, the primary, takes writes. multi: all do.
 """
+import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -81,29 +81,15 @@ class Group(galera.Cluster):
         self.multi = multi
         super().__init__("mysql9")
 
-    def __enter__(self):
-        try:
-            with open(f"{self.dir}/init", "w", encoding="utf-8") as f:
-                f.write("SET SQL_LOG_BIN=0;\nCREATE USER IF NOT EXISTS root@'127.0.0.1';\n"
-                        "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n")
-            data = f"{self.nodes[0].dir}/data"
-            subprocess.run([self.program("sbin/mysqld"), "--no-defaults", "--initialize-insecure", *self.user,
-                            f"--basedir={self.tree}/usr", f"--datadir={data}"], check=True, env=self.env,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for node in self.nodes[1:]:
-                shutil.copytree(data, f"{node.dir}/data", symlinks=True)
-            for i, node in enumerate(self.nodes):  # each makes an identity of its own as it first starts
-                try:
-                    os.unlink(f"{node.dir}/data/auto.cnf")
-                except FileNotFoundError:
-                    pass
-                node.start(first=i == 0)
-                node.wait_ready()
-            self.wait_size(NODES)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+    def install(self, data):
+        with open(f"{self.dir}/init", "w", encoding="utf-8") as f:
+            f.write("SET SQL_LOG_BIN=0;\nCREATE USER IF NOT EXISTS root@'127.0.0.1';\n"
+                    "GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;\n")
+        subprocess.run([self.program("sbin/mysqld"), "--no-defaults", "--initialize-insecure", *self.user,
+                        f"--basedir={self.tree}/usr", f"--datadir={data}"], check=True, env=self.env,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with contextlib.suppress(FileNotFoundError):  # each makes an identity of its own as it first starts
+            os.unlink(f"{data}/auto.cnf")
 
     def size(self, node):
         states = node.states()
