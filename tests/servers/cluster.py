@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a cluster does to the queue: Galera, or MySQL's Group Replication, with three nodes that write, one that dies, two that are
 gone; a group with one primary that dies, or hands over."""
+import json
 import os
 import signal
 import subprocess
@@ -19,9 +20,9 @@ GROUP_PAUSE_US = 30_000_000  # in a group, which takes a member for dead after 5
 SEQ = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED) * 4096 + UUID_SHORT() % 1024 * 4 + @@server_id, "
 
 
-GALERA = ("kill", "writers", "backlog", "node", "quorum")
-MULTI = ("kill", "writers", "backlog", "node")
-SINGLE = ("primary", "handover")
+GALERA = ("doctor", "kill", "writers", "backlog", "node", "quorum")
+MULTI = ("doctor", "kill", "writers", "backlog", "node")
+SINGLE = ("doctor", "primary", "handover")
 
 
 def runs(cluster, figures, seed, names, which=GALERA):
@@ -31,6 +32,50 @@ def runs(cluster, figures, seed, names, which=GALERA):
         if not names or name in names:
             cluster.wait_size(len(cluster.nodes))
             run(cluster, figures, seed)
+
+
+def diagnosis(node):
+    """What check 9 of nanoq doctor says there: its level, and the sentence."""
+    argv = [os.path.join(os.environ["NANOQ_BUILD"], "nanoq"), "doctor", "--db", node.url(), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    found = {check["check"]: check for check in json.loads(done.stdout)} if done.stdout else {}
+    return (found[9]["level"], found[9]["found"]) if found else (f"exit {done.returncode}", done.stderr.strip())
+
+
+def doctor(cluster, figures, seed):
+    """Does nanoq doctor see the cluster as it is? Whole; of a group, without a member, and without a majority."""
+    now = cluster.primary() if cluster.what == "groups" else cluster.nodes[0]
+    with Run("doctor", now, figures, seed) as run:
+        def says(what, node, level, text):
+            got, found = diagnosis(node)
+            run.figure(f"{what}: {found[:90]}", got, got == level and text in found, level)
+
+        for node in cluster.nodes:
+            if cluster.what == "galera":
+                says("each node", node, "ok", "cluster of 3")
+            elif cluster.multi:
+                says("each member", node, "ok", "one of 3 primaries")
+            else:
+                says("each member", node, *(("ok", "primary of a group of 3") if node is now else ("error", "a secondary")))
+        if cluster.what == "galera":
+            return
+        others = [node for node in cluster.nodes if node is not now]
+        others[0].sql("STOP GROUP_REPLICATION")
+        says("one that left", others[0], "error", "OFFLINE")
+        says("the others", now, "warning", "2 members")
+        others[0].sql("START GROUP_REPLICATION", timeout=120)
+        cluster.wait_size(3)
+        if cluster.multi:  # where every statement waits for a majority
+            return
+        for node in others:
+            node.signal(signal.SIGSTOP)
+        until = time.monotonic() + 60
+        while sum(state == "ONLINE" for _, state, _, _ in now.states()) > 1 and time.monotonic() < until:
+            time.sleep(0.2)
+        says("without a majority", now, "error", "of 3 members 1 can be reached")
+        for node in others:
+            node.signal(signal.SIGCONT)
+        cluster.wait_size(3, seconds=180)
 
 
 def kill(cluster, figures, seed):
@@ -65,20 +110,25 @@ def writers(cluster, figures, seed, seconds=20):
         run.figure("of these, surfaced at workers", len(worse), not worse, 0)
 
 
-def backlog(cluster, figures, seed, seconds=8):
+def backlog(cluster, figures, seed, seconds=8, tasks=1500):
     """Workers on all three nodes at the head of one backlog: every claim meets those of the others."""
     with Run("backlog", cluster.nodes[0], figures, seed, lease_ms=LEASE_MS, work_ms=2) as run:
         for each in cluster.nodes:
             for _ in range(2):
                 run.start("produce", url=each.url(), pause_us=0)
+        count = f"SELECT COUNT(*) FROM {cluster.name}.nanoq_tasks"
+
+        def wait(done):
+            until = time.monotonic() + 120
+            while not done(int(run.db.sql(count)[0][0])) and time.monotonic() < until:
+                time.sleep(0.2)
+
         time.sleep(seconds)
+        wait(lambda there: there >= tasks)
         run.stop("produce")
         for each in cluster.nodes:
             run.start("work", url=each.url(), concurrency=32)
-        left = f"SELECT COUNT(*) FROM {cluster.name}.nanoq_tasks"
-        until = time.monotonic() + 90
-        while int(run.db.sql(left)[0][0]) and time.monotonic() < until:
-            time.sleep(0.2)
+        wait(lambda left: left == 0)
         run.stop("work")
         run.drain(workers=1)
         verdict(run, lease_us=LEASE_MS * 1000, expect={"OK": 1000, "claims": 1000})

@@ -223,6 +223,36 @@ START_TEST(a_cluster_that_is_ill)
 }
 END_TEST
 
+#define GROUP_OF(single, state, role, members, reachable)                                                    \
+    "group_replication_group_name", "6e616e6f-7100-4000-8000-000000000001",                                  \
+        "group_replication_single_primary_mode", single, "nanoq member", state, "nanoq role", role,          \
+        "nanoq members", members, "nanoq reachable", reachable
+
+START_TEST(a_group_that_is_ill)
+{
+    nq *q = t_open();
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_OK, GROUP_OF("ON", "ONLINE", "PRIMARY", "3", "3"));
+    DOCTOR_SAYS(9, "the primary of a group of 3");
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_OK, GROUP_OF("OFF", "ONLINE", "PRIMARY", "3", "3"));
+    DOCTOR_SAYS(9, "one of 3 primaries");
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_ERROR, GROUP_OF("ON", "ONLINE", "SECONDARY", "3", "3"));
+    DOCTOR_SAYS(9, "a secondary");
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_WARNING, GROUP_OF("OFF", "RECOVERING", "PRIMARY", "3", "3"));
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_WARNING, GROUP_OF("ON", "ONLINE", "PRIMARY", "3", "2"));
+    DOCTOR_SAYS(9, "of 3 members 2 can be reached");
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_ERROR, GROUP_OF("ON", "ONLINE", "PRIMARY", "3", "1"));
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_ERROR, GROUP_OF("ON", "ONLINE", "PRIMARY", "2", "1"));
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_WARNING, GROUP_OF("ON", "ONLINE", "PRIMARY", "2", "2"));
+    DOCTOR_SAYS(9, "has 2 members");
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_ERROR, GROUP_OF("ON", "ERROR", "", "1", "0"));
+    DOCTOR_SAYS(9, "is ERROR there");
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_ERROR, GROUP_OF("ON", "", "", "1", "0"));
+    DOCTOR_SAYS(9, "is OFFLINE there");
+    DOCTOR_PRETEND(q, 9, NQ_CHECK_UNKNOWN, GROUP_OF("ON", "", "", "0", ""));
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(old_transactions_and_connections)
 {
     nq *q = t_open();
@@ -314,6 +344,7 @@ Suite *suite_doctor(void)
         tcase_add_test(c, a_file_that_cannot_be_written);
     } else {
         tcase_add_test(c, a_cluster_that_is_ill);
+        tcase_add_test(c, a_group_that_is_ill);
         tcase_add_test(c, old_transactions_and_connections);
         tcase_add_test(c, an_account_that_may_only_read);
     }

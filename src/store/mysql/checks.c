@@ -12,6 +12,7 @@ NQ_PRIVATE int nq_mysql_check_vars(nq_conn *c, nq_checks *k, nq_err *err)
     static const char variables[] =
         "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version','log_bin','binlog_format','sync_binlog',"
         "'innodb_flush_log_at_trx_commit','innodb_doublewrite','innodb_autoinc_lock_mode','wsrep_on',"
+        "'group_replication_group_name','group_replication_single_primary_mode',"
         "'wait_timeout','max_connections','max_allowed_packet')";
     static const char status[] =
         "SHOW GLOBAL STATUS WHERE Variable_name IN ('Innodb_history_list_length','Threads_connected',"
@@ -171,38 +172,6 @@ static int mysql_checks_binlog(nq_conn *c, nq_checks *k, nq_found *f, nq_err *er
     return NQ_OK;
 }
 
-/* ---- 9: Galera ---- */
-
-static int mysql_checks_cluster(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err)
-{
-    const int64_t size = nq_checks_number(k, "wsrep_cluster_size", 0);
-    const char *state = nq_checks_said(k, "wsrep_local_state_comment");
-    const char *status = nq_checks_said(k, "wsrep_cluster_status");
-    (void)c;
-    (void)err;
-    if (!nq_checks_is(k, "wsrep_on", "ON") && !nq_checks_is(k, "wsrep_on", "1")) {
-        nq_found_say(f, NQ_CHECK_NOT_APPLICABLE, NULL, "the server is no node of a Galera cluster");
-        return NQ_OK;
-    }
-    if (!status || strcasecmp(status, "Primary") != 0)
-        nq_found_more(f, NQ_CHECK_ERROR, "bring the other nodes back: this one has no quorum",
-                      "the node's part of the cluster is %.40s", status ? status : "unknown");
-    if (!nq_checks_is(k, "wsrep_ready", "ON"))
-        nq_found_more(f, NQ_CHECK_ERROR, "see the server's log", "the node is not ready");
-    if (!state || strcasecmp(state, "Synced") != 0)
-        nq_found_more(f, NQ_CHECK_WARNING, "wait, or use another node", "the node is %.40s, not Synced",
-                      state ? state : "unknown");
-    if (nq_checks_number(k, "innodb_autoinc_lock_mode", 2) != 2)
-        nq_found_more(f, NQ_CHECK_ERROR, "innodb_autoinc_lock_mode = 2",
-                      "innodb_autoinc_lock_mode is not 2, which Galera needs");
-    if (size < 3)
-        nq_found_more(f, NQ_CHECK_WARNING, "add a node, or an arbitrator",
-                      "the cluster has %lld nodes: without one of them the others may stop", (long long)size);
-    if (f->level == NQ_CHECK_OK)
-        nq_found_say(f, NQ_CHECK_OK, NULL, "a synced node of a cluster of %lld", (long long)size);
-    return NQ_OK;
-}
-
 /* ---- 10, 11: old transactions and what they leave ---- */
 
 #define MYSQL_CHECKS_HISTORY 1000000
@@ -338,6 +307,6 @@ static int mysql_checks_privileges(nq_conn *c, nq_checks *k, nq_found *f, nq_err
 NQ_PRIVATE const nq_driver_check nq_mysql_checks[] = {
     {2, mysql_checks_plan},          {3, mysql_checks_faulty},
     {5, mysql_checks_durable},       {6, mysql_checks_binlog},
-    {9, mysql_checks_cluster},       {10, mysql_checks_history},
+    {9, nq_mysql_check_cluster},     {10, mysql_checks_history},
     {11, mysql_checks_transactions}, {12, mysql_checks_connections},
     {13, mysql_checks_privileges},   {0, NULL}};

@@ -213,6 +213,8 @@ NQ_PRIVATE void nq_mysql_hex(nq_buf *b, const char *charset, const void *p, size
 /* ---- checks.c */
 extern NQ_PRIVATE const nq_driver_check nq_mysql_checks[];
 NQ_PRIVATE int nq_mysql_check_vars(nq_conn *c, nq_checks *k, nq_err *err);
+/* checks_cluster.c */
+NQ_PRIVATE int nq_mysql_check_cluster(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err);
 
 /* ---- mysql_bell.c */
 NQ_PRIVATE int nq_mysql_bell_hang(nq_conn *c, uint64_t host, const uint64_t queues[], size_t n, nq_err *err);
