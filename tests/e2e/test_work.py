@@ -187,6 +187,31 @@ class Left(ServiceBase):
         self.assertEqual(worker.wait(LIMIT), 0)
 
 
+class FirstProcess(ServiceBase):
+    """As pid 1, of a container say, a worker inherits who loses its parent."""
+
+    NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] + (
+        [] if os.getuid() == 0 else ["--user", "--map-root-user"])
+
+    def test_what_it_inherits_is_reaped(self):
+        if subprocess.run([*self.NAMESPACE, "true"], capture_output=True, timeout=LIMIT, check=False).returncode != 0:
+            self.skipTest("no namespaces of processes here")
+        for i in range(3):
+            self.add("leave", str(i), "--max-retries", "0")
+            self.add("end", str(i))
+        # The keeper would end what its command leaves; so it goes too, and with it the command.
+        command = self.script('[ "$NANOQ_TYPE" = end ] || { (sleep 0.2 &); (sleep 0.2 &); kill -9 $PPID; exec sleep 300; }')
+        worker = subprocess.Popen([*self.NAMESPACE, NANOQ, "work", *command], env=self.env, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE)
+        self.started.append(worker)
+        self.wait(lambda: [task["state"] for task in self.json("list")] == ["dead"] * 3, "three tasks to be dead, three to be done")
+        self.assertIn("killed by signal 9", self.json("list")[0]["error"])
+        (first, _, _), = self.children(worker.pid)
+        self.wait(lambda: not self.children(first), "everything to be reaped")
+        os.kill(first, signal.SIGTERM)
+        self.assertEqual(worker.wait(LIMIT), 0)
+
+
 class Queues(ServiceBase):
     """--queue NAME,concurrency=N,weight=N"""
 
