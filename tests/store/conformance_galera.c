@@ -124,6 +124,25 @@ START_TEST(limits_are_those_of_a_cluster)
 }
 END_TEST
 
+static int galera_commit_failed(nq_conn *c, void *arg, nq_err *err)
+{
+    nq_exec_result res = {.db_code = NQ_MYSQL_ER_ERROR_DURING_COMMIT};
+    snprintf(res.message, sizeof res.message, "%s", (const char *)arg);
+    return nq_mysql_own_failed(nq_mysql_of(c), &res, err);
+}
+
+/* So that it is tried again: Group Replication answers so to a COMMIT that another member's write ended. */
+START_TEST(a_commit_that_lost_to_another_is_a_conflict)
+{
+    char lost[] = "Got error 149 - 'Lock deadlock; Retry transaction' during COMMIT";
+    char full[] = "Got error 135 - 'No more room in record file' during COMMIT";
+    nq *q = galera_open(true);
+    T_FAILS(nq_store_do(nq_store_of(q), galera_commit_failed, lost, &t_last), NQ_ECONFLICT);
+    T_FAILS(nq_store_do(nq_store_of(q), galera_commit_failed, full, &t_last), NQ_EDB);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_galera(void)
 {
     Suite *s = suite_create("galera");
@@ -133,5 +152,6 @@ Suite *suite_galera(void)
     tcase_add_loop_test(c, completions_are_told_apart_by_counting, 0, 8);
     tcase_add_test(c, a_claim_is_looked_up_after_its_commit);
     tcase_add_test(c, limits_are_those_of_a_cluster);
+    tcase_add_test(c, a_commit_that_lost_to_another_is_a_conflict);
     return s;
 }

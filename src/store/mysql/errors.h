@@ -104,6 +104,7 @@
     X(CR_ERR_LOAD_PLUGIN, 5012, NQ_EUNAVAILABLE)                                                             \
     X(CR_ERR_NET_READ, 5013, NQ_EUNAVAILABLE)                                                                \
     X(CR_ERR_NET_WRITE, 5014, NQ_EUNAVAILABLE)                                                               \
+    X(ER_ERROR_DURING_COMMIT, 1180, NQ_EDB) /* but for a deadlock: statement.c */                            \
     X(ER_UNKNOWN_STMT_HANDLER, 1243, NQ_EDB)                                                                 \
     X(ER_NEED_REPREPARE, 1615, NQ_EDB)                                                                       \
     X(ER_STATEMENT_TIMEOUT, 1969, NQ_EDB) /* MariaDB */                                                      \

@@ -102,11 +102,20 @@ static bool mysql_sql_without_quorum(nq_mysql_conn *c, nq_exec_result *res)
     return true;
 }
 
+/* A write of another member's ended our transaction in its COMMIT: MySQL may tell that as an error of its
+ * engine's, by the engine's number for a deadlock. */
+static void mysql_sql_ended_in_commit(nq_exec_result *res)
+{
+    if (res->db_code == NQ_MYSQL_ER_ERROR_DURING_COMMIT && strstr(res->message, " 149 "))
+        res->db_code = NQ_MYSQL_ER_LOCK_DEADLOCK;
+}
+
 /* A conflict ends the transaction by an explicit ROLLBACK, whatever the server made of it, so that the state
  * is known; a lost connection is not used again. Nor is one to a server that takes no writes: it may have
  * been the primary, and its name or proxy leads to another by now. */
 int nq_mysql_own_failed(nq_mysql_conn *c, nq_exec_result *res, nq_err *err)
 {
+    mysql_sql_ended_in_commit(res);
     const bool away = mysql_sql_without_quorum(c, res);
     const int rc = nq_mysql_code((unsigned)res->db_code);
     if (rc == NQ_ECONFLICT) {
