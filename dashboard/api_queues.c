@@ -1,93 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Queues: what they have, their settings, pausing and limiting them. */
+#include "../cli/queue_list.h"
 #include "dash.h"
 
-/* What is known of a queue or group, or of a type in one, which has settings of its own. */
-struct queues_one {
-    char name[NQ_MAX_QUEUE + 1], why[256], dead_to[NQ_MAX_QUEUE + 1], type[NQ_MAX_TYPE + 1];
-    bool counted; /* it is a queue with tasks */
-    uint64_t due, delayed, running, done, dead, cancelled;
-    int64_t oldest_due_us;
-    bool capped; /* of due, delayed and running at least one is a lower bound */
-    unsigned workers, handlers;
-    nq_queue_row row; /* its strings are unset */
-};
-
-struct queues_all {
-    struct queues_one *all;
-    size_t n, cap;
-};
-
-static struct queues_one *queues_find(struct queues_all *a, const char *name, size_t size, const char *type)
-{
-    if (size > NQ_MAX_QUEUE)
-        return NULL;
-    for (size_t i = 0; i < a->n; i++)
-        if (strlen(a->all[i].name) == size && memcmp(a->all[i].name, name, size) == 0 &&
-            strcmp(a->all[i].type, type) == 0)
-            return &a->all[i];
-    if (a->n == a->cap) {
-        a->cap = 2 * a->cap + 16;
-        a->all = cli_realloc(a->all, a->cap * sizeof *a->all);
-    }
-    struct queues_one *one = &a->all[a->n++];
-    *one = (struct queues_one){.row = {.ordered = -1, .rate_left = -1}};
-    memcpy(one->name, name, size);
-    snprintf(one->type, sizeof one->type, "%s", type);
-    return one;
-}
-
-static int queues_stats(const nq_queue_stats *stats, void *udata)
-{
-    struct queues_one *one = queues_find(udata, stats->queue, strlen(stats->queue), "");
-    if (!one)
-        return 0;
-    one->counted = true;
-    one->due = stats->due;
-    one->delayed = stats->delayed;
-    one->running = stats->running;
-    one->done = stats->done;
-    one->dead = stats->dead;
-    one->cancelled = stats->cancelled;
-    one->capped = (stats->capped & (NQ_CAPPED_DUE | NQ_CAPPED_DELAYED | NQ_CAPPED_RUNNING)) != 0;
-    one->oldest_due_us = stats->due ? stats->oldest_due_us : 0;
-    return 0;
-}
-
-static int queues_settings(const nq_queue_row *row, void *udata)
-{
-    struct queues_one *one = queues_find(udata, row->name, strlen(row->name), row->type);
-    if (!one)
-        return 0;
-    one->row = *row;
-    snprintf(one->why, sizeof one->why, "%.*s",
-             (int)text_whole(row->paused_why, strnlen(row->paused_why, 255)), row->paused_why);
-    snprintf(one->dead_to, sizeof one->dead_to, "%s", row->dead_to);
-    return 0;
-}
-
-static int queues_worker(const nq_worker_row *row, void *udata)
-{
-    for (const char *at = row->queues; *at;) {
-        const size_t n = strcspn(at, ",");
-        struct queues_one *one = n > 0 ? queues_find(udata, at, n, "") : NULL;
-        if (one) {
-            one->workers++;
-            one->handlers += row->concurrency;
-        }
-        at += n + (at[n] == ',');
-    }
-    return 0;
-}
-
-static int queues_compare(const void *a, const void *b)
-{
-    const struct queues_one *x = a, *y = b;
-    const int order = strcmp(x->name, y->name);
-    return order ? order : strcmp(x->type, y->type);
-}
-
-static void queues_counts(struct out *j, const struct queues_one *one)
+static void queues_counts(struct out *j, const struct queue_line *one)
 {
     const char *const names[] = {"due", "delayed", "running", "done", "dead", "cancelled"};
     const uint64_t counts[] = {one->due, one->delayed, one->running, one->done, one->dead, one->cancelled};
@@ -98,14 +14,24 @@ static void queues_counts(struct out *j, const struct queues_one *one)
         out_duration(out_key(j, "oldest_due"), one->oldest_due_us);
     else
         out_null(out_key(j, "oldest_due"));
-    out_bool(out_key(j, "capped"), one->capped);
+    out_bool(out_key(j, "capped"), one->capped != 0);
     out_int(out_key(j, "workers"), one->workers);
     out_int(out_key(j, "handlers"), one->handlers);
 }
 
-static void queues_write(struct out *j, const struct queues_one *one)
+/* Seconds, or "forever". */
+static void queues_kept(struct out *j, int64_t us)
 {
-    static const char *const ordered[] = {"no", "strict", "halt"};
+    if (us == 0)
+        out_null(j);
+    else if (us == NQ_FOREVER)
+        out_str(j, "forever");
+    else
+        out_duration(j, us == NQ_ZERO ? 0 : us);
+}
+
+static void queues_write(struct out *j, const struct queue_line *one)
+{
     const nq_queue_row *row = &one->row;
     out_open(j, '{');
     out_str(out_key(j, "queue"), one->name);
@@ -122,8 +48,7 @@ static void queues_write(struct out *j, const struct queues_one *one)
         out_null(out_key(j, "rate_left"));
     out_positive(out_key(j, "burst"), row->burst);
     out_positive(out_key(j, "weight"), row->weight);
-    out_optional(out_key(j, "ordered"),
-                 row->ordered >= 0 && row->ordered <= 2 ? ordered[row->ordered] : NULL);
+    out_optional(out_key(j, "ordered"), queue_ordered(row));
     out_positive(out_key(j, "halted_by"), row->halted_by);
     out_time(out_key(j, "held_until"), row->held_until_us);
     out_optional(out_key(j, "dead_to"), one->dead_to);
@@ -131,24 +56,20 @@ static void queues_write(struct out *j, const struct queues_one *one)
     out_time(out_key(j, "paused_at"), row->paused ? row->paused_at_us : 0);
     out_optional(out_key(j, "paused_why"), one->why);
     out_optional(out_key(j, "type"), one->type);
+    queues_kept(out_key(j, "keep_done"), row->keep_done_us);
+    queues_kept(out_key(j, "keep_dead"), row->keep_dead_us);
     out_close(j, '}');
 }
 
 int api_queues(struct dash_request *r, nq_err *err)
 {
-    struct queues_all all = {0};
-    int rc = nq_stats(dash.q, queues_stats, &all, err);
-    if (rc == NQ_OK)
-        rc = nq_queue_get(dash.q, NULL, queues_settings, &all, err);
-    if (rc == NQ_OK)
-        rc = nq_workers(dash.q, queues_worker, &all, err);
-    if (rc == NQ_OK && all.n > 0)
-        qsort(all.all, all.n, sizeof *all.all, queues_compare);
+    struct queue_list list = {0};
+    const int rc = queue_list_read(dash.q, &list, err);
     out_open(out_key(&r->out, "queues"), '[');
-    for (size_t i = 0; rc == NQ_OK && i < all.n; i++)
-        queues_write(&r->out, &all.all[i]);
+    for (size_t i = 0; rc == NQ_OK && i < list.n; i++)
+        queues_write(&r->out, &list.all[i]);
     out_close(&r->out, ']');
-    free(all.all);
+    queue_list_free(&list);
     return rc;
 }
 
@@ -193,25 +114,50 @@ int api_queue_resume(struct dash_request *r, nq_err *err)
     return queues_pause(r, nq_resume, err);
 }
 
-/* Seconds, or "1m". */
-static bool queues_rate_time(const struct dash_request *r, int64_t *us, nq_err *err)
+/* Seconds, or text: "1m"; least: in seconds. */
+static bool queues_time(const struct dash_request *r, const char *member, double least, int64_t *us,
+                        nq_err *err)
 {
-    const json_t *v = json_object_get(r->body, "rate_time");
+    const json_t *v = json_object_get(r->body, member);
     if (!v || json_is_null(v))
         return true;
-    if (json_is_string(v)) {
-        const bool unit = strchr("smhd", json_string_value(v)[0]); /* "m" is one of it */
-        char *text = cli_format("%s%s", unit ? "1" : "", json_string_value(v));
-        const int rc = nq_parse_duration(text, us, err);
-        free(text);
-        return rc == NQ_OK;
-    }
+    if (json_is_string(v))
+        return nq_parse_duration(json_string_value(v), us, err) == NQ_OK;
     const double seconds = json_number_value(v);
-    if (!json_is_number(v) || !(seconds > 0) || seconds > (double)NQ_MAX_DURATION / 1e6) {
-        api_invalid(err, "rate_time must be seconds, or text such as \"1m\"");
+    if (!json_is_number(v) || !(seconds >= least) || seconds > (double)NQ_MAX_DURATION / 1e6) {
+        api_invalid(err, "%s must be seconds, or text such as \"1m\"", member);
         return false;
     }
     *us = (int64_t)(seconds * 1e6 + 0.5);
+    return true;
+}
+
+/* A unit by itself is one of it. */
+static bool queues_rate_time(struct dash_request *r, int64_t *us, nq_err *err)
+{
+    const char *text = json_string_value(json_object_get(r->body, "rate_time"));
+    if (!text || !strchr("smhd", text[0])) /* "m" */
+        return queues_time(r, "rate_time", 1e-6, us, err);
+    char *one = cli_format("1%s", text);
+    const int rc = nq_parse_duration(one, us, err);
+    free(one);
+    return rc == NQ_OK;
+}
+
+/* Or "none", "forever". */
+static bool queues_keep(const struct dash_request *r, const char *member, int64_t *us, nq_err *err)
+{
+    const char *text = json_string_value(json_object_get(r->body, member));
+    if (text && strcmp(text, "forever") == 0) {
+        *us = NQ_FOREVER;
+        return true;
+    }
+    const json_t *v = json_object_get(r->body, member);
+    const bool none = text && strcmp(text, "none") == 0;
+    if (!none && !queues_time(r, member, 0, us, err))
+        return false;
+    if (v && !json_is_null(v) && *us == 0)
+        *us = NQ_ZERO;
     return true;
 }
 
@@ -233,9 +179,9 @@ static bool queues_ordered(const struct dash_request *r, int *ordered, nq_err *e
 
 int api_queue_limit(struct dash_request *r, nq_err *err)
 {
-    static const char *const known[] = {"queue",       "group",       "type",      "why",
-                                        "max_running", "rate_starts", "rate_time", "burst",
-                                        "weight",      "ordered",     "dead_to",   NULL};
+    static const char *const known[] = {"queue",       "group",     "type",      "why",    "max_running",
+                                        "rate_starts", "rate_time", "burst",     "weight", "ordered",
+                                        "dead_to",     "keep_done", "keep_dead", NULL};
     struct queues_target t = {0};
     int64_t burst = 0, weight = 0;
     const char *name;
@@ -255,7 +201,8 @@ int api_queue_limit(struct dash_request *r, nq_err *err)
         !api_body_int(r, "rate_starts", 1, INT32_MAX, &s.rate, err) ||
         !queues_rate_time(r, &s.rate_us, err) || !api_body_int(r, "burst", 1, 1000000, &burst, err) ||
         !api_body_int(r, "weight", 1, 1000, &weight, err) || !queues_ordered(r, &s.ordered, err) ||
-        !api_body_str(r, "dead_to", &s.dead_to, err))
+        !api_body_str(r, "dead_to", &s.dead_to, err) || !queues_keep(r, "keep_done", &s.keep_done_us, err) ||
+        !queues_keep(r, "keep_dead", &s.keep_dead_us, err))
         return NQ_EINVAL;
     s.burst = (unsigned)burst;
     s.weight = (unsigned)weight;

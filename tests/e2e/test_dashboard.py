@@ -179,6 +179,12 @@ class DashboardTests:
         d.post("queues/limit", {"queue": "mail", "max_running": 3, "rate_starts": 50, "rate_time": "1m", "burst": 5})
         row = self.json("queues")[0]
         self.assertEqual([row["limit"], row["rate_starts"], row["rate_time"], row["burst"]], [3, 50, 60, 5])
+        d.post("queues/limit", {"queue": "mail", "keep_done": "7d", "keep_dead": "none"})
+        row = self.json("queues")[0]
+        self.assertEqual([row["limit"], row["keep_done"], row["keep_dead"]], [None, 604800, 0])
+        d.post("queues/limit", {"queue": "mail", "keep_done": 1.5, "keep_dead": "forever"})
+        one = next(q for q in d.get("queues")["queues"] if q["queue"] == "mail")
+        self.assertEqual([one["keep_done"], one["keep_dead"]], [1.5, "forever"])
         d.post("queues/limit", {"queue": "mail", "group": "*", "ordered": "halt", "weight": None})
         d.post("queues/limit", {"queue": "mail"})
         self.assertIsNone(next(q for q in self.json("queues") if q["queue"] == "mail")["limit"])
@@ -191,7 +197,8 @@ class DashboardTests:
         for path, body in [("queues/pause", {}), ("queues/pause", {"queue": "no such/../name!"}), ("queues/pause", {"queue": 7}),
                            ("queues/limit", {"queue": "mail", "colour": 1}), ("queues/limit", {"queue": "mail", "max_running": -1}),
                            ("queues/limit", {"queue": "mail", "max_running": 1.5}), ("queues/limit", {"queue": "mail", "ordered": "odd"}),
-                           ("queues/limit", {"queue": "mail", "rate_starts": 5, "rate_time": "x"}), ("schedules/run", {}),
+                           ("queues/limit", {"queue": "mail", "rate_starts": 5, "rate_time": "x"}), ("queues/limit", {"queue": "mail", "keep_done": -1}),
+                           ("queues/limit", {"queue": "mail", "keep_dead": "soon"}), ("schedules/run", {}),
                            ("schedules/pause", {"name": "a\x00b"})]:
             self.assertEqual(d.post(path, body, 400)["error"]["code"], "EINVAL", (path, body))
         for body in (b"[1]", b"{", b'{"a": 1, "a": 2}', b"\xff\xfe"):

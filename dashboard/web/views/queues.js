@@ -45,6 +45,8 @@ export function mount(root) {
       q.weight && `weight ${number(q.weight)}`,
       q.ordered && q.ordered !== 'no' && `in order (${q.ordered})`,
       q.dead_to && ['dead to ', bdi(q.dead_to)],
+      kept(q.keep_done) && `done kept ${kept(q.keep_done)}`,
+      kept(q.keep_dead) && `dead kept ${kept(q.keep_dead)}`,
       q.held_until && ['held, ', time(q.held_until)],
       q.halted_by && ['halted by ', h('a', {href: link(['task', String(q.halted_by)]), dataset: {focus: 'halted'}}, String(q.halted_by))],
     ].filter(Boolean);
@@ -68,6 +70,8 @@ export function mount(root) {
     const weight = n(q.weight, 1, 1000);
     const ordered = h('select', null, ['', 'strict', 'halt'].map((v) => h('option', {value: v, selected: (q.ordered ?? '') === v}, {'': 'no', strict: 'one at a time', halt: 'one at a time, a dead one stops it'}[v])));
     const dead = h('input', {type: 'text', value: q.dead_to ?? '', autocomplete: 'off'});
+    const span = (v) => h('input', {type: 'text', value: v === 0 ? 'none' : typeof v === 'number' ? `${v}s` : v ?? '', autocomplete: 'off', placeholder: 'as the worker says'});
+    const keepDone = span(q.keep_done), keepDead = span(q.keep_dead);
     const of = split(q.queue);
     running.dataset.first = '1';
     const done = await confirm(`Limits of ${q.queue}`, [
@@ -75,9 +79,11 @@ export function mount(root) {
       h('div', {class: 'fields'},
         field('Running at once', running), field('Dead letters to queue', dead),
         field('Starts, at most', starts), field('In a time of', per, 'Such as 1s, 5m, 1h'), field('Burst', burst),
-        of.group && field('Weight', weight), (of.group || q.type) && field('In order', ordered)),
+        of.group && field('Weight', weight), (of.group || q.type) && field('In order', ordered),
+        field('Done tasks are kept', keepDone, 'Such as 7d, none, forever'), field('Dead tasks are kept', keepDead, 'The same, of cancelled ones too')),
     ], 'Set limits', () => api.post('queues/limit', {
       ...target(q), max_running: numberOf(running), rate_starts: numberOf(starts), rate_time: per.value.trim() || null, burst: numberOf(burst), weight: numberOf(weight), ordered: ordered.value || null, dead_to: dead.value.trim() || null,
+      keep_done: keepDone.value.trim() || null, keep_dead: keepDead.value.trim() || null,
     }));
     if (done) {
       note(`The limits of ${q.queue} are set`);
@@ -93,4 +99,6 @@ export function mount(root) {
   return {destroy: poll.end};
 }
 
+// How long; empty where nothing is set.
+const kept = (v) => (v === 0 ? 'not at all' : typeof v === 'number' ? duration(v) : v ?? '');
 const numberOf = (input) => (input.value === '' ? null : Number(input.value));
