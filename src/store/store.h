@@ -344,7 +344,6 @@ typedef struct nq_scan {
     bool more;       /* out: the pass is not at its end */
     nq_buf queue;    /* the one looked at last, */
     int type;        /* of this type: SQLite has queues of any, text before bytes */
-    bool same;       /* look at it again */
 } nq_scan;
 
 /* Running tasks whose worker is no longer a member: up to limit, as claimed tasks under the dead lease,
@@ -435,7 +434,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {regrouped:COLUMN}  a queue's name with another base, bound twice: with a group, and without one
  *   {at_once}    before an INSERT: it fails where it would wait for a lock
  *   {by_id} {by_key} {by_followed} {claim}  after a table: the index to use
- *   {later_than} {with_header}  mysql/driver.c says what they are
+ *   {next_queues} {running_in} {later_than} {with_header}  mysql/driver.c says what they are
  *   {delete_by_key} ... {at_most:N}  DELETE FROM, of N rows by their keys, and its end
  *   {settings_print}  a number that changes when rows of {queues} do; 0: there is none
  *   {strange}    a task that waits has a priority or a time that no claim ever looks at

@@ -11,21 +11,30 @@ struct upkeep_orphans {
     bool more;
 };
 
-/* The next queue, and its orphans; o->more false: there is none. */
-static int upkeep_next_queue(nq_conn *c, struct upkeep_orphans *o, nq_err *err)
+/* The next queues, and their orphans; o->more false: there are none. A server is asked for many queues at
+ * once: each may be a group's. */
+static int upkeep_next_queues(nq_conn *c, struct upkeep_orphans *o, nq_err *err)
 {
-    int rc = NQ_OK;
-    o->more = o->scan->same;
-    if (!o->more)
-        rc = nq_scan_next(c, o->scan, "SELECT MIN(queue) FROM {tasks} WHERE queue > ?", &o->more, err);
-    if (rc != NQ_OK || !o->more)
-        return rc;
-    const nq_val args[] = {nq_scan_queue(o->scan), nq_int((int64_t)(o->limit - o->list.n))};
-    rc = nq_sql(c,
-                "SELECT " NQ_CLAIMED_COLUMNS ", t.lease FROM {tasks} t LEFT JOIN {workers} p "
-                "ON p.id = (t.lease >> 36) WHERE t.queue = ? AND t.state = 1 AND p.id IS NULL LIMIT ?",
-                args, 2, nq_claimed_add, &o->list, NULL, err);
-    o->scan->same = o->list.n >= o->limit; /* it may have others */
+    nq_scan *at = o->scan;
+    nq_buf from = {0};
+    nq_val behind = nq_scan_queue(at);
+    nq_buf_add(&from, behind.p, behind.n);
+    behind.p = from.p;
+    int rc = from.failed ? nq_err_nomem(err) : nq_scan_next(c, at, "{next_queues}", &o->more, err);
+    if (rc == NQ_OK && o->more) {
+        const nq_val args[] = {behind, nq_scan_queue(at), nq_int((int64_t)(o->limit - o->list.n))};
+        rc = nq_sql(c,
+                    "SELECT " NQ_CLAIMED_COLUMNS ", t.lease FROM {running_in} LEFT JOIN {workers} p "
+                    "ON p.id = (t.lease >> 36) WHERE p.id IS NULL LIMIT ?",
+                    args, 3, nq_claimed_add, &o->list, NULL, err);
+        if (rc == NQ_OK && o->list.n >= o->limit) { /* they may have others */
+            nq_buf_clear(&at->queue);
+            nq_buf_add(&at->queue, from.p, from.n);
+            at->type = behind.type;
+            rc = at->queue.failed ? nq_err_nomem(err) : NQ_OK;
+        }
+    }
+    nq_buf_free(&from);
     return rc;
 }
 
@@ -40,7 +49,7 @@ static int upkeep_find_orphans(nq_conn *c, void *arg, nq_err *err)
         nq_scan_start(o->scan);
     o->scan->more = false;
     do
-        rc = upkeep_next_queue(c, o, err);
+        rc = upkeep_next_queues(c, o, err);
     while (rc == NQ_OK && o->more && o->list.n < o->limit && nq_mono_us() < until);
     o->scan->more = rc == NQ_OK && o->more;
     return rc;

@@ -227,6 +227,13 @@ static const nq_fragment mysql_db_fragments[] = {
     /* the index makes it jump from one key to the next */
     {"followed_firsts", "(SELECT MIN(id) AS id FROM {followups} FORCE INDEX (followed) GROUP BY unique_key)"},
     {"claim", "FORCE INDEX (claim)"},
+    {"next_queues", "SELECT MAX(queue) FROM (SELECT queue FROM {tasks} {claim} WHERE queue > ? GROUP BY "
+                    "queue ORDER BY queue "
+                    "LIMIT 64) q"},
+    {"running_in",
+     "(SELECT queue, state, priority FROM {tasks} {claim} WHERE queue > ? AND queue <= ? GROUP BY "
+     "queue, state, priority HAVING state = 1) g STRAIGHT_JOIN {tasks} t {claim} ON "
+     "t.queue = g.queue AND t.state = 1 AND t.priority = g.priority"},
     /* a task comes behind a bound time and (twice the time) id; a bound line before the headers */
     {"later_than", "(run_at > {at} OR (run_at = {at} AND id > ?))"},
     {"with_header", "CONCAT(?, COALESCE(headers, ''))"},

@@ -43,6 +43,9 @@ NQ_PRIVATE const nq_fragment nq_sqlite_fragments[] = {
     {"claim", ""},
     {"later_than", "(+run_at >= ? AND (run_at, id) > (?, ?))"},
     {"with_header", "? || COALESCE(headers, '')"},
+    {"next_queues", "SELECT MIN(queue) FROM {tasks} WHERE queue > ?"},
+    {"running_in",
+     "(SELECT ? AS behind, ? AS queue) g CROSS JOIN {tasks} t ON t.queue = g.queue AND t.state = 1"},
     {"delete_by_key", "DELETE FROM"},
     {"at_most", ""},
     /* as the tables' defaults have it: other programs have no nanoq_now() */
