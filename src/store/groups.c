@@ -2,7 +2,7 @@
 /* The turns of a queue's groups: which of them a claim is to take tasks of, and of each how many. */
 #include <stdio.h>
 
-#include "groups.h"
+#include "groups_state.h"
 
 /*
  * A claim takes a window of groups with due tasks, a few tasks of each, and the next claim goes on behind
@@ -11,59 +11,16 @@
  *
  * Other claimers pass by the same groups. Where half of a window brings nothing, because others are at the
  * same tasks, a smaller one is in fewer's way; where all of it does, a bigger one saves claims.
+ *
+ * Under limits of groups a claimer leaves out those that are full, catches up with whoever filled them, and
+ * then all of them go round in one crowd, where most of each claim is in vain. So where that is seen the next
+ * claim goes on at another place where this claimer has been, and leaves this one as the other: each of them
+ * goes round in turn, so that each group is come to.
  */
 #define GROUPS_WINDOW     64
 #define GROUPS_MIN_WINDOW 8
-#define GROUPS_MAX_WINDOW 256
 /* How soon a group is found to be there, whose tasks no hint told of. */
 #define GROUPS_PROBE_US NQ_MS(500)
-/* Of so many groups at most it is kept until when their rates let nothing start. */
-#define GROUPS_CLOSED 1024
-
-/* Only where something is limited. */
-struct groups_rates {
-    nq_gate_clock clock;
-    nq_bucket all, each[GROUPS_MAX_WINDOW];
-    struct groups_closed {
-        uint64_t name; /* its hash */
-        int64_t opens_us, shut_us;
-    } closed[GROUPS_CLOSED];
-};
-
-struct nq_groups {
-    nq_store *store;
-    char *queue;
-    char base[NQ_MAX_QUEUE + 1]; /* the queue, or that whose group it is */
-    char from[NQ_MAX_QUEUE + 3]; /* all groups are between these names */
-    char to[NQ_MAX_QUEUE + 3];
-    bool some;
-    int64_t probed_us; /* our clock at the last probe; 0: none yet */
-    size_t window;
-    bool at_queue;                /* the next turn is the queue's own; else of the groups behind */
-    nq_groups_look look;          /* .after */
-    char start[NQ_MAX_QUEUE + 1]; /* the pass ends with this group, */
-    bool from_queue;              /* or before the queue, with which it began, */
-    bool wrapped;                 /* when it has come round */
-    bool over;
-    bool shut;                     /* or before that: the limit of the whole queue leaves nothing */
-    bool queue_first;              /* the window that was given last began with the queue, */
-    char behind[NQ_MAX_QUEUE + 3]; /* or behind this name */
-    bool seen;                     /* by the pass: a group */
-    int64_t wait_us;               /* by the pass: until a task is due; -1: none waits */
-    nq_group groups[GROUPS_MAX_WINDOW];
-    nq_turn turns[GROUPS_MAX_WINDOW];
-    size_t nturns;
-    bool alone;                     /* its name is a group's: it has no groups itself */
-    const nq_settings *settings;    /* NULL: nothing is set */
-    nq_gate gate;                   /* of the queue with all groups */
-    bool gated;                     /* a turn, or the queue, is limited, */
-    bool counted;                   /* in what may run */
-    bool full;                      /* by the pass: a group that is due is at its limit */
-    struct groups_rates *rates;     /* NULL: nothing was limited yet */
-    uint64_t heeded;                /* the hash of the settings that these are of */
-    int64_t closed_us, opens_us;    /* see nq_groups_closed, and nq_groups_opens of this pass */
-    char strange[NQ_MAX_QUEUE + 1]; /* a group with tasks that nothing would ever claim */
-};
 
 NQ_PRIVATE int nq_groups_new(nq_groups **out, nq_store *s, const char *queue, nq_err *err)
 {
@@ -136,96 +93,46 @@ NQ_PRIVATE int nq_groups_probe(nq_groups *g, bool surely, nq_err *err)
 
 /* ---- A pass ---- */
 
+static void groups_go_to(nq_groups *g, bool at_queue, const char *behind)
+{
+    g->at_queue = at_queue;
+    nq_buf_clear(&g->look.after);
+    nq_buf_str(&g->look.after, behind);
+}
+
+/* Where it is, into a place of NQ_MAX_QUEUE + 3 bytes. */
+static void groups_note(const nq_groups *g, char *place)
+{
+    const size_t n = g->look.after.n < NQ_MAX_QUEUE + 2 ? g->look.after.n : NQ_MAX_QUEUE + 2;
+    memcpy(place, g->look.after.p, n);
+    place[n] = '\0';
+}
+
+/* Mark this place now and then, or leave it for another one. */
+static void groups_elsewhere(nq_groups *g)
+{
+    if (!g->at_queue && g->crowded && g->nmarks > 0) {
+        char here[NQ_MAX_QUEUE + 3], *mark = g->marks[nq_random(g->nmarks - 1)];
+        groups_note(g, here);
+        groups_go_to(g, false, mark);
+        memcpy(mark, here, sizeof here);
+    } else if (!g->at_queue && g->nmarks < GROUPS_MARKS) {
+        groups_note(g, g->marks[g->nmarks++]);
+    } else if (!g->at_queue && nq_random(3) == 0) {
+        groups_note(g, g->marks[nq_random(GROUPS_MARKS - 1)]);
+    }
+    g->crowded = false;
+}
+
 NQ_PRIVATE void nq_groups_begin(nq_groups *g)
 {
-    const size_t n = g->look.after.n < NQ_MAX_QUEUE ? g->look.after.n : NQ_MAX_QUEUE;
-    memcpy(g->start, g->look.after.p, n);
-    g->start[n] = '\0';
+    groups_elsewhere(g);
+    groups_note(g, g->start);
     g->from_queue = g->at_queue;
     g->wrapped = g->over = g->shut = g->seen = g->full = false;
     g->wait_us = -1;
     g->opens_us = 0;
     g->nturns = 0;
-}
-
-/* ---- Rates ---- */
-
-static struct groups_closed *groups_closed(const nq_groups *g, uint64_t name)
-{
-    return &g->rates->closed[name % GROUPS_CLOSED];
-}
-
-static void groups_opens(nq_groups *g, int64_t us)
-{
-    if (us > 0 && (g->opens_us == 0 || us < g->opens_us))
-        g->opens_us = us;
-}
-
-/* The task that an ordered group waits for is due then: so the others are; those of a halted one never. */
-static void groups_shut(nq_groups *g, int64_t shut_us)
-{
-    const int64_t wait = shut_us - nq_mono_us();
-    if (shut_us != INT64_MAX && (g->wait_us < 0 || wait < g->wait_us))
-        g->wait_us = wait < 0 ? 0 : wait;
-}
-
-/* Is it known that nothing of this group may start now? */
-static bool groups_is_closed(nq_groups *g, const char *queue)
-{
-    if (!g->rates)
-        return false;
-    const uint64_t name = nq_fnv1a(queue);
-    const struct groups_closed *c = groups_closed(g, name);
-    if (c->name != name || c->opens_us <= nq_mono_us())
-        return false;
-    groups_opens(g, c->opens_us);
-    groups_shut(g, c->shut_us);
-    return true;
-}
-
-static bool groups_is_held(nq_groups *g, const char *queue)
-{
-    const int64_t held = g->settings ? nq_settings_held(g->settings, queue) : 0;
-    if (held <= nq_mono_us())
-        return false;
-    groups_opens(g, held);
-    return true;
-}
-
-/* Places for what the gates will say. */
-static int groups_buckets(nq_groups *g, nq_err *err)
-{
-    if (!g->gated)
-        return NQ_OK;
-    if (!g->rates && !(g->rates = calloc(1, sizeof *g->rates)))
-        return nq_err_nomem(err);
-    g->gate.bucket = &g->rates->all;
-    g->gate.clock = &g->rates->clock;
-    g->rates->all = (nq_bucket){0};
-    for (size_t i = 0; i < g->nturns; i++) {
-        g->turns[i].bucket = &g->rates->each[i];
-        g->rates->each[i] = (nq_bucket){0};
-    }
-    return NQ_OK;
-}
-
-/* What the gates said. */
-static void groups_heard(nq_groups *g)
-{
-    const nq_gate_clock *clock = &g->rates->clock;
-    if (clock->raced) /* soon, but not in step with them */
-        groups_opens(g, nq_mono_us() + NQ_MS(1) + (int64_t)nq_random(NQ_MS(2)));
-    g->closed_us = nq_bucket_opens(&g->rates->all, clock);
-    groups_opens(g, g->closed_us);
-    for (size_t i = 0; i < g->nturns; i++) {
-        const int64_t opens = nq_bucket_opens(&g->rates->each[i], clock);
-        groups_shut(g, g->rates->each[i].shut_us);
-        if (opens == 0)
-            continue;
-        const uint64_t name = nq_fnv1a(g->turns[i].queue);
-        *groups_closed(g, name) = (struct groups_closed){name, opens, g->rates->each[i].shut_us};
-        groups_opens(g, opens);
-    }
 }
 
 /* ---- The turns ---- */
@@ -237,9 +144,9 @@ static void groups_see(nq_groups *g, const char *queue, int priority, int64_t at
         return; /* nothing of it is due while it is */
     if (at <= now) {
         nq_setting set;
-        if (groups_is_closed(g, queue))
+        if (nq_groups_is_closed(g, queue))
             return;
-        if (groups_is_held(g, queue)) {
+        if (nq_groups_is_held(g, queue)) {
             g->wait_us = 0;
             return;
         }
@@ -289,19 +196,13 @@ static int groups_look(nq_conn *conn, void *arg, nq_err *err)
     return conn->store->driver->groups(conn, &g->look, err);
 }
 
-static void groups_go_to(nq_groups *g, bool at_queue, const char *behind)
+/* The next groups, until the window is full. Where those that were looked at before left room, most have none
+ * to give, because they are at their limit: then as many again, or there would be a look for every few. */
+static int groups_look_on(nq_groups *g, size_t window, bool again, nq_err *err)
 {
-    g->at_queue = at_queue;
-    nq_buf_clear(&g->look.after);
-    nq_buf_str(&g->look.after, behind);
-}
-
-/* The next groups, as many as the window has room for. */
-static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
-{
-    const size_t at = g->nturns;
+    const size_t at = g->nturns, room = window - at, most = GROUPS_MAX_WINDOW - at;
     g->look.to = g->to;
-    g->look.most = room;
+    g->look.most = !again || room > GROUPS_WINDOW ? room : most < GROUPS_WINDOW ? most : GROUPS_WINDOW;
     g->look.groups = g->groups + at;
     g->look.some = false;
     const int rc = nq_store_do(g->store, groups_look, g, err);
@@ -320,6 +221,10 @@ static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
         if (to->strange)
             memcpy(g->strange, to->queue, sizeof g->strange);
         groups_see(g, to->queue, to->priority, to->first_run_at, g->look.now_us, to->running);
+        if (g->nturns == window && i + 1 < g->look.n) {
+            groups_go_to(g, false, to->queue);
+            return NQ_OK;
+        }
     }
     if (g->over || !g->look.end)
         return NQ_OK;
@@ -331,14 +236,14 @@ static int groups_look_on(nq_groups *g, size_t room, nq_err *err)
 }
 
 /* After the last group comes the queue itself, and then the first group. */
-static int groups_step(nq_groups *g, size_t window, nq_err *err)
+static int groups_step(nq_groups *g, size_t window, bool again, nq_err *err)
 {
     if (g->alone ? !g->at_queue : g->at_queue && g->wrapped) { /* the pass began with the queue */
         g->at_queue = g->over = true;                          /* so does the next one */
         return NQ_OK;
     }
     if (!g->at_queue)
-        return groups_look_on(g, window - g->nturns, err);
+        return groups_look_on(g, window, again, err);
     g->wrapped = true;
     const int rc = nq_store_do(g->store, groups_look_queue, g, err);
     if (rc != NQ_OK)
@@ -350,9 +255,7 @@ static int groups_step(nq_groups *g, size_t window, nq_err *err)
 /* A window begins here. */
 static void groups_window(nq_groups *g)
 {
-    const size_t n = g->look.after.n < sizeof g->behind ? g->look.after.n : sizeof g->behind - 1;
-    memcpy(g->behind, g->look.after.p, n);
-    g->behind[n] = '\0';
+    groups_note(g, g->behind);
     g->queue_first = g->at_queue;
     g->nturns = 0;
     g->gated = nq_gate_is_needed(&g->gate);
@@ -364,8 +267,11 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size
     const size_t window = g->window < wanted ? g->window : wanted;
     int rc = NQ_OK;
     groups_window(g);
-    while (g->nturns < window && !g->over && !g->shut && rc == NQ_OK)
-        rc = groups_step(g, window, err);
+    for (bool again = false; g->nturns < window && !g->over && !g->shut && rc == NQ_OK;) {
+        const bool groups = !g->at_queue;
+        rc = groups_step(g, window, again, err);
+        again = again || groups;
+    }
     if (rc == NQ_OK && g->look.after.failed)
         rc = nq_err_nomem(err);
     if (rc != NQ_OK)
@@ -375,7 +281,7 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size
     nq_turns_share(g->turns, g->nturns, wanted);
     *turns = g->turns;
     *n = g->nturns;
-    return groups_buckets(g, err);
+    return nq_groups_buckets(g, err);
 }
 
 NQ_PRIVATE int nq_groups_none(nq_groups *g, int priority, int64_t at, nq_turn **turns, size_t *n, nq_err *err)
@@ -384,7 +290,7 @@ NQ_PRIVATE int nq_groups_none(nq_groups *g, int priority, int64_t at, nq_turn **
     groups_see(g, g->queue, priority, at, at, false);
     *turns = g->turns;
     *n = g->nturns;
-    return groups_buckets(g, err);
+    return nq_groups_buckets(g, err);
 }
 
 /* The limit of the whole queue left some turns without a task: the next claim begins with those; where it
@@ -413,7 +319,7 @@ NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list)
     size_t brought = 0;
     const char *last = NULL;
     if (g->gated)
-        groups_heard(g);
+        nq_groups_heard(g);
     if (nq_gate_is_needed(&g->gate))
         groups_go_back(g, list);
     for (const nq_claimed *c = list; c; c = c->next) {
@@ -423,8 +329,11 @@ NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list)
     }
     if (g->nturns < GROUPS_MIN_WINDOW)
         return;
+    /* of which a limit of the whole queue leaves little, that is no crowd */
+    g->crowded = g->gated && brought < g->nturns / 2 && !nq_gate_is_needed(&g->gate);
+    const size_t least = g->gated ? GROUPS_WINDOW : GROUPS_MIN_WINDOW;
     if (brought < g->nturns / 2)
-        g->window = g->window / 2 < GROUPS_MIN_WINDOW ? GROUPS_MIN_WINDOW : g->window / 2;
+        g->window = g->window / 2 < least ? least : g->window / 2;
     else if (brought == g->nturns && g->nturns == g->window && g->window < GROUPS_MAX_WINDOW)
         g->window *= 2;
 }

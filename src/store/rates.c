@@ -23,6 +23,8 @@ NQ_PLUG_IN void nq_gate_clock_read(nq_gate_clock *c, int64_t before_us, int64_t 
 
 NQ_PRIVATE void nq_gate_clock_made(nq_gate_clock *c)
 {
+    if (c->from_us == 0)
+        return; /* it asked no clock */
     /* One that took very long says little of the next one. */
     const int64_t most = 4 * c->ahead_us + NQ_MS(5), since = nq_mono_us() - c->from_us;
     const int64_t took = since < 0 ? 0 : since > most ? most : since;

@@ -97,12 +97,9 @@ NQ_PRIVATE int nq_mysql_candidates(nq_mysql_conn *c, const nq_claim_args *a, siz
     return rc;
 }
 
-/* So many turns are worth a round trip more. */
-#define MYSQL_CANDIDATES_FIRSTS 8
-
 NQ_PRIVATE bool nq_mysql_takes_firsts(const nq_claim_args *a)
 {
-    if (a->types || a->nturns < MYSQL_CANDIDATES_FIRSTS)
+    if (a->types || a->nturns < 2)
         return false;
     for (size_t i = 0; i < a->nturns; i++)
         if (a->turns[i].most > 1)
@@ -110,24 +107,20 @@ NQ_PRIVATE bool nq_mysql_takes_firsts(const nq_claim_args *a)
     return true;
 }
 
-NQ_PRIVATE int nq_mysql_firsts(nq_mysql_conn *c, const nq_claim_args *a, uint64_t **ids, size_t *n,
-                               nq_err *err)
+NQ_PRIVATE void nq_mysql_firsts(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
 {
-    nq_buf b = {0};
     nq_buf_fmt(
-        &b,
-        "SELECT IF(g.h>0,g.h,(SELECT t.id FROM %s t FORCE INDEX (claim) WHERE t.queue=g.q AND t.state=0 AND "
-        "t.priority=g.p AND t.run_at<=UTC_TIMESTAMP(6) ORDER BY t.run_at,t.id LIMIT 1)) FROM (",
+        b,
+        "(SELECT g.q,COALESCE(NULLIF(CAST(g.h AS UNSIGNED),0),(SELECT t.id FROM %s t FORCE INDEX (claim) "
+        "WHERE t.queue=g.q AND t.state=0 AND t.priority=g.p AND t.run_at<=UTC_TIMESTAMP(6) ORDER BY "
+        "t.run_at,t.id LIMIT 1)) AS id FROM (",
         nq_mysql_data_of(c->base.store)->tasks);
     for (size_t i = 0; i < a->nturns && i < a->limit; i++) {
         const nq_turn *t = &a->turns[i];
-        nq_buf_str(&b, i ? " UNION ALL SELECT " : "SELECT ");
-        nq_mysql_hex(&b, "_ascii", t->queue, strlen(t->queue));
-        nq_buf_fmt(&b, " COLLATE ascii_bin AS q,%d AS p,%" PRId64 " AS h", t->priority,
+        nq_buf_str(b, i ? " UNION ALL SELECT " : "SELECT ");
+        nq_mysql_hex(b, "_ascii", t->queue, strlen(t->queue));
+        nq_buf_fmt(b, " COLLATE ascii_bin AS q,%d AS p,%" PRId64 " AS h", t->priority,
                    t->ordered ? t->bucket->next : 0);
     }
-    nq_buf_str(&b, ") g");
-    const int rc = mysql_candidates_read(c, &b, ids, n, err);
-    nq_buf_free(&b);
-    return rc;
+    nq_buf_str(b, ") g)");
 }

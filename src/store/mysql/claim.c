@@ -5,175 +5,6 @@
 #include "../groups.h"
 #include "mysql_driver.h"
 
-/* ---- Claim: when COMMIT's answer was lost ---------------------------------------------------- */
-
-/* On c where it still works, on a connection of its own where it does not: what of the batch is ours? */
-static int mysql_claim_verify(nq_mysql_conn *c, uint64_t lease, nq_mysql_batch *batch, nq_err *err)
-{
-    nq_conn *other = NULL;
-    size_t found = 0;
-    int rc = NQ_OK;
-    uint64_t *have = calloc(batch->list.n > 0 ? batch->list.n : 1, sizeof *have);
-    if (!have)
-        rc = nq_err_nomem(err);
-    else if (c->base.broken)
-        rc = nq_mysql_connect(c->base.store, &other, err);
-    for (int tries = 0; rc == NQ_OK && tries < 3; tries++) {
-        rc = nq_mysql_doubt_look_up(other ? nq_mysql_of(other) : c, lease, batch->ids, batch->list.n, have,
-                                    &found, err);
-        if (rc != NQ_ECONFLICT)
-            break;
-        rc = tries < 2 ? NQ_OK : rc;
-    }
-    if (rc == NQ_OK)
-        nq_mysql_batch_keep(batch, have, found);
-    else
-        nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), lease, batch->ids, batch->list.n);
-    if (other)
-        nq_mysql_disconnect(other);
-    free(have);
-    return rc;
-}
-
-/* ---- Claim ---------------------------------------------------------------------------------- */
-
-/* What piggybacks shares the claim's COMMIT. */
-static void mysql_claim_piggybacked(const nq_claim_args *a, enum nq_piggybacked piggybacked)
-{
-    if (a->piggyback)
-        a->piggyback->piggybacked = piggybacked;
-}
-
-/* After a COMMIT without an answer: what of the batch is ours says whether it took effect. */
-static int mysql_claim_doubt(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
-{
-    c->base.broken = true;
-    const int rc = mysql_claim_verify(c, a->lease, batch, err);
-    const enum nq_piggybacked taken = batch->list.n ? NQ_PIGGYBACKED : NQ_PIGGYBACKED_NO;
-    mysql_claim_piggybacked(a, rc == NQ_OK ? taken : NQ_PIGGYBACKED_UNKNOWN);
-    return rc;
-}
-
-static void mysql_claim_refused(const nq_claim_args *a, const nq_mysql_batch *batch, int rc)
-{
-    if (a->refused && batch->list.n == 1)
-        *a->refused = (nq_refused){nq_row_refused(rc), false, batch->list.head->task.id};
-}
-
-/* An id of plain SQL's may be above what nq_id holds; sorted, it is the last one. */
-static bool mysql_claim_ids(const nq_mysql_batch *batch)
-{
-    return batch->list.n == 0 || batch->ids[batch->list.n - 1] <= INT64_MAX;
-}
-
-/* Those whose unique key is free from now on. */
-static void mysql_claim_unkey(const nq_mysql_batch *batch, nq_buf *b)
-{
-    size_t n = 0;
-    for (const nq_claimed *c = batch->list.head; c; c = c->next)
-        if (c->unkey)
-            nq_buf_fmt(b, "%s%" PRId64, n++ ? "," : ",unique_key=IF(id IN (", c->task.id);
-    nq_buf_str(b, n ? "),NULL,unique_key)" : "");
-}
-
-/* The second round trip: the gates of what is limited, and take. How many statements are between the UPDATE
- * and what ends it. */
-static int mysql_claim_take_text(const nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_batch *batch,
-                                 const nq_buf *gone, nq_buf *b)
-{
-    if (a->gate)
-        nq_mysql_gates_text(c, a, batch, b);
-    nq_buf_fmt(b, "UPDATE %s FORCE INDEX (PRIMARY)", nq_mysql_data_of(c->base.store)->tasks);
-    nq_mysql_gates_grant(c, a, b);
-    nq_buf_fmt(b,
-               " SET %sstate=1,generation=LEAST(generation+1," NQ_MAX_GENERATION
-               "),claimed_at=UTC_TIMESTAMP(6),lease=%" PRIu64,
-               a->gate && c->nodes ? "grants=grants+1," : "", a->lease);
-    mysql_claim_unkey(batch, b);
-    nq_buf_str(b, " WHERE (");
-    nq_mysql_where_ids(b, batch->ids, batch->list.n);
-    nq_buf_fmt(b, ")%s%s", a->gate ? " AND FIND_IN_SET(id,@nanoq_take)" : "", c->nodes ? " AND state=0" : "");
-    const int written = a->gate ? nq_mysql_gates_write(c, a, batch, b) : 0;
-    nq_buf_fmt(b, "%s;COMMIT", gone->n ? gone->p : "");
-    return (gone->n > 0) + written;
-}
-
-/* What became of it; *ended: an answer came to all of it. Else the client library has the error, and *doubt:
- * it may have come to the COMMIT. */
-static int mysql_claim_taken(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, int more,
-                             bool *ended, bool *doubt, nq_err *err)
-{
-    size_t n = batch->list.n;
-    uint64_t *taken = NULL;
-    int rc = NQ_OK;
-    if (a->gate && !nq_mysql_gates_read(c, &taken, &n)) {
-        *doubt = nq_mysql_client_error(mysql_errno(c->my));
-        return NQ_OK;
-    }
-    const uint64_t matched = (uint64_t)mysql_affected_rows(c->my);
-    *ended = mysql_next_result(c->my) == 0;
-    for (; *ended && more > 0; more--)
-        *ended = mysql_next_result(c->my) == 0;
-    *doubt = !*ended; /* an answer to UPDATE but none to COMMIT */
-    if (*ended) {
-        mysql_claim_piggybacked(a, NQ_PIGGYBACKED);
-        if (a->gate)
-            a->gate->clock->raced = n == 0;
-        if (a->gate && n < batch->list.n)
-            a->gate->clock->room = n;
-        /* A Galera node has been seen to answer OK here although a write of another node had ended the
-         * transaction: the claim was not there. */
-        if (matched != n || c->nodes)
-            rc = mysql_claim_verify(c, a->lease, batch, err);
-        else if (a->gate)
-            nq_mysql_batch_keep(batch, taken, n);
-    }
-    free(taken);
-    return rc;
-}
-
-/* On an error nothing is held, or what may be is remembered. */
-static int mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch, nq_err *err)
-{
-    nq_buf b = {0}, gone = {0};
-    nq_exec_result res;
-    bool ended = false, doubt = false;
-    int more = 0, rc = nq_mysql_followed_lock(c, a, &batch->followed, batch->nfollowed, &gone, err);
-    if (rc == NQ_OK) {
-        more = mysql_claim_take_text(c, a, batch, &gone, &b);
-        rc = b.failed ? nq_err_nomem(err) : NQ_OK;
-    }
-    if (rc != NQ_OK) {
-        nq_mysql_rollback(&c->base);
-        goto out;
-    }
-    if (mysql_real_query(c->my, b.p, (unsigned long)b.n) == 0)
-        rc = mysql_claim_taken(c, a, batch, more, &ended, &doubt, err);
-    if (ended)
-        goto out;
-    const unsigned number = mysql_errno(c->my);
-    if (nq_mysql_unanswered(number) || (doubt && nq_mysql_client_error(number)) ||
-        (doubt && nq_mysql_lost_(number) && number != NQ_MYSQL_ER_LOCK_DEADLOCK &&
-         number != NQ_MYSQL_ER_CHECKREAD)) {
-        rc = mysql_claim_doubt(c, a, batch, err);
-        goto out;
-    }
-    nq_mysql_failed_(&res, number, mysql_sqlstate(c->my), mysql_error(c->my));
-    rc = nq_mysql_own_failed(c, &res, err);
-    nq_mysql_rollback(&c->base);
-    mysql_claim_refused(a, batch, rc);
-    if (rc == NQ_ECONFLICT && number == NQ_MYSQL_ER_LOCK_WAIT_TIMEOUT && a->gate) {
-        nq_mysql_batch_free(
-            batch); /* others were at the gate all the time: it is no trouble, only their turn */
-        a->gate->clock->raced = true;
-        rc = NQ_OK;
-    }
-out:
-    nq_buf_free(&b);
-    nq_buf_free(&gone);
-    return rc;
-}
-
 /* Would a look have led to this claim? */
 static bool mysql_claim_first(const nq_claim_args *a, const nq_look *look)
 {
@@ -195,7 +26,7 @@ static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const n
         return rc;
     }
     rc = c->base.store->driver->commit(&c->base, err);
-    mysql_claim_piggybacked(a, nq_piggybacked_of(rc));
+    nq_mysql_claim_piggybacked(a, nq_piggybacked_of(rc));
     return rc;
 }
 
@@ -217,10 +48,10 @@ static int mysql_claim_rows(nq_mysql_conn *c, const nq_claim_args *a, size_t sel
     return rc;
 }
 
-/* What is limited was looked at before, with what piggybacks. */
-static bool mysql_claim_begun(const nq_claim_args *a, const nq_mysql_done *done)
+/* An id of plain SQL's may be above what nq_id holds; sorted, it is the last one. */
+static bool mysql_claim_ids(const nq_mysql_batch *batch)
 {
-    return a->gate && done->n;
+    return batch->list.n == 0 || batch->ids[batch->list.n - 1] <= INT64_MAX;
 }
 
 /* "START TRANSACTION; DELETE ...; SELECT ... FOR UPDATE SKIP LOCKED" in b, and perhaps the levels: read its
@@ -230,7 +61,7 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, size_t selects,
 {
     int rc = nq_mysql_query_buf(c, b, err);
     if (rc == NQ_OK)
-        rc = mysql_claim_begun(a, done) ? NQ_OK : nq_mysql_done_read(done, c, false, err);
+        rc = done->begun ? NQ_OK : nq_mysql_done_read(done, c, false, err);
     if (rc == NQ_OK)
         rc = mysql_claim_rows(c, a, selects, batch, err);
     if (rc == NQ_OK && a->look) {
@@ -243,27 +74,27 @@ static int mysql_claim_select(nq_mysql_conn *c, const nq_buf *b, size_t selects,
         nq_mysql_batch_free(batch);
     if (rc == NQ_OK && !mysql_claim_ids(batch)) {
         rc = nq_err_set(err, NQ_EINVAL, "an id is above the largest one, %" PRId64, INT64_MAX);
-        mysql_claim_refused(a, batch, rc);
+        nq_mysql_claim_refused(a, batch, rc);
     }
     if (rc != NQ_OK || batch->list.n == 0)
         return mysql_claim_nothing(c, a, done, rc, err);
-    return mysql_claim_take(c, a, batch, err);
+    return nq_mysql_claim_take(c, a, batch, err);
 }
 
+/* ";SELECT ... FROM". The tasks are to be t. */
 static void mysql_claim_columns(const nq_mysql_conn *c, nq_buf *b)
 {
     const nq_mysql_data *d = nq_mysql_data_of(c->base.store);
     nq_buf_fmt(b, ";SELECT %s", d->claimed);
     if (nq_store_followed(c->base.store))
         nq_mysql_followed(d, ",", "t", b);
-    nq_buf_fmt(b, " FROM %s t", d->tasks);
+    nq_buf_str(b, " FROM ");
 }
 
-static void mysql_claim_begin(const nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
-                              nq_buf *b)
+static void mysql_claim_begin(const nq_mysql_conn *c, const nq_mysql_done *done, nq_buf *b)
 {
-    nq_buf_str(b, mysql_claim_begun(a, done) ? "DO 0" : "START TRANSACTION");
-    if (!mysql_claim_begun(a, done))
+    nq_buf_str(b, done->begun ? "DO 0" : "START TRANSACTION");
+    if (!done->begun)
         nq_mysql_done_text(done, c->base.store, b);
 }
 
@@ -273,10 +104,11 @@ static int mysql_claim_any(nq_mysql_conn *c, const nq_claim_args *a, const nq_my
     nq_buf b = {0};
     size_t left = a->limit;
     const size_t selects = a->nturns ? a->nturns : 1;
-    mysql_claim_begin(c, a, done, &b);
+    mysql_claim_begin(c, done, &b);
     for (size_t i = 0; i < selects; i++) {
         const nq_claim_args turn = nq_mysql_turn(a, i, &left);
         mysql_claim_columns(c, &b);
+        nq_buf_fmt(&b, "%s t", nq_mysql_data_of(c->base.store)->tasks);
         nq_mysql_turn_where(&b, a, i, &turn);
         nq_buf_fmt(&b, " ORDER BY run_at,id LIMIT %zu FOR UPDATE SKIP LOCKED", turn.limit);
     }
@@ -296,10 +128,10 @@ static int mysql_claim_by_ids(nq_mysql_conn *c, const nq_claim_args *a, const ui
 {
     nq_buf b = {0};
     if (n == 0)
-        return mysql_claim_begun(a, done) ? mysql_claim_nothing(c, a, done, NQ_OK, err) : NQ_OK;
-    mysql_claim_begin(c, a, done, &b);
+        return done->begun ? mysql_claim_nothing(c, a, done, NQ_OK, err) : NQ_OK;
+    mysql_claim_begin(c, done, &b);
     mysql_claim_columns(c, &b);
-    nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE (");
+    nq_buf_fmt(&b, "%s t FORCE INDEX (PRIMARY) WHERE (", nq_mysql_data_of(c->base.store)->tasks);
     nq_mysql_where_ids(&b, ids, n);
     nq_buf_str(&b, ") AND state=0 AND run_at<=UTC_TIMESTAMP(6) AND queue IN (");
     for (size_t i = 0; i < (a->nturns ? a->nturns : 1); i++) {
@@ -329,7 +161,7 @@ static int mysql_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, const nq_
         int rc = nq_mysql_candidates(c, a, round * a->limit, &ids, &n, err);
         if (rc == NQ_OK)
             rc = mysql_claim_by_ids(c, a, ids, n, done, batch, err);
-        else if (mysql_claim_begun(a, done))
+        else if (done->begun)
             nq_mysql_rollback(&c->base);
         free(ids);
         if (rc != NQ_OK || batch->list.n || n < a->limit || a->nturns)
@@ -340,18 +172,21 @@ static int mysql_claim_typed(nq_mysql_conn *c, const nq_claim_args *a, const nq_
     return NQ_OK;
 }
 
-/* One task of each of many turns: a SELECT for each costs the server several times as much. */
+/* One task of each turn: a SELECT for each costs the server several times as much. A first one that somebody
+ * holds is passed by with its turn. */
 static int mysql_claim_firsts(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
                               nq_mysql_batch *batch, nq_err *err)
 {
-    uint64_t *ids = NULL;
-    size_t n = 0;
-    int rc = nq_mysql_firsts(c, a, &ids, &n, err);
-    if (rc == NQ_OK)
-        rc = mysql_claim_by_ids(c, a, ids, n, done, batch, err);
-    else if (mysql_claim_begun(a, done))
-        nq_mysql_rollback(&c->base);
-    free(ids);
+    nq_buf b = {0};
+    mysql_claim_begin(c, done, &b);
+    mysql_claim_columns(c, &b);
+    nq_mysql_firsts(c, a, &b);
+    nq_buf_fmt(&b,
+               " f STRAIGHT_JOIN %s t FORCE INDEX (PRIMARY) ON t.id=f.id WHERE t.state=0 AND "
+               "t.run_at<=UTC_TIMESTAMP(6) AND t.queue=f.q ORDER BY t.run_at,t.id FOR UPDATE SKIP LOCKED",
+               nq_mysql_data_of(c->base.store)->tasks);
+    const int rc = mysql_claim_select(c, &b, 1, a, done, batch, err);
+    nq_buf_free(&b);
     return rc;
 }
 
@@ -385,9 +220,71 @@ static nq_claimed *mysql_claim_sort(nq_claimed *list)
     return head;
 }
 
-/* Of each turn only what its limit seems to leave. */
-static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+/* ---- Under limits ---- */
+
+/* Gates without a row are made for the next claim. claimed: an error is none to this one. */
+static int mysql_claim_missing(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_rooms *rooms,
+                               bool claimed, nq_err *err)
+{
+    if (rooms->missing.n == 0)
+        return NQ_OK;
+    const int rc = nq_mysql_gates_make(c, rooms, claimed ? NULL : err);
+    a->gate->clock->raced = !claimed || a->gate->clock->raced; /* to be asked again soon */
+    return claimed ? NQ_OK : rc;
+}
+
+/* Of groups of which one may run each, those that have none are found already: nothing else is to be asked
+ * before the claim. */
+static bool mysql_claim_knows(const nq_mysql_conn *c, const nq_claim_args *a)
+{
+    bool knows = !c->nodes && !nq_gate_is_needed(a->gate) && nq_mysql_takes_firsts(a);
+    for (size_t i = 0; knows && i < a->nturns; i++)
+        knows = a->turns[i].max_running <= 1 && !a->turns[i].ordered && a->turns[i].rate.every_ns == 0;
+    return knows;
+}
+
+/* Claim first, and look afterwards at the gates of those of which nothing could be taken: one may have no row
+ * yet, or be shut for a while. */
+static int mysql_claim_known(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
                              nq_mysql_batch *batch, nq_err *err)
+{
+    nq_gate_clock *clock = a->gate->clock;
+    clock->raced = clock->shut = clock->nodes = false;
+    clock->room = a->limit;
+    clock->from_us = 0;
+    int rc = mysql_claim_firsts(c, a, done, batch, err);
+    if (rc != NQ_OK || clock->room == a->limit)
+        return rc;
+    nq_mysql_rooms rooms = {.room = calloc(a->nturns, sizeof *rooms.room)};
+    nq_turn *turns = calloc(a->nturns, sizeof *turns);
+    nq_mysql_done none = {0};
+    nq_claim_args left = *a;
+    const bool raced = clock->raced, claimed = batch->list.n > 0;
+    left.turns = turns;
+    left.nturns = 0;
+    for (size_t i = 0; turns && i < a->nturns; i++) {
+        const nq_claimed *k = batch->list.head;
+        while (k && k->turn != i)
+            k = k->next;
+        if (!k)
+            turns[left.nturns++] = a->turns[i];
+    }
+    if (!rooms.room || !turns)
+        rc = nq_err_nomem(claimed ? NULL : err);
+    else
+        rc = nq_mysql_gates_look(c, &left, &none, &rooms, claimed ? NULL : err);
+    clock->raced = raced;
+    if (rc == NQ_OK)
+        rc = mysql_claim_missing(c, a, &rooms, claimed, err);
+    free(rooms.room);
+    nq_buf_free(&rooms.missing);
+    free(turns);
+    return claimed ? NQ_OK : rc;
+}
+
+/* Of each turn only what its limit seems to leave. */
+static int mysql_claim_looked(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_done *done,
+                              nq_mysql_batch *batch, nq_err *err)
 {
     nq_mysql_rooms rooms = {.room = calloc(a->nturns, sizeof *rooms.room)};
     nq_turn *turns = calloc(a->nturns, sizeof *turns);
@@ -409,20 +306,23 @@ static int mysql_claim_gated(nq_mysql_conn *c, const nq_claim_args *a, const nq_
     a->gate->clock->nodes = c->nodes;
     if (rc == NQ_OK && left.nturns > 0 && left.limit > 0)
         rc = mysql_claim_some(c, &left, done, batch, err);
-    else if (mysql_claim_begun(a, done))
+    else if (done->begun)
         rc = mysql_claim_nothing(c, a, done, rc, err);
     if (rc == NQ_OK && batch->list.n > 0)
         nq_gate_assign(a->gate, turns, left.nturns, batch->list.head);
-    if (rc == NQ_OK && rooms.missing.n > 0) { /* at once: others may bring something each time */
-        const bool none = batch->list.n == 0;
-        const int made = nq_mysql_gates_make(c, &rooms, none ? err : NULL);
-        rc = none ? made : NQ_OK;                              /* what was claimed is */
-        a->gate->clock->raced = none || a->gate->clock->raced; /* to be asked again soon */
-    }
+    if (rc == NQ_OK) /* at once: others may bring something each time */
+        rc = mysql_claim_missing(c, a, &rooms, batch->list.n > 0, err);
     free(rooms.room);
     nq_buf_free(&rooms.missing);
     free(turns);
     return rc;
+}
+
+static int mysql_claim_limited(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_done *done,
+                               nq_mysql_batch *batch, nq_err *err)
+{
+    return mysql_claim_knows(c, a) ? mysql_claim_known(c, a, done, batch, err)
+                                   : mysql_claim_looked(c, a, done, batch, err);
 }
 
 int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size_t *n, nq_err *err)
@@ -436,7 +336,7 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     if (rc == NQ_OK && a->piggyback && !nq_mysql_done_new(&done, a->piggyback->outcomes, a->piggyback->n))
         rc = nq_err_nomem(err);
     if (rc == NQ_OK && a->limit && a->gate)
-        rc = mysql_claim_gated(c, a, &done, &batch, err);
+        rc = mysql_claim_limited(c, a, &done, &batch, err);
     else if (rc == NQ_OK && a->limit && (!a->types || a->ntypes))
         rc = mysql_claim_some(c, a, &done, &batch, err);
     if (rc == NQ_OK) {

@@ -17,7 +17,7 @@ static int mysql_complete_cmp_outcome(const void *a, const void *b)
 
 bool nq_mysql_done_new(nq_mysql_done *d, nq_outcome *const outcomes[], size_t n)
 {
-    *d = (nq_mysql_done){calloc(n, sizeof(nq_outcome *)), calloc(n, sizeof(uint64_t)), n};
+    *d = (nq_mysql_done){.list = calloc(n, sizeof *d->list), .ids = calloc(n, sizeof *d->ids), .n = n};
     if (!d->list || !d->ids) {
         nq_mysql_done_free(d);
         return false;

@@ -62,11 +62,11 @@ static bool mysql_gates_turn(const nq_mysql_conn *c, const nq_turn *t)
     return c->nodes ? t->rate.every_ns > 0 || t->ordered : nq_turn_is_gated(t);
 }
 
-/* Does what runs of this one alone say what is left? Of an ordered one more is asked. */
+/* Is it limited in what may run? An ordered one is. */
 static bool mysql_gates_counts(const nq_mysql_conn *c, const nq_turn *t)
 {
     (void)c;
-    return t->max_running > 0 && !t->ordered;
+    return t->max_running > 0;
 }
 
 /* "A,B" of such turns; NULL where there are none. */
@@ -201,7 +201,7 @@ static int mysql_gates_counted(nq_mysql_conn *c, const nq_claim_args *a, nq_mysq
     return rc;
 }
 
-/* Those of ordered groups, and of the queue with all its groups. */
+/* Which task an ordered group waits for; and how many run of the queue with all its groups. */
 static int mysql_gates_ordered(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_rooms *rooms, nq_err *err)
 {
     MYSQL_RES *r = NULL;
@@ -214,7 +214,6 @@ static int mysql_gates_ordered(nq_mysql_conn *c, const nq_claim_args *a, nq_mysq
         nq_bucket *bucket = a->turns[i].bucket;
         if (!a->turns[i].ordered)
             continue;
-        rooms->room[i] = mysql_gates_left(row[at++], a->turns[i].max_running, rooms->room[i]);
         const int64_t until = mysql_gates_number(row[at + 1]);
         bucket->next = mysql_gates_number(row[at]);
         at += 2;
@@ -230,7 +229,7 @@ static int mysql_gates_ordered(nq_mysql_conn *c, const nq_claim_args *a, nq_mysq
     return rc;
 }
 
-NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_done *done,
                                    nq_mysql_rooms *rooms, nq_err *err)
 {
     nq_buf b = {0};
@@ -257,8 +256,6 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
     nq_buf_str(&b, ";SELECT ");
     for (size_t i = 0; i < a->nturns; i++)
         if (a->turns[i].ordered) {
-            mysql_gates_count(c, a->turns[i].queue, &b);
-            nq_buf_str(&b, ",");
             nq_mysql_order_next(c, &a->turns[i], &b);
             nq_buf_str(&b, ",");
             nq_mysql_order_until(c, &a->turns[i], &b);
@@ -272,6 +269,7 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, con
     int rc = nq_mysql_query_buf(c, &b, err);
     nq_buf_free(&b);
     if (rc == NQ_OK && done->n) {
+        done->begun = true;
         rc = nq_mysql_done_read(done, c, false, err);
         rc = rc == NQ_OK ? nq_mysql_next(c, err) : rc;
     }
@@ -344,65 +342,54 @@ static void mysql_gates_lock(const nq_mysql_conn *c, const nq_claim_args *a, nq_
     nq_buf_str(b, ")" MYSQL_GATES_PASS ";");
 }
 
-/* How many run, behind the locks: @nanoq_running becomes ":1=N:2=M", by the place among the groups. */
-static void mysql_gates_running(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
+/* One candidate: its place in the order of the claim and in its turn, its gate's place in @nanoq_gates or 0,
+ * and what may run of its group, or 0. */
+static void mysql_gates_candidate(const nq_mysql_conn *c, nq_buf *b, size_t place, nq_id id, const nq_turn *t,
+                                  size_t kth, unsigned gate)
 {
-    nq_buf_str(b, "SELECT COALESCE(GROUP_CONCAT(CONCAT(':',FIELD(queue,");
-    mysql_gates_list(c, b, a, mysql_gates_counts);
-    nq_buf_str(b, "),'=',n) SEPARATOR ''),'') INTO @nanoq_running FROM (");
-    mysql_gates_counts_of(c, b, a);
-    nq_buf_str(b, ") r;");
+    nq_buf_fmt(b,
+               place ? " UNION ALL SELECT %zu,%" PRId64 ",%zu,%u,%" PRId64 ","
+                     : "SELECT %zu AS o,%" PRId64 " AS id,%zu AS k,%u AS gate,%" PRId64 " AS most,",
+               place, id, kth, gate, t->max_running);
+    mysql_gates_name(b, t->queue);
+    nq_buf_str(b, place ? " COLLATE ascii_bin," : " COLLATE ascii_bin AS q,");
+    if (t->ordered) {
+        nq_buf_fmt(b, "%" PRId64 "=", id);
+        nq_mysql_order_next(c, t, b);
+    } else {
+        nq_buf_str(b, "1");
+    }
+    nq_buf_str(b, place ? "" : " AS next");
 }
 
-/* That of the i-th of them. */
-static void mysql_gates_running_of(nq_buf *b, unsigned i)
+static void mysql_gates_candidates(const nq_mysql_conn *c, const nq_claim_args *a,
+                                   const nq_mysql_batch *batch, nq_buf *b)
 {
-    nq_buf_fmt(b, "SUBSTRING_INDEX(SUBSTRING_INDEX(CONCAT(':%u=0',@nanoq_running),':%u=',-1),':',1)", i, i);
+    size_t place = 0;
+    unsigned gates = 0;
+    for (size_t i = 0; i < a->nturns; i++) {
+        const unsigned gate = mysql_gates_turn(c, &a->turns[i]) ? ++gates : 0;
+        size_t kth = 0;
+        for (const nq_claimed *k = batch->list.head; k; k = k->next)
+            if (k->turn == i)
+                mysql_gates_candidate(c, b, place++, k->task.id, &a->turns[i], ++kth, gate);
+    }
 }
 
 /*
- * @nanoq_take becomes the ids that are taken. Each step is a statement of its own: a statement sees what was
- * committed when it began, and what is counted has to have been committed when the gate was locked.
+ * @nanoq_take becomes the ids that are taken: of each group as many as its limit leaves behind those that
+ * run, and of them as many as the limit of the queue leaves. A statement sees what was committed when it
+ * began, and what is counted has to have been committed when the gates were locked: so it is one of its own.
  */
 NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args *a,
                                     const nq_mysql_batch *batch, nq_buf *b)
 {
-    unsigned n = 0, counted = 0;
-    mysql_gates_lock(c, a, b);
-    mysql_gates_running(c, a, b);
-    /* without its row, or where it is not as it was: nothing */
     const bool queue = mysql_gates_queue(c, a);
-    nq_buf_str(b, queue ? "SELECT SUBSTRING_INDEX(CONCAT_WS(','" : "SELECT CONCAT_WS(','");
-    for (size_t i = 0; i < a->nturns; i++) {
-        const nq_turn *t = &a->turns[i];
-        nq_buf_str(b, nq_turn_is_gated(t) ? ",NULLIF(SUBSTRING_INDEX('" : ",NULLIF('");
-        mysql_gates_ids(b, i, batch);
-        if (!nq_turn_is_gated(t)) {
-            nq_buf_str(b, "','')");
-            continue;
-        }
-        const bool own = mysql_gates_turn(c, t);
-        nq_buf_fmt(b, "',',',IF(%d OR FIND_IN_SET(%u,@nanoq_gates),", !own, n += own);
-        if (t->max_running) {
-            nq_buf_fmt(b, "GREATEST(0,%" PRId64 "-", t->max_running);
-            if (t->ordered)
-                mysql_gates_count(c, t->queue, b);
-            else
-                mysql_gates_running_of(b, ++counted);
-            nq_buf_str(b, ")");
-            if (t->ordered) {
-                nq_buf_fmt(b, "*(%" PRId64 "=", t->bucket->next);
-                nq_mysql_order_next(c, t, b);
-                nq_buf_str(b, ")");
-            }
-        } else {
-            nq_buf_fmt(b, "%zu", batch->list.n);
-        }
-        nq_buf_str(b, ",0)),'')");
-    }
-    nq_buf_str(b, ")");
-    if (queue)
-        nq_buf_fmt(b, ",',',%s*", c->nodes ? "(@nanoq_gate IS NOT NULL)" : "@nanoq_gate");
+    mysql_gates_lock(c, a, b);
+    nq_buf_str(b, queue ? "SELECT COALESCE(SUBSTRING_INDEX(GROUP_CONCAT(x.id ORDER BY x.o),',',"
+                        : "SELECT COALESCE(GROUP_CONCAT(x.id ORDER BY x.o)");
+    if (queue) /* without its row, or where it is not as it was: nothing */
+        nq_buf_str(b, c->nodes ? "(@nanoq_gate IS NOT NULL)*" : "@nanoq_gate*");
     if (a->gate->max_running) {
         nq_buf_fmt(b, "GREATEST(0,%" PRId64 "-", a->gate->max_running);
         mysql_gates_count_all(c, a->gate, b);
@@ -410,7 +397,12 @@ NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args 
     } else if (queue) {
         nq_buf_fmt(b, "%zu)", batch->list.n);
     }
-    nq_buf_str(b, " INTO @nanoq_take;SELECT @nanoq_take;");
+    nq_buf_str(b, ",'') INTO @nanoq_take FROM (");
+    mysql_gates_candidates(c, a, batch, b);
+    nq_buf_str(b, ") x LEFT JOIN (");
+    mysql_gates_counts_of(c, b, a);
+    nq_buf_str(b, ") r ON r.queue=x.q WHERE (x.gate=0 OR FIND_IN_SET(x.gate,@nanoq_gates)) AND "
+                  "(x.most=0 OR COALESCE(r.n,0)+x.k<=x.most) AND x.next;SELECT @nanoq_take;");
 }
 
 NQ_PRIVATE void nq_mysql_gates_grant(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
@@ -470,7 +462,7 @@ NQ_PRIVATE int nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args 
 /* The answers to the above, up to that of the UPDATE. */
 NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n)
 {
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++)
         if (mysql_next_result(c->my) != 0)
             return false;
     MYSQL_RES *r = mysql_store_result(c->my);

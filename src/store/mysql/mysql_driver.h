@@ -278,6 +278,14 @@ NQ_PRIVATE int nq_mysql_cmp_u64(const void *a, const void *b);
  * list, and IN for the loners. */
 NQ_PRIVATE void nq_mysql_where_ids(nq_buf *b, const uint64_t *ids, size_t n);
 
+/* ---- take.c -- Take the batch, whose rows are locked, and end the transaction. On an error nothing is held,
+ * or what may be is remembered. */
+NQ_PRIVATE int nq_mysql_claim_take(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_batch *batch,
+                                   nq_err *err);
+/* Say what became of what piggybacks; and of which task alone it comes that nothing can be claimed. */
+NQ_PRIVATE void nq_mysql_claim_piggybacked(const nq_claim_args *a, enum nq_piggybacked piggybacked);
+NQ_PRIVATE void nq_mysql_claim_refused(const nq_claim_args *a, const nq_mysql_batch *batch, int rc);
+
 /* ---- candidates.c -- What the i-th turn claims; what it is itself, where there are no turns. *left: of the
  * claim's limit. */
 NQ_PRIVATE nq_claim_args nq_mysql_turn(const nq_claim_args *a, size_t i, size_t *left);
@@ -287,10 +295,10 @@ NQ_PRIVATE void nq_mysql_turn_where(nq_buf *b, const nq_claim_args *a, size_t i,
  * sorted. */
 NQ_PRIVATE int nq_mysql_candidates(nq_mysql_conn *c, const nq_claim_args *a, size_t skip, uint64_t **ids,
                                    size_t *n, nq_err *err);
-/* Are there many turns, each of one task of any type? Likewise the first due one of each. */
+/* Are there several turns, each of one task of any type? Append a table of them, (q, id): the first due task
+ * of each, or NULL. */
 NQ_PRIVATE bool nq_mysql_takes_firsts(const nq_claim_args *a);
-NQ_PRIVATE int nq_mysql_firsts(nq_mysql_conn *c, const nq_claim_args *a, uint64_t **ids, size_t *n,
-                               nq_err *err);
+NQ_PRIVATE void nq_mysql_firsts(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b);
 
 /* ---- enqueue.c */
 NQ_PRIVATE int nq_mysql_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], size_t n, nq_id ids[],
@@ -323,6 +331,7 @@ typedef struct nq_mysql_done {
     nq_outcome **list;
     uint64_t *ids;
     size_t n;
+    bool begun; /* in the transaction that is open */
 } nq_mysql_done;
 NQ_PRIVATE bool nq_mysql_done_new(nq_mysql_done *d, nq_outcome *const outcomes[],
                                   size_t n); /* or no memory */
@@ -344,7 +353,7 @@ typedef struct nq_mysql_rooms {
 } nq_mysql_rooms;
 /* Look, under no lock. Where something piggybacks, in the transaction of the claim, which it begins: what
  * ends with the claim makes room for it. */
-NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, const nq_mysql_done *done,
+NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_done *done,
                                    nq_mysql_rooms *rooms, nq_err *err);
 /* Make the rows that are missing, in no transaction. */
 NQ_PRIVATE int nq_mysql_gates_make(nq_mysql_conn *c, const nq_mysql_rooms *rooms, nq_err *err);
