@@ -47,11 +47,11 @@ SQLITE = {
 }
 
 
-def sql(mysql):
+def sql(mysql, triggers=True):
     """The statements that make the tables and triggers."""
     d = MYSQL if mysql else SQLITE
     out = [d["table"]]
-    for name, (event, table, what, task, was, ukey, label) in TRIGGERS.items():
+    for name, (event, table, what, task, was, ukey, label) in TRIGGERS.items() if triggers else ():
         r = "OLD" if event == "DELETE" else "NEW"
         key = {"{ukey_new}": "NEW", "{ukey_old}": "OLD"}.get(ukey)
         if key:

@@ -140,8 +140,9 @@ def remove(directory):
 
 
 def read(db):
-    """(audit, live tasks, finished tasks, keys of the producers' own rows)"""
-    return (audit.rows(db.sql(audit.SELECT), audit.FIELDS), audit.rows(db.sql(audit.LIVE), audit.ROW),
+    """(audit, live tasks, finished tasks, keys of the producers' own rows). A database may have an audit of its own, without triggers."""
+    audited = db.audited() if hasattr(db, "audited") else audit.rows(db.sql(audit.SELECT), audit.FIELDS)
+    return (audited, audit.rows(db.sql(audit.LIVE), audit.ROW),
             audit.rows(db.sql(audit.FINISHED), audit.ROW), {r[0] for r in db.sql("SELECT k FROM fault_orders")})
 
 

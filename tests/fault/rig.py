@@ -59,7 +59,7 @@ class Run:
         self.fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         print(f"{name} on {db.kind}, seed {seed}", flush=True)
         subprocess.run([self.load, "migrate", "url=" + db.url()], check=True)
-        db.sql(audit.sql(db.mysql))
+        db.sql(audit.sql(db.mysql, triggers=not hasattr(db, "audited")))
 
     def __enter__(self):
         return self
@@ -124,7 +124,8 @@ class Run:
         """Read everything back and judge it; a Check."""
         with open(self.path, encoding="utf-8", errors="replace") as f:
             records = history.parse(f.read())
-        check = history.Check(records, *database.read(self.db), exact_at=self.db.mysql, **options)
+        check = history.Check(records, *database.read(self.db), exact_at=self.db.mysql and not hasattr(self.db, "audited"),
+                              **options)
         print("\n".join(history.report(check, self.seed)), flush=True)
         self.figure("violations of the invariants", sum(check.seen.values()), not check.seen, 0)
         if os.environ.get("NANOQ_KEEP"):  # a directory for the histories

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import binlog
 import galera
 from galera import HERE, NODES, PORTS
 
@@ -64,6 +65,9 @@ class Member(galera.Node):
 
     def states(self):
         return self.sql(STATES, check=False, timeout=5) or []
+
+    def audited(self):
+        return binlog.read(self)
 
     def ready(self):
         return any(state == "ONLINE" and port == str(self.port) for _, state, _, port in self.states())
