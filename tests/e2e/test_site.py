@@ -46,6 +46,16 @@ class Site(unittest.TestCase):
             self.assertNotRegex(text, r'<link[^>]*\bhref="(?:https?:)?//', name)
             self.assertNotIn("{{", re.sub(r"<pre.*?</pre>|<code.*?</code>", "", text, flags=re.S), name)
 
+    def test_a_page_of_the_manual_has_one_title_and_its_sections_are_found(self):
+        pages = [name for name in self.pages if name.startswith("man/")]
+        if not pages:
+            self.skipTest("no manual was built, or no mandoc here")
+        for name in pages:
+            self.assertEqual(self.pages[name].count("<h1"), 1, name)
+            self.assertNotRegex(self.pages[name], r"<pre>[^<]*<br/>", name)
+        with open(os.path.join(self.out, "assets", "index.js"), encoding="utf-8") as f:
+            self.assertIn('"man/nanoq-work.1.html#OPTIONS"', f.read())
+
     @unittest.skipUnless(shutil.which("node"), "no node here")
     def test_the_search_finds_without_a_network(self):
         script = """
