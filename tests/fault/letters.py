@@ -58,7 +58,7 @@ def harm(run, workers, seconds, tasks, server_every):
         i = run.random.randrange(len(workers))
         if workers[i].poll() is None:
             run.signal(workers[i], signal.SIGKILL)
-        if run.db.mysql and time.monotonic() > server:
+        if server_every and run.db.mysql and time.monotonic() > server:
             run.db.kill()
             run.note("SERVERKILL")
             time.sleep(run.random.choice([0, 0.5]))
@@ -74,7 +74,8 @@ def harm(run, workers, seconds, tasks, server_every):
 
 
 def letters(db, figures, seed, seconds=40, server_every=6):
-    """4 workers x 10 handlers, kill -9 of them and of the server; some of the dead are retried, and die again."""
+    """4 workers x 10 handlers, kill -9 of them and (server_every: seconds, 0 never) of the server; some of the dead are retried,
+    and die again."""
     with Run("dead letters", db, figures, seed, lease_ms=3000, max_crashes=1) as run:
         run.note("EXCUSE", "the server is away: locks and beats are")
         db.sql("INSERT INTO nanoq_queues (name, dead_to) VALUES ('default', 'letters')")
@@ -89,7 +90,7 @@ def letters(db, figures, seed, seconds=40, server_every=6):
         least = seconds // (10 if SLOW else 2)
         check = run.check(max_crashes=1, drained=False,
                           expect={"KILL": least, "dead": 10 * least, "crashes": least, "expired": least, "STEERED": least,
-                                  "SERVERKILL": seconds // (2 * server_every) if db.mysql else 0})
+                                  "SERVERKILL": seconds // (2 * server_every) if server_every and db.mysql else 0})
         deaths = [a["id"] for a in check.audit if a["what"] == "dead"]
         missing, more, wrong = judge(deaths, read(db))
         twice = sum(n > 1 for n in collections.Counter(deaths).values())

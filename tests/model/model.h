@@ -186,6 +186,8 @@ void steps_gates(struct steps *s);
 /* -- steps_claim.c: the queues without groups; steps_shared.c: the one with */
 void steps_claim(struct steps *s);
 void steps_shared(struct steps *s);
+/* Does a worker with these settings ask the queue? Not where it knows that all of it is paused or held. */
+bool steps_asks(struct steps *s, int queue, const nq_settings *settings);
 /* One claim; true: it brought nothing, but the claimer said to come again soon, and that time has passed. */
 bool steps_claimed(nq_claimer *c, uint64_t lease, size_t limit, nq_piggyback *piggyback, nq_claimed **out,
                    size_t *n);

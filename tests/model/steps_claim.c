@@ -86,13 +86,13 @@ static void claim_real(struct steps *s, struct claim *c, bool limited)
     STEPS_CHECK(s, is == c->got, "claimed %zu, should be %zu", is, c->got);
 }
 
-/* A worker does not ask a queue that it knows is paused or held. */
-static bool claim_asks(struct steps *s, const struct claim *c)
+bool steps_asks(struct steps *s, int queue, const nq_settings *settings)
 {
-    const char *name = model_queues[c->queue];
-    const bool shut = c->queue == MODEL_LIMITED && model_shut(&s->model, MODEL_MAIL);
-    const bool is = c->settings && (nq_settings_paused(c->settings, name) ||
-                                    nq_settings_held(c->settings, name) > nq_mono_us());
+    const int place = queue == MODEL_LIMITED ? MODEL_MAIL : 0;
+    const char *name = model_queues[queue];
+    const bool shut = (queue == MODEL_LIMITED || queue == MODEL_SHARED) && model_shut(&s->model, place);
+    const bool is =
+        settings && (nq_settings_paused(settings, name) || nq_settings_held(settings, name) > nq_mono_us());
     STEPS_CHECK(s, shut == is, "queue %s is %spaused or held", name, is ? "" : "not ");
     return !shut;
 }
@@ -100,7 +100,7 @@ static bool claim_asks(struct steps *s, const struct claim *c)
 static void claim_take(struct steps *s, struct claim *c, bool limited)
 {
     nq_outcome *outs[] = {&c->done};
-    if (s->q && (claim_asks(s, c) || limited)) {
+    if (s->q && (steps_asks(s, c->queue, c->settings) || limited)) {
         claim_real(s, c, limited);
     } else if (s->q && c->ended) {
         T_OK(nq_store_finish(nq_store_of(s->q), outs, 1, &t_last));

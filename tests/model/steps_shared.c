@@ -40,7 +40,8 @@ static void shared_claim(struct steps *s, struct shared *all)
     nq_settings *settings = NULL;
     T_OK(nq_settings_read(&settings, nq_store_of(s->q), NULL, &t_last));
     nq_claimer_heed(s->claimer, settings);
-    for (int empty = 0; empty < 2; all->lease++) {
+    const bool asks = steps_asks(s, MODEL_SHARED, settings);
+    for (int empty = 0; asks && empty < 2; all->lease++) {
         nq_claimed *claimed = NULL;
         size_t n = 0;
         STEPS_CHECK(s, all->lease < all->last, "claims never end");
