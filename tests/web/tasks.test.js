@@ -231,9 +231,18 @@ test('queues and schedules are paused, resumed, limited, run', async () => {
   await page.click('tr[data-key^="images"] [data-focus=limits]');
   await page.waitForSelector('dialog');
   await page.fill('dialog input >> nth=0', '9');
+  await page.getByLabel('Done tasks are kept').fill('7d');
   await page.click('dialog button[type=submit]');
   await until('the limit is set', () => queue().limit === 9);
   assert.equal(queue().rate_starts, 100);
+  assert.equal(queue().keep_done, 604800);
+  await until('that is shown', async () => /done kept 7 d/.test(await page.textContent('tr[data-key^="images"]')));
+  await page.click('tr[data-key^="images"] [data-focus=limits]');
+  await page.waitForSelector('dialog');
+  await page.fill('dialog input >> nth=0', '8');
+  await page.click('dialog button[type=submit]');
+  await until('the limit is another', () => queue().limit === 8);
+  assert.deepEqual([queue().rate_starts, queue().rate_time, queue().keep_done], [100, 60, 604800], 'what is not changed stays');
   await page.at('#/schedules');
   const schedule = () => db.json('cron', 'list').find((s) => s.name === 'often');
   await page.click('tr[data-key=often] [data-focus=pause]');

@@ -65,12 +65,12 @@ export function mount(root) {
     const n = (value, min, max) => h('input', {type: 'number', inputmode: 'numeric', step: '1', min: String(min), max: String(max), value: value ? String(value) : ''});
     const running = n(q.limit, 1, 2147483647);
     const starts = n(q.rate_starts, 1, 2147483647);
-    const per = h('input', {type: 'text', value: q.rate_starts ? `${q.rate_time}s` : '', autocomplete: 'off', placeholder: '1m'});
+    const per = h('input', {type: 'text', value: q.rate_starts ? typed(q.rate_time) : '', autocomplete: 'off', placeholder: '1m'});
     const burst = n(q.burst, 1, 1000000);
     const weight = n(q.weight, 1, 1000);
     const ordered = h('select', null, ['', 'strict', 'halt'].map((v) => h('option', {value: v, selected: (q.ordered ?? '') === v}, {'': 'no', strict: 'one at a time', halt: 'one at a time, a dead one stops it'}[v])));
     const dead = h('input', {type: 'text', value: q.dead_to ?? '', autocomplete: 'off'});
-    const span = (v) => h('input', {type: 'text', value: v === 0 ? 'none' : typeof v === 'number' ? `${v}s` : v ?? '', autocomplete: 'off', placeholder: 'as the worker says'});
+    const span = (v) => h('input', {type: 'text', value: v === 0 ? 'none' : typeof v === 'number' ? typed(v) : v ?? '', autocomplete: 'off', placeholder: 'as the worker says'});
     const keepDone = span(q.keep_done), keepDead = span(q.keep_dead);
     const of = split(q.queue);
     running.dataset.first = '1';
@@ -101,4 +101,9 @@ export function mount(root) {
 
 // How long; empty where nothing is set.
 const kept = (v) => (v === 0 ? 'not at all' : typeof v === 'number' ? duration(v) : v ?? '');
+// As one types it: "7d", "90s".
+function typed(seconds) {
+  const unit = [[86400, 'd'], [3600, 'h'], [60, 'm'], [1, 's']].find(([size]) => seconds % size === 0);
+  return unit ? `${seconds / unit[0]}${unit[1]}` : `${Math.round(seconds * 1000)}ms`;
+}
 const numberOf = (input) => (input.value === '' ? null : Number(input.value));
