@@ -135,10 +135,12 @@ class AwayTests(Base):
         task, later = str(self.add("--keep", "1h", "t")), str(self.add("--in", "1h", "later"))
         self.start("work", "--drain", "--quiet", "--result", "--keep-logs", "--", "sh", "-c", LOGGER, cwd=self.dir)
         self.wait(lambda: self.json("logs", task), "the first line")
-        count = "SELECT COUNT(DISTINCT id) FROM information_schema.processlist WHERE db = DATABASE()"
-        others = int(server.sql(count)[0][0])
-        both, short = self.waiting("--any", task, later), self.waiting("--timeout", "1s", later)
-        self.wait(lambda: int(server.sql(count)[0][0]) >= others + 2, "both to be connected")
+        last = server.sql("SELECT MAX(id) FROM information_schema.processlist")[0][0]
+        both, short = self.waiting("--any", task, later), self.waiting("--timeout", "3s", later)
+        # One that is just connected has not begun, and would say so. Between its looks it is quiet for longer than while it begins.
+        quiet = ("SELECT COUNT(DISTINCT id) FROM information_schema.processlist WHERE db = DATABASE() AND command = 'Sleep' AND "
+                 f"time_ms >= 100 AND id > {last}")
+        self.wait(lambda: int(server.sql(quiet)[0][0]) >= 2, "both to wait")
         server.stop()
         self.write("go", "")
         self.wait(lambda: os.path.exists(self.path("said")), "a line while the server is away")
