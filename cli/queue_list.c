@@ -86,8 +86,9 @@ void queue_list_free(struct queue_list *list)
     free(list->all);
 }
 
+const char *const queue_ordered_words[QUEUE_ORDERED] = {"no", "strict", "halt"};
+
 const char *queue_ordered(const nq_queue_row *row)
 {
-    static const char *const words[] = {"no", "strict", "halt"};
-    return row->ordered >= 0 && row->ordered <= 2 ? words[row->ordered] : NULL;
+    return row->ordered >= 0 && row->ordered < QUEUE_ORDERED ? queue_ordered_words[row->ordered] : NULL;
 }

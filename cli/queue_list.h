@@ -26,7 +26,10 @@ struct queue_list {
 int queue_list_read(nq *q, struct queue_list *list, nq_err *err);
 void queue_list_free(struct queue_list *list);
 
-/* "no", "strict", "halt"; NULL where it is not set. */
+/* By enum nq_ordered: "no", "strict", "halt". */
+enum { QUEUE_ORDERED = 3 };
+extern const char *const queue_ordered_words[QUEUE_ORDERED];
+/* That of the row; NULL where it is not set. */
 const char *queue_ordered(const nq_queue_row *row);
 
 #endif

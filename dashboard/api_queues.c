@@ -147,14 +147,11 @@ static bool queues_rate_time(struct dash_request *r, int64_t *us, nq_err *err)
 /* Or "none", "forever". */
 static bool queues_keep(const struct dash_request *r, const char *member, int64_t *us, nq_err *err)
 {
-    const char *text = json_string_value(json_object_get(r->body, member));
-    if (text && strcmp(text, "forever") == 0) {
-        *us = NQ_FOREVER;
-        return true;
-    }
     const json_t *v = json_object_get(r->body, member);
-    const bool none = text && strcmp(text, "none") == 0;
-    if (!none && !queues_time(r, member, 0, us, err))
+    const char *text = json_string_value(v);
+    if (text && strcmp(text, "forever") == 0)
+        *us = NQ_FOREVER;
+    else if (!(text && strcmp(text, "none") == 0) && !queues_time(r, member, 0, us, err))
         return false;
     if (v && !json_is_null(v) && *us == 0)
         *us = NQ_ZERO;
@@ -163,12 +160,11 @@ static bool queues_keep(const struct dash_request *r, const char *member, int64_
 
 static bool queues_ordered(const struct dash_request *r, int *ordered, nq_err *err)
 {
-    static const char *const words[] = {"no", "strict", "halt"};
     const char *text = NULL;
     if (!api_body_str(r, "ordered", &text, err) || !text)
         return err->code == NQ_OK;
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(words[i], text) == 0) {
+    for (int i = 0; i < QUEUE_ORDERED; i++) {
+        if (strcmp(queue_ordered_words[i], text) == 0) {
             *ordered = i;
             return true;
         }
