@@ -108,20 +108,23 @@ static void groups_note(const nq_groups *g, char *place)
     place[n] = '\0';
 }
 
-/* Mark this place now and then, or leave it for another one. */
+/* Under limits: mark this place now and then, or leave it for another one. */
 static void groups_elsewhere(nq_groups *g)
 {
-    if (!g->at_queue && g->crowded && g->nmarks > 0) {
+    const bool crowded = g->crowded;
+    g->crowded = false;
+    if (!g->gated || g->at_queue)
+        return;
+    if (crowded && g->nmarks > 0) {
         char here[NQ_MAX_QUEUE + 3], *mark = g->marks[nq_random(g->nmarks - 1)];
         groups_note(g, here);
         groups_go_to(g, false, mark);
         memcpy(mark, here, sizeof here);
-    } else if (!g->at_queue && g->nmarks < GROUPS_MARKS) {
+    } else if (g->nmarks < GROUPS_MARKS) {
         groups_note(g, g->marks[g->nmarks++]);
-    } else if (!g->at_queue && nq_random(3) == 0) {
+    } else if (nq_random(3) == 0) {
         groups_note(g, g->marks[nq_random(GROUPS_MARKS - 1)]);
     }
-    g->crowded = false;
 }
 
 NQ_PRIVATE void nq_groups_begin(nq_groups *g)

@@ -191,7 +191,7 @@ static int retention_queues(nq_conn *c, void *arg, nq_err *err)
     }
     at->more = false; /* after a failure the next call begins anew */
     do {
-        rc = nq_scan_next(c, at, "SELECT MIN(queue) FROM {finished} WHERE queue > ?", &more, err);
+        rc = nq_scan_next(c, at, "SELECT MIN(queue) FROM {finished} WHERE queue > ?", false, &more, err);
         if (rc == NQ_OK && more)
             rc = retention_queue(c, q, err);
     } while (rc == NQ_OK && more && q->one.gone < q->one.limit && nq_mono_us() < until);

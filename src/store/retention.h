@@ -28,9 +28,9 @@ typedef struct nq_purge {
 NQ_PRIVATE int nq_store_purge_queues(nq_store *s, nq_purge *p, nq_err *err);
 
 /* scan.c: a pass begins; it goes on to the next queue that the statement finds behind the one bound, *more
- * false: there is none; the queue at which it is, as a value. */
+ * false: there is none, once: by nq_sql_once; the queue at which it is, as a value. */
 NQ_PRIVATE void nq_scan_start(nq_scan *at);
-NQ_PRIVATE int nq_scan_next(nq_conn *c, nq_scan *at, const char *sql, bool *more, nq_err *err);
+NQ_PRIVATE int nq_scan_next(nq_conn *c, nq_scan *at, const char *sql, bool once, bool *more, nq_err *err);
 NQ_PRIVATE nq_val nq_scan_queue(const nq_scan *at);
 
 #endif

@@ -40,11 +40,12 @@ NQ_PRIVATE void nq_scan_start(nq_scan *at)
     at->more = false;
 }
 
-NQ_PRIVATE int nq_scan_next(nq_conn *c, nq_scan *at, const char *sql, bool *more, nq_err *err)
+NQ_PRIVATE int nq_scan_next(nq_conn *c, nq_scan *at, const char *sql, bool once, bool *more, nq_err *err)
 {
     struct scan_next s = {at, false};
     const nq_val arg = nq_scan_queue(at);
-    const int rc = nq_sql_once(c, sql, &arg, 1, scan_row, &s, err);
+    const int rc = once ? nq_sql_once(c, sql, &arg, 1, scan_row, &s, err)
+                        : nq_sql(c, sql, &arg, 1, scan_row, &s, NULL, err);
     *more = rc == NQ_OK && s.more;
     return rc;
 }

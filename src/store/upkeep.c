@@ -20,7 +20,7 @@ static int upkeep_next_queues(nq_conn *c, struct upkeep_orphans *o, nq_err *err)
     nq_val behind = nq_scan_queue(at);
     nq_buf_add(&from, behind.p, behind.n);
     behind.p = from.p;
-    int rc = from.failed ? nq_err_nomem(err) : nq_scan_next(c, at, "{next_queues}", &o->more, err);
+    int rc = from.failed ? nq_err_nomem(err) : nq_scan_next(c, at, "{next_queues}", true, &o->more, err);
     if (rc == NQ_OK && o->more) {
         const nq_val args[] = {behind, nq_scan_queue(at), nq_int((int64_t)(o->limit - o->list.n))};
         rc = nq_sql(c,
