@@ -63,6 +63,10 @@ char *t_text(t_conn *c, const char *fmt, ...) NQ_PRINTF(2, 3);
 #define t_sql(...) t_run(t_side(), __VA_ARGS__)
 t_conn *t_side(void);
 void t_begin(t_conn *c);
+/* What this test's own connections send to a server, from its log: one line each, of those that are so, to be
+ * freed. The log is of all databases there, so others' statements are in it, but not in the text. */
+void t_log_begin(void);
+char *t_log_end(const char *where);
 
 /* ---- Shorthands over the library; all of them assert success -------------------------------- */
 nq *t_open(void);

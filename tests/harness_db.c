@@ -340,3 +340,23 @@ char *t_text(t_conn *c, const char *fmt, ...)
     }
     return out.p ? out.p : strdup("");
 }
+
+void t_log_begin(void)
+{
+    t_run(t_side(), "SET GLOBAL log_output = 'TABLE'");
+    t_run(t_side(), "TRUNCATE TABLE mysql.general_log");
+    t_run(t_side(), "SET GLOBAL general_log = 1");
+}
+
+char *t_log_end(const char *where)
+{
+    t_run(t_side(), "SET GLOBAL general_log = 0");
+    char *log =
+        t_text(t_side(),
+               "SELECT REPLACE(argument, '\n', ' ') FROM mysql.general_log WHERE thread_id IN (SELECT "
+               "id FROM information_schema.processlist WHERE db = '%s') AND thread_id <> "
+               "CONNECTION_ID() AND %s",
+               t_name, where);
+    ck_assert_msg(log, "nothing in the server's log");
+    return log;
+}

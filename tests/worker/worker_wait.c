@@ -173,6 +173,8 @@ START_TEST(connections_that_break_meanwhile_are_made_anew)
         return;
     }
     t.ids[0] = T_ADD(q, .type = "t", NQ_BYTES("one"));
+    /* Whoever does not know the tables yet is told that the server is away instead of waiting for it. */
+    T_FAILS(nq_wait(theirs, t.ids, 1, 0, NQ_ZERO, NULL, NULL, &t_last), NQ_ETIMEOUT);
     t_thread(&thread, wait_main, &t);
     for (int i = 0; i < 20; i++) {
         const int64_t id = t_sql(
