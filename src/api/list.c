@@ -33,11 +33,11 @@ enum list_at {
 #define LIST_LIVE                                                                                            \
     "{bytes:p.name} AS worker, CASE t.state WHEN 1 THEN {us:t.claimed_at} ELSE 0 END AS claimed, "           \
     "0 AS ended, CASE WHEN x.task_id IS NULL THEN 0 ELSE 1 END AS cancelling, "                              \
-    "g.done AS done, g.total AS total, {bytes:g.note} AS note, {us:g.told_at} AS told "
+    "o.done AS done, o.total AS total, {bytes:o.note} AS note, {us:o.told_at} AS told "
 #define LIST_LIVE_JOINS                                                                                      \
     "LEFT JOIN {workers} p ON p.id = (t.lease >> 36) AND t.state = 1 "                                       \
     "LEFT JOIN {cancels} x ON x.task_id = t.id AND x.lease = t.lease AND t.state = 1 "                       \
-    "LEFT JOIN {progress} g ON g.task_id = t.id AND g.lease = t.lease AND t.state = 1 "
+    "LEFT JOIN {progress} o ON o.task_id = t.id AND o.lease = t.lease AND t.state = 1 "
 #define LIST_ENDED                                                                                           \
     "NULL AS worker, 0 AS claimed, {us:t.finished_at} AS ended, 0 AS cancelling, 0 AS done, 0 AS total, "    \
     "NULL AS note, 0 AS told "
