@@ -63,6 +63,9 @@ char *t_text(t_conn *c, const char *fmt, ...) NQ_PRINTF(2, 3);
 #define t_sql(...) t_run(t_side(), __VA_ARGS__)
 t_conn *t_side(void);
 void t_begin(t_conn *c);
+/* One of this test's connections that waits for a row's lock, on a server, or 0; its picture is as old as
+ * 100 ms, so pause longer between two looks. */
+int64_t t_lock_waiter(t_conn *c);
 /* What this test's own connections send to a server, from its log: one line each, of those that are so, to be
  * freed. The log is of all databases there, so others' statements are in it, but not in the text. */
 void t_log_begin(void);

@@ -341,6 +341,19 @@ char *t_text(t_conn *c, const char *fmt, ...)
     return out.p ? out.p : strdup("");
 }
 
+int64_t t_lock_waiter(t_conn *c)
+{
+    /* MySQL cannot read innodb_trx while a statement there holds bytes that are no UTF-8, as a key does. */
+    return t_run(c, "%s",
+                 t_is_mariadb
+                     ? "SELECT COALESCE(MAX(p.id), 0) FROM information_schema.innodb_trx t "
+                       "JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "
+                       "WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()"
+                     : "SELECT COALESCE(MAX(t.processlist_id), 0) FROM performance_schema.data_lock_waits w "
+                       "JOIN performance_schema.threads t ON t.thread_id = w.requesting_thread_id "
+                       "WHERE t.processlist_db = DATABASE()");
+}
+
 void t_log_begin(void)
 {
     t_run(t_side(), "SET GLOBAL log_output = 'TABLE'");

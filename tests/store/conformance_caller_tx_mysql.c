@@ -76,15 +76,11 @@ START_TEST(a_snapshot_older_than_the_live_task_still_learns_its_id)
 }
 END_TEST
 
-/* Until somebody waits for a lock, at most 2 s: the server shows that, and anew after a pause of 100 ms. */
+/* Until somebody waits for a lock, at most 2 s. */
 static bool caller_await_lock_wait(t_conn *look)
 {
-    /* MySQL cannot read innodb_trx while a statement there holds bytes that are no UTF-8, as a key does. */
-    const char *waiting =
-        t_is_mariadb ? "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
-                     : "SELECT COUNT(*) FROM performance_schema.data_lock_waits";
     int64_t until = t_mono() + NQ_SECONDS(2) * T_SLOW_FACTOR;
-    while (t_run(look, "%s", waiting) == 0) {
+    while (t_lock_waiter(look) == 0) {
         if (t_mono() >= until)
             return false;
         t_pause_ms(130);

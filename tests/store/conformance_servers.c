@@ -193,15 +193,15 @@ START_TEST(a_session_of_a_server_that_takes_no_writes_is_not_used_again)
 {
     nq *q = t_open();
     T_ADD(q, .type = "a");
-    t_sql("CREATE TABLE refused (session BIGINT) ENGINE=MyISAM"); /* stays after the error */
     t_sql("CREATE TRIGGER read_only BEFORE INSERT ON nanoq_tasks FOR EACH ROW BEGIN "
-          "INSERT INTO refused VALUES (CONNECTION_ID()); SIGNAL SQLSTATE 'HY000' "
-          "SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = '--super-read-only'; END");
+          "DECLARE said TEXT DEFAULT CONCAT('--super-read-only, session ', CONNECTION_ID()); "
+          "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290, MESSAGE_TEXT = said; END");
     T_FAILS(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "b"), NULL, &t_last), NQ_EREADONLY);
-    const int64_t session = t_sql("SELECT MAX(session) FROM refused");
+    const char *said = strstr(t_last.message, "session ");
+    ck_assert_msg(said, "%s", t_last.message);
+    const int64_t session = strtoll(said + strlen("session "), NULL, 10);
     ck_assert_int_gt(session, 0);
     t_sql("DROP TRIGGER read_only");
-    t_sql("DROP TABLE refused");
     T_WAIT(t_sql("SELECT COUNT(*) FROM information_schema.processlist WHERE id = %lld", (long long)session) ==
                0,
            5);
@@ -243,23 +243,14 @@ START_TEST(versions_are_told_apart)
 }
 END_TEST
 
-/* Kill this database's connection that waits for a row lock (others test beside us on the server); the
-   server's picture is refreshed after 100 ms. */
+/* Kill this database's connection that waits for a row lock. */
 static void *servers_kill_waiting(void *arg)
 {
-    /* MySQL cannot read innodb_trx while a statement there holds bytes that are no UTF-8, as a key does. */
-    const char *waiting =
-        t_is_mariadb ? "SELECT COALESCE(MAX(p.id), 0) FROM information_schema.innodb_trx t "
-                       "JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "
-                       "WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()"
-                     : "SELECT COALESCE(MAX(t.processlist_id), 0) FROM performance_schema.data_lock_waits w "
-                       "JOIN performance_schema.threads t ON t.thread_id = w.requesting_thread_id "
-                       "WHERE t.processlist_db = DATABASE()";
     t_conn *look = t_connect();
     int64_t id = 0, until = t_mono() + NQ_SECONDS(10);
     while (id == 0 && t_mono() < until) {
         t_pause_ms(130);
-        id = t_run(look, "%s", waiting);
+        id = t_lock_waiter(look);
     }
     if (id)
         t_run(look, "KILL %" PRId64, id);
