@@ -203,6 +203,42 @@ START_TEST(a_stale_lease_changes_nothing)
 END_TEST
 
 /* Of NanoQ: backoff overflowed at 97 retries and the delay became negative. */
+/* A busy worker's tasks end under many leases, and one that was lost meanwhile may be claimed again by it:
+ * then the same task stands in the list twice, and only the claim that holds it ends it. */
+START_TEST(tasks_of_many_leases_end_at_once)
+{
+    enum { CLAIMS = 40, EACH = 3, LOST = 7 };
+    nq *q = t_open();
+    nq_outcome outcomes[CLAIMS * EACH + 1];
+    nq_outcome *list[CLAIMS * EACH + 1];
+    size_t n = 0;
+    for (int i = 0; i < CLAIMS * EACH; i++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    for (uint64_t seq = 1; seq <= CLAIMS; seq++) {
+        size_t claimed = 0;
+        nq_claimed *all = t_claim(q, NQ_LEASE(1, seq), EACH, &claimed);
+        ck_assert_uint_eq(claimed, EACH);
+        for (const nq_claimed *c = all; c; c = c->next, n++)
+            outcomes[n] = (nq_outcome){.id = c->task.id, .lease = c->lease, .kind = NQ_OUT_DONE, .result = 1};
+        t_free_claimed(all);
+    }
+    /* One comes back, and the same worker claims it once more; another one is gone. */
+    t_sql("UPDATE nanoq_tasks SET lease = %lld WHERE id = %lld", (long long)NQ_LEASE(1, CLAIMS + 1),
+          (long long)outcomes[LOST].id);
+    t_sql("DELETE FROM nanoq_tasks WHERE id = %lld", (long long)outcomes[LOST + 1].id);
+    outcomes[n++] = (nq_outcome){
+        .id = outcomes[LOST].id, .lease = NQ_LEASE(1, CLAIMS + 1), .kind = NQ_OUT_DONE, .result = 1};
+    for (size_t i = 0; i < n; i++)
+        list[i] = &outcomes[(i * 37) % n];
+    T_OK(nq_store_finish(nq_store_of(q), list, n, &t_last));
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(outcomes[i].result == (i == LOST || i == LOST + 1 ? NQ_ELEASE : NQ_OK), "%zu: %s", i,
+                      nq_code_name(outcomes[i].result));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(the_longest_delay_and_the_most_attempts_do_not_overflow)
 {
     nq *q = t_open();
@@ -259,6 +295,7 @@ Suite *suite_finish(void)
     tcase_add_test(c, release_leaves_attempts_and_schedule_as_they_were);
     tcase_add_test(c, dead_is_kept_with_its_error);
     tcase_add_test(c, a_stale_lease_changes_nothing);
+    tcase_add_test(c, tasks_of_many_leases_end_at_once);
     tcase_add_test(c, the_longest_delay_and_the_most_attempts_do_not_overflow);
     tcase_add_test(c, a_long_error_is_kept_whole_up_to_the_limit);
     return s;

@@ -36,86 +36,85 @@ void nq_mysql_done_free(nq_mysql_done *d)
     *d = (nq_mysql_done){0};
 }
 
-/* The end of the run of outcomes under one lease. */
-static size_t mysql_complete_run(const nq_mysql_done *d, size_t i)
+/* Those rows that are still ours: each by its id and the lease that it was claimed under. */
+static void mysql_complete_where(const nq_mysql_done *d, nq_buf *b)
 {
-    size_t end = i + 1;
-    while (end < d->n && d->list[end]->lease == d->list[i]->lease)
-        end++;
-    return end;
+    nq_buf_str(b, " WHERE (");
+    for (size_t i = 0, end; i < d->n; i = end) {
+        for (end = i + 1; end < d->n && d->list[end]->lease == d->list[i]->lease;)
+            end++;
+        nq_buf_str(b, i ? " OR (" : "(");
+        nq_mysql_where_ids(b, d->ids + i, end - i);
+        nq_buf_fmt(b, ") AND lease=%" PRIu64, d->list[i]->lease);
+    }
+    nq_buf_str(b, ") AND state=1");
 }
 
-/* The DELETE of the run i..end. */
-static void mysql_complete_one(const nq_mysql_done *d, size_t i, size_t end, const nq_store *s, nq_buf *b)
+/* One DELETE, of all leases: a busy worker's tasks end under many, and each statement has its price. */
+static void mysql_complete_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
 {
     const nq_mysql_data *data = nq_mysql_data_of(s);
-    nq_buf_fmt(b, NQ_MYSQL_SAFELY "DELETE /*+ INDEX(%s `PRIMARY`) */ FROM %s WHERE (", data->tasks,
+    nq_buf_fmt(b, NQ_MYSQL_SAFELY "DELETE /*+ INDEX(%s `PRIMARY`) */ FROM %s", data->tasks,
                data->tasks); /* as NQ_MYSQL_DELETE_BY_KEY; the hint is for MySQL, from 8.0.20 on */
-    nq_mysql_where_ids(b, d->ids + i, end - i);
-    nq_buf_fmt(b, ") AND lease=%" PRIu64 " AND state=1 LIMIT %zu%s", d->list[i]->lease, end - i,
-               data->returns ? " RETURNING id" : "");
+    mysql_complete_where(d, b);
+    nq_buf_fmt(b, " LIMIT %zu%s", d->n, data->returns ? " RETURNING id,lease" : "");
 }
 
 void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
 {
-    for (size_t i = 0, end; i < d->n; i = end) {
-        end = mysql_complete_run(d, i);
-        nq_buf_str(b, ";");
-        mysql_complete_one(d, i, end, s, b);
-    }
+    if (d->n == 0)
+        return;
+    nq_buf_str(b, ";");
+    mysql_complete_text(d, s, b);
 }
 
-/* Which of a run are among these rows' ids? */
-static void mysql_complete_mark(const nq_mysql_done *d, size_t i, size_t end, MYSQL_RES *r)
+/* Which are among these rows, id and lease? */
+static void mysql_complete_mark(const nq_mysql_done *d, MYSQL_RES *r)
 {
     MYSQL_ROW row;
-    for (size_t k = i; k < end; k++)
-        d->list[k]->result = NQ_ELEASE;
+    for (size_t i = 0; i < d->n; i++)
+        d->list[i]->result = NQ_ELEASE;
     while (r && (row = mysql_fetch_row(r))) {
-        const uint64_t id = strtoull(row[0], NULL, 10);
-        const uint64_t *at = bsearch(&id, d->ids + i, end - i, sizeof id, nq_mysql_cmp_u64);
+        nq_outcome had = {.id = (nq_id)strtoull(row[0], NULL, 10), .lease = strtoull(row[1], NULL, 10)};
+        nq_outcome *key = &had;
+        nq_outcome **at = bsearch(&key, d->list, d->n, sizeof *d->list, mysql_complete_cmp_outcome);
         if (at)
-            d->list[at - d->ids]->result = NQ_OK;
+            (*at)->result = NQ_OK;
     }
 }
 
 int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err)
 {
-    int rc = NQ_OK;
-    for (size_t i = 0, end; rc == NQ_OK && i < d->n; i = end) {
-        MYSQL_RES *r = NULL;
-        end = mysql_complete_run(d, i);
-        rc = first && i == 0 ? NQ_OK : nq_mysql_next(c, err);
-        rc = rc == NQ_OK ? nq_mysql_result(c, &r, err) : rc;
-        if (rc == NQ_OK && r)
-            mysql_complete_mark(d, i, end, r);
-        if (r)
-            mysql_free_result(r);
-    }
+    MYSQL_RES *r = NULL;
+    if (d->n == 0)
+        return NQ_OK;
+    int rc = first ? NQ_OK : nq_mysql_next(c, err);
+    rc = rc == NQ_OK ? nq_mysql_result(c, &r, err) : rc;
+    if (rc == NQ_OK && r)
+        mysql_complete_mark(d, r);
+    if (r)
+        mysql_free_result(r);
     return rc;
 }
 
 /* ---- Without RETURNING ---------------------------------------------------------------------- */
 
-/* Each by itself: on Galera another node's write may end the transaction between two statements, and only the
- * next command is sure to hear of it. */
+/* Each command by itself: on Galera another node's write may end the transaction between two statements, and
+ * only the next command is sure to hear of it. */
 static int mysql_complete_apart(const nq_mysql_done *d, nq_mysql_conn *c, uint64_t *deleted, nq_err *err)
 {
     nq_buf b = {0};
     int rc = nq_mysql_query(c, "SAVEPOINT nanoq", 15, err);
-    for (size_t i = 0, end; rc == NQ_OK && i < d->n; i = end) {
-        end = mysql_complete_run(d, i);
-        nq_buf_clear(&b);
-        mysql_complete_one(d, i, end, c->base.store, &b);
+    mysql_complete_text(d, c->base.store, &b);
+    if (rc == NQ_OK)
         rc = nq_mysql_query_buf(c, &b, err);
-        if (rc == NQ_OK)
-            *deleted += (uint64_t)mysql_affected_rows(c->my);
-    }
+    if (rc == NQ_OK)
+        *deleted = (uint64_t)mysql_affected_rows(c->my);
     nq_buf_free(&b);
     return rc;
 }
 
-/* All the DELETEs in one round trip. */
+/* In one round trip. */
 static int mysql_complete_together(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, uint64_t *deleted,
                                    nq_err *err)
 {
@@ -127,7 +126,7 @@ static int mysql_complete_together(const nq_mysql_done *d, nq_mysql_conn *c, boo
     while (rc == NQ_OK && nq_mysql_more(c)) {
         rc = nq_mysql_next(c, err);
         if (rc == NQ_OK)
-            *deleted += (uint64_t)mysql_affected_rows(c->my); /* none but of a DELETE */
+            *deleted += (uint64_t)mysql_affected_rows(c->my); /* none but of the DELETE */
     }
     return rc;
 }
@@ -146,24 +145,19 @@ static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, bool 
 /* Some were not ours any more: lock what still is, and mark the others. */
 static int mysql_complete_lock(const nq_mysql_done *d, nq_mysql_conn *c, nq_err *err)
 {
-    int rc = NQ_OK;
-    for (size_t i = 0, end; rc == NQ_OK && i < d->n; i = end) {
-        MYSQL_RES *r = NULL;
-        nq_buf b = {0};
-        end = mysql_complete_run(d, i);
-        nq_buf_fmt(&b, "SELECT id FROM %s FORCE INDEX (PRIMARY) WHERE (",
-                   nq_mysql_data_of(c->base.store)->tasks);
-        nq_mysql_where_ids(&b, d->ids + i, end - i);
-        nq_buf_fmt(&b, ") AND lease=%" PRIu64 " AND state=1 ORDER BY id FOR UPDATE", d->list[i]->lease);
-        rc = nq_mysql_query_buf(c, &b, err);
-        if (rc == NQ_OK)
-            rc = nq_mysql_result(c, &r, err);
-        if (rc == NQ_OK)
-            mysql_complete_mark(d, i, end, r);
-        if (r)
-            mysql_free_result(r);
-        nq_buf_free(&b);
-    }
+    MYSQL_RES *r = NULL;
+    nq_buf b = {0};
+    nq_buf_fmt(&b, "SELECT id,lease FROM %s FORCE INDEX (PRIMARY)", nq_mysql_data_of(c->base.store)->tasks);
+    mysql_complete_where(d, &b);
+    nq_buf_str(&b, " ORDER BY id FOR UPDATE");
+    int rc = nq_mysql_query_buf(c, &b, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    if (rc == NQ_OK)
+        mysql_complete_mark(d, r);
+    if (r)
+        mysql_free_result(r);
+    nq_buf_free(&b);
     return rc;
 }
 

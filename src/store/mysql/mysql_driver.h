@@ -336,8 +336,8 @@ typedef struct nq_mysql_done {
 NQ_PRIVATE bool nq_mysql_done_new(nq_mysql_done *d, nq_outcome *const outcomes[],
                                   size_t n); /* or no memory */
 NQ_PRIVATE void nq_mysql_done_free(nq_mysql_done *d);
-/* Append a ";DELETE ..." for each claim; read their results, and set each outcome's, where the server has
- * RETURNING. first: the first one's has come already; else it is the next. */
+/* Append a ";DELETE ..." of all of them; read its result, and set each outcome's, where the server has
+ * RETURNING. first: it has come already; else it is the next. */
 NQ_PRIVATE void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b);
 NQ_PRIVATE int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err);
 NQ_PRIVATE size_t nq_mysql_piggyback_limit(const nq_store *s);
