@@ -135,9 +135,13 @@ bool model_shut(const struct model *m, int place);            /* paused, or held
 /* So many of the first due tasks of the queue with settings and no groups may start; the gate is as if they
  * did. */
 size_t model_limited(struct model *m, size_t due);
-/* Those that the queue with groups has for workers that take all they can get, in order of their ids; tasks
- * of types that have settings are set apart. The gates are as after that. */
+/* Those that the queue with groups has for workers that take all they can get: of each place the first ones,
+ * place by place; tasks of types that have settings are set apart. */
 size_t model_shared(struct model *m, struct model_task *out[]);
+/* So many of n may start by what is set of the queue with all its groups. */
+size_t model_shared_room(const struct model *m, size_t n);
+/* One of them starts: the gates are as after that. */
+void model_shared_began(struct model *m, const struct model_task *t);
 void model_hold(struct model *m, int place, int hours);
 void model_gates_sweep(struct model *m);
 bool model_keeps(const struct model *m, const struct model_task *t); /* it may halt its group */
@@ -147,7 +151,7 @@ void model_died(struct model *m, const struct model_task *t, bool begun);
 /* -- steps.c: one random step, in the model and, where there is one, in the store. */
 struct steps {
     struct model model;
-    nq *q; /* NULL: the model alone */
+    nq *q; /* NULL: the model alone, which takes the steps that were taken with a store */
     t_conn *caller;
     nq_member *members[MODEL_MEMBERS];
     uint64_t ids[MODEL_MEMBERS], leases; /* claims so far: each has a lease of its own */
@@ -155,12 +159,14 @@ struct steps {
     uint64_t seed, random, digest, step;
     char trace[40][200]; /* the last ones */
     uint64_t counts[32]; /* by kind of step */
+    nq_buf *chosen;   /* what the store chose where the choice was its own: a byte a task, if it was taken */
+    size_t chosen_at; /* how much of it the model alone has taken */
     nq_claimer *claimer; /* of the queue with groups */
     bool changed;        /* by others: what it keeps in mind for a second may be wrong */
 };
 #define STEPS_KINDS 19
 extern const char *const steps_names[STEPS_KINDS];
-void steps_begin(struct steps *s, nq *q, uint64_t seed);
+void steps_begin(struct steps *s, nq *q, uint64_t seed, nq_buf *chosen);
 void steps_one(struct steps *s);
 void steps_end(struct steps *s);
 uint64_t steps_random(struct steps *s, uint64_t below);

@@ -49,32 +49,52 @@ void model_hold(struct model *m, int place, int hours)
 
 /* ---- What may start ---- */
 
-/* Of so many that are due: as many as the limit and the rate leave, which is spent. */
-static size_t model_take(struct model *m, int place, size_t due)
+/* The time of the next start by a rate. */
+static int64_t model_next_start(const struct model *m, const struct model_row *row,
+                                const struct model_gate *gate)
 {
-    const struct model_row row = model_row(m, place);
-    struct model_gate *gate = &m->gates[place];
-    int64_t left = (int64_t)due, running = 0;
-    for (size_t i = 0; i < m->n; i++)
-        running += m->tasks[i].state == NQ_STATE_RUNNING && model_place(&m->tasks[i]) == place;
-    if (row.limit && left > row.limit - running)
-        left = row.limit - running;
-    if (row.hours && left > 0) {
-        const int64_t quiet = m->hour - (int64_t)(row.burst - 1) * row.hours;
-        /* of a slower rate before: no start under this one leaves it so far ahead */
-        int64_t next = gate->next_hour > m->hour + row.hours ? m->hour : gate->next_hour;
-        next = next > quiet ? next : quiet;
-        const int64_t tokens = next > m->hour ? 0 : (m->hour - next) / row.hours + 1;
+    const int64_t quiet = m->hour - (int64_t)(row->burst - 1) * row->hours;
+    /* of a slower rate before: no start under this one leaves it so far ahead */
+    const int64_t next = gate->next_hour > m->hour + row->hours ? m->hour : gate->next_hour;
+    return next > quiet ? next : quiet;
+}
+
+/* Of so many that are due, beside so many that run: as many as a limit and a rate leave. */
+static size_t model_room(const struct model *m, const struct model_row *row, const struct model_gate *gate,
+                         int64_t running, size_t due)
+{
+    int64_t left = (int64_t)due;
+    if (row->limit && left > row->limit - running)
+        left = row->limit - running;
+    if (row->hours && left > 0) {
+        const int64_t next = model_next_start(m, row, gate);
+        const int64_t tokens = next > m->hour ? 0 : (m->hour - next) / row->hours + 1;
         left = left < tokens ? left : tokens;
-        if (left > 0)
-            gate->next_hour = next + left * row.hours;
     }
     return left > 0 ? (size_t)left : 0;
 }
 
+static void model_spend(const struct model *m, const struct model_row *row, struct model_gate *gate, size_t n)
+{
+    if (row->hours && n > 0)
+        gate->next_hour = model_next_start(m, row, gate) + (int64_t)n * row->hours;
+}
+
+static size_t model_room_at(const struct model *m, int place, size_t due)
+{
+    const struct model_row row = model_row(m, place);
+    int64_t running = 0;
+    for (size_t i = 0; i < m->n; i++)
+        running += m->tasks[i].state == NQ_STATE_RUNNING && model_place(&m->tasks[i]) == place;
+    return model_room(m, &row, &m->gates[place], running, due);
+}
+
 size_t model_limited(struct model *m, size_t due)
 {
-    return model_shut(m, MODEL_MAIL) ? 0 : model_take(m, MODEL_MAIL, due);
+    const struct model_row row = model_row(m, MODEL_MAIL);
+    const size_t n = model_shut(m, MODEL_MAIL) ? 0 : model_room_at(m, MODEL_MAIL, due);
+    model_spend(m, &row, &m->gates[MODEL_MAIL], n);
+    return n;
 }
 
 static struct model_task *model_head(struct model *m, int place)
@@ -103,12 +123,6 @@ static struct model_task *model_next(struct model *m, int place, struct model_ta
     return first;
 }
 
-static int model_by_number(const void *a, const void *b)
-{
-    const struct model_task *x = *(struct model_task *const *)a, *y = *(struct model_task *const *)b;
-    return x->number - y->number;
-}
-
 static bool model_is_apart(const struct model_row *type)
 {
     return type->paused || type->limit || type->hours || type->ordered;
@@ -131,14 +145,30 @@ size_t model_shared(struct model *m, struct model_task *out[])
             here[0] = model_next(m, place, here[0]);
             some = here[0] ? 1 : 0;
         }
-        some = model_take(m, place, some);
-        if (some > 0 && model_row(m, place).ordered)
-            m->gates[place].head = here[0]->number;
+        some = model_room_at(m, place, some);
         for (size_t i = 0; i < some; i++)
             out[n++] = here[i];
     }
-    qsort(out, n, sizeof *out, model_by_number);
     return n;
+}
+
+size_t model_shared_room(const struct model *m, size_t n)
+{
+    int64_t running = 0;
+    for (size_t i = 0; i < m->n; i++)
+        running += m->tasks[i].state == NQ_STATE_RUNNING && m->tasks[i].spec.queue == MODEL_SHARED;
+    return model_room(m, &m->rows[0], &m->gates[0], running, n);
+}
+
+void model_shared_began(struct model *m, const struct model_task *t)
+{
+    const int place = model_place(t);
+    const struct model_row row = model_row(m, place);
+    if (place > 0)
+        model_spend(m, &row, &m->gates[place], 1);
+    model_spend(m, &m->rows[0], &m->gates[0], 1);
+    if (row.ordered)
+        m->gates[place].head = t->number;
 }
 
 /* ---- What has died ---- */

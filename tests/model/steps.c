@@ -129,9 +129,10 @@ void steps_one(struct steps *s)
     model_sweep(&s->model);
 }
 
-void steps_begin(struct steps *s, nq *q, uint64_t seed)
+void steps_begin(struct steps *s, nq *q, uint64_t seed, nq_buf *chosen)
 {
-    *s = (struct steps){.q = q, .seed = seed, .random = seed, .digest = 14695981039346656037U};
+    *s = (struct steps){
+        .q = q, .seed = seed, .random = seed, .chosen = chosen, .digest = 14695981039346656037U};
     s->model.eager = T_MYSQL;
     model_begin(&s->model);
     s->caller = q ? t_connect() : NULL;

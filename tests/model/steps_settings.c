@@ -92,11 +92,11 @@ static void settings_clear(struct steps *s, int from, int to)
 
 /* ---- Steps ---- */
 
-/* Of limits of groups and settings of types one at a time, or which tasks of a group that is at its limit are
- * met, and set apart, would be the store's choice. */
+/* Of limits of the queue or its groups and settings of types one at a time, or which tasks of a group that is
+ * at its limit are met, and set apart, would be the store's choice. */
 void steps_settings(struct steps *s)
 {
-    const int kind = (int)steps_random(s, 10), group = 1 + (int)steps_random(s, MODEL_GROUPS - 1),
+    const int kind = (int)steps_random(s, 11), group = 1 + (int)steps_random(s, MODEL_GROUPS - 1),
               type = MODEL_GROUPS + (int)steps_random(s, MODEL_TYPES), most = 1 + (int)steps_random(s, 3),
               shape = (int)steps_random(s, 8), letters = (int)steps_random(s, MODEL_LETTERS);
     static const int paused[] = {0, MODEL_EACH, -1, MODEL_MAIL}, letting[] = {0, MODEL_EACH, -1, MODEL_MAIL};
@@ -113,11 +113,14 @@ void steps_settings(struct steps *s)
         settings_write(s, row);
     } else if (kind == 5) {
         settings_shape(s, MODEL_MAIL, shape % 4, most);
-    } else if (kind < 8) {
+    } else if (kind < 9) {
         settings_clear(s, MODEL_GROUPS, MODEL_PLACES);
-        settings_shape(s, kind == 6 ? MODEL_EACH : group, shape, most);
+        if (kind == 8) /* of the queue with all its groups, which are in no order */
+            settings_shape(s, 0, shape % 4, 2 * most);
+        else
+            settings_shape(s, kind == 6 ? MODEL_EACH : group, shape, most);
     } else {
-        settings_clear(s, 1, MODEL_GROUPS);
+        settings_clear(s, 0, MODEL_GROUPS);
         settings_clear(s, MODEL_EACH, MODEL_EACH + 1);
         settings_shape(s, type, shape, most);
         settings_pause(s, type, s->model.rows[type].paused = pause);

@@ -25,8 +25,9 @@ static void shared_got(struct steps *s, struct shared *all, const nq_claimed *li
         STEPS_CHECK(s, i < all->n && !all->got[i], "#%d was claimed, which is not to be had",
                     is ? is->number : 0);
         all->got[i] = true;
-        STEPS_CHECK(s, (c->start_us != 0) == (model_row(&s->model, model_place(is)).hours != 0),
-                    "#%d starts at a time of its own, or not", is->number);
+        const bool rated = s->model.rows[0].hours || model_row(&s->model, model_place(is)).hours;
+        STEPS_CHECK(s, (c->start_us != 0) == rated, "#%d starts at a time of its own, or not", is->number);
+        model_shared_began(&s->model, is);
         model_claim(&s->model, all->expected[i], NQ_LEASE(s->ids[all->member], all->lease), all->member);
         look_claimed(s, all->expected[i], c);
         look_expiry(s, all->expected[i], c);
@@ -73,16 +74,28 @@ static void shared_set_apart(struct steps *s, struct shared *all)
             steps_pause_type(s, i, false);
 }
 
+/* Where some stay behind, which ones is the store's choice: the model alone takes the same. */
+static void shared_chosen(struct steps *s, struct shared *all, size_t room)
+{
+    if (s->q && room < all->n)
+        nq_buf_add(s->chosen, (const char *)all->got, all->n);
+    for (size_t i = 0; i < all->n && !s->q; i++)
+        all->got[i] = room == all->n || s->chosen->p[s->chosen_at++] != 0;
+    if (!s->q)
+        STEPS_CHECK(s, s->chosen_at <= s->chosen->n, "the model alone takes other steps");
+}
+
 void steps_shared(struct steps *s)
 {
     struct shared all = {.n = model_shared(&s->model, all.expected)};
+    const size_t room = model_shared_room(&s->model, all.n); /* which of them is the store's choice */
     all.member = (int)steps_random(s, MODEL_MEMBERS);
     all.limit = 1 + steps_random(s, 40);
     all.lease = s->leases + 1;
     s->leases += SHARED_LEASES; /* the same in each run */
     all.last = s->leases;
-    steps_say(s, "claim %zu of the groups by %d: %zu, the first #%d", all.limit, all.member, all.n,
-              all.n > 0 ? all.expected[0]->number : 0);
+    steps_say(s, "claim %zu of the groups by %d: %zu of %zu, the first #%d", all.limit, all.member, room,
+              all.n, all.n > 0 ? all.expected[0]->number : 0);
     for (int i = MODEL_GROUPS; i < MODEL_PLACES;
          i++) /* what came back where it has looked it may meet later */
         s->changed = s->changed || s->model.rows[i].paused || s->model.rows[i].limit ||
@@ -93,14 +106,24 @@ void steps_shared(struct steps *s)
         nq_claimer_thorough(s->claimer); /* groups may be new at any time */
     }
     s->changed = false;
+    int places[MODEL_TASKS];
+    for (size_t i = 0; i < all.n; i++)
+        places[i] = model_place(all.expected[i]);
     if (s->q) {
         shared_set_apart(s, &all);
         shared_claim(s, &all);
     }
+    shared_chosen(s, &all, room);
+    size_t began = 0;
     for (size_t i = 0; i < all.n; i++) {
-        STEPS_CHECK(s, !s->q || all.got[i], "#%d was not claimed", all.expected[i]->number);
-        if (!s->q)
+        if (!s->q && all.got[i]) {
+            model_shared_began(&s->model, all.expected[i]);
             model_claim(&s->model, all.expected[i], all.lease, all.member);
+        }
+        began += all.got[i];
+        STEPS_CHECK(s, i == 0 || !all.got[i] || all.got[i - 1] || places[i - 1] != places[i],
+                    "#%d was claimed before the first of its group", all.expected[i]->number);
         look_task(s, all.expected[i], 0, 0);
     }
+    STEPS_CHECK(s, began == room, "%zu were claimed, not %zu", began, room);
 }
