@@ -43,6 +43,16 @@ static char *json_input_number(char *p)
     return p;
 }
 
+/* Is this number, which ends there, beyond a double? Of what is no JSON strtod reads more, as of 02e961. */
+static bool json_input_beyond(const char *p, char *end)
+{
+    const char next = *end;
+    *end = '\0';
+    const bool beyond = isinf(strtod(p, NULL));
+    *end = next;
+    return beyond;
+}
+
 /* JSON sets no limit to a number, a double has one. Put 9e99 in the place of each number beyond it, of the
  * same length: no member that we read ourselves takes such a one, and of payloads the text is kept, not this
  * copy. */
@@ -56,7 +66,7 @@ static void json_input_tame(char *p)
         char *end = !string && (*p == '-' || (*p >= '0' && *p <= '9')) ? json_input_number(p) : NULL;
         if (!end)
             continue;
-        if (isinf(strtod(p, NULL))) {
+        if (json_input_beyond(p, end)) {
             char *at = p + (*p == '-');
             *at++ = '9';
             *at++ = 'e';
