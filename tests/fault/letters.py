@@ -66,17 +66,18 @@ def harm(run, workers, seconds, tasks, server_every):
             server = time.monotonic() + server_every
         for k, worker in enumerate(workers):
             if worker.poll() is not None:
-                workers[k] = run.start("work", concurrency=10)
+                workers[k] = order.start(run, k)
         if int(run.db.sql("SELECT COUNT(*) FROM nanoq_tasks WHERE queue <> 'letters' AND state = 0")[0][0]) < 300:
             tasks.add(300)
         dead = [task for (task,) in run.db.sql("SELECT id FROM nanoq_finished WHERE state = 3 ORDER BY id DESC LIMIT 50")]
         run.start("steer", retry=",".join(str(task) for task in run.random.sample(dead, min(3, len(dead))))).wait(60)
 
 
-def letters(db, figures, seed, seconds=40, server_every=6):
+def letters(db, figures, seed, seconds=40, server_every=6, nodes=None):
     """4 workers x 10 handlers, kill -9 of them and (server_every: seconds, 0 never) of the server; some of the dead are retried,
     and die again."""
     with Run("dead letters", db, figures, seed, lease_ms=3000, max_crashes=1) as run:
+        run.nodes = nodes or run.nodes
         run.note("EXCUSE", "the server is away: locks and beats are")
         db.sql("INSERT INTO nanoq_queues (name, dead_to) VALUES ('default', 'letters')")
         # the ids that the database gives, to the letters, are above those that are said
@@ -84,7 +85,7 @@ def letters(db, figures, seed, seconds=40, server_every=6):
                f"DELETE FROM nanoq_tasks WHERE id = {LETTERS_FROM}")
         tasks = Tasks(run)
         tasks.add(300)
-        workers = [run.start("work", concurrency=10) for _ in range(4)]
+        workers = [order.start(run, k) for k in range(4)]
         harm(run, workers, seconds, tasks, server_every)
         left = order.settle(run, "queue <> 'letters'", workers)
         least = seconds // (10 if SLOW else 2)

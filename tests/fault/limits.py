@@ -28,11 +28,18 @@ class Tasks:
         return int(self.db.sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 0")[0][0])
 
 
+def audited(db):
+    """(what, task) of what the database saw of claims and of their ends, in order."""
+    if hasattr(db, "audited"):
+        return [(row["what"], str(row["id"])) for row in db.audited() if row["what"] in ("claim", "back", "delete")]
+    return db.sql("SELECT what, id FROM fault_audit WHERE what IN ('claim', 'back', 'delete') ORDER BY seq")
+
+
 def peaks(db, groups):
     """What the database saw: (claims, most of a group at once, most of all). The end of a task is written down before it is
     committed, and the claim under a lock that is held to its COMMIT: so nothing seems to be above that was not."""
     running, now, claims, most, most_all = {}, collections.Counter(), 0, 0, 0
-    for what, task in db.sql("SELECT what, id FROM fault_audit WHERE what IN ('claim', 'back', 'delete') ORDER BY seq"):
+    for what, task in audited(db):
         group = int(task) % groups if groups else 0
         if what == "claim":
             claims += 1

@@ -66,6 +66,11 @@ class Dead:
             self.run.start("steer", retry=",".join(retry), delete=",".join(delete)).wait(60)
 
 
+def start(run, k):
+    """The worker of this number; where there are several servers they take turns."""
+    return run.start("work", url=run.nodes[k % len(run.nodes)].url(), concurrency=10)
+
+
 def harm(run, workers, seconds, tasks, dead, lease_ms):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -79,7 +84,7 @@ def harm(run, workers, seconds, tasks, dead, lease_ms):
             run.signal(workers[i], signal.SIGCONT)
         for k, worker in enumerate(workers):  # some die of their tasks
             if worker.poll() is not None:
-                workers[k] = run.start("work", concurrency=10)
+                workers[k] = start(run, k)
         tasks.add()
         dead.steer()
 
@@ -91,7 +96,7 @@ def settle(run, what, workers, limit=120, look=lambda: None):
         look()
         for k, worker in enumerate(workers):
             if worker.poll() is not None:
-                workers[k] = run.start("work", concurrency=10)
+                workers[k] = start(run, k)
         time.sleep(0.2)
     run.stop("work")
     return int(run.db.sql(f"SELECT COUNT(*) FROM nanoq_tasks WHERE {what}")[0][0])
@@ -164,17 +169,18 @@ def by_audit(check, group):
     return both, before, through, halts, stood
 
 
-def order(db, figures, seed, seconds=60, groups=30, ordered=True, lease_ms=3000):
+def order(db, figures, seed, seconds=60, groups=30, ordered=True, lease_ms=3000, nodes=None):
     """4 workers x 10 handlers, kill -9 and SIGSTOP; ordered=False: the control, in which nobody set an order."""
     name = "order" if ordered else "order, control without it"
     with Run(name, db, figures, seed, lease_ms=lease_ms) as run:
+        run.nodes = nodes or run.nodes
         names = [kind + str(i) for i in range(groups) for kind in "gh"]
         rows = ["('default//*', 1)"] + [f"('default//h{i}', 2)" for i in range(groups)]
         if ordered:
             db.sql(f"INSERT INTO nanoq_queues (name, ordered) VALUES {','.join(rows)}")
         tasks, dead = Tasks(run, names), Dead(run)
         tasks.add()
-        workers = [run.start("work", concurrency=10) for _ in range(4)]
+        workers = [start(run, k) for k in range(4)]
         harm(run, workers, seconds, tasks, dead, lease_ms)
         left = settle(run, "1 = 1", workers, look=lambda: dead.steer(True))
         least = seconds // (20 if SLOW else 6)

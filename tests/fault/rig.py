@@ -50,6 +50,7 @@ class Run:
         self.name, self.db, self.figures, self.seed, self.load = name, db, figures, seed, os.path.join(BUILD, load)
         self.random = random.Random(seed)
         self.common = common
+        self.nodes = [db]  # where its workers may be
         self.processes = []
         self.env = {}
         db.fresh()

@@ -9,6 +9,9 @@ import time
 
 import audit
 import kills
+import letters
+import limits as limit_runs
+import order as order_runs
 from proxy import Proxy
 from rig import Run, mono, ms
 
@@ -20,8 +23,8 @@ GROUP_PAUSE_US = 30_000_000  # in a group, which takes a member for dead after 5
 SEQ = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS UNSIGNED) * 4096 + UUID_SHORT() % 1024 * 4 + @@server_id, "
 
 
-GALERA = ("doctor", "kill", "writers", "backlog", "node", "quorum")
-MULTI = ("doctor", "kill", "writers", "backlog", "node")
+GALERA = ("doctor", "kill", "writers", "backlog", "limits", "order", "deadletters", "node", "quorum")
+MULTI = ("doctor", "kill", "writers", "backlog", "limits", "order", "deadletters", "node")
 SINGLE = ("doctor", "primary", "handover")
 
 
@@ -132,6 +135,20 @@ def backlog(cluster, figures, seed, seconds=8, tasks=1500):
         run.stop("work")
         run.drain(workers=1)
         verdict(run, lease_us=LEASE_MS * 1000, expect={"OK": 1000, "claims": 1000})
+
+
+def limits(cluster, figures, seed, seconds=20):
+    """Limits under kill -9 and SIGSTOP, with workers on all three nodes: no lock is of more than one of them."""
+    limit_runs.limits(cluster.nodes[0], figures, seed, seconds=seconds, groups=200, nodes=cluster.nodes)
+
+
+def order(cluster, figures, seed, seconds=20):
+    """Strict order in groups, likewise."""
+    order_runs.order(cluster.nodes[0], figures, seed, seconds=seconds, nodes=cluster.nodes)
+
+
+def deadletters(cluster, figures, seed, seconds=20):
+    letters.letters(cluster.nodes[0], figures, seed, seconds=seconds, server_every=0, nodes=cluster.nodes)
 
 
 def conflicts(cluster):
