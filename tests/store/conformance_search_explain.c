@@ -28,8 +28,11 @@ static void search_explain_fill(nq *q)
           ended);
     t_sql("DELETE FROM nanoq_tasks WHERE %s", ended);
     t_sql("UPDATE nanoq_tasks SET state = 1, lease = 5 WHERE id IN (11, 13)");
-    if (T_MYSQL)
-        t_run(t_side(), "ANALYZE TABLE nanoq_tasks, nanoq_finished, nanoq_tags");
+    if (!T_MYSQL)
+        return;
+    t_run(t_side(), "ANALYZE TABLE nanoq_tasks, nanoq_finished, nanoq_tags");
+    /* What is explained there is to be planned as in a session of the library's. */
+    t_run(t_side(), "SET @nanoq=1/*M!110002 ,SESSION optimizer_scan_setup_cost=100*/");
 }
 
 /* ---- What is sent, from the server's own log */
@@ -49,6 +52,10 @@ static bool search_explain_plan(char *plan, const char *sql, const char *wanted,
         if (!extra || (strcmp(cell[2], "i") != 0 && strcmp(cell[2], "g") != 0))
             continue;
         const char *type = t_is_mariadb ? cell[3] : cell[4], *key = t_is_mariadb ? cell[5] : cell[6];
+        /* What asks for any 500 rows gets the first ones; MariaDB 11 calls that so, and not by the primary
+         * key. */
+        if (strcmp(type, "ALL") == 0 && strstr(sql, "(PRIMARY) WHERE 1 = 1 LIMIT"))
+            continue;
         ck_assert_msg(strcmp(type, "ALL") != 0, "%s\nreads the table", sql);
         ck_assert_msg(!named || cell[2][0] != 'i' || strcmp(type, "range") == 0,
                       "%s\nreads more than the ids: %s", sql, type);

@@ -274,8 +274,10 @@ static const nq_fragment mysql_db_fragments[] = {
     {"by_retention", "FORCE INDEX (retention)"},
     {"by_type", "FORCE INDEX (by_type)"},
     {"then_join", "STRAIGHT_JOIN"},
-    /* NUL: less than all that may follow, padded with spaces or not */
-    {"begins", "($ >= CONCAT(?, _utf8mb4 X'00') AND $ < ?)"},
+    /* NUL: less than all that may follow, padded with spaces or not. In the connection's collation, as what
+     * is bound: that of _utf8mb4 X'00' is another one since MariaDB 11.5, and then nothing can be compared.
+     */
+    {"begins", "($ >= CONCAT(?, '\\0') AND $ < ?)"},
     {"live_queues", MYSQL_DB_QUEUES("{tasks} FORCE INDEX (claim)")},
     {"ended_queues", MYSQL_DB_QUEUES("{finished} FORCE INDEX (history)")},
     {NULL, NULL}};
