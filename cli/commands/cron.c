@@ -20,10 +20,10 @@ static int cron_find(int argc, char **argv)
     const char *names[CRON_COUNT + 1] = {0};
     char all[256];
     size_t n = 0;
-    const char *word = argc > 1 ? argv[1] : "--help";
+    const char *word = argc > 1 ? argv[1] : "";
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         cron_help();
-        return argc > 1 ? CLI_OK : CLI_USAGE;
+        return CLI_OK;
     }
     all[0] = '\0';
     for (size_t i = 0; i < CRON_COUNT; i++) {
@@ -34,6 +34,8 @@ static int cron_find(int argc, char **argv)
             return cron_commands[i]->run(argc - 1, argv + 1);
         }
     }
+    if (argc < 2)
+        return cli_usage("needs a command: %s", all);
     const char *near = cli_nearest(word, names);
     return cli_usage("unknown command '%s'%s%s. Allowed: %s", word, near ? "; did you mean " : "",
                      near ? near : "", all);

@@ -146,7 +146,7 @@ class Usage(Base):
                            (("add", "--in"), "needs a value"), (("add", "--raw=1", "a"), "takes no value"),
                            (("list", "--format", "xml"), "table, json, tsv"), (("add",), "needs a task type"),
                            (("list", "--state", "ded"), "waiting, running, done, dead"),
-                           (("add", "a", "1", "2"), "too many"), (("work",), "needs a command"),
+                           (("add", "a", "1", "2"), "too many"), (("work",), "needs a command"), (("cron",), "needs a command"),
                            (("work", "-j", "0", "true"), "1 to 1024"), (("work", "--drain=x", "true"), "due, all"),
                            (("work", "-q", "-j4", "true"), "looks like an option"),
                            (("work", "--lease", "1s", "true"), "less than 3"),
