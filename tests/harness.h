@@ -62,6 +62,8 @@ char *t_text(t_conn *c, const char *fmt, ...) NQ_PRINTF(2, 3);
 /* On the test's own side connection, for the test's main thread. */
 #define t_sql(...) t_run(t_side(), __VA_ARGS__)
 t_conn *t_side(void);
+void t_ids_in_a_row(
+    void); /* 1, 2, 3: on Galera ids go by the number of nodes, but for the rest of a test that asks */
 void t_begin(t_conn *c);
 /* One of this test's connections that waits for a row's lock, on a server, or 0; its picture is as old as
  * 100 ms, so pause longer between two looks. */

@@ -134,7 +134,15 @@ void harness_db_create(pid_t owner, char *name, size_t name_size, char *url, siz
         ck_assert_msg(mysql_query(my, drop) == 0 && mysql_query(my, sql) == 0, "%s: %s", sql,
                       mysql_error(my));
     }
+    if (t_is_galera) /* of the three nodes; see t_ids_in_a_row */
+        ck_assert(mysql_query(my, "SET GLOBAL auto_increment_increment = 3") == 0);
     mysql_close(my);
+}
+
+void t_ids_in_a_row(void)
+{
+    if (t_is_galera)
+        t_run(t_side(), "SET GLOBAL auto_increment_increment = 1");
 }
 
 void harness_db_drop(const char *name)

@@ -46,6 +46,7 @@ static void count_end(const char *which, int state)
 START_TEST(counts_are_whole_up_to_their_bound)
 {
     nq *q = t_open();
+    t_ids_in_a_row();
     count_fill(q);
     nq_counted k = COUNT(.states = 0);
     ck_assert_uint_eq(k.n, NQ_DEFAULT_COUNT);

@@ -224,7 +224,7 @@ START_TEST(a_cluster_that_is_ill)
 END_TEST
 
 #define GROUP_OF(single, state, role, members, reachable)                                                    \
-    "group_replication_group_name", "6e616e6f-7100-4000-8000-000000000001",                                  \
+    "wsrep_on", "OFF", "group_replication_group_name", "6e616e6f-7100-4000-8000-000000000001",               \
         "group_replication_single_primary_mode", single, "nanoq member", state, "nanoq role", role,          \
         "nanoq members", members, "nanoq reachable", reachable
 

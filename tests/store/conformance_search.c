@@ -354,6 +354,7 @@ START_TEST(each_filter_finds_what_it_says)
 {
     nq *q = t_open();
     size_t most = 0;
+    t_ids_in_a_row();
     search_seed = t_seed();
     search_fill(q);
     for (int i = 0; i < SEARCH_ROUNDS; i++) {

@@ -11,6 +11,7 @@ static void search_explain_fill(nq *q)
     static nq_task_spec specs[EXPLAIN_TASKS];
     static const char *const few[] = {"few"};
     const char *ended = "id % 2 = 0";
+    t_ids_in_a_row();
     for (int i = 0; i < EXPLAIN_TASKS; i++)
         specs[i] = *NQ_TASK(.type = i % 3 ? "a" : "b",
                             .queue = i % 5   ? "q1"

@@ -144,6 +144,7 @@ END_TEST
 START_TEST(an_answer_says_how_far_it_reaches)
 {
     nq *q = t_open();
+    t_ids_in_a_row();
     for (int i = 0; i < 300; i++)
         T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
     t_sql("UPDATE nanoq_tasks SET error = %s WHERE id IN (2, 290)", "X'626164'");
@@ -183,6 +184,7 @@ END_TEST
 START_TEST(ids_are_looked_up)
 {
     nq *q = t_open();
+    t_ids_in_a_row();
     static nq_id ids[NQ_MAX_FILTER_IDS];
     search_seed = t_seed();
     for (int i = 0; i < 300; i++)
@@ -237,6 +239,7 @@ START_TEST(pages_are_stable_while_tasks_move)
 {
     nq *q = t_open(), *other = t_open();
     pthread_t mover;
+    t_ids_in_a_row();
     search_seed = t_seed();
     search_one_goes(q);
     for (int i = 0; i < 200; i++)
