@@ -293,7 +293,8 @@ static int random_ran(struct random_seen *s)
     return n;
 }
 
-/* Each line once: what is said of a row names it, so a second one like it is that row again. */
+/* Each line once: what is said of a row names it, so a second one like it is that row again; but bytes that
+ * are no text are all shown as '?', and two rows may differ in those alone. */
 static void random_lines(struct random_seen *s, size_t rows)
 {
     pthread_mutex_lock(&s->lock);
@@ -301,7 +302,8 @@ static void random_lines(struct random_seen *s, size_t rows)
         if (getenv("NANOQ_HOSTILE_SHOW"))
             fprintf(stderr, "log: %s\n", s->lines[i]);
         for (size_t j = 0; j < i; j++)
-            ck_assert_msg(strcmp(s->lines[i], s->lines[j]) != 0, "said twice: %s", s->lines[i]);
+            ck_assert_msg(strcmp(s->lines[i], s->lines[j]) != 0 || strchr(s->lines[i], '?'), "said twice: %s",
+                          s->lines[i]);
     }
     ck_assert_uint_le(s->nlines, rows);
     for (size_t i = 0; i < s->nlines; i++)
