@@ -202,7 +202,6 @@ START_TEST(a_stale_lease_changes_nothing)
 }
 END_TEST
 
-/* Of NanoQ: backoff overflowed at 97 retries and the delay became negative. */
 /* A busy worker's tasks end under many leases, and one that was lost meanwhile may be claimed again by it:
  * then the same task stands in the list twice, and only the claim that holds it ends it. */
 START_TEST(tasks_of_many_leases_end_at_once)
@@ -239,6 +238,7 @@ START_TEST(tasks_of_many_leases_end_at_once)
 }
 END_TEST
 
+/* Of NanoQ: backoff overflowed at 97 retries and the delay became negative. */
 START_TEST(the_longest_delay_and_the_most_attempts_do_not_overflow)
 {
     nq *q = t_open();
