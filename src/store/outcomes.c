@@ -4,7 +4,9 @@
 
 #define TASKS_CHUNK 200 /* ids of one statement */
 
-/* The outcomes of one call, sorted by id so that two finishers take rows in the same order. */
+/* The outcomes of one call, sorted by id so that two finishers take rows in the same order. There may be two
+ * of one task: a dead worker's claim that we are about to end when somebody else does, and our own after it.
+ */
 struct tasks_batch {
     nq_outcome **all;  /* n of them */
     nq_outcome **some; /* room for n: the ones of one statement */
@@ -16,7 +18,7 @@ struct tasks_batch {
 static int tasks_by_id(const void *a, const void *b)
 {
     const nq_outcome *x = *(nq_outcome *const *)a, *y = *(nq_outcome *const *)b;
-    return (x->id > y->id) - (x->id < y->id);
+    return x->id != y->id ? (x->id < y->id ? -1 : 1) : (x->lease > y->lease) - (x->lease < y->lease);
 }
 
 static void tasks_ids(const nq_store *s, nq_buf *sql, nq_outcome *const outcomes[], size_t n)
@@ -47,9 +49,9 @@ static int tasks_in(nq_conn *c, const char *head, const char *tail, nq_outcome *
 /* The outcome with the id and the lease of a row, or NULL. */
 static nq_outcome *tasks_of(const struct tasks_batch *b, const nq_val cols[])
 {
-    nq_outcome key = {.id = cols[0].i}, *keyp = &key;
+    nq_outcome key = {.id = cols[0].i, .lease = (uint64_t)cols[1].i}, *keyp = &key;
     nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof *b->all, tasks_by_id);
-    return at && (*at)->lease == (uint64_t)cols[1].i ? *at : NULL;
+    return at ? *at : NULL;
 }
 
 /* (id, lease) of a row that still runs: the outcome with both is current. Behind them, where not all of
@@ -73,11 +75,10 @@ static int tasks_current_row(const nq_val cols[], size_t ncols, void *arg)
 static int tasks_forge_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct tasks_batch *b = arg;
-    nq_outcome key = {.id = cols[0].i}, *keyp = &key;
-    nq_outcome **at = bsearch(&keyp, b->all, b->n, sizeof *b->all, tasks_by_id);
     (void)ncols;
-    if (at)
-        (*at)->lease = (uint64_t)cols[1].i;
+    for (size_t i = 0; i < b->n; i++)
+        if (b->all[i]->id == cols[0].i)
+            b->all[i]->lease = (uint64_t)cols[1].i;
     return 0;
 }
 
@@ -88,12 +89,13 @@ static int tasks_forge(nq_conn *c, struct tasks_batch *b, nq_err *err)
 }
 #endif
 
-/* (id, lease) of a row that is still ours, and that somebody else has locked. */
+/* (id, lease) of a row that is still ours, and that somebody else has locked; or of one that we have locked,
+ * if an older claim of it stands in the batch too. */
 static int tasks_held_row(const nq_val cols[], size_t ncols, void *arg)
 {
     nq_outcome *o = tasks_of(arg, cols);
     (void)ncols;
-    if (o)
+    if (o && o->result == NQ_ELEASE)
         o->result = NQ_ECONFLICT;
     return 0;
 }

@@ -317,7 +317,9 @@ class Check:
                 self.bad("claimed after the signal", f"task {start.at['id']} started {start.mono - term[start.pid]} us later")
         for pid in term:
             if pid in exits and held[pid]:
-                self.bad("held after exit", f"process {pid} left {held[pid]} task(s) running")
+                left = [f"{row['id']}: lease {row['lease']:x}, generation {row['gen']}, crashes {row['crashes']}"
+                        for row in self.live if row["state"] == 1 and self.pid_of(row["lease"]) == pid]
+                self.bad("held after exit", f"process {pid} left {held[pid]} task(s) running ({'; '.join(left[:20])})")
 
 
 def report(check, seed):

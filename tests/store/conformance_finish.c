@@ -238,6 +238,42 @@ START_TEST(tasks_of_many_leases_end_at_once)
 }
 END_TEST
 
+/* A worker finds a dead one's task that others end before it, and claims it then: both outcomes may stand in
+ * one list, and the claim that holds the task ends it, whichever of the leases is larger. */
+START_TEST(of_two_outcomes_of_a_task_the_current_one_counts)
+{
+    static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE,    NQ_OUT_RETRY, NQ_OUT_SNOOZE,
+                                                 NQ_OUT_RELEASE, NQ_OUT_DEAD,  NQ_OUT_DONE};
+    enum { TASKS = 5, KEPT = 5 };
+    const uint64_t stale = NQ_LEASE(_i & 1 ? 9 : 2, 3), current = NQ_LEASE(5, 1);
+    nq *q = t_open();
+    nq_outcome outcomes[2 * TASKS];
+    nq_outcome *list[2 * TASKS];
+    size_t n = 0, claimed = 0;
+    for (int i = 0; i < TASKS; i++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    nq_claimed *all = t_claim(q, current, TASKS, &claimed);
+    ck_assert_uint_eq(claimed, TASKS);
+    for (const nq_claimed *c = all; c; c = c->next) {
+        outcomes[n++] = (nq_outcome){.id = c->task.id, .lease = current, .kind = kinds[_i / 4], .result = 1};
+        outcomes[n - 1].keep = _i / 4 == KEPT;
+        outcomes[n++] = (nq_outcome){
+            .id = c->task.id, .lease = stale, .kind = NQ_OUT_RETRY, .crashed = true, .result = 1};
+    }
+    t_free_claimed(all);
+    for (size_t i = 0; i < n; i++) {
+        outcomes[i].wary = (_i & 2) != 0;
+        list[i] = &outcomes[(i * 7) % n];
+    }
+    T_OK(nq_store_finish(nq_store_of(q), list, n, &t_last));
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg(outcomes[i].result == (i % 2 ? NQ_ELEASE : NQ_OK), "%zu: %s", i,
+                      nq_code_name(outcomes[i].result));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE state = 1 OR crashes > 0"), 0);
+    nq_close(q);
+}
+END_TEST
+
 /* Of NanoQ: backoff overflowed at 97 retries and the delay became negative. */
 START_TEST(the_longest_delay_and_the_most_attempts_do_not_overflow)
 {
@@ -296,6 +332,7 @@ Suite *suite_finish(void)
     tcase_add_test(c, dead_is_kept_with_its_error);
     tcase_add_test(c, a_stale_lease_changes_nothing);
     tcase_add_test(c, tasks_of_many_leases_end_at_once);
+    tcase_add_loop_test(c, of_two_outcomes_of_a_task_the_current_one_counts, 0, 24);
     tcase_add_test(c, the_longest_delay_and_the_most_attempts_do_not_overflow);
     tcase_add_test(c, a_long_error_is_kept_whole_up_to_the_limit);
     return s;
