@@ -21,10 +21,12 @@ int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 /* What the runs tell. */
 struct nth_shared {
     long hits[NTH_AT_ONCE], counts[NTH_AT_ONCE];
+    char wrong[NTH_AT_ONCE][2048]; /* said by nth_fail */
     char notes[NTH_NOTES][NTH_NOTE_SIZE];
 };
 
 static struct nth_shared *nth_told;
+static int nth_at;             /* the slot of this process */
 static char nth_template[600]; /* SQLite: a migrated, empty database */
 
 char *nth_note(size_t k)
@@ -40,11 +42,11 @@ bool nth_long(void)
 
 void nth_fail(const nth_run *run, const char *fmt, ...)
 {
-    char text[2048];
+    char *text = nth_told->wrong[nth_at];
     va_list ap;
     inject_stop();
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(text, sizeof nth_told->wrong[nth_at], fmt, ap);
     va_end(ap);
     fprintf(stderr, "%s: %s\n", run->about, text);
     fflush(NULL);
@@ -127,6 +129,8 @@ struct nth_slot {
 static void nth_start(const nth_case *c, struct nth_slot *slots, int at, long n)
 {
     nth_told->hits[at] = nth_told->counts[at] = 0;
+    nth_told->wrong[at][0] = '\0';
+    nth_at = at;
     fflush(NULL);
     slots[at].n = n;
     slots[at].pid = fork();
@@ -148,8 +152,8 @@ static int nth_wait(const nth_case *c, struct nth_slot *slots)
                 ck_abort_msg("%s, n=%ld: took longer than %d s", c->name, slots[i].n, NTH_SECONDS);
             ck_assert_msg(!WIFSIGNALED(status), "%s, n=%ld: signal %d", c->name, slots[i].n,
                           WTERMSIG(status));
-            ck_assert_msg(WEXITSTATUS(status) == 0, "%s, n=%ld: status %d; see above", c->name, slots[i].n,
-                          WEXITSTATUS(status));
+            ck_assert_msg(WEXITSTATUS(status) == 0, "%s, n=%ld: status %d: %s", c->name, slots[i].n,
+                          WEXITSTATUS(status), nth_told->wrong[i]);
             return i;
         }
         t_pause_ms(1);
