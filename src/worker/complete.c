@@ -137,7 +137,7 @@ static void complete_tell(nq_worker *w, nq_ctx *const batch[], size_t n, bool co
 NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool committed)
 {
     int64_t now = nq_mono_us(), due = INT64_MAX;
-    size_t orphans = 0, lost = 0, released = 0;
+    size_t orphans = 0, reclaimed = 0, lost = 0, released = 0;
 
     complete_tell(w, batch, n, committed, now); /* first: they wait for it */
     nq_tally_count(w->tally, batch, n, committed);
@@ -148,6 +148,7 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
         bool ours = out->result == NQ_OK || ctx->unknown || (committed && out->kind != NQ_OUT_CONFIRM);
         complete_count(w, ctx, ours);
         orphans += ctx->orphan;
+        reclaimed += ctx->orphan && ours;
         lost += !ours && !ctx->orphan;
         nq_event_ended(batch[i], ours);
         if (!ours)
@@ -158,6 +159,8 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
         if ((out->kind == NQ_OUT_RETRY || out->kind == NQ_OUT_SNOOZE) && now + out->delay_us < due)
             due = now + out->delay_us;
     }
+    if (reclaimed)
+        nq_worker_log(w, NQ_LOG_WARN, "%zu task(s) of a dead worker found", reclaimed);
     if (lost)
         nq_worker_log(w, NQ_LOG_WARN, "lease lost: %zu outcome(s) had no effect", lost);
 
@@ -168,6 +171,7 @@ NQ_PRIVATE void nq_recorded(nq_worker *w, nq_ctx *const batch[], size_t n, bool 
     w->unrecorded -= n;
     w->recorded += n;
     w->orphans -= orphans;
+    w->outrun = orphans ? reclaimed == 0 : w->outrun;
     w->wrote_us = now;
     for (size_t i = 0; i < w->nqueues; i++)
         if (w->queues[i].throttled) { /* one runs less */

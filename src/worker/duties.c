@@ -299,10 +299,12 @@ static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err)
     size_t n = 0;
     bool all = true;
     pthread_mutex_lock(&w->lock);
-    const bool busy = w->orphans > 0; /* recorded first, or we would find the same ones again */
+    /* Recorded first, by us or by those who outran us, or we would find the same ones again. */
+    const bool busy = w->orphans > 0, outrun = w->outrun;
+    w->outrun = false;
     pthread_mutex_unlock(&w->lock);
-    *next_us = NQ_MS(20);
-    if (busy)
+    *next_us = outrun ? DUTIES_AGAIN_US : NQ_MS(20);
+    if (busy || outrun)
         return NQ_OK;
     d->scan.most_us = DUTIES_LOOK_US;
     d->scan_again = d->scan_again && d->scan.more;
@@ -320,8 +322,7 @@ static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err)
             d->again_us *= 2;
         d->scan_found = false;
     }
-    if (!all)
-        *next_us = NQ_SECONDS(1);
+    *next_us = all ? *next_us : NQ_SECONDS(1);
     pthread_mutex_lock(&w->lock);
     w->reclaimed = w->reclaimed || (whole && !duties_doubts(d));
     pthread_cond_signal(&w->fetch_cond);

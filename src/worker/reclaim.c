@@ -40,8 +40,6 @@ NQ_PRIVATE int nq_reclaim(nq_worker *w, const nq_member *m, nq_scan *scan, size_
     int rc = nq_store_orphans(w->store, scan, max, &list, found, err);
     if (rc != NQ_OK)
         return rc;
-    if (*found > 0)
-        nq_worker_log(w, NQ_LOG_WARN, "%zu task(s) of a dead worker found", *found);
     *all = true;
     while (list) {
         nq_claimed *claim = list;

@@ -207,8 +207,7 @@ struct nq_worker {
     bool piggybacking;       /* they do: there will be one soon */
     size_t unrecorded;       /* in the ended list, in piggybacks, or being recorded */
     size_t orphans;          /* of these */
-    unsigned idle;           /* handler threads that wait */
-    unsigned paused;         /* and those that do so because no child can be made */
+    unsigned idle, paused;   /* handler threads that wait, and do so because no child can be made */
     unsigned gatherers;      /* and those that have tasks and wait for more, for one call; */
     size_t gathering;        /* for so many more, all of them */
     size_t joined;           /* tasks of calls beyond the first of each */
@@ -228,6 +227,7 @@ struct nq_worker {
     uint64_t seq;        /* of the last lease */
     bool rejoin;         /* leases are used up, or one is in doubt: as soon as nothing is held */
     bool reclaimed;      /* what dead workers had left when we joined */
+    bool outrun;         /* others were ending all of those orphans that we ended last */
     uint64_t recorded;   /* outcomes, so far */
     uint64_t taken;      /* grows with each batch of tasks that is taken in, orphans included; from 1 */
     uint64_t swept;      /* the follow-ups were seen to when `taken` was this and nothing was held */

@@ -288,6 +288,43 @@ START_TEST(orphans_of_long_ago_are_found_at_the_start)
 }
 END_TEST
 
+/* How many were told of. */
+static void crash_heard(enum nq_log_level level, const char *message, void *udata)
+{
+    (void)level;
+    if (strstr(message, "of a dead worker found"))
+        __atomic_add_fetch((int *)udata, (int)strtol(message, NULL, 10), __ATOMIC_SEQ_CST);
+}
+
+/* Several workers find the same ones, again and again while somebody holds them: whoever ends them says so.
+ */
+START_TEST(an_orphan_that_somebody_holds_is_told_of_once)
+{
+    int told = 0;
+    nq *q = NULL;
+    T_OK(nq_open(&q, t_url, &(nq_options){.size = sizeof(nq_options), .log = crash_heard, .log_udata = &told},
+                 &t_last));
+    const nq_id held = T_ADD(q, .type = "t", NQ_BYTES("held")), other = T_ADD(q, .type = "t");
+    size_t n = 0;
+    t_free_claimed(t_claim(q, NQ_LEASE(999, 5), 2, &n));
+    ck_assert_uint_eq(n, 2);
+    t_conn *holder = t_connect();
+    t_begin(holder);
+    t_run(holder, "SELECT id FROM nanoq_tasks WHERE id = %lld FOR UPDATE", (long long)held);
+    nq_task seen = {0};
+    p_thread t;
+    p_start(&t, p_new(q, CRASH_OPTIONS(.concurrency = 0), crash_look, &seen));
+    T_WAIT(t_state(q, other) == -1, 15);
+    ck_assert_int_eq(__atomic_load_n(&told, __ATOMIC_SEQ_CST), 1);
+    t_run(holder, "COMMIT");
+    T_WAIT(t_state(q, held) == -1, 15);
+    p_stop(&t);
+    ck_assert_int_eq(told, 2);
+    t_disconnect(holder);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_crash(void)
 {
     Suite *s = suite_create("crash");
@@ -298,6 +335,8 @@ Suite *suite_crash(void)
     tcase_add_test(c, a_task_that_kills_its_worker_is_dead_after_max_crashes);
     tcase_add_test(c, a_task_out_of_attempts_is_dead_at_its_first_crash);
     tcase_add_test(c, orphans_of_long_ago_are_found_at_the_start);
+    if (!T_SQLITE)
+        tcase_add_test(c, an_orphan_that_somebody_holds_is_told_of_once);
     c = t_case(s, "stopped", 60);
     tcase_add_test(c, a_stopped_worker_that_wakes_changes_nothing);
     return s;
