@@ -65,9 +65,9 @@ void inject_print_live(void);
 void inject_vfs(void);
 void inject_vfs_end(void);
 
-/* MySQL: the server's numbers of the connections that were cut, with commas between; "0" when none was. Not
- * while one may be cut. */
-void inject_cut(char *out, size_t size);
+/* MySQL: the server's numbers of the connections that were cut or closed since the last call, with commas
+ * between; "0" when none was. Not while one may be. */
+void inject_left(char *out, size_t size);
 
 /* The library's call, with the injection armed. */
 #define INJECT(rc, call)                                                                                     \

@@ -24,16 +24,25 @@ static int inject_my_socket(MYSQL *my)
 
 int __real_mysql_real_query(MYSQL *my, const char *sql, unsigned long n);
 
-#define INJECT_MY_CUTS 500
-static unsigned long inject_my_cuts[INJECT_MY_CUTS];
-static atomic_uint inject_my_ncut;
+#define INJECT_MY_LEFT 1000
+static unsigned long inject_my_left[INJECT_MY_LEFT];
+static atomic_uint inject_my_nleft;
 
-void inject_cut(char *out, size_t size)
+void inject_left(char *out, size_t size)
 {
     size_t at = (size_t)snprintf(out, size, "0");
-    for (unsigned i = 0; i < inject_my_ncut && i < INJECT_MY_CUTS && at < size; i++)
-        at += (size_t)snprintf(out + at, size - at, ",%lu", inject_my_cuts[i]);
-    ck_assert(inject_my_ncut <= INJECT_MY_CUTS && at < size);
+    ck_assert(inject_my_nleft <= INJECT_MY_LEFT);
+    for (unsigned i = 0; i < inject_my_nleft && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, ",%lu", inject_my_left[i]);
+    ck_assert(at < size);
+    inject_my_nleft = 0;
+}
+
+static void inject_my_leave(MYSQL *my)
+{
+    const unsigned n = atomic_fetch_add(&inject_my_nleft, 1);
+    if (n < INJECT_MY_LEFT)
+        inject_my_left[n] = mysql_thread_id(my);
 }
 
 static void inject_my_answer(MYSQL *my, MYSQL_STMT *stmt, unsigned code)
@@ -45,10 +54,17 @@ static void inject_my_answer(MYSQL *my, MYSQL_STMT *stmt, unsigned code)
 
 static void inject_my_cut(MYSQL *my)
 {
-    const unsigned n = atomic_fetch_add(&inject_my_ncut, 1);
-    if (n < INJECT_MY_CUTS)
-        inject_my_cuts[n] = mysql_thread_id(my);
+    inject_my_leave(my);
     shutdown(inject_my_socket(my), SHUT_RDWR);
+}
+
+void __real_mysql_close(MYSQL *my);
+void __wrap_mysql_close(MYSQL *my);
+void __wrap_mysql_close(MYSQL *my)
+{
+    if (my)
+        inject_my_leave(my);
+    __real_mysql_close(my);
 }
 
 /* Before a statement: true when it must not be executed; the error is set then. */
