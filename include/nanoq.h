@@ -315,7 +315,7 @@ NQ_API int nq_enqueue(nq *q, nq_tx tx, const nq_task_spec *task, nq_id *id, nq_e
  * NQ_DUPLICATE (also for a repetition within the call), and ids[i] (may be NULL) the id of the new or the
  * live task; both are written when the call answers NQ_OK. Duplicates do not fail the call, and are followed
  * as with nq_enqueue; any other fault does, and then nothing is enqueued (NQ_OWN_TX) or the caller should
- * roll back.
+ * roll back. What is wrong with tasks[i] itself is told as "task i: ...".
  */
 NQ_API int nq_enqueue_many(nq *q, nq_tx tx, const nq_task_spec tasks[], size_t n, nq_id ids[], int results[],
                            nq_err *err);

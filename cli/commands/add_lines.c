@@ -18,6 +18,7 @@
 struct lines_one {
     char *text;
     json_t *root;
+    uint64_t line;
 };
 
 struct lines {
@@ -74,18 +75,37 @@ static void lines_account(struct lines *s, const char *chunk)
     }
 }
 
+/* What only the library can tell of a task, it tells by its place in the chunk: 1 + that, or 0. */
+static size_t lines_which(const struct lines *s, const nq_err *err, const char **why)
+{
+    size_t at;
+    int n = 0;
+    if (sscanf(err->message, "task %zu: %n", &at, &n) != 1 || n == 0 || at >= s->n)
+        return 0;
+    *why = err->message + n;
+    return at + 1;
+}
+
+static int lines_failed(struct lines *s, const nq_err *err)
+{
+    const char *why = NULL;
+    const size_t which = lines_which(s, err, &why);
+    const int exit_code = which ? cli_exit_of(err->code) : cli_fail(err);
+    if (which)
+        cli_complain("line %llu: %s", (unsigned long long)s->own[which - 1].line, why);
+    cli_complain("lines %llu to %llu %s", (unsigned long long)s->first, (unsigned long long)s->line,
+                 err->code == NQ_EUNKNOWN ? "may or may not have been enqueued" : "were not enqueued");
+    lines_account(s, "");
+    return exit_code;
+}
+
 static int lines_flush(struct lines *s)
 {
     nq_err err = {0};
     if (s->n == 0)
         return CLI_OK;
-    if (nq_enqueue_many(s->q, NQ_OWN_TX, s->specs, s->n, s->ids, s->results, &err) < 0) {
-        int exit_code = cli_fail(&err);
-        cli_complain("lines %llu to %llu %s", (unsigned long long)s->first, (unsigned long long)s->line,
-                     err.code == NQ_EUNKNOWN ? "may or may not have been enqueued" : "were not enqueued");
-        lines_account(s, "");
-        return exit_code;
-    }
+    if (nq_enqueue_many(s->q, NQ_OWN_TX, s->specs, s->n, s->ids, s->results, &err) < 0)
+        return lines_failed(s, &err);
     for (size_t i = 0; i < s->n; i++) {
         bool duplicate = s->results[i] == NQ_DUPLICATE;
         *(duplicate ? &s->duplicates : &s->enqueued) += 1;
@@ -128,7 +148,7 @@ static int lines_take(struct lines *s, const char *p, size_t n)
         s->first = s->line;
     }
     s->specs[s->n] = spec;
-    s->own[s->n++] = (struct lines_one){text, root};
+    s->own[s->n++] = (struct lines_one){text, root, s->line};
     s->bytes += n;
     return s->n == LINES_CHUNK || s->bytes >= LINES_BYTES ? lines_flush(s) : CLI_OK;
 }

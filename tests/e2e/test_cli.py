@@ -443,6 +443,18 @@ class Add(Base):
                 self.assertIn("lines 1 to 500 were enqueued before", self.err)
         self.assertEqual(len(self.json("list", "--limit", "9999")), 500)
 
+    def test_what_the_library_refuses_is_told_by_its_line(self):
+        good = [json.dumps({"type": "t", "payload": i}) for i in range(700)]
+        for bad, says in (({"queue": "q" * 50, "group": "g" * 60}, "too long"), ({"queue": "a//b", "group": "c"}, "group"),
+                          ({"queue": "a/", "group": "c"}, "'/'")):
+            with self.subTest(bad=bad):
+                lines = [*good[:650], "", json.dumps({"type": "t", "payload": 1, **bad}), *good[650:]]
+                out = self.run_nanoq("add", "--stdin", stdin="\n".join(lines), code=2)
+                self.assertEqual(len(out.splitlines()), 500)
+                self.assertRegex(self.err, "line 652: .*" + says)
+                self.assertIn("lines 1 to 500 were enqueued before", self.err)
+        self.assertEqual(len(self.json("list", "--limit", "9999")), 500)
+
     def test_an_endless_pipe_is_served_line_by_line(self):
         process = self.start("add", "--stdin", stdin=subprocess.PIPE)
         for i in range(3):
