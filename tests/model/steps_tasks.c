@@ -151,10 +151,28 @@ static int steps_by_id(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
+static const enum nq_outcome_kind steps_kinds[] = {NQ_OUT_DONE, NQ_OUT_RETRY, NQ_OUT_SNOOZE, NQ_OUT_RELEASE,
+                                                   NQ_OUT_DEAD};
+
+/* Outcomes of earlier claims of the same tasks: whoever lost one may stand in a call with who has it now. */
+static size_t steps_earlier(struct steps *s, const nq_outcome outs[], size_t n, nq_outcome earlier[])
+{
+    const size_t nlost = s->model.nlost < MODEL_STALE ? s->model.nlost : MODEL_STALE;
+    size_t found = 0;
+    for (size_t i = 0; i < nlost && found < STEPS_MANY; i++)
+        for (size_t j = 0; j < n && found < STEPS_MANY; j++)
+            if (s->model.lost[i].id == outs[j].id)
+                earlier[found++] = (nq_outcome){.id = outs[j].id,
+                                                .lease = s->model.lost[i].lease,
+                                                .kind = steps_kinds[steps_random(s, 5)],
+                                                .result = 1};
+    return steps_random(s, 2) ? found : 0;
+}
+
 /* Finish some that are held (by anybody: the lease is what counts), and some whose lease was lost. */
 void steps_finish(struct steps *s)
 {
-    nq_outcome outs[STEPS_MANY + 1], *list[STEPS_MANY + 1];
+    nq_outcome outs[STEPS_MANY + 1], earlier[STEPS_MANY], *list[2 * STEPS_MANY + 1];
     const char *errors[STEPS_MANY + 1] = {NULL};
     size_t n = 0, want = steps_random(s, 3) > 0 ? 1 : 1 + steps_random(s, STEPS_MANY);
     for (size_t i = 0; i < want; i++) {
@@ -169,17 +187,23 @@ void steps_finish(struct steps *s)
     }
     const int64_t from = steps_now(s);
     qsort(outs, n, sizeof *outs, steps_by_id); /* the order in which a store takes them */
+    const size_t stale = steps_earlier(s, outs, n, earlier), front = steps_random(s, 2) ? stale : 0;
+    for (size_t i = 0; i < stale; i++)
+        list[front ? i : n + i] = &earlier[i];
     for (size_t i = 0; i < n; i++)
-        list[i] = &outs[i];
-    steps_say(s, "finish %zu, the first: #%d kind %d", n,
+        list[front + i] = &outs[i];
+    steps_say(s, "finish %zu and %zu that are lost, the first: #%d kind %d", n, stale,
               n > 0 ? model_find(&s->model, outs[0].id)->number : 0, n > 0 ? (int)outs[0].kind : 0);
     if (n == 0 || s->model.n + n > MODEL_TASKS)
         return;
     nq_outcome said[STEPS_MANY + 1];
     memcpy(said, outs, sizeof said);
     if (s->q)
-        T_OK(nq_store_finish(nq_store_of(s->q), list, n, &t_last));
+        T_OK(nq_store_finish(nq_store_of(s->q), list, n + stale, &t_last));
     const int64_t to = steps_now(s);
+    for (size_t i = 0; s->q && i < stale; i++)
+        STEPS_CHECK(s, earlier[i].result == NQ_ELEASE, "finishing under an earlier lease answered %s",
+                    nq_code_name(earlier[i].result));
     for (size_t i = 0; i < n; i++) {
         struct model_task *t = model_find(&s->model, said[i].id);
         model_finish(&s->model, t, &said[i], said[i].error);
@@ -199,9 +223,10 @@ void steps_stale(struct steps *s)
         return;
     }
     const struct model_lost *lost = &s->model.lost[steps_random(s, n)];
-    static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE, NQ_OUT_RETRY, NQ_OUT_SNOOZE, NQ_OUT_RELEASE,
-                                                 NQ_OUT_DEAD};
-    nq_outcome o = {.id = lost->id, .lease = lost->lease, .kind = kinds[steps_random(s, 5)], .result = 1},
+    nq_outcome o = {.id = lost->id,
+                    .lease = lost->lease,
+                    .kind = steps_kinds[steps_random(s, 5)],
+                    .result = 1},
                *list[] = {&o};
     steps_say(s, "stale #%d kind %d", lost->number, (int)o.kind);
     if (!s->q)
