@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+from xml.etree import ElementTree
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("NANOQ_BUILD", "build-test"))
@@ -46,6 +47,24 @@ class Site(unittest.TestCase):
             self.assertNotRegex(text, r'<link[^>]*\bhref="(?:https?:)?//', name)
             self.assertNotIn("{{", re.sub(r"<pre.*?</pre>|<code.*?</code>", "", text, flags=re.S), name)
 
+    def test_charts_are_pictures(self):
+        page = self.pages["docs/performance.html"]
+        with open(os.path.join(TOP, "docs", "performance.md"), encoding="utf-8") as f:
+            charts = re.findall(r"^xychart-beta\n(.*?)^```", f.read(), re.M | re.S)
+        self.assertGreater(len(charts), 1)
+        self.assertNotIn("xychart", page)
+        self.assertEqual(page.count('<figure class="chart">'), len(charts))
+        for chart in charts:
+            title = re.search(r'title "(.*)"', chart)[1]
+            drawn = re.search(f"<figcaption>{re.escape(title)}</figcaption>(.*?)</figure>", page, re.S)[1]
+            for kind, mark in (("bar", "<rect"), ("line", "<circle")):
+                values = re.search(rf"{kind} \[(.*)\]", chart)
+                values = values[1].split(", ") if values else []
+                self.assertEqual(drawn.count(mark), len(values), title)
+                for value in values:
+                    self.assertIn(f">{float(value):g}</text>", drawn)
+            ElementTree.fromstring(re.search(r"<svg.*</svg>", drawn, re.S)[0])
+
     def test_a_page_of_the_manual_has_one_title_and_its_sections_are_found(self):
         pages = [name for name in self.pages if name.startswith("man/")]
         if not pages:
@@ -80,7 +99,8 @@ class Site(unittest.TestCase):
         copy = os.path.join(self.dir, "copy")
         os.makedirs(os.path.join(copy, "docs", "topics"))
         shutil.copytree(os.path.join(TOP, "tools"), os.path.join(copy, "tools"))
-        for name, text in (("README.md", "# A\n\n[b](docs/b.md#c), [none](docs/none.md)\n"), ("docs/b.md", "# B\n\n[a](../README.md#a)\n")):
+        chart = "```mermaid\nxychart-beta\ntitle \"T\"\nx-axis [1, 2]\ny-axis \"n\" 0 --> 9\nbar [3]\n```\n"
+        for name, text in (("README.md", "# A\n\n[b](docs/b.md#c), [none](docs/none.md)\n\n" + chart), ("docs/b.md", "# B\n\n[a](../README.md#a)\n")):
             with open(os.path.join(copy, name), "w", encoding="utf-8") as f:
                 f.write(text)
         done = subprocess.run([os.path.join(copy, "tools", "site"), os.path.join(copy, "out")], capture_output=True, text=True,
@@ -88,6 +108,7 @@ class Site(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("README.md: docs/none.md: there is no such file", done.stderr)
         self.assertIn("index.html: docs/b.html#c: the page has no such heading", done.stderr)
+        self.assertIn("README.md: the chart 'T' has 2 names, but 1 values of its bar", done.stderr)
         self.assertNotIn("#a", done.stderr)
 
 
