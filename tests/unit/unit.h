@@ -18,7 +18,7 @@ static inline int unit_run(const char *name, const TTest *const cases[], size_t 
     SRunner *runner;
     int failed;
 
-    tcase_set_timeout(tcase, 60);
+    tcase_set_timeout(tcase, 240); /* under TSan on a loaded machine too */
     for (size_t i = 0; i < n; i++)
         tcase_add_test(tcase, cases[i]);
     suite_add_tcase(suite, tcase);
