@@ -53,7 +53,8 @@ typedef struct t_conn t_conn;
 t_conn *t_connect(void);
 void t_disconnect(t_conn *c);
 nq_tx t_tx(t_conn *c);
-/* Run one statement; 0 or the database's error number. */
+/* Run one statement; 0 or the database's error number. A table of the test's own has a primary key: Group
+ * Replication writes to no other. */
 int t_try(t_conn *c, const char *fmt, ...) NQ_PRINTF(2, 3);
 /* Run one that must succeed; the first column of its first row as a number (0 when there is none). */
 int64_t t_run(t_conn *c, const char *fmt, ...) NQ_PRINTF(2, 3);

@@ -203,7 +203,7 @@ START_TEST(completion_commits_and_rolls_back_with_the_caller)
     const nq_store *s = nq_store_of(q);
     t_conn *mine = t_connect();
     const bool keep = _i;
-    t_run(mine, "CREATE TABLE business (x INT)");
+    t_run(mine, "CREATE TABLE business (x INT PRIMARY KEY)");
     nq_id id = T_ADD(q, .type = "t", NQ_BYTES("p"));
     nq_claimed *c = t_claim_one(q, attempts_lease(1, 1));
     t_begin(mine);
@@ -315,7 +315,7 @@ START_TEST(completion_works_in_a_child_process)
 {
     t_child child;
     nq *q = t_open();
-    t_sql("CREATE TABLE business (x INT)");
+    t_sql("CREATE TABLE business (x INT PRIMARY KEY)");
     t_fork(&child, attempts_complete, nq_store_of(q));
     nq_id id = T_ADD(q, .type = "t");
     nq_claimed *c = t_claim_one(q, attempts_lease(1, 1));

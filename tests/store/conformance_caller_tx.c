@@ -6,7 +6,7 @@ START_TEST(a_commit_makes_it_visible_and_not_before)
 {
     nq *q = t_open();
     t_conn *mine = t_connect();
-    t_run(mine, "CREATE TABLE business (x INT)");
+    t_run(mine, "CREATE TABLE business (x INT PRIMARY KEY)");
     t_begin(mine);
     t_run(mine, "INSERT INTO business VALUES (1)");
     nq_id id = 0;
@@ -48,7 +48,7 @@ START_TEST(the_callers_transaction_is_left_open)
 {
     nq *q = t_open();
     t_conn *mine = t_connect();
-    t_run(mine, "CREATE TABLE business (x INT)");
+    t_run(mine, "CREATE TABLE business (x INT PRIMARY KEY)");
     t_begin(mine);
     nq_task_spec two[] = {*NQ_TASK(.type = "a"), *NQ_TASK(.type = "b")};
     nq_id ids[2];
@@ -71,7 +71,7 @@ START_TEST(a_duplicate_leaves_the_transaction_usable)
     nq *q = t_open();
     nq_id live = T_ADD(q, .type = "t");
     t_conn *mine = t_connect();
-    t_run(mine, "CREATE TABLE business (x INT)");
+    t_run(mine, "CREATE TABLE business (x INT PRIMARY KEY)");
     t_begin(mine);
     t_run(mine, "INSERT INTO business VALUES (1)");
     nq_id id = 0;

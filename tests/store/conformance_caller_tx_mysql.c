@@ -10,7 +10,7 @@ static t_conn *caller_open(int level)
     t_conn *mine = t_connect();
     t_run(mine, "SET SESSION TRANSACTION ISOLATION LEVEL %s", caller_levels[level]);
     t_run(mine, "SET SESSION innodb_lock_wait_timeout = 3");
-    t_run(mine, "CREATE TABLE IF NOT EXISTS business (x INT) ENGINE=InnoDB");
+    t_run(mine, "CREATE TABLE IF NOT EXISTS business (x INT PRIMARY KEY) ENGINE=InnoDB");
     t_begin(mine);
     t_run(mine, "INSERT INTO business VALUES (1)");
     return mine;

@@ -82,7 +82,7 @@ static void complete_hook(const nq_task *task, const char *error, bool final, vo
 static nq *complete_open(void)
 {
     nq *q = t_open();
-    t_sql("CREATE TABLE business (task INT, run INT)");
+    t_sql("CREATE TABLE business (task INT, run INT, PRIMARY KEY (task, run))");
     return q;
 }
 

@@ -31,7 +31,7 @@ START_TEST(an_update_while_the_task_runs_is_not_lost)
     struct followups_seen s = {.q = t_open()};
     p_thread t;
     ck_assert_int_eq(sem_init(&s.started, 0, 0) | sem_init(&s.go, 0, 0), 0);
-    t_sql("CREATE TABLE business (x INTEGER)");
+    t_sql("CREATE TABLE business (x INTEGER PRIMARY KEY)");
     t_sql("INSERT INTO business VALUES (1)");
     nq_id first = T_ADD(s.q, .type = "sync", NQ_BYTES("7"));
     p_start(&t, p_new(s.q, NULL, followups_read, &s));
@@ -72,7 +72,7 @@ START_TEST(a_duplicate_of_a_waiting_task_makes_it_run_once)
     nq *other = t_open();
     p_thread t;
     ck_assert_int_eq(sem_init(&s.started, 0, 0) | sem_init(&s.go, 0, 0), 0);
-    t_sql("CREATE TABLE business (x INTEGER)");
+    t_sql("CREATE TABLE business (x INTEGER PRIMARY KEY)");
     t_sql("INSERT INTO business VALUES (1)");
     if (busy) {
         T_ADD(s.q, .type = "sync", NQ_BYTES("before"));

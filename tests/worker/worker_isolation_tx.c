@@ -38,7 +38,7 @@ static nq_verdict isolation_tx_handler(nq_ctx *ctx, const nq_task *task, void *u
 START_TEST(a_child_tells_its_progress_and_completes_in_its_own_transaction)
 {
     struct isolation_tx *x = p_shared(sizeof *x);
-    t_sql("CREATE TABLE business (task INT)");
+    t_sql("CREATE TABLE business (task INT PRIMARY KEY)");
     /* By plain SQL: on MySQL a nq starts a thread at its first nq_enqueue, which would forbid the fork. */
     t_sql("INSERT INTO nanoq_tasks (type, payload) VALUES ('t', 'good'), ('t', 'stolen')");
     const nq_id good = t_sql("SELECT MIN(id) FROM nanoq_tasks"),
