@@ -199,7 +199,7 @@ START_TEST(a_look_at_the_file_ends)
           "(type, payload, unique_key) SELECT 'a', zeroblob(100), NULL FROM n");
     DOCTOR_PRETEND(q, 7, NQ_CHECK_OK, "nanoq integrity", "0");
     DOCTOR_SAYS(7, "what could be read");
-    DOCTOR_IS(q, 7, NQ_CHECK_OK);
+    DOCTOR_PRETEND(q, 7, NQ_CHECK_OK, "nanoq integrity", "60000000");
     DOCTOR_SAYS(7, "found no fault");
     nq_close(q);
 }

@@ -141,7 +141,8 @@ struct sqlite_checks_timer {
     pthread_cond_t cond;
     sqlite3 *db;
     int64_t until_us;
-    bool over; /* it has ended by itself */
+    bool over;    /* it has ended by itself */
+    bool stopped; /* or was interrupted */
 };
 
 static void *sqlite_checks_time(void *arg)
@@ -150,7 +151,8 @@ static void *sqlite_checks_time(void *arg)
     pthread_mutex_lock(&t->lock);
     while (!t->over && nq_cond_wait_until(&t->cond, &t->lock, t->until_us))
         ;
-    if (!t->over)
+    t->stopped = !t->over;
+    if (t->stopped)
         sqlite3_interrupt(t->db);
     pthread_mutex_unlock(&t->lock);
     return NULL;
@@ -189,7 +191,7 @@ static int sqlite_checks_integrity(nq_conn *c, nq_checks *k, nq_found *f, nq_err
     }
     pthread_cond_destroy(&t.cond);
     pthread_mutex_destroy(&t.lock);
-    const bool stopped = rc != NQ_ECORRUPT && nq_mono_us() >= t.until_us;
+    const bool stopped = rc != NQ_ECORRUPT && t.stopped;
     if (stopped && strstr(text, "never used")) /* no fault where trees were left out */
         text[0] = '\0';
     if (rc == NQ_ECORRUPT || (text[0] && strcmp(text, "ok") != 0))
