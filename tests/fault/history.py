@@ -311,15 +311,17 @@ class Check:
     def stopped(self):
         term = {r.at["pid"]: r.mono for r in self.records if r.kind == "TERM"}
         exits = {r.pid: r for r in self.records if r.kind == "EXIT"}
-        held = collections.Counter(self.pid_of(row["lease"]) for row in self.live if row["state"] == 1)
+        held = collections.defaultdict(list)
+        for row in self.live:
+            if row["state"] == 1:
+                held[self.pid_of(row["lease"])].append(
+                    f"{row['id']}: lease {row['lease']:x}, generation {row['gen']}, crashes {row['crashes']}")
         for start in self.starts.values():
             if start.pid in term and start.mono > term[start.pid] + STOP_SLACK_US:
                 self.bad("claimed after the signal", f"task {start.at['id']} started {start.mono - term[start.pid]} us later")
         for pid in term:
             if pid in exits and held[pid]:
-                left = [f"{row['id']}: lease {row['lease']:x}, generation {row['gen']}, crashes {row['crashes']}"
-                        for row in self.live if row["state"] == 1 and self.pid_of(row["lease"]) == pid]
-                self.bad("held after exit", f"process {pid} left {held[pid]} task(s) running ({'; '.join(left[:20])})")
+                self.bad("held after exit", f"process {pid} left {len(held[pid])} task(s) running ({'; '.join(held[pid][:20])})")
 
 
 def report(check, seed):

@@ -2,6 +2,10 @@
 /* Finishing: each outcome, the fence, and delays that saturate. */
 #include "suites.h"
 
+enum { FINISH_KINDS = 6, FINISH_KEPT = FINISH_KINDS - 1 }; /* the last is a completion whose record is kept */
+static const enum nq_outcome_kind finish_kinds[FINISH_KINDS] = {NQ_OUT_DONE,    NQ_OUT_RETRY, NQ_OUT_SNOOZE,
+                                                                NQ_OUT_RELEASE, NQ_OUT_DEAD,  NQ_OUT_DONE};
+
 START_TEST(done_deletes_the_task)
 {
     nq *q = t_open();
@@ -163,8 +167,6 @@ END_TEST
 /* Of NanoQ: a stopped worker that wakes after its lease overwrites its successor. Here nothing changes. */
 START_TEST(a_stale_lease_changes_nothing)
 {
-    static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE,    NQ_OUT_RETRY, NQ_OUT_SNOOZE,
-                                                 NQ_OUT_RELEASE, NQ_OUT_DEAD,  NQ_OUT_DONE};
     nq *q = t_open();
     nq_id id = T_ADD(q, .type = "t");
     nq_claimed *old = t_claim_one(q, NQ_LEASE(1, 1));
@@ -173,11 +175,11 @@ START_TEST(a_stale_lease_changes_nothing)
     ck_assert_int_eq(now->task.id, id);
     const char *row = "SELECT * FROM nanoq_tasks";
     char *before = t_text(t_side(), "%s", row);
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < FINISH_KINDS; i++) {
         nq_outcome o = {.id = id,
                         .lease = old->lease,
-                        .kind = kinds[i],
-                        .keep = i == 5,
+                        .kind = finish_kinds[i],
+                        .keep = i == FINISH_KEPT,
                         .delay_us = 5,
                         .error = "stale",
                         .error_size = 5,
@@ -242,9 +244,7 @@ END_TEST
  * one list, and the claim that holds the task ends it, whichever of the leases is larger. */
 START_TEST(of_two_outcomes_of_a_task_the_current_one_counts)
 {
-    static const enum nq_outcome_kind kinds[] = {NQ_OUT_DONE,    NQ_OUT_RETRY, NQ_OUT_SNOOZE,
-                                                 NQ_OUT_RELEASE, NQ_OUT_DEAD,  NQ_OUT_DONE};
-    enum { TASKS = 5, KEPT = 5 };
+    enum { TASKS = 5 };
     const uint64_t stale = NQ_LEASE(_i & 1 ? 9 : 2, 3), current = NQ_LEASE(5, 1);
     nq *q = t_open();
     nq_outcome outcomes[2 * TASKS];
@@ -255,8 +255,9 @@ START_TEST(of_two_outcomes_of_a_task_the_current_one_counts)
     nq_claimed *all = t_claim(q, current, TASKS, &claimed);
     ck_assert_uint_eq(claimed, TASKS);
     for (const nq_claimed *c = all; c; c = c->next) {
-        outcomes[n++] = (nq_outcome){.id = c->task.id, .lease = current, .kind = kinds[_i / 4], .result = 1};
-        outcomes[n - 1].keep = _i / 4 == KEPT;
+        outcomes[n++] =
+            (nq_outcome){.id = c->task.id, .lease = current, .kind = finish_kinds[_i / 4], .result = 1};
+        outcomes[n - 1].keep = _i / 4 == FINISH_KEPT;
         outcomes[n++] = (nq_outcome){
             .id = c->task.id, .lease = stale, .kind = NQ_OUT_RETRY, .crashed = true, .result = 1};
     }
@@ -332,7 +333,7 @@ Suite *suite_finish(void)
     tcase_add_test(c, dead_is_kept_with_its_error);
     tcase_add_test(c, a_stale_lease_changes_nothing);
     tcase_add_test(c, tasks_of_many_leases_end_at_once);
-    tcase_add_loop_test(c, of_two_outcomes_of_a_task_the_current_one_counts, 0, 24);
+    tcase_add_loop_test(c, of_two_outcomes_of_a_task_the_current_one_counts, 0, 4 * FINISH_KINDS);
     tcase_add_test(c, the_longest_delay_and_the_most_attempts_do_not_overflow);
     tcase_add_test(c, a_long_error_is_kept_whole_up_to_the_limit);
     return s;

@@ -16,7 +16,7 @@ class Fault(ValueError):
 
 
 def read(text):
-    """(title, name of the x-axis, names, name of the y-axis, low, high, bars or [], line or [])."""
+    """{"title": text, "x": (its name, names), "y": (its name, low, high), "bar": values or [], "line": likewise}."""
     found = {"title": "", "x": ("", []), "y": ("", 0.0, 0.0), "bar": [], "line": []}
     for line in text.splitlines()[1:]:
         line = line.strip()
