@@ -27,7 +27,9 @@
  * Threads     An `nq` may be used by any number of threads at once. An `nq_err` or an `nq_tx` belongs
  *             to one thread at a time.
  * fork        Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees
- *             nothing, and the parent goes on unharmed. Open a new handle in the child.
+ *             nothing, and the parent goes on unharmed. Open a new handle in the child, of the same
+ *             SQLite file too: SQLite itself would go by locks of the parent there, and is kept from it
+ *             (a connection of your own from before the fork is still not to be used).
  * Manners     The library never prints, never exits, installs no signal handler unless asked
  *             (nq_worker_options.handle_signals), and every network call has a time limit.
  */

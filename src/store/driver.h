@@ -88,6 +88,8 @@ struct nq_driver {
     /* Read the URL's options into s->data; no connection yet. close frees s->data. */
     int (*open)(nq_store *s, nq_err *err);
     void (*close)(nq_store *s);
+    /* In a child of fork that has one thread: it may open what the program has open. False: no memory. */
+    bool (*forked)(void);
     unsigned (*max_connections)(const nq_store *s, unsigned wanted);
 
     /* Connect, check the server, set up the session; fills s->max_payload's bound where the server has one.
@@ -188,5 +190,7 @@ extern NQ_PRIVATE const nq_driver nq_driver_sqlite;
 /* The driver of URLs of this scheme. Thread-safe; NQ_EURL: nobody has one, NQ_EUNSUPPORTED: it is not here.
  */
 NQ_PRIVATE int nq_store_driver(const nq_driver **out, const char *scheme, nq_err *err);
+/* In a child of fork that has one thread, before it opens a database: see nq_driver.forked. */
+NQ_PRIVATE bool nq_store_forked(void);
 
 #endif

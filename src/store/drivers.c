@@ -79,3 +79,12 @@ NQ_PRIVATE int nq_store_driver(const nq_driver **out, const char *scheme, nq_err
                       "this library was built without the store for %s: URLs: compile it with -DNQ_WITH_%s",
                       scheme, mysql ? "MYSQL" : "SQLITE");
 }
+
+NQ_PRIVATE bool nq_store_forked(void)
+{
+#ifdef NQ_WITH_SQLITE
+    return nq_driver_sqlite.forked();
+#else
+    return true;
+#endif
+}

@@ -196,6 +196,44 @@ START_TEST(a_handle_does_not_survive_a_fork)
 }
 END_TEST
 
+static void errors_anew(int fd, void *arg)
+{
+    nq *q = NULL;
+    nq_err err = {0};
+    int rc = nq_open(&q, t_url_with("busy_timeout=100ms"), NULL, &err);
+    (void)arg;
+    t_tell(fd, rc == NQ_OK ? nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "held"), NULL, &err) : rc);
+    t_hear(fd, 20);
+    t_tell(fd, nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "free"), NULL, &err));
+    t_hear(fd, 20);
+}
+
+/* In a child of fork SQLite has its parent's records of which locks the process holds, and the child would
+ * hold none of them: it wrote beside another writer, and into a WAL that was deleted. */
+START_TEST(a_child_of_fork_opens_the_file_anew)
+{
+    nq *q = t_open(), *again;
+    t_conn *writer = t_connect();
+    t_child child;
+    if (_i)
+        t_begin(writer);
+    t_fork(&child, errors_anew, NULL);
+    if (!_i)
+        t_begin(writer);
+    ck_assert_int_eq(t_hear(child.fd, 20), NQ_ECONFLICT);
+    t_run(writer, "COMMIT");
+    t_disconnect(writer);
+    nq_close(q);
+    t_tell(child.fd, 0);
+    ck_assert_int_eq(t_hear(child.fd, 20), NQ_OK);
+    again = t_open();
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 1);
+    t_tell(child.fd, 0);
+    ck_assert_int_eq(t_reap(&child), 0);
+    nq_close(again);
+}
+END_TEST
+
 Suite *suite_errors(void)
 {
     Suite *s = suite_create("errors");
@@ -206,6 +244,7 @@ Suite *suite_errors(void)
         return s;
     tcase_add_loop_test(c, a_bad_url_or_option_is_refused, 0,
                         (int)(sizeof errors_urls / sizeof *errors_urls));
+    tcase_add_loop_test(c, a_child_of_fork_opens_the_file_anew, 0, 2);
     tcase_add_test(c, a_directory_that_does_not_exist);
     tcase_add_test(c, a_read_only_file);
     tcase_add_test(c, a_database_that_was_damaged);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Children that use a database: progress, and completion in a transaction of their own connection. */
+#include <sqlite3.h>
+
 #include "suites.h"
 
 struct isolation_tx {
@@ -65,10 +67,93 @@ START_TEST(a_child_tells_its_progress_and_completes_in_its_own_transaction)
 }
 END_TEST
 
+/* ---- A SQLite file that the program has open too ---- */
+
+struct isolation_own {
+    char path[512];
+    int began, go; /* go: the program writes */
+    int tried;     /* what the child's write answered then; -1: not yet */
+};
+
+static int isolation_own_write(sqlite3 *db, int n)
+{
+    char sql[80];
+    snprintf(sql, sizeof sql, "BEGIN IMMEDIATE; INSERT INTO own VALUES (%d); COMMIT", n);
+    return sqlite3_exec(db, sql, NULL, NULL, NULL);
+}
+
+static int isolation_own_sum(const char *path)
+{
+    sqlite3 *db;
+    sqlite3_stmt *sum;
+    ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_prepare_v2(db, "SELECT SUM(n) FROM own", -1, &sum, NULL), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_step(sum), SQLITE_ROW);
+    const int answer = sqlite3_column_int(sum, 0);
+    sqlite3_finalize(sum);
+    sqlite3_close(db);
+    return answer;
+}
+
+static nq_verdict isolation_own_handler(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct isolation_own *own = udata;
+    const int64_t until = t_mono() + NQ_SECONDS(20) * T_SLOW_FACTOR;
+    sqlite3 *db;
+    (void)task;
+    __atomic_store_n(&own->began, 1, __ATOMIC_SEQ_CST);
+    while (!p_load(&own->go) && t_mono() < until)
+        t_pause_ms(2);
+    int rc = sqlite3_open(own->path, &db);
+    if (rc == SQLITE_OK)
+        __atomic_store_n(&own->tried, isolation_own_write(db, 2), __ATOMIC_SEQ_CST);
+    sqlite3_busy_timeout(db, 20000);
+    if (rc == SQLITE_OK)
+        rc = isolation_own_write(db, 3);
+    sqlite3_close(db);
+    return rc == SQLITE_OK ? NQ_DONE : nq_fail(ctx, NQ_DISCARD, "it answered %d", rc);
+}
+
+/* A file of the program's that nanoq never sees, and the queue's own. What SQLite in the program knew of its
+ * locks was known in the child too, where none of them was held: it wrote beside the program, and what one of
+ * the two had committed was gone. */
+START_TEST(a_child_does_not_write_beside_the_program)
+{
+    struct isolation_own *own = p_shared(sizeof *own);
+    t_sql("INSERT INTO nanoq_tasks (type) VALUES ('t')");
+    nq *q = t_open();
+    sqlite3 *db;
+    snprintf(own->path, sizeof own->path, "%s", _i ? t_url + strlen("sqlite:") : "own.db");
+    own->tried = -1;
+    ck_assert_int_eq(sqlite3_open(own->path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 20000);
+    ck_assert_int_eq(
+        sqlite3_exec(db, "PRAGMA journal_mode = WAL; CREATE TABLE own (n INT)", NULL, NULL, NULL), SQLITE_OK);
+    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
+    T_OK(nq_worker_handle(p, "t", isolation_own_handler, own, P_ISOLATED(.nice = 0), &t_last));
+    T_OK(nq_worker_fork(p, &t_last));
+    p_thread t;
+    p_start(&t, p);
+    T_WAIT(p_load(&own->began), 20);
+    ck_assert_int_eq(sqlite3_exec(db, "BEGIN IMMEDIATE; INSERT INTO own VALUES (1)", NULL, NULL, NULL),
+                     SQLITE_OK);
+    __atomic_store_n(&own->go, 1, __ATOMIC_SEQ_CST);
+    T_WAIT(p_load(&own->tried) >= 0, 20);
+    ck_assert_int_eq(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    ck_assert_int_eq(p_load(&own->tried), SQLITE_BUSY);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 20);
+    p_stop(&t);
+    nq_close(q);
+    ck_assert_int_eq(isolation_own_sum(own->path), 1 + 3);
+}
+END_TEST
+
 Suite *suite_isolation_tx(void)
 {
     Suite *s = suite_create("isolation_tx");
     TCase *c = t_case(s, "isolation_tx", 60);
     tcase_add_test(c, a_child_tells_its_progress_and_completes_in_its_own_transaction);
+    tcase_add_loop_test(c, a_child_does_not_write_beside_the_program, 0, T_SQLITE ? 2 : 1);
     return s;
 }

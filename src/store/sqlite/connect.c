@@ -280,7 +280,8 @@ NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err)
         return nq_err_nomem(err);
     c->base.store = s;
     c->lock_fd = -1;
-    if (!d->memory && (rc = sqlite_conn_one_name(d->file, err)) != NQ_OK) {
+    if (!d->memory &&
+        ((rc = nq_sqlite_may_fork(err)) != NQ_OK || (rc = sqlite_conn_one_name(d->file, err)) != NQ_OK)) {
         nq_sqlite_disconnect(&c->base);
         return rc;
     }

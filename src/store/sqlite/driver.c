@@ -413,6 +413,7 @@ NQ_PRIVATE const nq_driver nq_driver_sqlite = {
     .option = sqlite_option,
     .open = nq_sqlite_open,
     .close = nq_sqlite_close,
+    .forked = nq_sqlite_forked,
     .max_connections = sqlite_max_connections,
     .connect = nq_sqlite_connect,
     .disconnect = nq_sqlite_disconnect,

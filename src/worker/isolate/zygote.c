@@ -292,7 +292,7 @@ static bool zygote_prepare(struct zygote *z)
     z->fds = calloc(z->n + 3, sizeof *z->fds);
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
-    if (!z->children || !z->fds || zygote_neutralize(z->control) != 0)
+    if (!z->children || !z->fds || !nq_store_forked() || zygote_neutralize(z->control) != 0)
         return false;
     for (size_t i = 0; i < z->n; i++)
         z->children[i].report = -1;
