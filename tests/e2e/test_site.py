@@ -15,7 +15,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.abspath(os.environ.get("NANOQ_BUILD", "build-test"))
 
 
-@unittest.skipUnless(shutil.which("cmark-gfm"), "no cmark-gfm here")
+@unittest.skipUnless(shutil.which("cmark-gfm") and shutil.which("dot"), "no cmark-gfm or no graphviz here")
 class Site(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -64,6 +64,17 @@ class Site(unittest.TestCase):
                 for value in values:
                     self.assertIn(f">{float(value):g}</text>", drawn)
             ElementTree.fromstring(re.search(r"<svg.*</svg>", drawn, re.S)[0])
+
+    def test_diagrams_are_pictures(self):
+        for name, wanted in (("states", ["waiting", "running", "done", "dead", "cancelled", "claim", "fail, snooze, release", "bury"]),
+                             ("architecture", ["database", "fetcher", "handler threads", "child processes", "ready list", "claim",
+                                               "cancels at the deadline"])):
+            page = self.pages[f"docs/{name}.html"]
+            self.assertNotIn("language-mermaid", page)
+            drawn = ElementTree.fromstring(re.search(r'<figure class="diagram">(.*?)</figure>', page, re.S)[1])
+            texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+            self.assertEqual([text for text in wanted if text not in texts], [], texts)
+            self.assertNotRegex(page, r'(?:fill|stroke)="(?:black|white)"')
 
     def test_a_page_of_the_manual_has_one_title_and_its_sections_are_found(self):
         pages = [name for name in self.pages if name.startswith("man/")]
