@@ -5,11 +5,8 @@
 
 #include "worker.h"
 
-#define DUTIES_RECLAIM  100        /* orphans at a time */
-#define DUTIES_LOOK_US  NQ_MS(100) /* of a look for them: with very many queues a pass is made in several */
-#define DUTIES_PROMOTE  500        /* follow-ups looked at at a time */
-#define DUTIES_SWEEP    500        /* rows that nobody needs deleted at a time */
-#define DUTIES_AGAIN_US NQ_MS(100)
+#define DUTIES_PROMOTE  500 /* follow-ups looked at at a time */
+#define DUTIES_SWEEP    500 /* rows that nobody needs deleted at a time */
 #define DUTIES_DOUBT_US NQ_SECONDS(3)
 /* Least time between two runs of a duty that others ask for: hints are anybody's. */
 #define DUTIES_WANTED_US NQ_MS(5)
@@ -87,11 +84,8 @@ struct duties {
     struct duty_state state[DUTIES_COUNT];
     nq_scheduler schedules;
     nq_reports *reports; /* NULL: no memory for them yet */
-    int64_t again_us;    /* how soon to look for orphans again after some were found */
     nq_purge purge;
-    nq_scan scan;      /* the pass over the queues for orphans, */
-    bool scan_again;   /* which came too late for a worker that died since it began */
-    bool scan_found;   /* and which found some */
+    nq_reclaimer reclaimer;
     int64_t others_us; /* others have been at some follow-ups since then; 0: they are not */
 };
 
@@ -287,7 +281,7 @@ static int duties_watch(struct duties *d, int64_t *next_us, nq_err *err)
     /* Their tasks should run again within a second, so a doubt is settled quickly. */
     if (nq_member_suspects(d->member) > 0)
         *next_us = NQ_MS(100);
-    d->scan_again = d->scan_again || died > 0;
+    d->reclaimer.late = d->reclaimer.late || died > 0;
     if (died > 0 || (!d->worker->reclaimed && !duties_doubts(d)))
         duties_state(d, duties_reclaim)->due_us = 0;
     return NQ_OK;
@@ -295,39 +289,7 @@ static int duties_watch(struct duties *d, int64_t *next_us, nq_err *err)
 
 static int duties_reclaim(struct duties *d, int64_t *next_us, nq_err *err)
 {
-    nq_worker *w = d->worker;
-    size_t n = 0;
-    bool all = true;
-    pthread_mutex_lock(&w->lock);
-    /* Recorded first, by us or by those who outran us, or we would find the same ones again. */
-    const bool busy = w->orphans > 0, outrun = w->outrun;
-    w->outrun = false;
-    pthread_mutex_unlock(&w->lock);
-    *next_us = outrun ? DUTIES_AGAIN_US : NQ_MS(20);
-    if (busy || outrun)
-        return NQ_OK;
-    d->scan.most_us = DUTIES_LOOK_US;
-    d->scan_again = d->scan_again && d->scan.more;
-    const int rc = nq_reclaim(w, d->member, &d->scan, DUTIES_RECLAIM, &n, &all, err);
-    if (rc != NQ_OK)
-        return rc;
-    const bool whole = !d->scan.more && !d->scan_again;
-    d->scan_found = d->scan_found || n > 0;
-    if (whole) {
-        /* a row that somebody holds just now is left out, and found again */
-        *next_us = d->scan_found ? d->again_us : w->opts.lease_us;
-        if (!d->scan_found)
-            d->again_us = DUTIES_AGAIN_US;
-        else if (d->again_us < w->opts.lease_us)
-            d->again_us *= 2;
-        d->scan_found = false;
-    }
-    *next_us = all ? *next_us : NQ_SECONDS(1);
-    pthread_mutex_lock(&w->lock);
-    w->reclaimed = w->reclaimed || (whole && !duties_doubts(d));
-    pthread_cond_signal(&w->fetch_cond);
-    pthread_mutex_unlock(&w->lock);
-    return NQ_OK;
+    return nq_reclaim(d->worker, d->member, &d->reclaimer, !duties_doubts(d), next_us, err);
 }
 
 /* ---- Follow-ups, retention ---- */
@@ -470,7 +432,7 @@ static void duties_leave(struct duties *d)
     if (d->member)
         nq_tally_write(d->worker, nq_member_id(d->member), NULL);
     nq_reports_free(d->reports);
-    nq_buf_free(&d->scan.queue);
+    nq_buf_free(&d->reclaimer.scan.queue);
     nq_buf_free(&d->purge.scan.queue);
     nq_buf_free(&d->queues);
     nq_buf_free(&d->types);
@@ -480,7 +442,7 @@ static void duties_leave(struct duties *d)
 
 NQ_PRIVATE void *nq_duties_main(void *arg)
 {
-    struct duties d = {.worker = arg, .again_us = DUTIES_AGAIN_US};
+    struct duties d = {.worker = arg};
     bool rejoin = false;
     while (duties_sleep(&d, &rejoin)) {
         size_t i = 0;

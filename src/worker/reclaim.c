@@ -2,6 +2,11 @@
 /* Reclaiming: a dead worker's running tasks get the outcome of a crash. */
 #include "worker.h"
 
+#define RECLAIM_MOST     100        /* orphans at a time */
+#define RECLAIM_LOOK_US  NQ_MS(100) /* of a look for them: with very many queues a pass is made in several */
+#define RECLAIM_SOON_US  NQ_MS(20)
+#define RECLAIM_AGAIN_US NQ_MS(100)
+
 /* Hand one to the completer, or free it; false: no memory. */
 static bool reclaim_one(nq_worker *w, const char *victim, nq_claimed *claim)
 {
@@ -33,13 +38,12 @@ static bool reclaim_one(nq_worker *w, const char *victim, nq_claimed *claim)
     return true;
 }
 
-NQ_PRIVATE int nq_reclaim(nq_worker *w, const nq_member *m, nq_scan *scan, size_t max, size_t *found,
-                          bool *all, nq_err *err)
+/* Hand those of the next part of the pass to the completer. *all: none was left for want of memory. */
+static int reclaim_some(nq_worker *w, const nq_member *m, nq_scan *scan, size_t *found, bool *all,
+                        nq_err *err)
 {
     nq_claimed *list = NULL;
-    int rc = nq_store_orphans(w->store, scan, max, &list, found, err);
-    if (rc != NQ_OK)
-        return rc;
+    int rc = nq_store_orphans(w->store, scan, RECLAIM_MOST, &list, found, err);
     *all = true;
     while (list) {
         nq_claimed *claim = list;
@@ -47,5 +51,47 @@ NQ_PRIVATE int nq_reclaim(nq_worker *w, const nq_member *m, nq_scan *scan, size_
         if (!reclaim_one(w, nq_member_named(m, NQ_LEASE_WORKER(claim->lease)), claim))
             *all = false;
     }
+    return rc;
+}
+
+/* A pass has ended: how soon the next one begins. A row that somebody holds just now was left out, and is
+ * found again. */
+static int64_t reclaim_pause(const nq_worker *w, nq_reclaimer *r)
+{
+    const bool found = r->found;
+    const int64_t pause = r->again_us ? r->again_us : RECLAIM_AGAIN_US;
+    r->found = false;
+    r->again_us = !found ? 0 : pause < w->opts.lease_us ? pause * 2 : pause;
+    return found ? pause : w->opts.lease_us;
+}
+
+NQ_PRIVATE int nq_reclaim(nq_worker *w, const nq_member *m, nq_reclaimer *r, bool sure, int64_t *next_us,
+                          nq_err *err)
+{
+    size_t n = 0;
+    bool all = true;
+    pthread_mutex_lock(&w->lock);
+    /* Recorded first, by us or by those who outran us, or we would find the same ones again. */
+    const bool busy = w->orphans > 0, outrun = w->outrun;
+    w->outrun = false;
+    pthread_mutex_unlock(&w->lock);
+    *next_us = outrun ? RECLAIM_AGAIN_US : RECLAIM_SOON_US;
+    if (busy || outrun)
+        return NQ_OK;
+    r->scan.most_us = RECLAIM_LOOK_US;
+    r->late = r->late && r->scan.more;
+    const int rc = reclaim_some(w, m, &r->scan, &n, &all, err);
+    if (rc != NQ_OK)
+        return rc;
+    const bool whole = !r->scan.more && !r->late;
+    r->found = r->found || n > 0;
+    if (whole)
+        *next_us = reclaim_pause(w, r);
+    if (!all)
+        *next_us = NQ_SECONDS(1);
+    pthread_mutex_lock(&w->lock);
+    w->reclaimed = w->reclaimed || (whole && sure);
+    pthread_cond_signal(&w->fetch_cond);
+    pthread_mutex_unlock(&w->lock);
     return NQ_OK;
 }

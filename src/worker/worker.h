@@ -487,14 +487,10 @@ NQ_PRIVATE void nq_loans_recall(nq_worker *w);
 /* Take the tasks of loans in doubt that are there. *next_us: how soon to look again; as it was: no need. */
 NQ_PRIVATE int nq_loans_look(nq_worker *w, int64_t *next_us, nq_err *err);
 
-/* ---- reclaim.c */
-/* Hand up to `max` tasks of dead workers to the completer. *all: none was left for want of memory. */
-NQ_PRIVATE int nq_reclaim(nq_worker *w, const nq_member *m, nq_scan *scan, size_t max, size_t *found,
-                          bool *all, nq_err *err);
-
 /* ---- duties.c */
 NQ_PRIVATE void *nq_duties_main(void *worker);
 
+#include "reclaim.h"
 #include "tally.h"
 
 #endif
