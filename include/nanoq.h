@@ -29,7 +29,9 @@
  * fork        Handles do not survive fork: in the child every call answers NQ_EFORK, nq_close frees
  *             nothing, and the parent goes on unharmed. Open a new handle in the child, of the same
  *             SQLite file too: SQLite itself would go by locks of the parent there, and is kept from it
- *             (a connection of your own from before the fork is still not to be used).
+ *             (a connection of your own from before the fork is still not to be used). With threads a
+ *             process forks safely only to exec: of what another thread had locked, in any library, the
+ *             child has the lock and nobody who gives it back.
  * Manners     The library never prints, never exits, installs no signal handler unless asked
  *             (nq_worker_options.handle_signals), and every network call has a time limit.
  */

@@ -125,3 +125,18 @@ def forks(db, figures, seed, count=200):
                    code == 0, "yes")
         run.drain()
         run.check(expect={"FORKED": 1, "OK": count})
+
+
+def forked(db, figures, seed, seconds=20):
+    """Children of fork alone have the database open, and somebody who looks at it is the last who closes it."""
+    with Run("forked", db, figures, seed) as run:
+        run.start("produce", forked=2, pause_us=2000)
+        run.start("work", forked=2, concurrency=2)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            db.sql("SELECT COUNT(*) FROM nanoq_tasks")
+            time.sleep(0.02)
+        run.stop("produce")
+        run.stop("work")
+        run.drain()
+        run.check(expect={"OK": 20 * seconds})

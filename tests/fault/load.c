@@ -4,6 +4,8 @@
 #include "load.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 static char **load_argv;
 static int load_fd = -1;
@@ -174,6 +176,33 @@ static int load_migrate(void)
     return rc ? 1 : 0;
 }
 
+/* forked=N: so many children of fork play the role instead. Each opens anew the database that this process
+ * had open when it forked them. */
+static int load_forked(int (*run)(void))
+{
+    pid_t children[8];
+    const int64_t wanted = load_number("forked", 0);
+    const size_t n = wanted < 8 ? (size_t)wanted : 8;
+    nq *before = load_open();
+    signal(SIGTERM, load_on_term);
+    for (size_t i = 0; i < n; i++) {
+        load_random(0); /* each does something else */
+        if ((children[i] = fork()) == 0) {
+            signal(SIGTERM, SIG_DFL);
+            prctl(PR_SET_PDEATHSIG, SIGTERM);
+            return run();
+        }
+    }
+    nq_close(before);
+    while (!load_stop)
+        load_sleep(NQ_MS(10));
+    for (size_t i = 0; i < n; i++)
+        kill(children[i], SIGTERM);
+    for (size_t i = 0; i < n; i++)
+        waitpid(children[i], NULL, 0);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -193,7 +222,7 @@ int main(int argc, char **argv)
     load_random(0);
     for (size_t i = 0; argc > 1 && i < sizeof roles / sizeof *roles; i++)
         if (strcmp(argv[1], roles[i].name) == 0)
-            return roles[i].run();
+            return load_number("forked", 0) > 0 ? load_forked(roles[i].run) : roles[i].run();
     fprintf(stderr,
             "usage: load migrate|produce|hold|work|wait|steer|fork url=URL history=FILE [name=value ...]\n");
     return 2;
