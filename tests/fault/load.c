@@ -210,7 +210,7 @@ int main(int argc, char **argv)
         int (*run)(void);
     } roles[] = {{"migrate", load_migrate}, {"produce", load_produce}, {"hold", load_hold},
                  {"work", load_work},       {"wait", load_wait},       {"steer", load_steer},
-                 {"fork", load_fork}};
+                 {"fork", load_fork},       {"effect", load_effect}};
     load_argv = argc > 2 ? argv + 2 : argv + argc;
     signal(SIGPIPE, SIG_IGN);
     load_fd = open(load_text("history", "/dev/null"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
@@ -223,7 +223,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof roles / sizeof *roles; i++)
         if (strcmp(argv[1], roles[i].name) == 0)
             return load_number("forked", 0) > 0 ? load_forked(roles[i].run) : roles[i].run();
-    fprintf(stderr,
-            "usage: load migrate|produce|hold|work|wait|steer|fork url=URL history=FILE [name=value ...]\n");
+    fprintf(stderr, "usage: load migrate|produce|hold|work|wait|steer|fork|effect url=URL history=FILE "
+                    "[name=value ...]\n");
     return 2;
 }

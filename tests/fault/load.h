@@ -68,5 +68,6 @@ int load_work(void);
 int load_wait(void);
 int load_steer(void);
 int load_fork(void);
+int load_effect(void);
 
 #endif

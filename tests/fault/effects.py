@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""Handlers in children, each with an effect in the transaction that completes its task, while children and workers are killed."""
+import os
+import signal
+import time
+
+from rig import Run
+
+WAIT = 90
+
+
+def descendants(pid):
+    """The zygote of a worker and its children."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+            children = [int(word) for word in f.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [one for child in children for one in (child, *descendants(child))]
+
+
+def kill_one(run, workers):
+    """A worker, or something below it; what died is started anew."""
+    i = run.random.randrange(len(workers))
+    below = descendants(workers[i].pid)
+    if below and run.random.random() < 0.7:
+        try:
+            os.kill(run.random.choice(below), signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    else:
+        workers[i].kill()
+        workers[i].wait()
+    for n, worker in enumerate(workers):
+        if worker.poll() is not None:  # also one whose zygote was killed: it ends by itself
+            workers[n] = run.start("effect")
+
+
+def effects(db, figures, seed, kills=100):
+    """No effect without its task's end, none twice, and no task left."""
+    with Run("effects", db, figures, seed) as run:
+        db.sql("CREATE TABLE effects (task BIGINT)")
+        workers, added = [run.start("effect") for _ in range(3)], 0
+        for _ in range(kills):
+            db.sql("INSERT INTO nanoq_tasks (type, payload) VALUES " + ", ".join(f"('t', '{added + n}')" for n in range(20)))
+            added += 20
+            time.sleep(0.3 * run.random.random())
+            kill_one(run, workers)
+        until = time.monotonic() + WAIT
+        while int(db.sql("SELECT COUNT(*) FROM nanoq_tasks")[0][0]) and time.monotonic() < until:
+            time.sleep(0.1)
+            workers = [worker if worker.poll() is None else run.start("effect") for worker in workers]
+        for what, query in (("tasks left", "SELECT COUNT(*) FROM nanoq_tasks"), ("tasks dead", "SELECT COUNT(*) FROM nanoq_finished"),
+                            (f"tasks of {added} without their effect", f"SELECT {added} - COUNT(DISTINCT task) FROM effects"),
+                            ("effects twice", "SELECT COUNT(*) - COUNT(DISTINCT task) FROM effects")):
+            n = int(db.sql(query)[0][0])
+            run.figure(what, n, n == 0, 0)
+        whole = db.check()
+        run.figure("the database", whole, whole == "ok", "ok")

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* A worker whose handlers run in children: each has an effect and completes its task in one transaction of
+ * its own. */
+#include "load.h"
+
+/* The first time: at some tasks the child dies before its COMMIT, at others behind it. */
+static void effect_die(const nq_task *task, nq_id when)
+{
+    if (task->crashes == 0 && task->id % 20 == when)
+        kill(getpid(), SIGKILL);
+}
+
+static int effect_run(nq_ctx *ctx, struct load_tx *tx, const nq_task *task, nq_err *err)
+{
+    char sql[80];
+    int rc = load_tx_run(tx, "BEGIN");
+    snprintf(sql, sizeof sql, "INSERT INTO effects VALUES (%lld)", (long long)task->id);
+    rc = rc ? rc : load_tx_run(tx, sql);
+    rc = rc ? rc : nq_ctx_complete_in(ctx, load_tx_handle(tx), err);
+    effect_die(task, 3);
+    return rc ? rc : load_tx_run(tx, "COMMIT");
+}
+
+static nq_verdict effect_handler(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    static struct load_tx *tx; /* lives as long as the child */
+    nq_err err = {0};
+    (void)udata;
+    if (!tx && !(tx = load_tx_open()))
+        return nq_fail(ctx, NQ_RETRY, "cannot open the database");
+    const int rc = effect_run(ctx, tx, task, &err);
+    effect_die(task, 7);
+    if (rc == 0)
+        return NQ_DONE;
+    load_tx_run(tx, "ROLLBACK");
+    if (load_tx_lost(tx)) {
+        load_tx_close(tx);
+        tx = NULL;
+    }
+    return nq_fail(ctx, NQ_RETRY, "%d %s", rc, err.message);
+}
+
+static int64_t effect_policy(unsigned attempt, const nq_task *task, void *udata)
+{
+    (void)attempt, (void)task, (void)udata;
+    return NQ_MS(20);
+}
+
+int load_effect(void)
+{
+    nq *q = load_open();
+    nq_err err = {0};
+    nq_worker *w = NULL;
+    const nq_worker_options opts = {.size = sizeof opts,
+                                    .concurrency = (unsigned)load_number("concurrency", 4),
+                                    .max_crashes = 1000,
+                                    .keep_dead_us = NQ_FOREVER,
+                                    .retry_policy = effect_policy,
+                                    .handle_signals = true};
+    int rc = nq_worker_new(&w, q, &opts, &err);
+    const nq_handle_options handle = {.size = sizeof handle, .isolation = NQ_ISOLATION(.kind = NQ_PROCESS)};
+    if (rc == NQ_OK)
+        rc = nq_worker_handle(w, NULL, effect_handler, NULL, &handle, &err);
+    if (rc == NQ_OK)
+        rc = nq_worker_run(w, &err);
+    if (rc != NQ_OK)
+        load_note("EXIT", "role=effect code=%d %.200s", rc, err.message);
+    nq_worker_free(w);
+    nq_close(q);
+    return rc == NQ_OK ? 0 : 1;
+}
