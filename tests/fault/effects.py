@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Handlers in children, each with an effect in the transaction that completes its task, while children and workers are killed."""
+"""Handlers in children, each with an effect in the transaction that completes its task, and a third of them with one more task,
+while children and workers are killed."""
 import os
 import signal
 import time
@@ -39,7 +40,7 @@ def kill_one(run, workers):
 def effects(db, figures, seed, kills=100):
     """No effect without its task's end, none twice, and no task left."""
     with Run("effects", db, figures, seed) as run:
-        db.sql("CREATE TABLE effects (task BIGINT)")
+        db.sql("CREATE TABLE effects (task BIGINT, more_of BIGINT)")
         workers, added = [run.start("effect") for _ in range(3)], 0
         for _ in range(kills):
             db.sql("INSERT INTO nanoq_tasks (type, payload) VALUES " + ", ".join(f"('t', '{added + n}')" for n in range(20)))
@@ -50,9 +51,13 @@ def effects(db, figures, seed, kills=100):
         while int(db.sql("SELECT COUNT(*) FROM nanoq_tasks")[0][0]) and time.monotonic() < until:
             time.sleep(0.1)
             workers = [worker if worker.poll() is None else run.start("effect") for worker in workers]
+        first, more = "FROM effects WHERE more_of IS NULL", "FROM effects WHERE more_of IS NOT NULL"
         for what, query in (("tasks left", "SELECT COUNT(*) FROM nanoq_tasks"), ("tasks dead", "SELECT COUNT(*) FROM nanoq_finished"),
-                            (f"tasks of {added} without their effect", f"SELECT {added} - COUNT(DISTINCT task) FROM effects"),
-                            ("effects twice", "SELECT COUNT(*) - COUNT(DISTINCT task) FROM effects")):
+                            (f"tasks of {added} without their effect", f"SELECT {added} - COUNT(DISTINCT task) {first}"),
+                            ("third tasks without their other task", f"SELECT (SELECT COUNT(DISTINCT task) {first} AND task % 3 = 0) - "
+                                                                     f"COUNT(DISTINCT more_of) {more}"),
+                            ("effects twice", "SELECT COUNT(*) - COUNT(DISTINCT task) FROM effects"),
+                            ("other tasks twice", f"SELECT COUNT(*) - COUNT(DISTINCT more_of) {more}")):
             n = int(db.sql(query)[0][0])
             run.figure(what, n, n == 0, 0)
         whole = db.check()

@@ -10,12 +10,27 @@ static void effect_die(const nq_task *task, nq_id when)
         kill(getpid(), SIGKILL);
 }
 
+static int effect_more(struct load_tx *tx, const nq_task *task, nq_err *err)
+{
+    static nq *q; /* lives as long as the child */
+    char payload[32];
+    const int rc = q ? NQ_OK : nq_open(&q, load_text("url", ""), NULL, err);
+    const int n = snprintf(payload, sizeof payload, "%lld", (long long)task->id);
+    return rc ? rc
+              : nq_enqueue(q, load_tx_handle(tx),
+                           NQ_TASK(.type = "more", .payload = payload, .payload_size = (size_t)n), NULL, err);
+}
+
 static int effect_run(nq_ctx *ctx, struct load_tx *tx, const nq_task *task, nq_err *err)
 {
-    char sql[80];
+    char sql[120];
+    const int first = strcmp(task->type, "more") != 0;
     int rc = load_tx_run(tx, "BEGIN");
-    snprintf(sql, sizeof sql, "INSERT INTO effects VALUES (%lld)", (long long)task->id);
+    snprintf(sql, sizeof sql, "INSERT INTO effects VALUES (%lld, %.20s)", (long long)task->id,
+             first ? "NULL" : (const char *)task->payload);
     rc = rc ? rc : load_tx_run(tx, sql);
+    if (rc == 0 && first && task->id % 3 == 0)
+        rc = effect_more(tx, task, err);
     rc = rc ? rc : nq_ctx_complete_in(ctx, load_tx_handle(tx), err);
     effect_die(task, 3);
     return rc ? rc : load_tx_run(tx, "COMMIT");
