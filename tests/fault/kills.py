@@ -6,12 +6,12 @@ import time
 from rig import SLOW, Run, mono, ms, percentile
 
 
-def kill_workers(db, figures, seed, kills=500, every=0.2, soon_us=1_000_000, until="done"):
+def kill_workers(db, figures, seed, kills=500, every=0.2, soon_us=1_000_000, until="done", many=0):
     """kill -9 of workers and producers under load: nothing lost, nothing done twice, taken over within a second. until="start":
-    of tasks whose keys go with their claims."""
-    name = "kill -9" if until == "done" else f"kill -9, keys until the {until}"
+    of tasks whose keys go with their claims; many=1: by handlers of several tasks a call."""
+    name = ("kill -9" if until == "done" else f"kill -9, keys until the {until}") + (", many a call" if many else "")
     produce = {"pause_us": 30000, "until": until}
-    with Run(name, db, figures, seed, lease_ms=5000, work_ms=40) as run:
+    with Run(name, db, figures, seed, lease_ms=5000, work_ms=40, many=many) as run:
         # Who last beat in the first seconds of the server cannot be told from one that has yet to come back to it, and is
         # given 10 s: no matter of this run.
         while db.mysql and int(db.sql("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1]) < 3:

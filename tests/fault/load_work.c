@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <sys/wait.h>
 
+#define WORK_MANY 10
+
 static void work_do(nq_ctx *ctx, int ms)
 {
     struct pollfd p = {.fd = nq_ctx_fd(ctx), .events = POLLIN};
@@ -47,25 +49,62 @@ static int work_leave(nq_ctx *ctx, const nq_task *task, const struct load_task *
     return left;
 }
 
+/* Read the task, and note that it starts; is it as it was enqueued? */
+static int work_start(const nq_task *task, struct load_task *t)
+{
+    const int good = load_parse(task->payload, task->payload_size, t);
+    load_note("START", "id=%lld gen=%u attempt=%u crashes=%u good=%d key=%s", (long long)task->id,
+              task->generation, task->attempt, task->crashes, good, good ? t->key : "-");
+    return good;
+}
+
+static void work_die(const struct load_task *t)
+{
+    if (t->mode != 'k')
+        return;
+    load_note("KILL", "pid=%ld", (long)getpid());
+    kill(getpid(), SIGKILL);
+}
+
+static nq_verdict work_end(nq_ctx *ctx, const nq_task *task, const struct load_task *t, int good)
+{
+    char name;
+    const int left = good ? work_leave(ctx, task, t) : 0;
+    const nq_verdict verdict = work_verdict(ctx, task, t, &name);
+    load_note("END", "id=%lld gen=%u verdict=%c delay=%d cause=%d result=%d key=%s", (long long)task->id,
+              task->generation, name, name == 'r' || name == 's' ? t->delay_ms * 1000 : 0,
+              (int)nq_ctx_cause(ctx), left, good ? t->key : "-");
+    return verdict;
+}
+
 static nq_verdict work_handler(nq_ctx *ctx, const nq_task *task, void *udata)
 {
     struct load_task t;
-    char name;
-    const int good = load_parse(task->payload, task->payload_size, &t);
+    const int good = work_start(task, &t);
     (void)udata;
-    load_note("START", "id=%lld gen=%u attempt=%u crashes=%u good=%d key=%s", (long long)task->id,
-              task->generation, task->attempt, task->crashes, good, good ? t.key : "-");
-    if (good && t.mode == 'k') {
-        load_note("KILL", "pid=%ld", (long)getpid());
-        kill(getpid(), SIGKILL);
-    }
+    if (good)
+        work_die(&t);
     work_do(ctx, good ? t.work_ms + (int)load_number("more_ms", 0) : 0);
-    const int left = good ? work_leave(ctx, task, &t) : 0;
-    const nq_verdict verdict = work_verdict(ctx, task, &t, &name);
-    load_note("END", "id=%lld gen=%u verdict=%c delay=%d cause=%d result=%d key=%s", (long long)task->id,
-              task->generation, name, name == 'r' || name == 's' ? t.delay_ms * 1000 : 0,
-              (int)nq_ctx_cause(ctx), left, good ? t.key : "-");
-    return verdict;
+    return work_end(ctx, task, &t, good);
+}
+
+/* many=1: up to 10 a call, each of which works as long as the longest. */
+static void work_many(nq_ctx *const ctx[], const nq_task *const tasks[], size_t n, nq_verdict verdicts[],
+                      void *udata)
+{
+    struct load_task t[WORK_MANY];
+    int good[WORK_MANY], ms = 0;
+    (void)udata;
+    for (size_t i = 0; i < n; i++) {
+        good[i] = work_start(tasks[i], &t[i]);
+        ms = good[i] && t[i].work_ms > ms ? t[i].work_ms : ms;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (good[i])
+            work_die(&t[i]);
+    work_do(ctx[0], ms);
+    for (size_t i = 0; i < n; i++)
+        verdicts[i] = work_end(ctx[i], tasks[i], &t[i], good[i]);
 }
 
 /* Short, so that a run ends; spread, so that those which died together come back apart. */
@@ -97,9 +136,11 @@ static nq_worker *work_new(nq *q, nq_err *err)
                                     .keep_dead_us = NQ_FOREVER,
                                     .retry_policy = work_policy,
                                     .handle_signals = true};
+    const nq_many_options many = {.size = sizeof many, .max = WORK_MANY};
     int rc = nq_worker_new(&p, q, &opts, err);
     if (rc == NQ_OK)
-        rc = nq_worker_handle(p, NULL, work_handler, NULL, NULL, err);
+        rc = load_number("many", 0) ? nq_worker_handle_many(p, NULL, work_many, NULL, &many, err)
+                                    : nq_worker_handle(p, NULL, work_handler, NULL, NULL, err);
     if (rc != NQ_OK) {
         load_note("NOTOPEN", "code=%d %s", rc, err->message);
         exit(8);
