@@ -81,9 +81,13 @@ int t_main(int argc, char **argv, Suite *(*const suites[])(void), size_t nsuites
 {
     static char program[PATH_MAX];
     t_program = realpath("/proc/self/exe", program) ? program : argv[0];
-    int chosen = argc == 2 ? harness_choose(argv[1]) : 2;
+    unsigned part = 1, parts = 1;
+    if (argc == 3 &&
+        (sscanf(argv[2], "%u/%u", &part, &parts) != 2 || part < 1 || part > parts || parts > nsuites))
+        argc = 0;
+    int chosen = argc == 2 || argc == 3 ? harness_choose(argv[1]) : 2;
     if (chosen == 2)
-        fprintf(stderr, "usage: %s sqlite|mariadb|mysql8\n", argv[0]);
+        fprintf(stderr, "usage: %s sqlite|mariadb|mysql8 [PART/PARTS]\n", argv[0]);
     if (chosen != 0)
         return chosen;
     if (HARNESS_SANITIZED && !getenv("CK_TIMEOUT_MULTIPLIER"))
@@ -96,8 +100,8 @@ int t_main(int argc, char **argv, Suite *(*const suites[])(void), size_t nsuites
         return 1;
     }
     harness_main = getpid();
-    SRunner *runner = srunner_create(suites[0]());
-    for (size_t i = 1; i < nsuites; i++)
+    SRunner *runner = srunner_create(suites[part - 1]());
+    for (size_t i = part - 1 + parts; i < nsuites; i += parts)
         srunner_add_suite(runner, suites[i]());
     srunner_set_fork_status(runner, CK_FORK);
     srunner_run_all(runner, CK_ENV);

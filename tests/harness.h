@@ -17,7 +17,8 @@
 /*
  * A program is run as `PROGRAM sqlite|mariadb|mysql8`. The servers come from NANOQ_TEST_MYSQL and
  * NANOQ_TEST_MYSQL8 (mysql://root@127.0.0.1:PORT/); without its variable the program says so and exits with
- * 77, which Meson reports as skipped. libcheck's CK_RUN_CASE and CK_RUN_SUITE choose among the tests.
+ * 77, which Meson reports as skipped. libcheck's CK_RUN_CASE and CK_RUN_SUITE choose among the tests, and a
+ * second argument such as 1/2 every second suite from the first on.
  */
 int t_main(int argc, char **argv, Suite *(*const suites[])(void), size_t nsuites);
 
