@@ -52,11 +52,10 @@ static void forked_child(void)
     forked_generation++;
 }
 
-/* With the lock held. */
+/* With the lock held. All VFSs that have their files from the system share the calls of "unix". */
 static int forked_prepare(void)
 {
-    sqlite3_vfs *vfs =
-        sqlite3_vfs_find("unix"); /* all that have their files from the system share its calls */
+    sqlite3_vfs *vfs = sqlite3_vfs_find("unix");
     if (forked_vfs || !vfs || vfs->iVersion < 3)
         return NQ_OK;
     forked_fstat_before = (forked_fstat_fn)vfs->xGetSystemCall(vfs, "fstat");
