@@ -85,9 +85,3 @@ def svg(text):
     out.append(text_at(14, (TOP + bottom) / 2, y_name, "tick", f' transform="rotate(-90 14 {(TOP + bottom) / 2:.1f})"'))
     return (f'<figure class="chart"><figcaption>{html.escape(chart["title"])}</figcaption>'
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(chart["title"])}">{"".join(out)}</svg></figure>')
-
-
-def drawn(body):
-    """A page's body with its charts as pictures."""
-    return re.sub(r'<pre><code class="language-mermaid">(xychart-beta\n.*?)</code></pre>', lambda f: svg(html.unescape(f[1])), body,
-                  flags=re.S)

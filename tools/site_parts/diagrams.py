@@ -74,9 +74,3 @@ def svg(text):
     said = ", ".join(f"{a} to {b}" + (f": {more['label']}" if more["label"] else "") for a, b, more in diagram.edges)
     made = made.replace("<svg ", f'<svg role="img" aria-label="{html.escape(said)}" ', 1)
     return f'<figure class="diagram">{made.strip()}</figure>'
-
-
-def drawn(body):
-    """A page's body with its diagrams as pictures."""
-    return re.sub(r'<pre><code class="language-mermaid">((?:flowchart|stateDiagram).*?)</code></pre>', lambda f: svg(html.unescape(f[1])),
-                  body, flags=re.S)
