@@ -82,10 +82,9 @@ int t_main(int argc, char **argv, Suite *(*const suites[])(void), size_t nsuites
     static char program[PATH_MAX];
     t_program = realpath("/proc/self/exe", program) ? program : argv[0];
     unsigned part = 1, parts = 1;
-    if (argc == 3 &&
-        (sscanf(argv[2], "%u/%u", &part, &parts) != 2 || part < 1 || part > parts || parts > nsuites))
-        argc = 0;
-    int chosen = argc == 2 || argc == 3 ? harness_choose(argv[1]) : 2;
+    const bool usable = argc == 2 || (argc == 3 && sscanf(argv[2], "%u/%u", &part, &parts) == 2 &&
+                                      part >= 1 && part <= parts && parts <= nsuites);
+    int chosen = usable ? harness_choose(argv[1]) : 2;
     if (chosen == 2)
         fprintf(stderr, "usage: %s sqlite|mariadb|mysql8 [PART/PARTS]\n", argv[0]);
     if (chosen != 0)

@@ -32,8 +32,13 @@ def kill_one(run, workers):
     else:
         workers[i].kill()
         workers[i].wait()
+    revive(run, workers)
+
+
+def revive(run, workers):
+    """In place of those that have ended: one whose zygote was killed does so by itself."""
     for n, worker in enumerate(workers):
-        if worker.poll() is not None:  # also one whose zygote was killed: it ends by itself
+        if worker.poll() is not None:
             workers[n] = run.start("effect")
 
 
@@ -50,7 +55,7 @@ def effects(db, figures, seed, kills=100):
         until = time.monotonic() + WAIT
         while int(db.sql("SELECT COUNT(*) FROM nanoq_tasks")[0][0]) and time.monotonic() < until:
             time.sleep(0.1)
-            workers = [worker if worker.poll() is None else run.start("effect") for worker in workers]
+            revive(run, workers)
         first, more = "FROM effects WHERE more_of IS NULL", "FROM effects WHERE more_of IS NOT NULL"
         for what, query in (("tasks left", "SELECT COUNT(*) FROM nanoq_tasks"), ("tasks dead", "SELECT COUNT(*) FROM nanoq_finished"),
                             (f"tasks of {added} without their effect", f"SELECT {added} - COUNT(DISTINCT task) {first}"),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A worker whose handlers run in children: each has an effect and completes its task in one transaction of
- * its own. */
+ * its own, and some enqueue another task in it, by a handle of the child's. */
 #include "load.h"
 
 /* The first time: at some tasks the child dies before its COMMIT, at others behind it. */

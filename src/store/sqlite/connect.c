@@ -81,7 +81,8 @@ NQ_PRIVATE int nq_sqlite_open(nq_store *s, nq_err *err)
     if ((rc = sqlite_conn_version(d, err)) != NQ_OK || (rc = sqlite_conn_options(s, d, err)) != NQ_OK)
         goto out;
     if (!d->memory) {
-        rc = sqlite_conn_path(path, &d->file, err);
+        if ((rc = nq_sqlite_may_fork(err)) == NQ_OK)
+            rc = sqlite_conn_path(path, &d->file, err);
     } else {
         nq_buf b = {0};
         nq_buf_fmt(&b, "file:/nanoq-%p-%llx?vfs=memdb", (void *)s, (unsigned long long)nq_random(UINT64_MAX));
@@ -280,8 +281,7 @@ NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err)
         return nq_err_nomem(err);
     c->base.store = s;
     c->lock_fd = -1;
-    if (!d->memory &&
-        ((rc = nq_sqlite_may_fork(err)) != NQ_OK || (rc = sqlite_conn_one_name(d->file, err)) != NQ_OK)) {
+    if (!d->memory && (rc = sqlite_conn_one_name(d->file, err)) != NQ_OK) {
         nq_sqlite_disconnect(&c->base);
         return rc;
     }

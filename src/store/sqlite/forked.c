@@ -31,20 +31,22 @@ static dev_t forked_generation; /* how many forks lie between us and who put the
 static forked_fstat_fn forked_fstat_before;
 static forked_stat_fn forked_stat_before;
 
-static int forked_fstat(int fd, struct stat *st)
+/* rc: what the call answered. */
+static int forked_apart(int rc, struct stat *st)
 {
-    const int rc = forked_fstat_before(fd, st);
     if (rc == 0)
         st->st_dev += forked_generation * FORKED_APART;
     return rc;
 }
 
+static int forked_fstat(int fd, struct stat *st)
+{
+    return forked_apart(forked_fstat_before(fd, st), st);
+}
+
 static int forked_stat(const char *path, struct stat *st)
 {
-    const int rc = forked_stat_before(path, st);
-    if (rc == 0)
-        st->st_dev += forked_generation * FORKED_APART;
-    return rc;
+    return forked_apart(forked_stat_before(path, st), st);
 }
 
 static void forked_child(void)

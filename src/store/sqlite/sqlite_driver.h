@@ -60,7 +60,8 @@ NQ_PRIVATE int nq_sqlite_open(nq_store *s, nq_err *err);
 NQ_PRIVATE void nq_sqlite_close(nq_store *s);
 NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err);
 NQ_PRIVATE void nq_sqlite_disconnect(nq_conn *conn);
-/* forked.c. Before a connection is opened, so that children of fork may open their own: NQ_ENOMEM. */
+/* forked.c. Before a file's first connection is opened, so that children of fork may open their own:
+ * NQ_ENOMEM. */
 NQ_PRIVATE int nq_sqlite_may_fork(nq_err *err);
 NQ_PRIVATE bool nq_sqlite_forked(void);
 NQ_PRIVATE bool nq_sqlite_usable(nq_conn *conn);
