@@ -147,10 +147,9 @@ static void spawn_wait(pid_t keeper)
 static struct keeper_report spawn_hear(int control)
 {
     struct keeper_report said;
-    ssize_t n;
-    while ((n = recv(control, &said, sizeof said, 0)) < 0 && errno == EINTR) {
-    }
-    return n == (ssize_t)sizeof said ? said : (struct keeper_report){0};
+    return nq_packet_receive(control, &said, sizeof said, 0) == (ssize_t)sizeof said
+               ? said
+               : (struct keeper_report){0};
 }
 
 /* The command's exec answers through a pipe that closes by itself when it succeeds. */

@@ -54,6 +54,12 @@ NQ_PRIVATE int nq_ladder_step(nq_ladder *l, int64_t now_us);
 /* When the next step is due; INT64_MAX: never. */
 NQ_PRIVATE int64_t nq_ladder_next(const nq_ladder *l);
 
+/* ---- packet.c -- What the other process has said last, through a pair of sockets of SOCK_SEQPACKET. */
+/* recv, but for EINTR and ECONNRESET. The latter comes once, and before what the other end had sent, when
+ * that was closed while something that we had asked was still unread in it: no reason not to hear the rest.
+ */
+NQ_PRIVATE ssize_t nq_packet_receive(int fd, void *out, size_t size, int flags);
+
 /* ---- rlimit.c -- Limits of processes. Async-signal-safe; -1: errno. */
 
 /* RLIMIT_... as getrlimit wants it: an enum in glibc, an int in musl. */

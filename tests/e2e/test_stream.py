@@ -265,6 +265,35 @@ time.sleep(300)
         for pid in self.lines("pids"):
             self.gone(pid)
 
+    def test_a_keeper_that_is_behind_still_says_how_its_child_ended(self):
+        """It is frozen while it is asked for something twice: with the child's end it closes what it has not read."""
+        tasks = [self.add("t", str(i), "--max-retries", "0") for i in range(4)]
+        worker = self.begin("-j", "1", "--cpu", "10s", *self.child("""
+def state(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        return f.read().rpartition(")")[2].split()[0]
+keeper = os.getppid()
+say({"done": read()["id"]})
+task = read()
+os.kill(keeper, signal.SIGSTOP)
+while state(keeper) != "T":
+    time.sleep(.01)
+say({"done": task["id"]})
+say({"done": read()["id"]})
+read()
+note("pids", keeper)
+note("pids", os.getpid())
+os._exit(4)
+"""))
+        self.wait(lambda: len(self.lines("pids")) == 2, "the last task to start")
+        keeper, child = map(int, self.lines("pids"))
+        self.gone(child)
+        os.kill(keeper, signal.SIGCONT)
+        self.wait(lambda: self.show(tasks[3])["state"] == "dead", "the task to be dead")
+        self.assertRegex(self.show(tasks[3])["error"], "^the child ended while it held the task: exit status 4 after")
+        worker.terminate()
+        self.assertEqual(worker.wait(LIMIT), 0)
+
     def test_cancelled_by_hand(self):
         task = self.add("t")
         worker = self.begin(*self.child("""

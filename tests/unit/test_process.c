@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -135,6 +136,26 @@ START_TEST(descendants_are_found_in_any_session)
 }
 END_TEST
 
+START_TEST(the_last_packet_is_heard_of_who_left_ours_unread)
+{
+    int pair[2];
+    char out[8];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+    ck_assert_int_eq(send(pair[0], "stop", 4, 0), 4);
+    ck_assert_int_eq(send(pair[1], "ended", 5, 0), 5);
+    close(pair[1]);
+    ck_assert_int_eq(nq_packet_receive(pair[0], out, sizeof out, 0), 5);
+    ck_assert_int_eq(memcmp(out, "ended", 5), 0);
+    ck_assert_int_eq(nq_packet_receive(pair[0], out, sizeof out, 0), 0);
+    close(pair[0]);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+    ck_assert_int_eq(nq_packet_receive(pair[0], out, sizeof out, MSG_DONTWAIT), -1);
+    ck_assert_int_eq(errno, EAGAIN);
+    close(pair[0]);
+    close(pair[1]);
+}
+END_TEST
+
 /* Of a limit that valgrind leaves to the kernel: it lowers no hard limit of open files. */
 START_TEST(limits_are_lowered_and_not_raised)
 {
@@ -161,4 +182,5 @@ START_TEST(limits_are_lowered_and_not_raised)
 END_TEST
 
 UNIT_MAIN("process", ends_are_said_in_words, an_end_is_read_from_wait, the_last_is_kept,
-          the_ladder_has_two_steps, descendants_are_found_in_any_session, limits_are_lowered_and_not_raised)
+          the_ladder_has_two_steps, descendants_are_found_in_any_session,
+          the_last_packet_is_heard_of_who_left_ours_unread, limits_are_lowered_and_not_raised)

@@ -271,6 +271,49 @@ START_TEST(a_zygote_that_dies_stops_the_worker_and_costs_no_attempt)
 }
 END_TEST
 
+/* Stops the zygote, and ends once the worker has asked that for SIGTERM and for SIGKILL. */
+static nq_verdict freeze(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct seen *s = udata;
+    struct pollfd fd = {nq_ctx_fd(ctx), POLLIN, 0};
+    if (strcmp(task->type, "next") == 0)
+        return NQ_DONE;
+    __atomic_store_n(&s->child, getpid(), __ATOMIC_SEQ_CST);
+    __atomic_store_n(&s->zygote, getppid(), __ATOMIC_SEQ_CST);
+    kill(getppid(), SIGSTOP);
+    while (poll(&fd, 1, 20000) < 0 && errno == EINTR)
+        ;
+    t_pause_ms(300); /* five times the grace */
+    _exit(3);
+}
+
+START_TEST(a_zygote_that_was_behind_stops_nothing)
+{
+    struct seen *s = p_shared(sizeof *s);
+    nq *q = t_open();
+    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 1, .cancel_grace_us = NQ_MS(60)), NULL, NULL);
+    T_OK(nq_worker_handle(p, "t", freeze, s, P_ISOLATED(.nice = 1), &t_last));
+    T_OK(nq_worker_handle(p, "next", freeze, s, P_ISOLATED(.nice = 1), &t_last));
+    T_OK(nq_worker_fork(p, &t_last));
+    const nq_id id = T_ADD(q, .type = "t", .timeout_us = NQ_SECONDS(1));
+    p_thread t;
+    p_start(&t, p);
+    T_WAIT(p_load(&s->zygote) != 0, 10);
+    T_WAIT(is_gone(s->child), 10);
+    kill(s->zygote, SIGCONT);
+    const nq_id next = T_ADD(q, .type = "next");
+    T_WAIT(t_state(q, next) < 0, 10); /* done, and gone */
+    p_stop(&t);
+    t_task task;
+    ck_assert_int_eq(t_get(q, id, &task), NQ_OK);
+    ck_assert_int_eq(task.info.state, NQ_STATE_WAITING);
+    ck_assert_uint_eq(task.info.attempts, 1);
+    ck_assert_msg(strncmp(task.error, "timed out after 1000 ms: child ", 31) == 0, "%s", task.error);
+    t_task_free(&task);
+    nq_close(q);
+}
+END_TEST
+
 /* ---- What is refused ---- */
 
 static void *idle_thread(void *arg)
@@ -341,6 +384,7 @@ Suite *suite_isolation_end(void)
     tcase_add_test(c, kill_9_of_the_process_leaves_no_orphan_and_no_lock);
     tcase_add_test(c, a_child_that_cannot_be_made_costs_no_attempt);
     tcase_add_test(c, a_zygote_that_dies_stops_the_worker_and_costs_no_attempt);
+    tcase_add_test(c, a_zygote_that_was_behind_stops_nothing);
     tcase_add_test(c, a_process_with_threads_cannot_fork_the_zygote);
     return s;
 }

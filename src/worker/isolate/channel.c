@@ -91,12 +91,12 @@ NQ_PRIVATE void nq_child_listen(nq_worker *w, nq_child *c)
     }
     if (c->ended)
         return;
-    const ssize_t n = recv(c->report, &r, sizeof r, MSG_DONTWAIT);
+    const ssize_t n = nq_packet_receive(c->report, &r, sizeof r, MSG_DONTWAIT);
     if (n == sizeof r && r.kind == NQ_REPORT_ENDED) {
         c->end = r;
         c->ended = true;
         nq_child_listen(w, c); /* what it wrote before */
-    } else if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+    } else if (n == 0 || (n < 0 && errno != EAGAIN)) {
         c->ended = true; /* with the zygote, its parent */
         if (!w->zygote->stopped && !atomic_exchange(&w->zygote->lost, true)) {
             nq_worker_log(w, NQ_LOG_ERROR, "the parent of the child processes (%ld) died: this worker stops",

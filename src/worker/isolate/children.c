@@ -65,7 +65,7 @@ static int children_born(nq_child *c, nq_err *err)
     nq_report r;
     if (poll(&fd, 1, CHILDREN_BORN_MS) != 1)
         return nq_err_set(err, NQ_ESYSTEM, "no child process in %d s", CHILDREN_BORN_MS / 1000);
-    if (recv(c->report, &r, sizeof r, MSG_DONTWAIT) != sizeof r)
+    if (nq_packet_receive(c->report, &r, sizeof r, MSG_DONTWAIT) != sizeof r)
         return nq_err_set(err, NQ_ESYSTEM, "no child process: their parent is gone, or out of descriptors");
     if (r.kind != NQ_REPORT_BORN)
         return nq_err_sys(err, NQ_ESYSTEM, r.value, "cannot fork a child process");
