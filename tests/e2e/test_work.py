@@ -97,17 +97,18 @@ class Limits(ServiceBase):
         self.work("--memory", "2G", "--", "python3", "-c", "x = bytearray(1 << 24)")
         self.run_nanoq("show", str(task), code=3)
 
+    # The kernel counts to the second, and by ticks: 1 s, and what was used before, is given as 2 s, ended at 1.99 to 2.01.
     def test_cpu(self):
         task = self.add("t")
         begin = time.monotonic()
         self.work("--cpu", "1s", *self.script("while :; do :; done"))
         self.assertLess(time.monotonic() - begin, 30)
-        self.assertRegex(self.show(task)["error"], r"killed by signal 24 \(SIGXCPU: CPU time limit\) after [01](\.\d+)? s of CPU")
+        self.assertRegex(self.show(task)["error"], r"killed by signal 24 \(SIGXCPU: CPU time limit\) after [12]\.\d+ s of CPU")
 
     def test_cpu_of_who_catches_it(self):
         task = self.add("t")
         self.work("--cpu", "1s", *self.script("trap '' XCPU; while :; do :; done"))
-        self.assertRegex(self.show(task)["error"], r"killed by signal 9 \(SIGKILL\) after [12]")
+        self.assertRegex(self.show(task)["error"], r"killed by signal 9 \(SIGKILL\) after [23]\.\d+ s")
 
     def test_no_new_privs(self):
         for options, flag in (((), b"0"), (("--no-new-privs",), b"1")):
