@@ -28,7 +28,7 @@ test: test-deps
 check: test-deps
 	@tools/check "$(T)"
 
-FAULT = tests/fault/load tests/fault/load-nofence tests/fault/load-nogate tests/fault/wrong_clock.so
+FAULT = nanoq tests/fault/load tests/fault/load-nofence tests/fault/load-nogate tests/fault/wrong_clock.so
 fault: test-deps
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
 	@ninja -C build-test --quiet $(FAULT)

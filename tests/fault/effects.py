@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Handlers in children, each with an effect in the transaction that completes its task, and a third of them with one more task,
-while children and workers are killed."""
+while children and workers are killed, or frozen for a moment."""
 import os
 import signal
 import time
@@ -42,16 +42,32 @@ def revive(run, workers):
             workers[n] = run.start("effect")
 
 
-def effects(db, figures, seed, kills=100):
-    """No effect without its task's end, none twice, and no task left."""
-    with Run("effects", db, figures, seed) as run:
+def freeze_one(run, workers):
+    """A worker, its zygote or a child: so what they tell each other crosses."""
+    worker = run.random.choice(workers)
+    pid = run.random.choice([worker.pid, *descendants(worker.pid)])
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.4 * run.random.random())
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        pass
+
+
+def effects(db, figures, seed, kills=100, freezes=0):
+    """No effect without its task's end, none twice, and no task left. Frozen they are beside tasks that are late; and no worker ends."""
+    with Run("effects, frozen" if freezes else "effects", db, figures, seed, late=int(freezes > 0)) as run:
         db.sql("CREATE TABLE effects (task BIGINT, more_of BIGINT)")
         workers, added = [run.start("effect") for _ in range(3)], 0
-        for _ in range(kills):
-            db.sql("INSERT INTO nanoq_tasks (type, payload) VALUES " + ", ".join(f"('t', '{added + n}')" for n in range(20)))
+        for _ in range(freezes or kills):
+            db.sql("INSERT INTO nanoq_tasks (type, payload, timeout_ms) VALUES " +
+                   ", ".join(f"('t', '{added + n}', {1000 if freezes else 60000})" for n in range(20)))
             added += 20
             time.sleep(0.3 * run.random.random())
-            kill_one(run, workers)
+            (freeze_one if freezes else kill_one)(run, workers)
+        ended = sum(worker.poll() is not None for worker in workers)
+        if freezes:
+            run.figure("workers that ended", ended, ended == 0, 0)
         until = time.monotonic() + WAIT
         while int(db.sql("SELECT COUNT(*) FROM nanoq_tasks")[0][0]) and time.monotonic() < until:
             time.sleep(0.1)

@@ -3,11 +3,28 @@
  * its own, and some enqueue another task in it, by a handle of the child's. */
 #include "load.h"
 
+#include <errno.h>
+#include <poll.h>
+
 /* The first time: at some tasks the child dies before its COMMIT, at others behind it. */
 static void effect_die(const nq_task *task, nq_id when)
 {
     if (task->crashes == 0 && task->id % 20 == when)
         kill(getpid(), SIGKILL);
+}
+
+/* late=1: at some tasks the first attempt has a time limit that it does not keep. One answers then, one is
+ * gone at about the time of the signals, and one is deaf. */
+static nq_verdict effect_late(nq_ctx *ctx, const nq_task *task)
+{
+    struct pollfd fd = {nq_ctx_fd(ctx), POLLIN, 0};
+    signal(SIGTERM, SIG_IGN);
+    while (poll(&fd, 1, -1) < 0 && errno == EINTR)
+        ;
+    if (task->id % 3 == 0)
+        return nq_fail(ctx, NQ_RETRY, "late");
+    usleep((useconds_t)(task->id % 3 == 1 ? task->id * 7 % 80 * 1000 : 60000000));
+    _exit(0);
 }
 
 static int effect_more(struct load_tx *tx, const nq_task *task, nq_err *err)
@@ -41,6 +58,8 @@ static nq_verdict effect_handler(nq_ctx *ctx, const nq_task *task, void *udata)
     static struct load_tx *tx; /* lives as long as the child */
     nq_err err = {0};
     (void)udata;
+    if (load_number("late", 0) && strcmp(task->type, "t") == 0 && task->attempt == 1 && task->id % 10 == 5)
+        return effect_late(ctx, task);
     if (!tx && !(tx = load_tx_open()))
         return nq_fail(ctx, NQ_RETRY, "cannot open the database");
     const int rc = effect_run(ctx, tx, task, &err);
@@ -69,6 +88,7 @@ int load_effect(void)
     const nq_worker_options opts = {.size = sizeof opts,
                                     .concurrency = (unsigned)load_number("concurrency", 4),
                                     .max_crashes = 1000,
+                                    .cancel_grace_us = NQ_MS(60),
                                     .keep_dead_us = NQ_FOREVER,
                                     .retry_policy = effect_policy,
                                     .handle_signals = true};

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""`nanoq work`, by a process for each task and by children that stay, while workers, keepers, commands and children are killed
+or frozen. What they did stands in a journal: a task runs in one process at a time, and one that ended well does not run again."""
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import rig
+from rig import Run
+
+JOBS, WAIT = 4, 90
+# Each holds a lock of its task while it runs: whoever finds it held runs beside somebody else.
+COMMAND = """exec 9> "$LOCKS/$NANOQ_ID"
+flock -n 9 || echo "beside $NANOQ_ID" >> "$JOURNAL"
+sleep 0.0$((NANOQ_ID % 10)) 9>&-
+echo $NANOQ_ID
+echo "end $NANOQ_ID" >> "$JOURNAL"
+"""
+CHILD = """
+import fcntl, json, os, sys, time
+def write(word, task):
+    with open(os.environ["JOURNAL"], "a") as f:
+        f.write("%s %d\\n" % (word, task))
+for line in sys.stdin:
+    task = json.loads(line)["id"]
+    with open(os.path.join(os.environ["LOCKS"], str(task)), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            write("beside", task)
+        time.sleep(task % 10 / 100)
+        write("end", task)
+    print(json.dumps({"done": task, "result": task}), flush=True)
+    if task % 7 == 0:
+        break  # it costs the next task nothing
+"""
+
+
+class Tool(Run):
+    """Its workers are those of `nanoq work`."""
+
+    def begin(self):
+        self.journal, self.locks = self.path + ".journal", self.path + ".locks"
+        for name, text in (("command", COMMAND), ("child", CHILD)):
+            with open(f"{self.path}.{name}", "w", encoding="utf-8") as f:
+                f.write(text)
+        with open(self.journal, "w", encoding="utf-8"):
+            os.mkdir(self.locks)
+        self.workers = [self.work(stream) for stream in (False, False, True, True)]
+
+    def work(self, stream):
+        what = ["--stream", "--", "python3", self.path + ".child"] if stream else ["--result", "--", "sh", self.path + ".command"]
+        process = subprocess.Popen([os.path.join(rig.BUILD, "nanoq"), "work", "--quiet", "-j", str(JOBS), "--keep-done", "forever",
+                                    "--cpu", "60s", "--max-crashes", "50", *what],
+                                   env={**os.environ, "NANOQ_DB": self.db.url(), "JOURNAL": self.journal, "LOCKS": self.locks},
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process.role, process.stream = "tool", stream
+        self.processes.append(process)
+        return process
+
+    def below(self, worker):
+        """(its keepers, what those keep)"""
+        keepers = children(worker.pid)
+        return keepers, [command for keeper in keepers for command in children(keeper)]
+
+    def again(self, i):
+        self.workers[i] = self.work(self.workers[i].stream)
+
+
+def children(pid):
+    """Of each thread: the threads of a worker start them."""
+    out = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as f:
+                out += [int(word) for word in f.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return out
+
+
+def send(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def kill_one(run, i):
+    """A worker, a keeper or a command; answers how many tasks may run again for it."""
+    keepers, commands = run.below(run.workers[i])
+    some = run.random.choice(([], keepers, commands))
+    if some:
+        send(run.random.choice(some), signal.SIGKILL)
+        return 1
+    run.workers[i].kill()
+    run.workers[i].communicate()
+    run.again(i)
+    return JOBS
+
+
+def freeze_one(run, i):
+    """A worker, a keeper or a command for a moment, or a worker is replaced as by a deploy. No task runs again for that."""
+    keepers, commands = run.below(run.workers[i])
+    some = run.random.choice(([run.workers[i].pid], keepers, commands, []))
+    if some:
+        pid = run.random.choice(some)
+        send(pid, signal.SIGSTOP)
+        time.sleep(0.4 * run.random.random())
+        send(pid, signal.SIGCONT)
+    elif run.random.random() < 0.2:
+        stop(run, [run.workers[i]], quiet=True)
+        run.again(i)
+    return 0
+
+
+def stop(run, workers, quiet):
+    """They end well; quiet: and had nothing to complain of."""
+    for worker in workers:
+        worker.terminate()
+        told = worker.communicate(timeout=WAIT)[1].decode(errors="replace")
+        if worker.returncode or (quiet and told):
+            run.figure("a worker that was told to stop", f"{worker.returncode}: {told[:1000]}", False, "0: ")
+
+
+def tool(db, figures, seed, faults=150, kill=True):
+    """Nothing lost, nothing twice at once, nothing that ended well again; and what each said is its own."""
+    with Tool("tool" if kill else "tool, frozen", db, figures, seed) as run:
+        run.begin()
+        added, may = 0, 0
+        for _ in range(faults):
+            db.sql("INSERT INTO nanoq_tasks (type, payload, max_retries) VALUES " +
+                   ", ".join(f"('t', '{added + n}', 50)" for n in range(12)))
+            added += 12
+            time.sleep(0.3 * run.random.random())
+            may += (kill_one if kill else freeze_one)(run, run.random.randrange(len(run.workers)))
+        until = time.monotonic() + WAIT
+        while int(db.sql("SELECT COUNT(*) FROM nanoq_tasks")[0][0]) and time.monotonic() < until:
+            db.sql(f"UPDATE nanoq_tasks SET run_at = {'UTC_TIMESTAMP(6)' if db.mysql else '10000000000000'} WHERE state = 0")  # no waiting for retries
+            time.sleep(0.3)
+        judge(run, added, may)
+        stop(run, run.workers, quiet=not kill)
+
+
+def judge(run, added, may):
+    with open(run.journal, encoding="ascii") as f:
+        seen = Counter(line.strip() for line in f)
+    ends = {int(line.split()[1]): n for line, n in seen.items() if line.startswith("end")}
+    beside = sum(n for line, n in seen.items() if line.startswith("beside"))
+    again = sum(n - 1 for n in ends.values())
+    run.figure(f"tasks of {added} that never ended", added - len(ends), len(ends) == added, 0)
+    run.figure("tasks that ran in two processes at once", beside, beside == 0, 0)
+    run.figure("tasks that had ended well and ran again", again, again <= may, f"<= {may}: those that were struck")
+    result = "CAST(r.result AS CHAR)" if run.db.mysql else "CAST(r.result AS TEXT)"
+    for what, query in (("tasks left", "SELECT COUNT(*) FROM nanoq_tasks"),
+                        ("tasks not done", "SELECT COUNT(*) FROM nanoq_finished WHERE state <> 2"),
+                        ("tasks done twice", "SELECT COUNT(*) - COUNT(DISTINCT id) FROM fault_audit WHERE what = 'done'"),
+                        ("results that are not the task's", f"SELECT {added} - COUNT(*) FROM nanoq_finished f JOIN nanoq_results r ON "
+                                                            f"r.task_id = f.id AND TRIM({result}) = f.id")):
+        n = int(run.db.sql(query)[0][0])
+        run.figure(what, n, n == 0, 0)
+    if not may:
+        n = int(run.db.sql("SELECT COUNT(*) FROM nanoq_finished WHERE attempts <> 0 OR crashes <> 0")[0][0])
+        run.figure("tasks with an attempt that failed", n, n == 0, 0)
+    whole = run.db.check()
+    run.figure("the database", whole, whole == "ok", "ok")
