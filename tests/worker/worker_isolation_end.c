@@ -314,6 +314,47 @@ START_TEST(a_zygote_that_was_behind_stops_nothing)
 }
 END_TEST
 
+static nq_verdict stop_zygote(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct seen *s = udata;
+    (void)ctx, (void)task;
+    if (__atomic_add_fetch(&s->begun, 1, __ATOMIC_SEQ_CST) == 1) {
+        __atomic_store_n(&s->zygote, getppid(), __ATOMIC_SEQ_CST);
+        kill(getppid(), SIGSTOP);
+    }
+    return NQ_DONE;
+}
+
+static void end_heard(enum nq_log_level level, const char *message, void *udata)
+{
+    (void)level;
+    if (strstr(message, "cannot be killed"))
+        __atomic_add_fetch(&((struct seen *)udata)->told, 1, __ATOMIC_SEQ_CST);
+}
+
+/* As far as the worker can tell, while nobody reports its end. */
+START_TEST(a_child_that_is_gone_late_leaves_its_place)
+{
+    struct seen *s = p_shared(sizeof *s);
+    nq *q = NULL;
+    T_OK(nq_open(&q, t_url, &(nq_options){.size = sizeof(nq_options), .log = end_heard, .log_udata = s},
+                 &t_last));
+    nq_worker *p = p_new(q, P_OPTIONS(.concurrency = 1), NULL, NULL);
+    T_OK(nq_worker_handle(p, "t", stop_zygote, s, P_ISOLATED(.tasks_per_child = 1), &t_last));
+    T_OK(nq_worker_fork(p, &t_last));
+    T_ADD(q, .type = "t");
+    p_thread t;
+    p_start(&t, p);
+    T_WAIT(p_load(&s->told) == 1, 20);
+    kill(s->zygote, SIGCONT);
+    const nq_id next = T_ADD(q, .type = "t", NQ_BYTES("next"));
+    T_WAIT(t_state(q, next) < 0, 20); /* done, and gone */
+    p_stop(&t);
+    ck_assert_int_eq(s->begun, 2);
+    nq_close(q);
+}
+END_TEST
+
 /* ---- What is refused ---- */
 
 static void *idle_thread(void *arg)
@@ -385,6 +426,7 @@ Suite *suite_isolation_end(void)
     tcase_add_test(c, a_child_that_cannot_be_made_costs_no_attempt);
     tcase_add_test(c, a_zygote_that_dies_stops_the_worker_and_costs_no_attempt);
     tcase_add_test(c, a_zygote_that_was_behind_stops_nothing);
+    tcase_add_test(c, a_child_that_is_gone_late_leaves_its_place);
     tcase_add_test(c, a_process_with_threads_cannot_fork_the_zygote);
     return s;
 }

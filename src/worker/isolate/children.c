@@ -12,7 +12,7 @@
 
 #define CHILDREN_BORN_MS 10000         /* for the zygote to fork */
 #define CHILDREN_EXIT_US NQ_SECONDS(1) /* for a child that is told to end */
-#define CHILDREN_DEAD_US NQ_SECONDS(10)
+#define CHILDREN_DEAD_US NQ_SECONDS(2) /* and for one that was killed, before we go on without it */
 
 static void children_close(int *fd)
 {
@@ -125,8 +125,13 @@ static bool children_end(nq_worker *w, nq_child *c)
     if (!c->ended && !children_wait(w, c, CHILDREN_EXIT_US)) {
         nq_child_signal(c, SIGKILL);
         if (!children_wait(w, c, CHILDREN_DEAD_US)) {
-            nq_worker_log(w, NQ_LOG_ERROR, "child process %ld cannot be killed: one less can run from now on",
+            nq_worker_log(w, NQ_LOG_ERROR,
+                          "child process %ld cannot be killed: one less can run until it is gone",
                           (long)c->pid);
+            pthread_mutex_lock(&w->lock);
+            c->next = w->zygote->stuck;
+            w->zygote->stuck = c;
+            pthread_mutex_unlock(&w->lock);
             return false;
         }
     }
@@ -137,6 +142,33 @@ static bool children_end(nq_worker *w, nq_child *c)
             c->dropped, (long)c->pid);
     children_release(c);
     return true;
+}
+
+/* Of those that could not be killed some are gone by now. */
+static void children_look_again(nq_worker *w)
+{
+    struct nq_zygote *z = w->zygote;
+    pthread_mutex_lock(&w->lock);
+    nq_child *c = z->stuck;
+    z->stuck = NULL;
+    pthread_mutex_unlock(&w->lock);
+    while (c) {
+        nq_child *const next = c->next;
+        nq_child_listen(w, c);
+        const bool gone = c->ended;
+        if (gone) {
+            nq_worker_log(w, NQ_LOG_INFO, "child process %ld is gone at last", (long)c->pid);
+            children_release(c);
+        }
+        pthread_mutex_lock(&w->lock);
+        z->taken[c->index] = !gone;
+        if (!gone) {
+            c->next = z->stuck;
+            z->stuck = c;
+        }
+        pthread_mutex_unlock(&w->lock);
+        c = next;
+    }
 }
 
 /* ---- The idle ones ---- */
@@ -168,6 +200,7 @@ NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_handler_entry *handler
     bool fresh = false;
     if (atomic_load(&z->lost))
         return nq_err_set(err, NQ_ESYSTEM, "the parent of the child processes died");
+    children_look_again(w);
     pthread_mutex_lock(&w->lock);
     c = children_idle(z, handler->kind, false);
     if (!c && (c = children_vacant(w)))
@@ -222,6 +255,8 @@ NQ_PRIVATE void nq_children_drop(nq_worker *w)
     nq_child *c;
     pthread_mutex_lock(&w->lock);
     while ((c = children_idle(w->zygote, 0, true)))
+        children_release(c);
+    for (; (c = w->zygote->stuck); w->zygote->stuck = c->next)
         children_release(c);
     pthread_mutex_unlock(&w->lock);
 }

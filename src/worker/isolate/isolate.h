@@ -138,6 +138,7 @@ struct nq_zygote {
     nq_child *children; /* opts.concurrency places, each its supervisor's */
     bool *taken;        /* and which of them are */
     nq_child *idle;
+    nq_child *stuck; /* have been killed, and are not gone: in a call to a disk that does not answer, say */
 };
 
 #define NQ_ZYGOTE_END_US NQ_SECONDS(5) /* for what it kills to be gone */
@@ -173,7 +174,7 @@ NQ_PRIVATE void nq_child_progress(nq_ctx *ctx, int64_t done, int64_t total, cons
 
 /* ---- children.c: the worker's side of a child; of one supervisor at a time */
 struct nq_child {
-    nq_child *next; /* idle */
+    nq_child *next; /* idle, or stuck */
     size_t kind;
     const nq_limits *limits;
     nq_page *page;
