@@ -206,6 +206,7 @@ static void errors_anew(int fd, void *arg)
     t_hear(fd, 20);
     t_tell(fd, nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "free"), NULL, &err));
     t_hear(fd, 20);
+    nq_close(q);
 }
 
 /* In a child of fork SQLite has its parent's records of which locks the process holds, and the child would

@@ -102,8 +102,8 @@ START_TEST(a_mount_of_the_one_file_is_refused)
     FILE *f = fopen("mounted.db", "w");
     ck_assert_ptr_nonnull(f);
     fclose(f);
-    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-        mount("q.db", "mounted.db", NULL, MS_BIND, NULL)) {
+    if (unshare(CLONE_NEWNS) || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) ||
+        mount("q.db", "mounted.db", "none", MS_BIND, NULL)) {
         printf("cannot mount here: %s\n", strerror(errno));
         return;
     }

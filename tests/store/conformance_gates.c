@@ -439,6 +439,10 @@ static void gates_stopping(int fd, void *arg)
     nq_claimed *list = NULL;
     gates_stop_after = *(const int *)arg;
     t_tell(fd, (int64_t)gates_claim(c, NQ_LEASE(9, 1), NULL, 2, &list));
+    t_free_claimed(list);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
 }
 
 /* What another process still gets, at once; *seq: of its leases. */
@@ -499,6 +503,10 @@ static void gates_stopping_exchange(int fd, void *arg)
     ck_assert_uint_eq(gates_claim(c, NQ_LEASE(9, 1), NULL, 2, &list), 2);
     gates_stop_after = *(const int *)arg;
     t_tell(fd, (int64_t)gates_claim(c, NQ_LEASE(9, 2), list, 2, &list));
+    t_free_claimed(list);
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
 }
 
 START_TEST(a_stopped_exchange_keeps_nobody_waiting)

@@ -142,8 +142,10 @@ END_TEST
 
 static int search_explain_count(const nq_val cols[], size_t ncols, void *arg)
 {
+    char text[24] = "";
     (void)ncols;
-    *(long *)arg = strtol(cols[1].p, NULL, 10);
+    memcpy(text, cols[1].p, cols[1].n < sizeof text ? cols[1].n : sizeof text - 1); /* no NUL ends it */
+    *(long *)arg = strtol(text, NULL, 10);
     return 0;
 }
 
