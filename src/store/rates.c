@@ -77,11 +77,20 @@ static int64_t rates_take(nq_bucket *b)
     return nq_rate_start(&b->rate, &b->tokens, b->taken++, b->at_us);
 }
 
+/* How far behind its time a start may come. In any second at most the rate and a twentieth start, so that
+ * nothing may wait for longer than a twentieth of a second where several start in one; and where few do, a
+ * twentieth of the time between two of them, for a start that is lost there is a long pause. */
+static int64_t rates_late(const nq_rate *rate)
+{
+    const int64_t us = rate->every_ns / 1000 / 20;
+    return us > NQ_PACE_LATE_US ? us : NQ_PACE_LATE_US;
+}
+
 NQ_PLUG_IN void nq_gate_assign(const nq_gate *g, const nq_turn turns[], size_t n, nq_claimed *list)
 {
     size_t at = 0;
     for (nq_claimed *k = list; k; k = k->next) {
-        int64_t first = INT64_MAX, last = 0;
+        int64_t late = INT64_MAX, last = 0;
         for (size_t tried = 0; tried < n && !nq_turn_is_of(&turns[at], k); tried++)
             at = (at + 1) % n;
         nq_bucket *const buckets[] = {g->rate.every_ns > 0 ? g->bucket : NULL,
@@ -89,12 +98,13 @@ NQ_PLUG_IN void nq_gate_assign(const nq_gate *g, const nq_turn turns[], size_t n
         for (size_t i = 0; i < 2; i++)
             if (buckets[i]) {
                 const int64_t us = rates_take(buckets[i]);
-                first = us < first ? us : first;
+                const int64_t until = us + rates_late(&buckets[i]->rate);
+                late = until < late ? until : late;
                 last = us > last ? us : last;
             }
         if (last > 0) {
             k->start_us = last + g->clock->offset_us;
-            k->late_us = first + g->clock->offset_us + NQ_PACE_LATE_US;
+            k->late_us = late + g->clock->offset_us;
         }
     }
 }

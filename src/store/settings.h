@@ -26,7 +26,7 @@ typedef struct nq_setting {
     int64_t changed_at_us;
 } nq_setting;
 
-#define NQ_PACE_LATE_US NQ_MS(50) /* what does not start within so long of its time, has lost it */
+#define NQ_PACE_LATE_US NQ_MS(50) /* at least so far behind its time may a start come: rates.c */
 
 /* Nothing of this queue or group starts before, by our clock. */
 typedef struct nq_hold {

@@ -4,9 +4,9 @@
 
 /*
  * The claim gave each a time, up to a moment ahead, so that one claim brings what starts one by one. Until
- * then it is in a list in order of time; the watch wakes a handler for it. What finds no thread within
- * NQ_PACE_LATE_US of its time is given back, and its start is lost: a worker that was stopped, or has too
- * much to do, would otherwise start at once what was to start one by one.
+ * then it is in a list in order of time; the watch wakes a handler for it. What finds no thread by
+ * late_us (store/rates.c) is given back, and its start is lost: a worker that was stopped, or has too much to
+ * do, would otherwise start at once what was to start one by one.
  */
 
 NQ_PRIVATE int64_t nq_paced_watch(nq_worker *w, int64_t now)

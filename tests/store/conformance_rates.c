@@ -38,6 +38,9 @@ static void rates_set(nq *q, const char *group, int64_t rate, int64_t rate_us, u
                       &t_last));
 }
 
+/* How far behind its time a start may come; 0: whatever. */
+static int64_t rates_late_us;
+
 /* One claim: how many came, the least and the most time until they start. */
 static size_t rates_claim(nq_claimer *c, uint64_t *seq, size_t limit, int64_t *first, int64_t *last)
 {
@@ -57,8 +60,10 @@ static size_t rates_claim(nq_claimer *c, uint64_t *seq, size_t limit, int64_t *f
             *first = k == list || in < *first ? in : *first;
         if (last)
             *last = k == list || in > *last ? in : *last;
-        ck_assert(!k->start_us ||
-                  (k->late_us > k->start_us - NQ_MS(20) && k->late_us <= k->start_us + NQ_PACE_LATE_US));
+        ck_assert(!k->start_us || k->late_us > k->start_us - NQ_MS(20));
+        ck_assert(!k->start_us || !rates_late_us ||
+                  (k->late_us > k->start_us + rates_late_us - NQ_PACE_LATE_US - NQ_MS(20) &&
+                   k->late_us <= k->start_us + rates_late_us));
     }
     t_free_claimed(list);
     return n;
@@ -110,6 +115,7 @@ START_TEST(starts_have_their_times)
     int64_t first = 0, last = 0;
     rates_set(q, NULL, 1000, NQ_SECONDS(1), 1);
     rates_add(q, NULL, 100);
+    rates_late_us = NQ_PACE_LATE_US;
     nq_settings *s = rates_settings(q);
     nq_claimer *c = rates_claimer(q, s);
     ck_assert_uint_eq(rates_claim(c, &seq, 100, &first, &last), 21);
@@ -121,6 +127,32 @@ START_TEST(starts_have_their_times)
         t_pause_ms(1);
     }
     ck_assert_int_ge(nq_mono_us() - begun, NQ_MS(50));
+    nq_claimer_free(c);
+    nq_settings_unref(s);
+    nq_close(q);
+}
+END_TEST
+
+/* A start that is lost is a long pause there, and the next one is far. */
+START_TEST(where_few_start_one_may_be_late)
+{
+    nq *q = t_open();
+    uint64_t seq = 0;
+    rates_set(q, NULL, 36, NQ_SECONDS(3600), 2);
+    rates_add(q, NULL, 3);
+    nq_settings *s = rates_settings(q);
+    nq_claimer *c = rates_claimer(q, s);
+    rates_late_us = NQ_SECONDS(5); /* a twentieth of 100 s */
+    ck_assert_uint_eq(rates_claim(c, &seq, 100, NULL, NULL), 2);
+    nq_settings_unref(s);
+    /* And what belongs to two rates heeds the stricter one. */
+    rates_set(q, NULL, 10, NQ_SECONDS(1), 10);
+    rates_set(q, "*", 1, NQ_SECONDS(20), 1);
+    rates_add(q, "a", 1);
+    s = rates_settings(q);
+    nq_claimer_heed(c, s);
+    rates_late_us = NQ_PACE_LATE_US;
+    ck_assert_uint_ge(rates_claim(c, &seq, 100, NULL, NULL), 1);
     nq_claimer_free(c);
     nq_settings_unref(s);
     nq_close(q);
@@ -420,6 +452,7 @@ Suite *suite_rates(void)
     TCase *tc = t_case(s, "rates", 20);
     tcase_add_test(tc, a_rate_is_spent_by_what_starts);
     tcase_add_test(tc, starts_have_their_times);
+    tcase_add_test(tc, where_few_start_one_may_be_late);
     tcase_add_test(tc, groups_have_rates_of_their_own);
     tcase_add_test(tc, a_gate_stays_until_the_burst_is_there_again);
     tcase_add_test(tc, the_rate_of_a_queue_is_shared_in_turns);
