@@ -50,7 +50,6 @@ static MYSQL *harness_mysql(const char *database)
         mysql_close(my);
         return NULL;
     }
-    t_is_mariadb = strstr(mysql_get_server_info(my), "MariaDB");
     if (mysql_query(my, harness_session)) {
         fprintf(stderr, "test server: %s: %s\n", harness_session, mysql_error(my));
         mysql_close(my);
@@ -89,6 +88,7 @@ bool harness_db_server(const char *url)
     MYSQL *my = harness_mysql(NULL);
     if (!my)
         return false;
+    t_is_mariadb = strstr(mysql_get_server_info(my), "MariaDB");
     if (mysql_query(my, "SHOW VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'") == 0) {
         MYSQL_RES *res = mysql_store_result(my);
         t_is_galera = res && mysql_num_rows(res) == 1;
