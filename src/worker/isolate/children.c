@@ -118,6 +118,15 @@ static bool children_wait(nq_worker *w, nq_child *c, int64_t us)
     }
 }
 
+/* It keeps its place. */
+static void children_stuck(nq_worker *w, nq_child *c)
+{
+    pthread_mutex_lock(&w->lock);
+    c->next = w->zygote->stuck;
+    w->zygote->stuck = c;
+    pthread_mutex_unlock(&w->lock);
+}
+
 /* The place is free once it is gone for certain: its page is another child's then. */
 static bool children_end(nq_worker *w, nq_child *c)
 {
@@ -128,10 +137,7 @@ static bool children_end(nq_worker *w, nq_child *c)
             nq_worker_log(w, NQ_LOG_ERROR,
                           "child process %ld cannot be killed: one less can run until it is gone",
                           (long)c->pid);
-            pthread_mutex_lock(&w->lock);
-            c->next = w->zygote->stuck;
-            w->zygote->stuck = c;
-            pthread_mutex_unlock(&w->lock);
+            children_stuck(w, c);
             return false;
         }
     }
@@ -144,31 +150,30 @@ static bool children_end(nq_worker *w, nq_child *c)
     return true;
 }
 
-/* Of those that could not be killed some are gone by now. */
-static void children_look_again(nq_worker *w)
+/* Of those that could not be killed some may be gone by now; true: a place is free. */
+static bool children_look_again(nq_worker *w)
 {
     struct nq_zygote *z = w->zygote;
+    bool free = false;
     pthread_mutex_lock(&w->lock);
     nq_child *c = z->stuck;
     z->stuck = NULL;
     pthread_mutex_unlock(&w->lock);
-    while (c) {
-        nq_child *const next = c->next;
+    for (nq_child *next; c; c = next) {
+        next = c->next;
         nq_child_listen(w, c);
-        const bool gone = c->ended;
-        if (gone) {
-            nq_worker_log(w, NQ_LOG_INFO, "child process %ld is gone at last", (long)c->pid);
-            children_release(c);
+        if (!c->ended) {
+            children_stuck(w, c);
+            continue;
         }
+        nq_worker_log(w, NQ_LOG_INFO, "child process %ld is gone at last", (long)c->pid);
+        children_release(c);
         pthread_mutex_lock(&w->lock);
-        z->taken[c->index] = !gone;
-        if (!gone) {
-            c->next = z->stuck;
-            z->stuck = c;
-        }
+        z->taken[c->index] = false;
         pthread_mutex_unlock(&w->lock);
-        c = next;
+        free = true;
     }
+    return free;
 }
 
 /* ---- The idle ones ---- */
@@ -193,21 +198,29 @@ static nq_child *children_vacant(const nq_worker *w)
     return NULL;
 }
 
+/* One of this kind, or a place for one: a free one, or that of an idle child of another kind. */
+static nq_child *children_take(nq_worker *w, size_t kind, bool *fresh)
+{
+    struct nq_zygote *z = w->zygote;
+    pthread_mutex_lock(&w->lock);
+    nq_child *c = children_idle(z, kind, false);
+    if (!c && (c = children_vacant(w)))
+        z->taken[c - z->children] = *fresh = true;
+    else if (!c)
+        c = children_idle(z, kind, true);
+    pthread_mutex_unlock(&w->lock);
+    return c;
+}
+
 NQ_PRIVATE int nq_child_get(nq_worker *w, const struct nq_handler_entry *handler, nq_child **out, nq_err *err)
 {
     struct nq_zygote *z = w->zygote;
-    nq_child *c = NULL;
     bool fresh = false;
     if (atomic_load(&z->lost))
         return nq_err_set(err, NQ_ESYSTEM, "the parent of the child processes died");
-    children_look_again(w);
-    pthread_mutex_lock(&w->lock);
-    c = children_idle(z, handler->kind, false);
-    if (!c && (c = children_vacant(w)))
-        z->taken[c - z->children] = fresh = true;
-    else if (!c)
-        c = children_idle(z, handler->kind, true);
-    pthread_mutex_unlock(&w->lock);
+    nq_child *c = children_take(w, handler->kind, &fresh);
+    if (!c && children_look_again(w))
+        c = children_take(w, handler->kind, &fresh);
     if (!c)
         return nq_err_set(err, NQ_ESYSTEM, "no room for a child process: some cannot be killed");
     if (!fresh) {
