@@ -136,9 +136,45 @@ class Run:
     def figure(self, what, value, good, must):
         self.figures.add(self.name, self.db.kind, what, value, good, must)
 
+    def none(self, what, query):
+        """A figure: how many the query counts, which must be none."""
+        n = int(self.db.sql(query)[0][0])
+        self.figure(what, n, n == 0, 0)
+
+    def whole(self, what="the database"):
+        """A figure: what the database finds wrong with itself."""
+        said = self.db.check()
+        self.figure(what, said, said == "ok", "ok")
+
+    def freeze(self, pid):
+        """For a moment."""
+        send(pid, signal.SIGSTOP)
+        time.sleep(0.4 * self.random.random())
+        send(pid, signal.SIGCONT)
+
     def log_lines(self, least=3):
         with open(self.path, encoding="utf-8", errors="replace") as f:
             return [line for line in f if line.startswith("LOG") and f"level={least}" in line]
+
+
+def children(pid):
+    """Of each thread: the threads of a worker start them."""
+    out = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as f:
+                out += [int(word) for word in f.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return out
+
+
+def send(pid, number):
+    """To one that may have ended meanwhile."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
 
 
 def percentile(values, share):

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 import rig
-from rig import Run
+from rig import Run, children, send
 
 JOBS, WAIT = 4, 90
 # Each holds a lock of its task while it runs: whoever finds it held runs beside somebody else.
@@ -69,25 +69,6 @@ class Tool(Run):
         self.workers[i] = self.work(self.workers[i].stream)
 
 
-def children(pid):
-    """Of each thread: the threads of a worker start them."""
-    out = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as f:
-                out += [int(word) for word in f.read().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    return out
-
-
-def send(pid, number):
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
 def kill_one(run, i):
     """A worker, a keeper or a command; answers how many tasks may run again for it."""
     keepers, commands = run.below(run.workers[i])
@@ -106,10 +87,7 @@ def freeze_one(run, i):
     keepers, commands = run.below(run.workers[i])
     some = run.random.choice(([run.workers[i].pid], keepers, commands, []))
     if some:
-        pid = run.random.choice(some)
-        send(pid, signal.SIGSTOP)
-        time.sleep(0.4 * run.random.random())
-        send(pid, signal.SIGCONT)
+        run.freeze(run.random.choice(some))
     elif run.random.random() < 0.2:
         stop(run, [run.workers[i]], quiet=True)
         run.again(i)
@@ -136,9 +114,9 @@ def tool(db, figures, seed, faults=150, kill=True):
             added += 12
             time.sleep(0.3 * run.random.random())
             may += (kill_one if kill else freeze_one)(run, run.random.randrange(len(run.workers)))
-        until = time.monotonic() + WAIT
+        until, due = time.monotonic() + WAIT, "UTC_TIMESTAMP(6)" if db.mysql else "10000000000000"  # no waiting for retries
         while int(db.sql("SELECT COUNT(*) FROM nanoq_tasks")[0][0]) and time.monotonic() < until:
-            db.sql(f"UPDATE nanoq_tasks SET run_at = {'UTC_TIMESTAMP(6)' if db.mysql else '10000000000000'} WHERE state = 0")  # no waiting for retries
+            db.sql(f"UPDATE nanoq_tasks SET run_at = {due} WHERE state = 0")
             time.sleep(0.3)
         judge(run, added, may)
         stop(run, run.workers, quiet=not kill)
@@ -159,10 +137,7 @@ def judge(run, added, may):
                         ("tasks done twice", "SELECT COUNT(*) - COUNT(DISTINCT id) FROM fault_audit WHERE what = 'done'"),
                         ("results that are not the task's", f"SELECT {added} - COUNT(*) FROM nanoq_finished f JOIN nanoq_results r ON "
                                                             f"r.task_id = f.id AND TRIM({result}) = f.id")):
-        n = int(run.db.sql(query)[0][0])
-        run.figure(what, n, n == 0, 0)
+        run.none(what, query)
     if not may:
-        n = int(run.db.sql("SELECT COUNT(*) FROM nanoq_finished WHERE attempts <> 0 OR crashes <> 0")[0][0])
-        run.figure("tasks with an attempt that failed", n, n == 0, 0)
-    whole = run.db.check()
-    run.figure("the database", whole, whole == "ok", "ok")
+        run.none("tasks with an attempt that failed", "SELECT COUNT(*) FROM nanoq_finished WHERE attempts <> 0 OR crashes <> 0")
+    run.whole()
