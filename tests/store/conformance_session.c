@@ -181,6 +181,38 @@ START_TEST(the_callers_settings_bend_nothing)
 }
 END_TEST
 
+static int session_number(const nq_val cols[], size_t ncols, void *arg)
+{
+    ck_assert_uint_eq(ncols, 1);
+    *(int64_t *)arg = cols[0].i;
+    return 0;
+}
+
+/* As a deadlock that is met while rows are on their way, and tried again at once. */
+START_TEST(a_statement_whose_rows_ended_in_an_error_runs_again)
+{
+    nq *q = t_open();
+    nq_conn *c;
+    T_ADD(q, .type = "a");
+    T_ADD(q, .type = "b");
+    T_ADD(q, .type = "c");
+    const nq_val bad = nq_int(t_sql("SELECT MAX(id) FROM nanoq_tasks")), none = nq_int(0);
+    int64_t last = 0;
+    T_OK(nq_pool_get(nq_store_of(q), &c, &t_last));
+    const int64_t start = t_mono();
+    for (int i = 0; i < 3; i++) {
+        static const char sql[] = "SELECT IF(id = ?, (SELECT id FROM {tasks}), id) FROM {tasks} ORDER BY id";
+        T_FAILS(nq_sql(c, sql, &bad, 1, session_number, &last, NULL, &t_last), NQ_EDB);
+        T_OK(nq_sql(c, sql, &none, 1, session_number, &last, NULL, &t_last));
+        ck_assert_int_eq(last, bad.i);
+    }
+    ck_assert_int_lt(t_mono() - start, NQ_SECONDS(5) * T_SLOW_FACTOR);
+    ck_assert(!c->broken);
+    nq_pool_put(c);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_session(void)
 {
     Suite *s = suite_create("session");
@@ -192,5 +224,6 @@ Suite *suite_session(void)
     tcase_add_test(tc, an_ordinary_user_may_set_all_that_is_set);
     tcase_add_test(tc, two_spellings_are_one_database_where_the_server_folds_names);
     tcase_add_test(tc, the_callers_settings_bend_nothing);
+    tcase_add_test(tc, a_statement_whose_rows_ended_in_an_error_runs_again);
     return s;
 }

@@ -333,7 +333,10 @@ int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t na
             mysql_stmt_free_result(e->stmt);
             const bool stale =
                 res.db_code == NQ_MYSQL_ER_UNKNOWN_STMT_HANDLER || res.db_code == NQ_MYSQL_ER_NEED_REPREPARE;
-            if (stale || conn->once)
+            /* MariaDB's client waits for more of rows that ended in an error when their statement runs again,
+             * until the read timeout: a deadlock's second try would. */
+            const bool unread = res.db_code != 0 && mysql_stmt_field_count(e->stmt) != 0;
+            if (stale || unread || conn->once)
                 nq_mysql_forget(e);
             if (!stale)
                 break;
