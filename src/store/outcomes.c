@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What becomes of claimed tasks: finished, retried, released. */
+#include <inttypes.h>
+
 #include "store.h"
 
 #define TASKS_CHUNK 200 /* ids of one statement */
@@ -232,6 +234,7 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
 {
     const bool dead = o->kind == NQ_OUT_DEAD;
     const nq_val id = nq_int(o->id);
+    nq_exec_result res = {0};
     const nq_val args[] = {nq_int(tasks_state(o->kind)), nq_int(dead && !o->expired),
                            nq_int(dead && o->crashed), tasks_error(o), id};
     static const char insert[] =
@@ -243,7 +246,9 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
     if (rc == NQ_EDUPLICATE && (rc = nq_replace_record(c, o->id, err)) == NQ_OK)
         rc = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
     if (rc == NQ_OK)
-        rc = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
+        rc = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, &res, err);
+    if (rc == NQ_OK && res.affected != 1) /* its row is locked: see nq_mysql_deletes_ */
+        rc = nq_err_set(err, NQ_ECONFLICT, "task %" PRId64 " was there and could not be deleted", o->id);
     if (rc == NQ_OK && !dead)
         rc = nq_sql(c, "DELETE FROM {cancels} WHERE task_id = ?", &id, 1, NULL, NULL, NULL, err);
     if (rc == NQ_OK && dead)

@@ -249,10 +249,17 @@ class Check:
                 self.bad("early", f"task {task} ran again after {start.mono - end.mono} us, not {end.at['delay']}")
             last.setdefault(start.at["key"], start)
         for key, start in last.items():
-            invoke = self.keys.get(key, [None])[0]
+            invoke = self.call_of(key)
             if self.steady and invoke and not key.startswith(("hot-", "race-")) and \
                     start.mono - invoke.mono < invoke.at.get("delay", 0):
                 self.bad("early", f"{key} ran {start.mono - invoke.mono} us after its enqueue, not {invoke.at['delay']}")
+
+    def call_of(self, key):
+        """Of the calls that may have made its task, the one whose task is due first."""
+        records = self.keys.get(key, [])
+        calls = [a for a, b in zip(records, records[1:] + [None])
+                 if a.kind == "INVOKE" and not (b and b.kind in ("FAIL", "BACK"))]
+        return min(calls, key=lambda r: r.mono + r.at.get("delay", 0), default=None)
 
     def put_off(self, task, gen):
         """Did that generation's outcome take effect? Else the task came back another way."""

@@ -219,6 +219,10 @@ class Checker(Good):
         self.replace("delay=5000", "delay=50000")
         self.caught("early")
 
+    def test_a_call_that_failed_says_nothing_of_when(self):
+        self.lines[:0] = [line("INVOKE", 7, 8, "key=a op=own delay=900000"), line("FAIL", 7, 9, "key=a id=0 code=-9")]
+        self.assertEqual(self.check().violations, [])
+
     def test_other_payload(self):
         self.replace("good=1", "good=0")
         self.caught("payload")

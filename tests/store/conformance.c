@@ -14,7 +14,7 @@ int main(int argc, char **argv)
         suite_letters,      suite_rates,          suite_keys,        suite_renew,     suite_schedules,
         suite_doctor,       suite_minutes,        suite_doctor_rows, suite_history,   suite_results,
         suite_retention,    suite_bulk,           suite_bulk_others, suite_tags,      suite_search,
-        suite_search_pages, suite_search_explain, suite_count};
+        suite_search_pages, suite_search_explain, suite_count,       suite_killed};
     /* What the settings of tests/store/hostile.sql could harm. */
     Suite *(*const hostile[])(void) = {suite_session,  suite_enqueue, suite_unique,    suite_caller_tx,
                                        suite_claim,    suite_finish,  suite_batches,   suite_members,

@@ -33,6 +33,7 @@ Suite *suite_order(void);
 Suite *suite_rates(void);
 Suite *suite_hostile(void);
 Suite *suite_session(void);
+Suite *suite_killed(void);
 Suite *suite_files(void);
 Suite *suite_settings(void);
 Suite *suite_schedules(void);

@@ -68,21 +68,26 @@ void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b)
     mysql_complete_text(d, s, b);
 }
 
-/* Which are among these rows, id and lease? */
-static void mysql_complete_mark(const nq_mysql_done *d, MYSQL_RES *r)
+/* Which are among these rows, id and lease? How many. */
+static size_t mysql_complete_mark(const nq_mysql_done *d, MYSQL_RES *r)
 {
     MYSQL_ROW row;
+    size_t n = 0;
     for (size_t i = 0; i < d->n; i++)
         d->list[i]->result = NQ_ELEASE;
     while (r && (row = mysql_fetch_row(r))) {
         nq_outcome had = {.id = (nq_id)strtoull(row[0], NULL, 10), .lease = strtoull(row[1], NULL, 10)};
         nq_outcome *key = &had;
         nq_outcome **at = bsearch(&key, d->list, d->n, sizeof *d->list, mysql_complete_cmp_outcome);
-        if (at)
+        if (at) {
             (*at)->result = NQ_OK;
+            n++;
+        }
     }
+    return n;
 }
 
+/* Of none that went it is not known that they were another's: see nq_mysql_deletes_. */
 int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err)
 {
     MYSQL_RES *r = NULL;
@@ -90,10 +95,14 @@ int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_
         return NQ_OK;
     int rc = first ? NQ_OK : nq_mysql_next(c, err);
     rc = rc == NQ_OK ? nq_mysql_result(c, &r, err) : rc;
-    if (rc == NQ_OK && r)
-        mysql_complete_mark(d, r);
+    const bool none =
+        rc == NQ_OK && mysql_complete_mark(d, r) == 0; /* one that was killed has no rows at all */
     if (r)
         mysql_free_result(r);
+    if (none) {
+        nq_mysql_drain(c);
+        rc = nq_err_set(err, NQ_ECONFLICT, "of %zu tasks that ended none was there to delete", d->n);
+    }
     return rc;
 }
 
@@ -229,7 +238,8 @@ static int mysql_complete_at_once(const nq_mysql_done *d, nq_mysql_conn *c, nq_e
         rc = nq_mysql_next(c, &why);
     /* Not the server's error but one on our side, of the connection or for want of memory: it says nothing of
      * what the server did. */
-    if (rc != NQ_OK && sent && (why.db_code == 0 || nq_mysql_client_error((unsigned)why.db_code))) {
+    const bool ours = why.db_code == 0 && rc != NQ_ECONFLICT;
+    if (rc != NQ_OK && sent && (ours || nq_mysql_client_error((unsigned)why.db_code))) {
         c->base.broken = true;
         rc = nq_mysql_unknown(&why);
     }

@@ -304,44 +304,56 @@ static int mysql_sql_exec_text(nq_mysql_conn *c, const char *sql, nq_exec_result
     return 0;
 }
 
+/* A statement that the server forgot, or that a change of the table outdated: once more. */
+static int mysql_sql_exec_prepared(nq_mysql_conn *c, const char *sql, const nq_val args[], size_t nargs,
+                                   nq_row_fn row, void *arg, nq_exec_result *res)
+{
+    int rc = -1;
+    for (int tries = 0; tries < 2; tries++) {
+        memset(res, 0, sizeof *res);
+        c->sent = false;
+        nq_mysql_stmt *e = mysql_sql_prepare(c, sql, res);
+        if (!e)
+            break;
+        c->sent = true;
+        rc = nq_mysql_run_(e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, res);
+        mysql_stmt_free_result(e->stmt);
+        const bool stale =
+            res->db_code == NQ_MYSQL_ER_UNKNOWN_STMT_HANDLER || res->db_code == NQ_MYSQL_ER_NEED_REPREPARE;
+        /* MariaDB's client waits for more of rows that ended in an error when their statement runs again,
+         * until the read timeout: a deadlock's second try would. */
+        const bool unread = res->db_code != 0 && mysql_stmt_field_count(e->stmt) != 0;
+        if (stale || unread || c->base.once)
+            nq_mysql_forget(e);
+        if (!stale)
+            break;
+    }
+    return rc;
+}
+
+static int mysql_sql_exec(nq_mysql_conn *c, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row,
+                          void *arg, nq_exec_result *res)
+{
+    return row || nargs > 0 ? mysql_sql_exec_prepared(c, sql, args, nargs, row, arg, res)
+                            : mysql_sql_exec_text(c, sql, res);
+}
+
 int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
                   nq_exec_result *out, nq_err *err)
 {
     nq_mysql_conn *c = nq_mysql_of(conn);
     nq_exec_result res;
-    int rc = -1;
+    int rc;
     memset(&res, 0, sizeof res);
     c->sent = false;
     if (c->begin_due) {
         c->begin_due = false;
         if ((rc = nq_mysql_query(c, "START TRANSACTION", 17, err)) != NQ_OK)
             return rc;
-        rc = -1;
     }
-    if (!row && nargs == 0) {
-        rc = mysql_sql_exec_text(c, sql, &res);
-    } else {
-        /* A statement that the server forgot, or that a change of the table outdated: once more. */
-        for (int tries = 0; tries < 2; tries++) {
-            memset(&res, 0, sizeof res);
-            c->sent = false;
-            nq_mysql_stmt *e = mysql_sql_prepare(c, sql, &res);
-            if (!e)
-                break;
-            c->sent = true;
-            rc = nq_mysql_run_(e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, &res);
-            mysql_stmt_free_result(e->stmt);
-            const bool stale =
-                res.db_code == NQ_MYSQL_ER_UNKNOWN_STMT_HANDLER || res.db_code == NQ_MYSQL_ER_NEED_REPREPARE;
-            /* MariaDB's client waits for more of rows that ended in an error when their statement runs again,
-             * until the read timeout: a deadlock's second try would. */
-            const bool unread = res.db_code != 0 && mysql_stmt_field_count(e->stmt) != 0;
-            if (stale || unread || conn->once)
-                nq_mysql_forget(e);
-            if (!stale)
-                break;
-        }
-    }
+    rc = mysql_sql_exec(c, sql, args, nargs, row, arg, &res);
+    if (rc == 0 && nq_mysql_deletes_(sql) && res.affected == 0)
+        rc = mysql_sql_exec(c, sql, args, nargs, row, arg, &res);
     if (res.db_code != 0)
         rc = nq_mysql_own_failed(c, &res, err);
     if (out)
