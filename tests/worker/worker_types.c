@@ -128,7 +128,7 @@ END_TEST
 START_TEST(a_limited_type_is_set_apart_and_limited)
 {
     nq *q = t_open();
-    struct types_runs r = {.slow = 1};
+    struct types_runs r = {.slow = 10}; /* longer than a claim: two are seen at once */
     T_OK(nq_queue_set(
         q, "mail", &(nq_queue_settings){.size = sizeof(nq_queue_settings), .type = "pdf", .max_running = 2},
         &t_last));
