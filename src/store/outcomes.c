@@ -247,7 +247,7 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
         rc = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
     if (rc == NQ_OK)
         rc = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, &res, err);
-    if (rc == NQ_OK && res.affected == 0) /* its row is locked: see nq_mysql_deletes_ */
+    if (rc == NQ_OK && res.affected == 0) /* its row is locked: see nq_mysql_deleted_none_ */
         rc = nq_err_set(err, NQ_ECONFLICT, "task %" PRId64 " was there and could not be deleted", o->id);
     if (rc == NQ_OK && !dead)
         rc = nq_sql(c, "DELETE FROM {cancels} WHERE task_id = ?", &id, 1, NULL, NULL, NULL, err);

@@ -87,7 +87,8 @@ static size_t mysql_complete_mark(const nq_mysql_done *d, MYSQL_RES *r)
     return n;
 }
 
-/* Of none that went it is not known that they were another's: see nq_mysql_deletes_. */
+/* Where none went it is not known that they were another's: see nq_mysql_deleted_none_. A DELETE that was
+ * killed has no rows at all, not even an empty result. */
 int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err)
 {
     MYSQL_RES *r = NULL;
@@ -95,8 +96,7 @@ int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_
         return NQ_OK;
     int rc = first ? NQ_OK : nq_mysql_next(c, err);
     rc = rc == NQ_OK ? nq_mysql_result(c, &r, err) : rc;
-    const bool none =
-        rc == NQ_OK && mysql_complete_mark(d, r) == 0; /* one that was killed has no rows at all */
+    const bool none = rc == NQ_OK && mysql_complete_mark(d, r) == 0;
     if (r)
         mysql_free_result(r);
     if (none) {
