@@ -358,8 +358,11 @@ static void order_process(int fd, void *arg)
             if (t_run(side, "SELECT COUNT(*) FROM nanoq_tasks WHERE queue = 'mail//%s' AND id < %lld",
                       t->group, (long long)t->task.id) > 0)
                 t_tell(fd, 1);
-            t_finish(q, t, kinds[nq_random(sizeof kinds / sizeof *kinds - 1)], (int64_t)nq_random(NQ_MS(3)),
-                     "so");
+            const enum nq_outcome_kind kind = kinds[nq_random(sizeof kinds / sizeof *kinds - 1)];
+            const bool ends = kind == NQ_OUT_DONE || kind == NQ_OUT_DEAD;
+            if (ends) /* they never run out; before the end, as nobody else adds to the group then */
+                order_add(q, t->group, "t", 0);
+            t_finish(q, t, kind, (int64_t)nq_random(NQ_MS(3)), "so");
         }
         t_free_claimed(list);
         if (n > 0)
