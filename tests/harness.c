@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -77,6 +78,16 @@ static int harness_choose(const char *store)
     return harness_db_server(url) ? 0 : 1;
 }
 
+/* Memory, where with-server found enough of it; but tests run programs there, which some mounts refuse. */
+static const char *harness_where(void)
+{
+    const char *data = getenv("NANOQ_TEST_DATA"), *tmp = getenv("TMPDIR");
+    struct statvfs fs;
+    if (data && statvfs(data, &fs) == 0 && !(fs.f_flag & ST_NOEXEC))
+        return data;
+    return tmp && *tmp ? tmp : "/tmp";
+}
+
 int t_main(int argc, char **argv, Suite *(*const suites[])(void), size_t nsuites)
 {
     static char program[PATH_MAX];
@@ -92,8 +103,7 @@ int t_main(int argc, char **argv, Suite *(*const suites[])(void), size_t nsuites
     if (HARNESS_SANITIZED && !getenv("CK_TIMEOUT_MULTIPLIER"))
         setenv("CK_TIMEOUT_MULTIPLIER", "4", 1);
     signal(SIGPIPE, SIG_IGN);
-    const char *tmp = getenv("TMPDIR");
-    snprintf(harness_root, sizeof harness_root, "%s/nanoq-test-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    snprintf(harness_root, sizeof harness_root, "%s/nanoq-test-XXXXXX", harness_where());
     if (!mkdtemp(harness_root)) {
         perror(harness_root);
         return 1;
