@@ -352,9 +352,10 @@ static int store_delete(struct store_world *w, nq_err *err)
 
 static int store_add_three(struct store_world *w, nq_err *err)
 {
-    const nq_task_spec tasks[] = {*NQ_TASK(.type = "d", NQ_BYTES("cancelled")),
-                                  *NQ_TASK(.type = "d", NQ_BYTES("done")),
-                                  *NQ_TASK(.type = "d", NQ_BYTES("neither"))};
+    const nq_task_spec tasks[] = {
+        *NQ_TASK(.type = "d", NQ_BYTES("cancelled")),
+        *NQ_TASK(.type = "d", NQ_BYTES("done"), .priority = 5), /* a transaction of its own */
+        *NQ_TASK(.type = "d", NQ_BYTES("neither"))};
     int rc;
     INJECT(rc, nq_enqueue_many(w->q, NQ_OWN_TX, tasks, 3, NULL, NULL, err));
     return rc;

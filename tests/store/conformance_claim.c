@@ -2,6 +2,8 @@
 /* Claiming: order, limits, disjoint sets, the cursor, filters and the time until the next task. */
 #include "suites.h"
 
+#include "../../src/store/sqlite/sqlite_driver.h"
+
 static nq_claimer *claim_new(nq *q, const char *queue, const char *const types[], size_t ntypes)
 {
     nq_claimer *c = NULL;
@@ -367,6 +369,30 @@ START_TEST(a_named_task_is_claimed_if_it_is_due_and_free)
 }
 END_TEST
 
+/* A claim is a transaction for each priority, all of them under one lease. The commit of the second one
+ * failed, and the tasks of the first one run. */
+START_TEST(a_claim_in_doubt_gives_back_its_own_tasks_only)
+{
+    nq *q = t_open();
+    const nq_id runs = T_ADD(q, .type = "runs"), waits = T_ADD(q, .type = "waits", .priority = 5),
+                cancelled = T_ADD(q, .type = "cancelled", .priority = 5);
+    size_t n = 0;
+    nq_claimed *all = t_claim(q, NQ_LEASE(1, 1), 10, &n);
+    ck_assert_uint_eq(n, 3);
+    ck_assert_int_eq(all->task.id, runs);
+    T_OK(nq_cancel(q, cancelled, &t_last));
+    nq_sqlite_doubt(nq_store_of(q)->data, NQ_LEASE(1, 1), &(nq_claimed_list){.head = all->next, .n = 2});
+    nq_claimed *again = t_claim(q, NQ_LEASE(1, 2), 10, &n);
+    ck_assert_uint_eq(n, 1);
+    ck_assert_int_eq(again->task.id, waits);
+    ck_assert_int_eq(t_state(q, cancelled), NQ_STATE_CANCELLED);
+    ck_assert_int_eq(t_finish(q, all, NQ_OUT_DONE, 0, NULL), NQ_OK);
+    t_free_claimed(again);
+    t_free_claimed(all);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_claim(void)
 {
     Suite *s = suite_create("claim");
@@ -382,5 +408,7 @@ Suite *suite_claim(void)
     tcase_add_test(c, a_released_task_is_found_again_behind_the_cursor);
     tcase_add_test(c, claimers_at_once_get_disjoint_sets_and_leave_nothing);
     tcase_add_test(c, generation_counts_claims_and_is_never_reset);
+    if (T_SQLITE)
+        tcase_add_test(c, a_claim_in_doubt_gives_back_its_own_tasks_only);
     return s;
 }

@@ -347,7 +347,7 @@ static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **o
     if (args->types)
         nq_sqlite_give(c, due);
     if (rc == NQ_EUNKNOWN)
-        nq_sqlite_doubt(c->base.store->data, args);
+        nq_sqlite_doubt(c->base.store->data, args->lease, &list);
     if (rc != NQ_OK) {
         nq_claimed_free(list.head);
         return rc;
