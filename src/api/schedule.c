@@ -78,6 +78,18 @@ static int schedule_check_task(const nq_task_spec *t, nq_err *err)
     return NQ_OK;
 }
 
+/* Each of its tasks says of which schedule and time it is. */
+static int schedule_check_room(const struct schedule_new *n, nq_err *err)
+{
+    const size_t size = n->task.headers ? strlen(n->task.headers) : 0;
+    const size_t most = NQ_MAX_HEADERS_SIZE - NQ_SCHEDULE_HEADER - strlen(n->s.name);
+    return size <= most ? NQ_OK
+                        : nq_err_set(err, NQ_ETOOBIG,
+                                     "the headers and tags are %zu bytes long, at most %zu are allowed of a "
+                                     "schedule with this name",
+                                     size, most);
+}
+
 static int schedule_check(nq *q, const nq_schedule *theirs, struct schedule_new *out, nq_err *err)
 {
     int64_t next, zone_at;
@@ -97,6 +109,10 @@ static int schedule_check(nq *q, const nq_schedule *theirs, struct schedule_new 
         rc = nq_err_set(err, NQ_EINVAL, "schedule '%s' never comes", out->s.spec);
     if (rc == NQ_OK)
         rc = nq_spec_of(q, out->s.task, &out->task, err);
+    if (rc == NQ_OK && (rc = schedule_check_room(out, err)) != NQ_OK) {
+        nq_spec_free(&out->task, 1);
+        out->task = (nq_new){0};
+    }
     return rc;
 }
 
@@ -106,7 +122,7 @@ static int schedule_check(nq *q, const nq_schedule *theirs, struct schedule_new 
 struct schedule_old {
     const nq_schedule *s;
     bool found, same; /* same: it need not be computed anew when it comes next */
-    int64_t next_us, now_us;
+    int64_t next_us, zone_at;
     char source[SCHEDULE_MAX_SOURCE + 1];
 };
 
@@ -121,7 +137,8 @@ static int schedule_old_row(const nq_val cols[], size_t ncols, void *arg)
     (void)ncols;
     o->found = true;
     o->next_us = cols[2].type == NQ_VAL_INT ? cols[2].i : 0;
-    o->same = o->next_us != 0 && schedule_equal(&cols[0], o->s->spec) &&
+    o->zone_at = cols[7].type == NQ_VAL_INT ? cols[7].i : 0;
+    o->same = o->next_us != 0 && cols[7].type == NQ_VAL_INT && schedule_equal(&cols[0], o->s->spec) &&
               schedule_equal(&cols[1], o->s->zone) &&
               (cols[3].type == NQ_VAL_INT ? cols[3].i : 0) == o->s->starts_at_us &&
               (cols[4].type == NQ_VAL_INT ? cols[4].i : 0) == o->s->ends_at_us && cols[6].type == NQ_VAL_NULL;
@@ -158,10 +175,11 @@ static int schedule_put(const nq_place *p, const struct schedule_new *n, const c
     struct schedule_old old = {.s = s};
     const nq_val name = nq_text(s->name);
     int64_t now = 0, next = 0, zone_at = 0;
-    int rc = nq_place_sql(p,
-                          "SELECT spec, zone, {us:next_at}, {us:starts_at}, {us:ends_at}, source, error FROM "
-                          "{full:schedules} WHERE name = ? {lock}",
-                          &name, 1, schedule_old_row, &old, err);
+    int rc = nq_place_sql(
+        p,
+        "SELECT spec, zone, {us:next_at}, {us:starts_at}, {us:ends_at}, source, error, zone_at FROM "
+        "{full:schedules} WHERE name = ? {lock}",
+        &name, 1, schedule_old_row, &old, err);
     if (rc == NQ_OK && source && old.found && old.source[0] && strcmp(old.source, source) != 0) {
         char shown[SCHEDULE_MAX_SOURCE * 4];
         nq_printable(shown, sizeof shown, old.source, strlen(old.source));
@@ -176,25 +194,26 @@ static int schedule_put(const nq_place *p, const struct schedule_new *n, const c
                                s->ends_at_us ? s->ends_at_us : INT64_MAX, &next, &zone_at, err);
     if (rc != NQ_OK)
         return rc;
-    const nq_val args[] = {nq_text(s->spec),
-                           nq_text(s->zone),
-                           nq_int(old.same ? old.next_us : next),
-                           nq_int(zone_at),
-                           schedule_time_or_null(s->starts_at_us),
-                           schedule_time_or_null(s->ends_at_us),
-                           nq_int(s->misfire),
-                           nq_int(s->overlap),
-                           nq_int(s->jitter_us),
-                           nq_text(t->queue),
-                           nq_int(t->priority),
-                           nq_int(t->max_retries),
-                           nq_int(t->timeout_ms),
-                           nq_text(t->type),
-                           nq_blob(t->payload, t->payload_size),
-                           t->headers ? nq_text(t->headers) : nq_null(),
-                           s->source ? nq_text(s->source) : nq_null(),
-                           nq_int(now),
-                           name};
+    const nq_val args[] = {
+        nq_text(s->spec),
+        nq_text(s->zone),
+        nq_int(old.same ? old.next_us : next),
+        nq_int(old.same ? old.zone_at : zone_at), /* the file by which next_at was computed */
+        schedule_time_or_null(s->starts_at_us),
+        schedule_time_or_null(s->ends_at_us),
+        nq_int(s->misfire),
+        nq_int(s->overlap),
+        nq_int(s->jitter_us),
+        nq_text(t->queue),
+        nq_int(t->priority),
+        nq_int(t->max_retries),
+        nq_int(t->timeout_ms),
+        nq_text(t->type),
+        nq_blob(t->payload, t->payload_size),
+        t->headers ? nq_text(t->headers) : nq_null(),
+        s->source ? nq_text(s->source) : nq_null(),
+        nq_int(now),
+        name};
     rc = nq_place_sql(p,
                       old.found
                           ? "UPDATE {full:schedules} SET spec = ?, zone = ?, next_at = {at}, zone_at = ?, "

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Schedules: whoever sees that one is due fires it, each of its times once. */
+#include <stdio.h>
+
 #include "firing.h"
 
 /*
@@ -260,6 +262,7 @@ struct schedules_zones {
         int64_t at;
     } all[SCHEDULES_ZONES];
     size_t n;
+    struct schedules_fire f; /* its rows */
 };
 
 static int schedules_zone_row(const nq_val cols[], size_t ncols, void *arg)
@@ -269,6 +272,45 @@ static int schedules_zone_row(const nq_val cols[], size_t ncols, void *arg)
     if (z->n < SCHEDULES_ZONES && schedules_copy(z->all[z->n].name, sizeof z->all[0].name, &cols[0]))
         z->all[z->n++].at = schedules_int(&cols[1], 0);
     return 0;
+}
+
+/* Where nobody has fired or changed it meanwhile. What counts from its last time does not ask the zone. */
+static int schedules_rezone_one(nq_conn *c, const nq_due *r, int64_t zone_at, nq_err *err)
+{
+    struct schedules_when w;
+    if (!r->readable || schedules_parse(&w, r->spec, r->zone, NULL) != NQ_OK)
+        return NQ_OK; /* when it is due it is told what is wrong with it */
+    const int64_t next =
+        w.cron.every_us ? r->next_us : nq_cron_first(&w.cron, &w.zone, r->now_us, r->starts_us);
+    nq_zone_free(&w.zone);
+    const nq_val args[] = {nq_int(schedules_bound(next, r->ends_us)), nq_int(zone_at), nq_text(r->name),
+                           nq_text(r->spec), nq_int(r->next_us)};
+    return nq_sql(
+        c,
+        "UPDATE {schedules} SET next_at = {at}, zone_at = ? WHERE name = ? AND spec = ? AND next_at = {at} "
+        "AND next_at > {now}",
+        args, sizeof args / sizeof *args, NULL, NULL, NULL, err);
+}
+
+/* All of a zone whose file has this time now. */
+static int schedules_rezone_all(nq_conn *c, struct schedules_fire *f, const char *zone, int64_t zone_at,
+                                nq_err *err)
+{
+    char behind[NQ_MAX_SCHEDULE + 1] = "";
+    int rc;
+    do {
+        const nq_val args[] = {nq_text(zone), nq_int(zone_at), nq_text(behind)};
+        f->ndue = 0;
+        rc = nq_sql(c,
+                    "SELECT " SCHEDULES_COLUMNS " FROM {schedules} s WHERE s.zone = ? AND s.zone_at < ? AND "
+                    "s.next_at > {now} AND s.name > ? ORDER BY s.name LIMIT 50",
+                    args, 3, schedules_due_row, f, NULL, err);
+        for (size_t i = 0; i < f->ndue && rc == NQ_OK; i++)
+            rc = schedules_rezone_one(c, &f->due[i], zone_at, err);
+        if (f->ndue > 0)
+            snprintf(behind, sizeof behind, "%s", f->due[f->ndue - 1].name);
+    } while (rc == NQ_OK && f->ndue == NQ_SCHEDULES_DUE && *behind);
+    return rc;
 }
 
 /* What was computed by an older file than this host's is computed anew. Never by an older one: hosts whose
@@ -284,11 +326,8 @@ static int schedules_rezone(nq_conn *c, void *arg, nq_err *err)
         NULL, 0, schedules_zone_row, z, NULL, err);
     for (size_t i = 0; i < z->n && rc == NQ_OK; i++) {
         const int64_t now = nq_zone_changed(z->all[i].name);
-        const nq_val args[] = {nq_text(z->all[i].name), nq_int(now)};
         if (now > z->all[i].at)
-            rc = nq_sql(
-                c, "UPDATE {schedules} SET next_at = NULL WHERE zone = ? AND zone_at < ? AND next_at > {now}",
-                args, 2, NULL, NULL, NULL, err);
+            rc = schedules_rezone_all(c, &z->f, z->all[i].name, now, err);
     }
     return rc;
 }
@@ -324,9 +363,10 @@ NQ_PRIVATE int nq_store_fire(nq_store *s, nq_scheduler *state, nq_err *err)
                                                              : SCHEDULES_EVERY_US;
     const int64_t now = nq_mono_us();
     if (rc == NQ_OK && look.some && now - state->zones_us >= NQ_MINUTES(1)) {
-        struct schedules_zones zones;
+        struct schedules_zones *const zones = malloc(sizeof *zones);
         state->zones_us = now;
-        rc = nq_store_do(s, schedules_rezone, &zones, err);
+        rc = zones ? nq_store_do(s, schedules_rezone, zones, err) : nq_err_nomem(err);
+        free(zones);
     }
     return rc;
 }
@@ -343,6 +383,7 @@ static int schedules_now(nq_conn *c, void *arg, nq_err *err)
     struct schedules_fire *f = n->f;
     const nq_val name = nq_text(n->name);
     f->ndue = f->tasks = 0;
+    n->id = 0;
     int rc = nq_sql(c, "SELECT " SCHEDULES_COLUMNS " FROM {schedules} s WHERE s.name = ? {lock}", &name, 1,
                     schedules_due_row, f, NULL, err);
     if (rc != NQ_OK)
@@ -352,7 +393,9 @@ static int schedules_now(nq_conn *c, void *arg, nq_err *err)
         return nq_err_set(err, NQ_ENOTFOUND, "there is no schedule '%s'", n->name);
     if (!r->readable)
         return nq_err_set(err, NQ_EINVAL, "schedule '%s': its spec, zone or queue is no text", n->name);
-    rc = nq_fire_time(c, r, r->now_us, true, &n->id, err);
+    /* Where this very time has come already, by nq_test_clock for instance: the next one. */
+    for (int64_t due = r->now_us; rc == NQ_OK && n->id == 0; due++)
+        rc = nq_fire_time(c, r, due, true, &n->id, err);
     if (rc == NQ_EDUPLICATE)
         n->id = r->task_id;
     const nq_val args[] = {nq_int(n->id), name};

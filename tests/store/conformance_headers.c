@@ -328,6 +328,27 @@ START_TEST(a_bad_expiry_is_refused)
 }
 END_TEST
 
+START_TEST(headers_that_leave_no_room_for_those_of_the_schedule)
+{
+    static char value[NQ_MAX_HEADERS_SIZE];
+    nq *q = t_open();
+    const nq_header header = {"h", value};
+    const nq_task_spec task = {.size = sizeof task, .type = "t", .headers = &header, .nheaders = 1};
+    const nq_schedule s = {.size = sizeof s, .name = "name", .spec = "@every 1s", .task = &task};
+    memset(value, 'x', NQ_MAX_HEADERS_SIZE - 40 - strlen("h: \n"));
+    T_OK(nq_schedule_set(q, NQ_OWN_TX, &s, &t_last));
+    T_OK(nq_schedule_run(q, "name", NULL, &t_last));
+    nq_claimed *c = t_claim_one(q, NQ_LEASE(1, 1));
+    ck_assert_uint_eq(c->task.nheaders, 1);
+    ck_assert_str_eq(c->task.schedule, "name");
+    t_free_claimed(c);
+    strcat(value, "x");
+    T_FAILS(nq_schedule_set(q, NQ_OWN_TX, &s, &t_last), NQ_ETOOBIG);
+    ck_assert_ptr_nonnull(strstr(t_last.message, "at most 4056 are allowed"));
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_headers(void)
 {
     Suite *s = suite_create("headers");
@@ -342,5 +363,6 @@ Suite *suite_headers(void)
     tcase_add_test(c, an_expired_one_ends_dead_without_an_attempt);
     tcase_add_test(c, retried_by_hand_it_expires_no_more);
     tcase_add_test(c, a_bad_expiry_is_refused);
+    tcase_add_test(c, headers_that_leave_no_room_for_those_of_the_schedule);
     return s;
 }

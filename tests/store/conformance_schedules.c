@@ -161,7 +161,7 @@ static nq_schedule_row sch_get(nq *q, const char *name)
 START_TEST(set_again_pause_run_and_remove)
 {
     const int64_t from = SCH_AT(2026, 5, 1, 0, 10);
-    nq_id id = 0, second = 0;
+    nq_id id = 0, second = 0, third = 0;
     nq *q = t_open();
     sch_clock(q, from);
     sch_set(q, "a", "0 5 * * *", NULL, 0, 0);
@@ -188,6 +188,12 @@ START_TEST(set_again_pause_run_and_remove)
     T_OK(nq_schedule_run(q, "a", &second, &t_last));
     ck_assert_int_ne(id, second);
     ck_assert_int_eq(sch_get(q, "a").task_id, second);
+    /* Out of turn twice at the same time: two tasks. */
+    t_sql("UPDATE nanoq_schedules SET overlap = 1");
+    T_OK(nq_schedule_run(q, "a", &id, &t_last));
+    T_OK(nq_schedule_run(q, "a", &third, &t_last));
+    ck_assert(id > second && third > id);
+    ck_assert_int_eq(sch_get(q, "a").task_id, third);
     T_FAILS(nq_schedule_run(q, "b", NULL, &t_last), NQ_ENOTFOUND);
     T_FAILS(nq_schedule_remove(q, "b", &t_last), NQ_ENOTFOUND);
     T_OK(nq_schedule_remove(q, "a", &t_last));
@@ -338,22 +344,46 @@ START_TEST(rows_of_plain_sql_and_rows_that_are_bad)
 }
 END_TEST
 
-START_TEST(a_newer_zone_file_has_the_next_time_computed_anew)
+/* The minute's look at zone files. */
+static void sch_rezone(nq *q)
 {
     nq_scheduler s = {.zones_us = -NQ_MINUTES(2)};
-    nq *q = t_open();
-    sch_set(q, "a", "30 2 * * *", "Europe/Berlin", 0, 0);
-    const int64_t next = sch_get(q, "a").next_at_us;
-    ck_assert(next > 0);
+    T_OK(nq_store_fire(nq_store_of(q), &s, &t_last));
+}
+
+/* By an hour; older: by an older file than this host's, for a time that the newer one does not have. */
+static void sch_put_off(bool older)
+{
     t_sql(T_SQLITE ? "UPDATE nanoq_schedules SET next_at = next_at + 3600000000"
                    : "UPDATE nanoq_schedules SET next_at = next_at + INTERVAL 1 HOUR");
-    T_OK(nq_store_fire(nq_store_of(q), &s, &t_last)); /* by the same file: it stays */
+    if (older)
+        t_sql("UPDATE nanoq_schedules SET zone_at = zone_at - 1");
+}
+
+START_TEST(a_newer_zone_file_has_the_next_time_computed_anew)
+{
+    nq *q = t_open();
+    sch_set(q, "a", "30 2 * * *", "Europe/Berlin", 0, 0);
+    sch_set(q, "every", "@every 90m", "Europe/Berlin", 0, 0);
+    const int64_t next = sch_get(q, "a").next_at_us, every = sch_get(q, "every").next_at_us;
+    ck_assert(next > 0);
+    sch_put_off(false);
+    sch_rezone(q); /* by the same file: it stays */
     ck_assert_int_eq(sch_get(q, "a").next_at_us, next + NQ_HOURS(1));
     t_sql("UPDATE nanoq_schedules SET zone_at = zone_at - 1");
-    s = (nq_scheduler){.zones_us = -NQ_MINUTES(2)};
-    T_OK(nq_store_fire(nq_store_of(q), &s, &t_last));
-    T_OK(nq_store_fire(nq_store_of(q), &s, &t_last));
+    sch_rezone(q);
     ck_assert_int_eq(sch_get(q, "a").next_at_us, next);
+    ck_assert_int_eq(sch_get(q, "every").next_at_us, every + NQ_HOURS(1)); /* it counts from its last time */
+    /* A deploy that declares it as it is does not hide that. */
+    sch_put_off(true);
+    sch_set(q, "a", "30 2 * * *", "Europe/Berlin", 0, 0);
+    sch_rezone(q);
+    ck_assert_int_eq(sch_get(q, "a").next_at_us, next);
+    /* What is due goes by what it was told. */
+    t_sql(T_SQLITE ? "UPDATE nanoq_schedules SET next_at = 1000000, zone_at = zone_at - 1"
+                   : "UPDATE nanoq_schedules SET next_at = '1970-01-01 00:00:01', zone_at = zone_at - 1");
+    sch_rezone(q);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_firings"), 2);
     nq_close(q);
 }
 END_TEST
