@@ -76,7 +76,7 @@ static const char *cron_item(const struct cron_field *f, const char *p, uint64_t
         p = cron_value(f, p, &from);
         to = from;
         one = p && *p != '-';
-        if (p && *p == '-' && (p = cron_value(f, p + 1, &to)) && to == 0 && f->high == 7)
+        if (p && *p == '-' && (p = cron_value(f, p + 1, &to)) && to == 0 && from > 0 && f->high == 7)
             to = 7; /* fri-sun */
     }
     if (p && *p == '/') {
