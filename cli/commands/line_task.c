@@ -226,8 +226,11 @@ static bool line_member(nq_task_spec *spec, const char *text, const char *key, j
         return line_tags(spec, v, why, size);
     if (strcmp(key, "expires") == 0)
         return json_input_duration(v, NQ_MS(1), &spec->expires_us, why, size);
-    if (strcmp(key, "keep") == 0)
-        return json_input_duration(v, NQ_MS(1), &spec->keep_us, why, size);
+    if (strcmp(key, "keep") == 0) {
+        const bool forever = json_is_string(v) && strcmp(json_string_value(v), "forever") == 0;
+        spec->keep_us = NQ_FOREVER;
+        return forever || json_input_duration(v, 0, &spec->keep_us, why, size);
+    }
     if (strcmp(key, "window") == 0)
         return json_input_duration(v, NQ_MS(1), &spec->window_us, why, size);
     if (strcmp(key, "max_wait") == 0)

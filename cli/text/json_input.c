@@ -2,6 +2,7 @@
 /* JSON from outside: validation with a position, and the raw bytes of an object's members. */
 #include "json_input.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,24 +44,51 @@ static char *json_input_number(char *p)
     return p;
 }
 
-/* Is this number, which ends there, beyond a double? Of what is no JSON strtod reads more, as of 02e961. */
+/* Is this number, which ends there, beyond a double, or a whole one beyond jansson's? Of what is no JSON
+ * strtod reads more, as of 02e961. */
 static bool json_input_beyond(const char *p, char *end)
 {
     const char next = *end;
     *end = '\0';
-    const bool beyond = isinf(strtod(p, NULL));
+    bool beyond = isinf(strtod(p, NULL));
+    errno = 0;
+    if (!strpbrk(p, ".eE"))
+        beyond = beyond || ((void)strtoll(p, NULL, 10), errno == ERANGE);
     *end = next;
     return beyond;
+}
+
+/* The half of a character of two that is escaped at p, in its first 0xd800 or its second 0xdc00; 0: none is.
+ */
+static unsigned json_input_half(const char *p)
+{
+    unsigned c = 0;
+    return p[0] == '\\' && p[1] == 'u' && strspn(p + 2, "0123456789abcdefABCDEF") >= 4 &&
+                   sscanf(p + 2, "%4x", &c) == 1 && (c & 0xf800) == 0xd800
+               ? c & 0xfc00
+               : 0;
+}
+
+/* Behind what a backslash begins at p. A half alone, which the grammar has and jansson not, becomes U+FFFD.
+ */
+static char *json_input_escape(char *p)
+{
+    const unsigned half = json_input_half(p);
+    if (half == 0xd800 && json_input_half(p + 6) == 0xdc00)
+        return p + 12;
+    for (int i = 2; half && i < 6; i++)
+        p[i] = "..fffd"[i];
+    return p + 2;
 }
 
 /* JSON sets no limit to a number, a double has one. Put 9e99 in the place of each number beyond it, of the
  * same length: no member that we read ourselves takes such a one, and of payloads the text is kept, not this
  * copy. */
-static void json_input_tame(char *p)
+static void json_input_tame(char *p, bool halves)
 {
     for (bool string = false; *p; p++) {
         if (string && *p == '\\' && p[1])
-            p++;
+            p = (halves ? json_input_escape(p) : p + 2) - 1;
         else if (*p == '"')
             string = !string;
         char *end = !string && (*p == '-' || (*p >= '0' && *p <= '9')) ? json_input_number(p) : NULL;
@@ -85,7 +113,7 @@ json_t *json_input(const char *p, size_t n, char message[256], int *line, int *c
     if (!root && strstr(error.text, "overflow") && !memchr(p, '\0', n)) {
         char *copy = strndup(p, n);
         if (copy) {
-            json_input_tame(copy);
+            json_input_tame(copy, false);
             root =
                 json_input_load(copy, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
         }
@@ -96,6 +124,18 @@ json_t *json_input(const char *p, size_t n, char message[256], int *line, int *c
         *line = error.line < 1 ? 1 : error.line;
         *column = error.column < 1 ? 1 : error.column;
     }
+    return root;
+}
+
+json_t *json_input_any(const char *p, size_t n, json_error_t *error)
+{
+    json_t *root = json_input_load(p, n, JSON_ALLOW_NUL, error);
+    char *copy = root || memchr(p, '\0', n) ? NULL : strndup(p, n);
+    if (copy) {
+        json_input_tame(copy, true);
+        root = json_loads(copy, JSON_ALLOW_NUL, NULL);
+    }
+    free(copy);
     return root;
 }
 

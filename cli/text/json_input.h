@@ -12,6 +12,9 @@
 json_t *json_input_load(const char *p, size_t n, size_t flags, json_error_t *error);
 /* Parse any JSON value that fills p[0..n). NULL: invalid, with a message and the position in characters. */
 json_t *json_input(const char *p, size_t n, char message[256], int *line, int *column);
+/* The same of an object or a list, of which also what jansson has no room for is taken: a number beyond it
+ * reads as 9e99, half a character as U+FFFD. */
+json_t *json_input_any(const char *p, size_t n, json_error_t *error);
 /* Where the value of a member stands in the text of an object that json_input took. The member's name must be
  * written without escapes there. */
 bool json_input_member(const char *p, size_t n, const char *name, size_t *start, size_t *size);

@@ -216,8 +216,9 @@ bool stream_parse(const char *line, size_t n, struct stream_answer *a, char why[
 {
     json_error_t error;
     struct stream_answer found = {.delay_us = -1, .level = LOG_INFO};
-    json_t *root = json_input_load(line, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
+    json_t *root = json_input_any(line, n, &error);
     bool good = false;
+    size_t at;
     if (!root) {
         struct text safe = {0};
         text_safe(&safe, line, n <= 80 ? n : text_whole(line, 80));
@@ -226,6 +227,9 @@ bool stream_parse(const char *line, size_t n, struct stream_answer *a, char why[
         text_free(&safe);
     } else if (!json_is_object(root)) {
         protocol_bad(why, "not a JSON object but an array; answer like {\"done\": ID}");
+    } else if (json_input_repeats(line, n, root, &at)) {
+        protocol_bad(why, "a member is there twice: %.*s",
+                     (int)(n - at < 60 ? n - at : text_whole(line + at, 60)), line + at);
     } else {
         good = protocol_object(&found, root, why);
         const json_t *result = json_object_get(root, "result");

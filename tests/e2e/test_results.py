@@ -67,8 +67,10 @@ class ResultsTests:
         self.run_nanoq("add", "--keep", "x", "t", code=2)
 
     def test_a_stream_leaves_json_as_it_is_written(self):
-        tasks = [str(self.add("--no-unique", "t")) for _ in range(5)]
-        results = ['{"b": 1.50, "a": [true, {"x": "}\\""}]}', '"text"', "null", " [ 1 ,2] ", "12e3"]
+        results = ['{"b": 1.50, "a": [true, {"x": "}\\""}]}', '"text"', "null", " [ 1 ,2] ", "12e3",
+                   # what JSON has, and not every parser
+                   '{"hash": 18446744073709551615}', "1e400", "-123456789012345678901234567890", '{"a": 1, "a": 2}', '"\\udcff \\ud83d\\ude00 \\\\ud83d"']
+        tasks = [str(self.add("--no-unique", "t")) for _ in results]
         with open(self.path("child.py"), "w", encoding="utf-8") as f:
             f.write("import json, sys\nresults = %r\nfor line in sys.stdin:\n    me = json.loads(line)['id']\n"
                     "    print('{\"result\" :%%s, \"done\": %%d}' %% (results[me - 1], me), flush=True)\n" % results)
@@ -80,6 +82,10 @@ class ResultsTests:
         self.work("true")
         self.assertEqual(self.show(1)["state"], "done")
         self.run_nanoq("add", "--stdin", stdin='{"type": "t", "keep": []}\n', code=2)
+        self.run_nanoq("add", "--stdin", stdin='{"type": "t", "keep": "forever"}\n{"type": "u", "keep": 0}\n')
+        self.work("true")
+        self.assertEqual(self.show(2)["state"], "done")
+        self.run_nanoq("add", "--stdin", stdin='{"type": "t", "keep": "for ever"}\n', code=2)
 
 
 class WaitTests:

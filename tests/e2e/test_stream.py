@@ -65,6 +65,12 @@ while True:
         say({"dnoe": me})
     elif kind == "two":
         say({"done": me, "retry": me})
+    elif kind == "same":
+        say('{"done": %d, "done": %d}' % (me, me))
+    elif kind == "huge":
+        say('{"done": 18446744073709551615}')
+    elif kind == "halves":
+        say({"log": "file \\udcff"}, {"discard": me, "error": "no file \\udcff \\ud800\\udcff"})
     elif kind == "member":
         say({"retry": me, "dealy": 5})
     elif kind == "delay":
@@ -126,6 +132,9 @@ ERRORS = {
     "verb": r'no verb: "finished"; one of done, retry, discard, snooze, hold, progress, log must be',
     "near": r'no verb: "dnoe", did you mean done',
     "two": r'"done" and "retry" in one line',
+    "same": r'a member is there twice: "done"',
+    "huge": r'"done": must be the task.s id, a whole number from 1',
+    "halves": "^no file \ufffd \U000100ff$",
     "member": r'unknown member "dealy" beside "retry"; allowed: delay, error',
     "delay": r'"delay": must be .*soon',
     "holdless": r'"hold" needs a "delay"',
