@@ -344,8 +344,9 @@ bool access_who(struct dash_request *r)
     unsigned n = 0;
     char id[65];
     const char *given = access_header(r->connection, "Authorization", &n);
-    if (n > 0 && dash.token_file) {
-        const bool bearer = given && strncasecmp(given, "Bearer ", 7) == 0;
+    const bool bearer = given && strncasecmp(given, "Bearer ", 7) == 0;
+    /* Beside a trusted proxy another scheme is what a browser says to that one. */
+    if (n > 0 && dash.token_file && (bearer || !given || !dash.trust_header)) {
         const struct access_token *t = bearer ? access_token(given + 7 + strspn(given + 7, " ")) : NULL;
         if (!t)
             return access_wrong(r);

@@ -125,6 +125,17 @@ bool api_body_str(const struct dash_request *r, const char *name, const char **o
     return true;
 }
 
+bool api_body_bool(const struct dash_request *r, const char *name, bool *out, nq_err *err)
+{
+    const json_t *v = json_object_get(r->body, name);
+    if (v && !json_is_null(v) && !json_is_boolean(v)) {
+        api_invalid(err, "%s must be true or false", name);
+        return false;
+    }
+    *out = json_is_true(v);
+    return true;
+}
+
 bool api_body_int(const struct dash_request *r, const char *name, int64_t low, int64_t high, int64_t *out,
                   nq_err *err)
 {

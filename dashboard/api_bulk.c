@@ -64,7 +64,7 @@ static bool bulk_rate(const char *text, unsigned *per_second, nq_err *err)
     nq_err why = {0};
     const long n = text[0] >= '0' && text[0] <= '9' ? strtol(text, &end, 10) : 0;
     if (n > 0 && n <= 1000000 && *end == '/' && end[1]) {
-        char *time = cli_format("%s%s", end[1] >= '0' && end[1] <= '9' ? "" : "1", end + 1);
+        char *time = cli_format("%s%s", strchr("smhd", end[1]) ? "1" : "", end + 1);
         if (nq_parse_duration(time, &us, &why) != NQ_OK)
             us = 0;
         free(time);
@@ -100,7 +100,8 @@ static bool bulk_options(struct dash_request *r, struct bulk_order *o, nq_err *e
     if (!api_body_int(r, "limit", 1, INT64_MAX, &limit, err) || !api_body_str(r, "rate", &rate, err) ||
         !api_body_str(r, "to_queue", &queue, err) ||
         !api_body_int(r, "priority", NQ_MIN_PRIORITY, NQ_MAX_PRIORITY, &priority, err) ||
-        (rate && !bulk_rate(rate, &o->options.per_second, err)))
+        (rate && !bulk_rate(rate, &o->options.per_second, err)) ||
+        !api_body_bool(r, "all", &o->options.all, err) || !api_body_bool(r, "dry_run", &o->dry_run, err))
         return false;
     if (o->action == NQ_BULK_MOVE && !queue) {
         api_invalid(err, "to_queue is missing: where to move them");
@@ -116,8 +117,7 @@ static bool bulk_options(struct dash_request *r, struct bulk_order *o, nq_err *e
     o->options.queue = o->action == NQ_BULK_MOVE ? o->queue : NULL;
     o->options.priority = (int)priority;
     o->options.limit = (uint64_t)limit;
-    o->options.all = json_is_true(json_object_get(r->body, "all"));
-    o->options.dry_run = o->dry_run = json_is_true(json_object_get(r->body, "dry_run"));
+    o->options.dry_run = o->dry_run;
     return true;
 }
 
@@ -130,7 +130,7 @@ static bool bulk_order(struct dash_request *r, struct bulk_order *o, nq_err *err
         api_invalid(err, "either ids, a list, or filter, an object, says which tasks are meant");
         return false;
     }
-    if (ids)
+    if (json_is_array(ids))
         return pick_ids(&o->pick, ids, err);
     o->filter = json_deep_copy(filter);
     return pick_body(&o->pick, &o->words, r, filter, err);

@@ -175,23 +175,10 @@ static bool queues_ordered(const struct dash_request *r, int *ordered, nq_err *e
 
 int api_queue_limit(struct dash_request *r, nq_err *err)
 {
-    static const char *const known[] = {"queue",       "group",     "type",      "why",    "max_running",
-                                        "rate_starts", "rate_time", "burst",     "weight", "ordered",
-                                        "dead_to",     "keep_done", "keep_dead", NULL};
     struct queues_target t = {0};
     int64_t burst = 0, weight = 0;
-    const char *name;
-    json_t *value;
     if (!queues_target(r, &t, err))
         return NQ_EINVAL;
-    json_object_foreach(r->body, name, value)
-    {
-        size_t i = 0;
-        while (known[i] && strcmp(known[i], name) != 0)
-            i++;
-        if (!known[i])
-            return api_invalid(err, "'%.40s' is no setting: docs/api.md", name);
-    }
     nq_queue_settings s = {.size = sizeof s, .group = t.group, .type = t.type};
     if (!api_body_int(r, "max_running", 1, INT32_MAX, &s.max_running, err) ||
         !api_body_int(r, "rate_starts", 1, INT32_MAX, &s.rate, err) ||

@@ -63,6 +63,7 @@ struct dash_route {
     enum dash_role role;
     bool here;          /* in the main thread: it does not call the database */
     const char *action; /* of a change, for the action log: "task retry" */
+    const char *body;   /* "queue group": its members; NULL: it has none */
 };
 
 struct dash_request {
@@ -129,6 +130,7 @@ bool api_param_int(const struct dash_request *r, const char *name, int64_t low, 
 bool api_param_window(const struct dash_request *r, const char *const allowed[], int64_t *us, nq_err *err);
 /* A string of the body: NULL where it is not there or null. */
 bool api_body_str(const struct dash_request *r, const char *name, const char **out, nq_err *err);
+bool api_body_bool(const struct dash_request *r, const char *name, bool *out, nq_err *err);
 bool api_body_int(const struct dash_request *r, const char *name, int64_t low, int64_t high, int64_t *out,
                   nq_err *err);
 int api_invalid(nq_err *err, const char *fmt, ...) NQ_PRINTF(2, 3); /* NQ_EINVAL */

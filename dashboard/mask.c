@@ -132,27 +132,48 @@ static int mask_hex(const char *p)
     return v;
 }
 
+/* The escape behind backslashes, "u0061" or "n", at p[*i], which becomes its last byte: a character, or half
+ * of one. */
+static int mask_escape(const char *p, size_t n, size_t *i)
+{
+    const int letter = p[*i] == 'u' && n - *i > 4 ? mask_hex(p + *i + 1) : -1;
+    *i += letter >= 0 ? 4 : 0;
+    return letter > 0 ? letter : (unsigned char)p[*i];
+}
+
+/* A character as UTF-8. */
+static size_t mask_utf8(int c, char out[4])
+{
+    const size_t more = c < 0x80 ? 0 : c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    for (size_t k = more; k > 0; k--, c >>= 6)
+        out[k] = (char)(0x80 | (c & 0x3f));
+    out[0] = (char)(more ? ((0xff00 >> (more + 1)) & 0xff) | c : c);
+    return more + 1;
+}
+
 /* A key may be written with escapes: "p\u0061ssword". */
 static bool mask_is_key(const char *p, size_t n)
 {
-    char plain[MASK_NAME + 1];
+    char plain[MASK_NAME + 4];
     size_t length = 0;
-    for (size_t i = 0; i < n; i++) {
-        char c = p[i];
-        if (c == '\\') {
-            while (i < n && p[i] == '\\')
-                i++;
-            if (i == n)
-                break;
-            const int letter = p[i] == 'u' && n - i > 4 ? mask_hex(p + i + 1) : -1;
-            c = letter > 0 && letter < 128 ? (char)letter : p[i];
-            i += letter >= 0 ? 4 : 0;
+    int high = 0; /* the first half of a character of two */
+    for (size_t i = 0; i < n && length <= MASK_NAME; i++) {
+        if (p[i] != '\\') {
+            plain[length++] = p[i];
+            continue;
         }
-        if (length == MASK_NAME)
-            return false;
-        plain[length++] = c;
+        while (i < n && p[i] == '\\')
+            i++;
+        if (i == n)
+            break;
+        const int c = mask_escape(p, n, &i);
+        if (c >= 0xd800 && c < 0xdc00)
+            high = c;
+        else
+            length += mask_utf8(c < 0xdc00 || c > 0xdfff ? c : 0x10000 + ((high & 0x3ff) << 10) + (c & 0x3ff),
+                                plain + length);
     }
-    return mask_key(plain, length);
+    return length <= MASK_NAME && mask_key(plain, length);
 }
 
 /* Where the value of the masked key begins whose first quote is p[i]; 0: there is none. */

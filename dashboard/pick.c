@@ -194,8 +194,10 @@ static bool pick_word(struct pick *f, struct pick_words *words, struct dash_requ
                     name);
         return false;
     }
-    if (!*text)
-        return true;
+    if (!*text) { /* what was to be put there is missing: many more would be meant */
+        api_invalid(err, "filter: %.40s is empty", name);
+        return false;
+    }
     words->all[words->n] = cli_format("%s", text);
     return pick_one(f, r, name, words->all[words->n++], err);
 }
@@ -208,6 +210,10 @@ bool pick_body(struct pick *f, struct pick_words *words, struct dash_request *r,
     bool good = true;
     json_object_foreach((json_t *)(uintptr_t)filter, name, value)
     {
+        if (good && json_is_array(value) && json_array_size(value) == 0) {
+            api_invalid(err, "filter: %.40s is an empty list", name);
+            good = false;
+        }
         for (size_t i = 0; good && i < json_array_size(value); i++)
             good = pick_word(f, words, r, name, json_array_get(value, i), err);
         if (good && !json_is_array(value) && !json_is_null(value))

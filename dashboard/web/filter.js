@@ -20,6 +20,7 @@ export const FIELDS = [
 ];
 const BY = {created: 'added', run_at: 'to run', finished: 'ended'};
 const NAMES = [...FIELDS.map(([name]) => name), 'state'];
+const LISTS = ['queue', 'group', 'type', 'state', 'tag', 'id'];
 
 // What of an address is a filter.
 export function filterOf(params) {
@@ -28,13 +29,13 @@ export function filterOf(params) {
   return out;
 }
 
-// As an object, for requests with a body. Several states become a list.
+// As an object, for requests with a body: it means the same tasks. Of a name that is no list the last one counts.
 export function asObject(filter) {
   const out = {};
   for (const name of NAMES) {
     const all = filter.getAll(name);
     if (all.length === 0) continue;
-    out[name] = name === 'state' ? all : all[0];
+    out[name] = LISTS.includes(name) ? all : all.at(-1);
   }
   return out;
 }

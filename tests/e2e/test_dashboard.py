@@ -302,8 +302,15 @@ class DashboardTests:
                      {"action": "priority", "filter": mail}, {"action": "retry", "filter": {"colour": "red"}},
                      {"action": "retry", "filter": {"state": 3}}, {"action": "cancel", "filter": mail, "rate": "fast"},
                      {"action": "move", "ids": [1]}, {"action": "priority", "ids": [1]}, {"action": "retry", "ids": [0]},
-                     {"action": "retry", "ids": list(range(1, 1002))}, {"action": "retry", "filter": {"id": "1;2"}}):
+                     {"action": "retry", "ids": list(range(1, 1002))}, {"action": "retry", "filter": {"id": "1;2"}},
+                     # what would mean more than was meant, or happen where it was only asked for
+                     {"action": "delete", "filter": mail, "dry_run": 1}, {"action": "delete", "filter": mail, "dry_run": "true"},
+                     {"action": "delete", "filter": mail, "dry-run": True}, {"action": "delete", "filter": {}, "all": 1},
+                     {"action": "delete", "filter": {"queue": "mail", "id": []}}, {"action": "delete", "filter": {"queue": "mail", "tag": ""}},
+                     {"action": "delete", "filter": {"queue": "mail", "tag": [""]}}):
             self.assertEqual(d.post("bulk", body, 400)["error"]["code"], "EINVAL", body)
+        self.assertGreater(d.post("bulk", {"action": "delete", "ids": None, "filter": mail, "dry_run": True})["would"], 0)
+        d.post("queues/pause", {"queue": "mail", "grup": "42"}, 400)
         log = d.get("log")["log"]
         self.assertIn("move ids 1, 3, 31, 999", [l["what"] for l in log])
         self.assertNotIn("dry", "".join(l["what"] for l in log))
@@ -354,9 +361,11 @@ class DashboardTests:
         self.add("--raw", "t4", '{"pad": "%s", "password": "hunter2 %s"}' % ("x" * 200, "hunter2" * 50))
         self.run_nanoq("work", "--drain", "--quiet", "--keep-logs", "--type", "t1", "--", "sh", "-c",
                        "echo '{\"password\": \"hunter2\"}' >&2; exit 65", code=5)
-        d = self.dashboard("--mask", "password,token", tokens=True)
+        self.add("--raw", "t5", json.dumps({"contrase\u00f1a": "hunter2", "\U0001f511": "hunter2", "inner": json.dumps({"Contrase\u00f1a": "hunter2"})}))
+        self.add("--raw", "t6", json.dumps({"contrase\u00f1a": "hunter2", "\U0001f511": "hunter2"}, ensure_ascii=False))
+        d = self.dashboard("--mask", "password,token,contrase\u00f1a,\U0001f511", tokens=True)
         who = {"Authorization": "Bearer " + ADMIN}
-        for path in ("tasks/1", "tasks/2", "tasks/3", "tasks/4", "tasks", "tasks/1/attempts", "tasks/1/why", "tasks/1/logs"):
+        for path in ("tasks/1", "tasks/2", "tasks/3", "tasks/4", "tasks/5", "tasks/6", "tasks", "tasks/1/attempts", "tasks/1/why", "tasks/1/logs"):
             _, data = d.request("GET", path, headers=who)
             self.assertNotIn(b"hunter2", data, path)
             self.assertIn(b"***", data, path)
@@ -471,6 +480,14 @@ class SqliteDashboard(DashboardTests, Base):
         d.stop()
         d = self.dashboard("--trust-header", "X-User", "--trust-from", "10.0.0.0/8,fd00::/8", "--trust-admin", "*")
         d.get("session", 401, X_User="alice")
+        d.stop()
+        # A proxy that asks for a password sends on what the browser said to it; programs come with tokens.
+        d = self.dashboard("--trust-header", "X-User", "--trust-from", "127.0.0.1/32", tokens=True)
+        for _ in range(30):
+            self.assertEqual(d.get("session", X_User="bob", Authorization="Basic Ym9iOnNlY3JldA==")["who"], "bob")
+        d.get("session", 401, Authorization="Basic Ym9iOnNlY3JldA==")
+        d.get("session", 401, X_User="bob", Authorization="Bearer wrong-token-0123456789")
+        self.assertEqual(d.get("session", X_User="bob", Authorization="Bearer " + ADMIN)["role"], "admin")
         d.stop()
 
     def test_hosts(self):

@@ -217,6 +217,21 @@ test('all that match are counted first, and changed after a yes', async (t) => {
   await page.context().close();
 });
 
+test('all that match are those that are listed, where an address repeats a name', async (t) => {
+  if (!server.hasBulk) return t.skip('this server has no bulk jobs');
+  const page = await open(server.url);
+  const [both, one, third] = db.lines([['twice', 'vip'], ['twice'], ['twice', 'vip', 'old']].map((tags, i) => ({type: `twice.${i}`, queue: 'twice', payload: i, in: '1h', tags})));
+  await page.at('#/tasks?queue=twice&tag=twice&tag=vip&type=twice.0&type=twice.1');
+  await shows(page, [both]);
+  await page.click('.bulkbar [data-focus=cancel]');
+  await page.waitForSelector('dialog [data-would="1"]');
+  await page.click('dialog button[type=submit]');
+  await until('it is cancelled', () => db.show(both).state === 'cancelled');
+  assert.deepEqual([one, third].map((id) => db.show(id).state), ['waiting', 'waiting']);
+  await clean(page);
+  await page.context().close();
+});
+
 test('queues and schedules are paused, resumed, limited, run', async () => {
   const page = await open(server.url);
   await page.at('#/queues');
