@@ -199,11 +199,21 @@ int cli_exit_of(int code);
 /* The worse of two exit codes, for commands that go on after a failure. */
 int cli_worse(int a, int b);
 
+/* ---- input.c */
+struct text;
+/* Add all of stdin to out, or until that is longer than most; an exit code after a message. */
+int cli_read_stdin(struct text *out, size_t most);
+/* A file to read lines of, or "-": stdin, which is read into room; that is to be freed after it, also where
+ * the answer is NULL, after a message. */
+FILE *cli_open_input(const char *name, struct text *room);
+
 /* ---- database.c */
 /* Open --db, NANOQ_DB or the user's own file, which alone is migrated unasked. 0, or an exit code after a
  * message. */
 int cli_open(nq **q);
 int cli_open_logging(nq **q, nq_log_fn log);
+/* The file of a SQLite URL, to be freed; NULL: it is of none, or nq_open says what is wrong with it. */
+char *cli_sqlite_file(const char *url);
 /* The URL that cli_open would take, to be freed; NULL after a message, with *exit_code set. *own: the user's
  * file.
  */

@@ -109,15 +109,38 @@ char *cli_url(int *exit_code, bool *own)
     return cli_format("%s", given);
 }
 
+static int database_hex(char c)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = c ? strchr(digits, tolower((unsigned char)c)) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+char *cli_sqlite_file(const char *url)
+{
+    const char *path = url + strlen("sqlite:");
+    if (strncmp(url, "sqlite:", strlen("sqlite:")) != 0 || strncmp(path, "//", 2) == 0)
+        return NULL;
+    char *file = cli_format("%.*s", (int)strcspn(path, "?"), path), *to = file;
+    for (const char *p = file; *p; p++) {
+        const bool escape = *p == '%';
+        const int high = escape ? database_hex(p[1]) : 0, low = escape && high >= 0 ? database_hex(p[2]) : 0;
+        if (high < 0 || low < 0 || (escape && high + low == 0)) {
+            free(file);
+            return NULL;
+        }
+        *to++ = escape ? (char)(high * 16 + low) : *p;
+        p += escape ? 2 : 0;
+    }
+    *to = '\0';
+    return file;
+}
+
 /* Opening would make the file: a mistyped path must not leave an empty database behind. */
 static bool database_is_missing(const char *url)
 {
-    const char *path = url + strlen("sqlite:");
-    /* Of "//" nq_open says what is wrong with it. */
-    if (strncmp(url, "sqlite:", strlen("sqlite:")) != 0 || strchr(path, '%') || strncmp(path, "//", 2) == 0)
-        return false;
-    char *file = cli_format("%.*s", (int)strcspn(path, "?"), path);
-    const bool missing = access(file, F_OK) != 0 && errno == ENOENT;
+    char *file = cli_sqlite_file(url);
+    const bool missing = file && access(file, F_OK) != 0 && errno == ENOENT;
     if (missing)
         cli_complain("no such file: %s; to make it, run: nanoq migrate", file);
     free(file);

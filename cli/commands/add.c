@@ -146,23 +146,6 @@ bool add_option(struct add_request *r, int key, const char *value)
     }
 }
 
-static int add_read_stdin(struct text *out)
-{
-    char chunk[65536];
-    while (out->n <= ADD_MAX_PAYLOAD) {
-        ssize_t n = read(STDIN_FILENO, chunk, sizeof chunk);
-        if (n == 0)
-            return CLI_OK;
-        if (n < 0 && errno != EINTR) {
-            char buf[128];
-            cli_complain("cannot read the payload from stdin: %s", strerror_r(errno, buf, sizeof buf));
-            return CLI_FAILURE;
-        }
-        text_add(out, chunk, n > 0 ? (size_t)n : 0);
-    }
-    return CLI_OK;
-}
-
 static int add_check_payload(const struct add_request *r)
 {
     char message[256];
@@ -220,7 +203,7 @@ int add_payload(struct add_request *r, int argc, char **argv)
     }
     r->spec.type = argv[optind];
     if (n == 2 && strcmp(argv[optind + 1], "-") == 0) {
-        int exit_code = add_read_stdin(&r->input);
+        int exit_code = cli_read_stdin(&r->input, ADD_MAX_PAYLOAD);
         if (exit_code != CLI_OK)
             return exit_code;
         r->spec.payload = r->input.p ? r->input.p : "";

@@ -15,7 +15,8 @@ const struct cli_command cli_cancel = {
     .notes = BULK_NOTES
     "\"will be cancelled\": it runs. Its worker is told, at once on the same host and at its next "
     "heartbeat (5 s at\n"
-    "most) elsewhere, and it never runs again; but if it succeeds all the same, it is done.\n" STEER_NOTES
+    "most) elsewhere, and it never runs again; but if its handler succeeds all the same, it is done. A\n"
+    "command of nanoq work that was told to stop has not, whatever its exit status.\n" STEER_NOTES
     "\n(it has ended).\n",
     .run = cancel_run,
 };

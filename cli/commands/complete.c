@@ -130,14 +130,12 @@ static nq *complete_open(void)
     nq *q = NULL;
     const char *given = cli.db ? cli.db : cli_configured(CLI_CONFIG_DB, NULL);
     char *url = given ? cli_format("%s", given) : cli_own_url();
-    if (url && strncmp(url, "sqlite:", strlen("sqlite:")) == 0 && !strchr(url, '%')) {
-        char *path = cli_format("%.*s", (int)strcspn(url + strlen("sqlite:"), "?"), url + strlen("sqlite:"));
-        if (access(path, R_OK) != 0) {
-            free(url);
-            url = NULL;
-        }
-        free(path);
+    char *file = url ? cli_sqlite_file(url) : NULL;
+    if (file && access(file, R_OK) != 0) {
+        free(url);
+        url = NULL;
     }
+    free(file);
     if (url && nq_open(&q, url, &options, NULL) != NQ_OK)
         q = NULL;
     free(url);

@@ -94,13 +94,14 @@ static bool apply_line(struct apply *a, char *text, size_t n, unsigned long line
 
 static int apply_file(struct apply *a, const char *name)
 {
-    FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "re");
-    char why[128], *text = NULL;
+    struct text room = {0};
+    FILE *in = cli_open_input(name, &room);
+    char *text = NULL;
     size_t size = 0;
     ssize_t n;
     bool good = true;
     if (!in) {
-        cli_complain("cannot read %s: %s", name, strerror_r(errno, why, sizeof why));
+        text_free(&room);
         return CLI_FAILURE;
     }
     for (unsigned long line = 1; good && (n = getline(&text, &size, in)) >= 0; line++) {
@@ -117,8 +118,8 @@ static int apply_file(struct apply *a, const char *name)
     }
     const bool failed = ferror(in);
     free(text);
-    if (in != stdin)
-        fclose(in);
+    fclose(in);
+    text_free(&room);
     if (failed)
         cli_complain("cannot read %s", name);
     return failed ? CLI_FAILURE : good ? CLI_OK : CLI_USAGE;

@@ -130,6 +130,8 @@ static void import_line(struct import *m, char *p)
     }
     if (*p == '\0') {
         import_left(m, "there is no command", "");
+    } else if (!text_is_utf8(p, strlen(p))) { /* a payload of JSON would hold another one */
+        import_left(m, "the command is no UTF-8", "");
     } else if (!import_percent(p)) {
         import_left(m, "a % in the command gives it input:", p);
     } else {
@@ -140,15 +142,16 @@ static void import_line(struct import *m, char *p)
 
 static int import_file(struct import *m)
 {
-    FILE *in = strcmp(m->file, "-") == 0 ? stdin : fopen(m->file, "re");
-    char why[128], *text = NULL;
+    struct text room = {0};
+    FILE *in = cli_open_input(m->file, &room);
+    char *text = NULL;
     size_t size = 0;
     ssize_t n;
     if (!in) {
-        cli_complain("cannot read %s: %s", m->file, strerror_r(errno, why, sizeof why));
+        text_free(&room);
         return CLI_FAILURE;
     }
-    if (in == stdin)
+    if (strcmp(m->file, "-") == 0)
         m->file = "crontab";
     m->line = 0;
     m->zone[0] = '\0';
@@ -163,8 +166,8 @@ static int import_file(struct import *m)
     }
     const bool failed = ferror(in);
     free(text);
-    if (in != stdin)
-        fclose(in);
+    fclose(in);
+    text_free(&room);
     if (failed)
         cli_complain("cannot read %s", m->file);
     return failed ? CLI_FAILURE : CLI_OK;

@@ -33,7 +33,7 @@ static bool limit_take_rate(const char *value, nq_queue_settings *s)
         return false;
     }
     snprintf(number, sizeof number, "%.*s", (int)n, value);
-    snprintf(time, sizeof time, "%s%s", slash[1] >= '0' && slash[1] <= '9' ? "" : "1", slash + 1);
+    snprintf(time, sizeof time, "%s%s", strchr("smhd", slash[1]) ? "1" : "", slash + 1);
     return cli_take_int("--rate", number, 1, 2147483647, &s->rate) &&
            cli_take_duration("--rate", time, 1, &s->rate_us);
 }

@@ -210,6 +210,8 @@ static int logs_run(int argc, char **argv)
         return cli_usage("needs one task id");
     if (follow && attempt)
         return cli_usage("--attempt is of what was: not with --follow");
+    if (follow && cli.format == CLI_TSV)
+        return cli_usage("--follow prints lines for people, or with --json objects: there is no tsv of it");
     if (!cli_take_id(argv[optind], &id))
         return CLI_USAGE;
     int exit_code = cli_open(&q);

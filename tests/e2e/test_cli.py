@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The nanoq command end to end, on SQLite and, with NANOQ_TEST_MYSQL, on a MySQL or MariaDB server.
 import base64
+import fcntl
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 import urllib.parse
@@ -203,7 +205,9 @@ class Usage(Base):
         self.assertIn("run: nanoq migrate", self.err)
         self.run_nanoq("retry", "1", "--db", other, code=1)
         self.assertIn("run: nanoq migrate", self.err)
-        self.assertFalse(os.path.exists(self.path("other.db")), "a mistyped path leaves nothing behind")
+        self.run_nanoq("list", "--db", "sqlite:" + self.path("an%20other%2Edb"), code=1)
+        self.assertIn("no such file: " + self.path("an other.db"), self.err)
+        self.assertEqual([n for n in os.listdir(self.dir) if "other" in n], [], "a mistyped path leaves nothing behind")
         self.assertIn(b"CREATE", self.run_nanoq("migrate", "--print", "--db", other))
         self.run_nanoq("migrate", "--db", other)
         self.run_nanoq("migrate", "--db", other)
@@ -749,7 +753,7 @@ class QueuesTests:
         self.run_nanoq("work", "--queue", "mail", "--drain", "--quiet", "--", "true")
         self.assertEqual(self.queue("mail")["rate_left"], 5)
         self.assertIn(b"100/90m00s, 5 left", self.run_nanoq("queues"))
-        for rate in ("100", "/m", "x/m", "0/m", "5/x", "5/", "2147483648/s", "5/0s", "-1/s"):
+        for rate in ("100", "/m", "x/m", "0/m", "5/x", "5/", "2147483648/s", "5/0s", "-1/s", "5/.5s", "5/ s"):
             self.run_nanoq("limit", "mail", "--rate", rate, code=2)
             self.assertIn("--rate", self.err)
         self.run_nanoq("limit", "mail", "--burst", "2", code=2)
@@ -938,6 +942,25 @@ class CronTests:
         self.run_nanoq("cron", "apply", "--source", "app", "-", stdin="")
         self.assertEqual(self.names(), [])
 
+    def sleeps(self, process):
+        with open(f"/proc/{process.pid}/stat", encoding="utf-8") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] == "S"
+
+    def test_a_stdin_that_the_parent_left_non_blocking(self):
+        for args, text in ((("add", "t", "-"), b"[1]"), (("cron", "import", "-"), b"* * * * * x\n"),
+                           (("cron", "apply", "--source", "s", "-"), b'{"name": "a", "spec": "@daily", "type": "t"}\n')):
+            mine, theirs = os.pipe()
+            os.set_blocking(mine, False)
+            p = self.start(*args, stdin=mine)
+            os.close(mine)
+            os.write(theirs, text[:2])
+            self.wait(lambda: fcntl.ioctl(theirs, termios.FIONREAD, b"1234") == b"\0\0\0\0" and self.sleeps(p) or p.poll() is not None,
+                      "it to wait for more")
+            os.write(theirs, text[2:])
+            os.close(theirs)
+            out, err = p.communicate(timeout=LIMIT)
+            self.assertEqual(p.returncode, 0, (args, out, err))
+
     def test_crontabs_are_read(self):
         with open(self.path("tab"), "w", encoding="utf-8") as f:
             f.write("# a crontab\nMAILTO=me\nCRON_TZ = 'Europe/Berlin'\n*/5 * * * * echo \\% hi\n@daily x\n@reboot x\n"
@@ -949,6 +972,8 @@ class CronTests:
         for line in (2, 6, 7, 8, 9):
             self.assertIn("line %d: not taken over" % line, self.err)
         self.assertIn("2 taken over, 5 not", self.err)
+        self.assertEqual(self.run_nanoq("cron", "import", "-", stdin=b"# b\xfcro\n5 4 * * * /home/j\xf6rg/backup.sh\n", code=1), b"")
+        self.assertIn("no UTF-8", self.err)
         out = self.run_nanoq("cron", "import", "--system", "-", stdin="17 * * * * root run-parts /etc/cron.hourly\n")
         self.assertEqual(json.loads(out)["payload_text"], "run-parts /etc/cron.hourly")
 

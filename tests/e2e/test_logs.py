@@ -59,6 +59,7 @@ class LogsTests:
         self.assertIn("no attempt 9", self.err)
         self.run_nanoq("logs", task, "--attempt", "0", code=2)
         self.run_nanoq("logs", task, "--attempt", "1", "--follow", code=2)
+        self.run_nanoq("logs", task, "--follow", "--format", "tsv", code=2)
 
     def test_a_snoozed_attempt_has_several_runs(self):
         task = str(self.add("--keep", "1h", "t"))
