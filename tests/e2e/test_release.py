@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# A release is tagged where everything has passed, and nowhere else.
+# A release is tagged where everything has passed, and nowhere else; and nothing passes because it looked elsewhere.
 import os
 import re
 import shutil
@@ -16,9 +16,18 @@ class Tag(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="nanoq-release-")
         self.addCleanup(shutil.rmtree, self.dir)
-        for name in ("tools", "include", "docs", "packaging", "meson.build", "Makefile", "README.md", "CHANGELOG.md", "UPGRADING.md"):
+        for name in ("tools", "include", "docs", "packaging", ".clang-tidy", "meson.build", "Makefile", "README.md", "CHANGELOG.md",
+                     "UPGRADING.md"):
             path = os.path.join(TOP, name)
             (shutil.copytree if os.path.isdir(path) else shutil.copy)(path, os.path.join(self.dir, name))
+        with open(os.path.join(TOP, "meson.build"), encoding="utf-8") as f:
+            self.version = re.search(r"^  version: '(.*)',", f.read(), re.M)[1]
+        # As it is when the tree is to be released, whatever has come since the last time.
+        with open(os.path.join(self.dir, "CHANGELOG.md"), "r+", encoding="utf-8") as f:
+            text = f.read().replace("## Unreleased", "## " + self.version)
+            f.seek(0)
+            f.write(text)
+            f.truncate()
         with open(os.path.join(self.dir, ".gitignore"), "w", encoding="utf-8") as f:
             f.write("/build*/\n__pycache__/\n")
         # No configuration of whoever runs this: no key, no hooks.
@@ -29,8 +38,6 @@ class Tag(unittest.TestCase):
         self.commit("all of it")
         os.mkdir(os.path.join(self.dir, "build-release"))
         self.steps = self.tool("--list").stdout.split()
-        with open(os.path.join(self.dir, "meson.build"), encoding="utf-8") as f:
-            self.version = re.search(r"^  version: '(.*)',", f.read(), re.M)[1]
 
     def git(self, *args):
         return subprocess.run(["git", *args], cwd=self.dir, env=self.env, check=True, capture_output=True, text=True).stdout.strip()
@@ -39,8 +46,9 @@ class Tag(unittest.TestCase):
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", message)
 
-    def tool(self, *args):
-        return subprocess.run(["tools/release-check", *args], cwd=self.dir, env=self.env, check=False, capture_output=True, text=True)
+    def tool(self, *args, **env):
+        return subprocess.run(["tools/release-check", *args], cwd=self.dir, env={**self.env, **env}, check=False, capture_output=True,
+                              text=True)
 
     def passed(self, names):
         with open(os.path.join(self.dir, "build-release", "passed"), "a", encoding="utf-8") as f:
@@ -73,6 +81,24 @@ class Tag(unittest.TestCase):
             f.write("\n")
         self.assertEqual(self.tool("papers").returncode, 1)
         self.assertFalse(os.path.exists(path))
+
+    def test_a_step_knows_nothing_of_a_developers_own_build(self):
+        with open(os.path.join(self.dir, "Makefile"), "w", encoding="utf-8") as f:
+            f.write("site:\n\t@! env | grep ^NANOQ\n")
+        said = self.tool("site", NANOQ_BUILD="/elsewhere/build-test", NANOQ="/elsewhere/nanoq")
+        self.assertEqual(said.returncode, 0, said.stdout)
+
+    @unittest.skipUnless(shutil.which("clang-tidy-14") and shutil.which("ninja"), "no clang-tidy 14 here")
+    def test_a_build_of_another_tree_does_not_pass_for_this_one(self):
+        build = os.path.join(self.dir, "build-other")
+        os.mkdir(build)
+        for name, text in (("build.ninja", "build src/steps.h: phony\n"), ("compile_commands.json", "[]")):
+            with open(os.path.join(build, name), "w", encoding="utf-8") as f:
+                f.write(text)
+        said = subprocess.run(["tools/check-tidy"], cwd=self.dir, env={**self.env, "NANOQ_BUILD": build}, check=False,
+                              capture_output=True, text=True)
+        self.assertEqual(said.returncode, 1, said)
+        self.assertIn("compiles no file of this tree", said.stderr)
 
 
 if __name__ == "__main__":
