@@ -277,15 +277,20 @@ void t_tell(int fd, int64_t value)
         _exit(3);
 }
 
+/** No assertion: libcheck reports the last one, and that of the other process says why. */
+static _Noreturn void other_is_gone(void)
+{
+    fputs("the other process is gone\n", stderr);
+    _exit(1);
+}
+
 int64_t t_hear(int fd, double seconds)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     int64_t value = 0;
     ck_assert_msg(poll(&p, 1, (int)(seconds * 1000) * t_slow_factor()) == 1, "the other process is silent");
-    if (read(fd, &value, sizeof value) != (ssize_t)sizeof value) {
-        fputs("the other process is gone\n", stderr);
-        _exit(1); /* no assertion: libcheck reports the last one, and that of the other process says why */
-    }
+    if (read(fd, &value, sizeof value) != (ssize_t)sizeof value)
+        other_is_gone();
     return value;
 }
 
@@ -314,7 +319,8 @@ void t_stop(const t_child *c)
         int status = 0;
         ck_assert_int_eq(kill(c->pid, SIGSTOP), 0);
         ck_assert_int_eq(waitpid(c->pid, &status, WUNTRACED), c->pid);
-        ck_assert_msg(WIFSTOPPED(status), "the other process is gone");
+        if (!WIFSTOPPED(status))
+            other_is_gone();
         if (harness_db_writable())
             return;
         ck_assert_msg(t_mono() < until, "stopped %d times, each time it held a lock", tries);
