@@ -3,7 +3,7 @@
  * level. */
 #include "suites.h"
 
-static const char *const caller_levels[] = {"READ COMMITTED", "REPEATABLE READ"};
+static const char *const caller_levels[] = {"READ COMMITTED", "REPEATABLE READ", "READ UNCOMMITTED"};
 
 static t_conn *caller_open(int level)
 {
@@ -252,6 +252,77 @@ START_TEST(a_deadlock_over_auto_increment_is_a_lost_transaction)
 }
 END_TEST
 
+/* A transaction of the caller's, and what happens as soon as it is asked on its connection for a task. */
+struct caller_watched {
+    struct nq_tx_ops ops;
+    nq_tx theirs;
+    void (*then)(void *arg);
+    void *arg;
+};
+static struct caller_watched caller_watched;
+
+static int caller_watched_exec(void *conn, const char *sql, const nq_val args[], size_t nargs, nq_row_fn row,
+                               void *arg, nq_exec_result *res)
+{
+    struct caller_watched *w = &caller_watched;
+    void (*const then)(void *) = strstr(sql, "WHERE unique_key=?") ? w->then : NULL;
+    if (then) {
+        w->then = NULL;
+        then(w->arg);
+    }
+    return w->theirs.ops->exec(conn, sql, args, nargs, row, arg, res);
+}
+
+static nq_tx caller_watch(t_conn *mine, void (*then)(void *), void *arg)
+{
+    struct caller_watched *w = &caller_watched;
+    w->theirs = t_tx(mine);
+    w->ops = *w->theirs.ops;
+    w->ops.exec = caller_watched_exec;
+    w->then = then;
+    w->arg = arg;
+    return (nq_tx){.conn = w->theirs.conn, .ops = &w->ops};
+}
+
+struct caller_running {
+    nq *q;
+    nq_claimed *c;
+};
+
+static void caller_done(void *arg)
+{
+    const struct caller_running *r = arg;
+    ck_assert_int_eq(t_finish(r->q, r->c, NQ_OUT_DONE, 0, NULL), NQ_OK);
+}
+
+/* Its completion is committed after the first look and before the second one; the caller's snapshot is older.
+ * To say that it is a duplicate would lose what the caller has changed. */
+START_TEST(a_task_that_ends_while_it_is_looked_at_is_no_duplicate)
+{
+    nq *q = t_open();
+    const nq_id live = T_ADD(q, .type = "t", NQ_BYTES("live"));
+    struct caller_running r = {q, t_claim_one(q, NQ_LEASE(1, 1))};
+    const nq_task_spec specs[] = {*NQ_TASK(.type = "t", NQ_BYTES("own")),
+                                  *NQ_TASK(.type = "t", NQ_BYTES("live"))};
+    nq_id ids[2], own = 0;
+    int results[2];
+    t_conn *mine = caller_open(_i);
+    ck_assert_int_eq(t_run(mine, "SELECT COUNT(*) FROM nanoq_tasks"), 1);
+    T_OK(nq_enqueue(q, t_tx(mine), &specs[0], &own, &t_last));
+    T_OK(nq_enqueue_many(q, caller_watch(mine, caller_done, &r), specs, 2, ids, results, &t_last));
+    ck_assert_msg(!caller_watched.then, "nothing was asked");
+    ck_assert_int_eq(results[0], NQ_DUPLICATE);
+    ck_assert_int_eq(ids[0], own);
+    ck_assert_int_eq(results[1], NQ_OK);
+    ck_assert(ids[1] > live);
+    t_run(mine, "COMMIT");
+    ck_assert_int_eq(t_state(q, ids[1]), NQ_STATE_WAITING);
+    t_free_claimed(r.c);
+    t_disconnect(mine);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_caller_tx_mysql(void)
 {
     Suite *s = suite_create("caller_tx_mysql");
@@ -262,7 +333,9 @@ Suite *suite_caller_tx_mysql(void)
     tcase_add_loop_test(c, an_open_transaction_after_a_duplicate_blocks_no_insert, 0, 2);
     tcase_add_loop_test(c, a_snapshot_older_than_the_live_task_still_learns_its_id, 0, 2);
     tcase_add_test(c, a_conflict_with_a_snapshot_ends_the_transaction_and_says_so);
-    tcase_add_loop_test(c, a_rivals_uncommitted_task_is_waited_for, 0, 4);
+    tcase_add_loop_test(c, a_rivals_uncommitted_task_is_waited_for, 0, 6);
+    tcase_add_loop_test(c, a_task_that_ends_while_it_is_looked_at_is_no_duplicate, 0, 3);
+
     tcase_add_test(c, producers_are_not_stopped_by_claims);
     tcase_add_loop_test(c, a_row_that_is_held_keeps_no_other_outcome_waiting, 0, 4);
     tcase_add_test(c, a_deadlock_over_auto_increment_is_a_lost_transaction);

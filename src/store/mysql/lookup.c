@@ -121,14 +121,19 @@ static int mysql_lookup_id(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-/* Does a plain reading on the caller's connection see the task? */
-static int mysql_lookup_sees(nq_mysql_call *call, const nq_mysql_row *r, nq_id *seen, nq_err *err)
+/* A reading of what is there now, that passes by what others have locked: of what is not committed it sees
+ * the transaction's own alone, at any isolation level. It needs no privilege but SELECT. */
+#define MYSQL_LOOKUP_NOW "/*M! LOCK IN SHARE MODE SKIP LOCKED *//*!80001 FOR SHARE SKIP LOCKED */"
+
+/* Does a reading on the caller's connection see the task? how: "", a plain one. */
+static int mysql_lookup_sees(nq_mysql_call *call, const nq_mysql_row *r, const char *how, nq_id *seen,
+                             nq_err *err)
 {
     nq_buf b = {0};
     nq_exec_result res;
     const nq_val key = nq_blob(r->key, sizeof r->key);
     *seen = 0;
-    nq_buf_fmt(&b, "SELECT id FROM %s WHERE unique_key=?", nq_mysql_data_of(call->store)->full_tasks);
+    nq_buf_fmt(&b, "SELECT id FROM %s WHERE unique_key=? %s", nq_mysql_data_of(call->store)->full_tasks, how);
     if (b.failed) {
         nq_buf_free(&b);
         return nq_err_nomem(err);
@@ -139,22 +144,27 @@ static int mysql_lookup_sees(nq_mysql_call *call, const nq_mysql_row *r, nq_id *
 }
 
 /*
- * Is a task that was seen uncommitted the caller's own? Then a plain reading on the caller's connection sees
- * it, and one on ours still does not: a rival's could have been committed in between.
+ * Is a task that was seen uncommitted the caller's own? A plain reading on the caller's connection sees it
+ * then, and one on ours does not. Neither does that say so: a rival's may have been committed in between; one
+ * that has ended meanwhile still is in a snapshot that is older, and ours, dirty, sees it no more; and at
+ * READ UNCOMMITTED a plain reading sees a rival's too.
  */
 static int mysql_lookup_own(nq_mysql_call *call, nq_mysql_row *r, nq_err *err)
 {
     const nq_id id = r->id;
     nq_id seen = 0;
-    int rc = mysql_lookup_sees(call, r, &seen, err);
+    int rc = mysql_lookup_sees(call, r, "", &seen, err);
     if (rc != NQ_OK || seen != id)
         return rc;
     rc = nq_mysql_lookup(call, (nq_mysql_part){&r, 1}, NULL, err);
     if (rc != NQ_OK || r->result != NQ_OK)
         return rc;
-    r->id = id;
-    r->result = NQ_DUPLICATE;
-    return NQ_OK;
+    rc = mysql_lookup(call, (nq_mysql_part){&r, 1}, MYSQL_LOOKUP_DIRTY, err);
+    if (rc != NQ_OK || r->id != id)
+        return rc;
+    rc = mysql_lookup_sees(call, r, MYSQL_LOOKUP_NOW, &seen, err);
+    r->uncommitted = rc == NQ_OK && seen != id;
+    return rc;
 }
 
 /* Wait, on our connection, until the transaction that added the task has ended; then look. */
@@ -183,6 +193,7 @@ static int mysql_lookup_doubtful(nq_mysql_call *call, nq_mysql_row *r, bool wait
 int nq_mysql_precheck(nq_mysql_call *call, nq_mysql_part part, nq_err *err)
 {
     bool waiting = false;
+    call->caller_failed = false; /* it may be of a part before this one, and was dealt with */
     for (size_t i = 0; i < part.n; i++)
         waiting = waiting || part.rows[i]->task->unique != NQ_UNIQUE_NONE;
     for (int tries = 0; waiting; tries++) {
