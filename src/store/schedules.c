@@ -211,7 +211,7 @@ static int schedules_handle(nq_conn *c, struct schedules_fire *f, nq_due *r, nq_
 #define SCHEDULES_UTC " AND s.zone IN ('UTC', '')"
 #define SCHEDULES_DUE(zones)                                                                                 \
     "SELECT " SCHEDULES_COLUMNS " FROM {schedules} s WHERE (s.next_at IS NULL OR s.next_at <= {now}) "       \
-    "AND" SCHEDULES_LIVE zones " ORDER BY s.next_at LIMIT 50 {lock_free}"
+    "AND" SCHEDULES_LIVE zones " ORDER BY s.next_at LIMIT 50 OFFSET ? {lock_free}"
 
 struct schedules_look {
     bool some, due;
@@ -229,13 +229,33 @@ static int schedules_look_row(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
+/* Rows whose names are none stay where they are, since by its name a row is told what is wrong with it: they
+ * must not stand before all others. */
+#define SCHEDULES_UNNAMED 5000
+
+static int schedules_find(nq_conn *c, struct schedules_fire *f, nq_err *err)
+{
+    const bool utc = f->state->no_zones_us > nq_mono_us();
+    nq_val behind = nq_int(0);
+    bool some;
+    int rc;
+    do {
+        f->ndue = 0;
+        rc = nq_sql(c, utc ? SCHEDULES_DUE(SCHEDULES_UTC) : SCHEDULES_DUE(""), &behind, 1, schedules_due_row,
+                    f, NULL, err);
+        some = f->ndue < NQ_SCHEDULES_DUE;
+        for (size_t i = 0; i < f->ndue; i++)
+            some = some || f->due[i].named;
+        behind.i += NQ_SCHEDULES_DUE;
+    } while (rc == NQ_OK && !some && behind.i < SCHEDULES_UNNAMED);
+    return rc;
+}
+
 static int schedules_change(nq_conn *c, void *arg, nq_err *err)
 {
     struct schedules_fire *f = arg;
-    f->ndue = f->tasks = f->changed = f->state->n = 0;
-    const bool utc = f->state->no_zones_us > nq_mono_us();
-    int rc = nq_sql(c, utc ? SCHEDULES_DUE(SCHEDULES_UTC) : SCHEDULES_DUE(""), NULL, 0, schedules_due_row, f,
-                    NULL, err);
+    f->tasks = f->changed = f->state->n = 0;
+    int rc = schedules_find(c, f, err);
     for (size_t i = 0; i < f->ndue && rc == NQ_OK && f->tasks < NQ_SCHEDULES_MISSED; i++)
         if (f->due[i].named)
             rc = schedules_handle(c, f, &f->due[i], err);

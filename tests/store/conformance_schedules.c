@@ -344,6 +344,26 @@ START_TEST(rows_of_plain_sql_and_rows_that_are_bad)
 }
 END_TEST
 
+/* Of names that no column can bind, no one can be told what is wrong with it. */
+START_TEST(rows_without_a_name_are_in_nobodys_way)
+{
+    nq *q = t_open();
+    t_conn *c = t_connect();
+    if (t_try(c, T_SQLITE ? "PRAGMA ignore_check_constraints=1" : "SET check_constraint_checks=0") != 0) {
+        t_disconnect(c); /* MySQL has its checks always */
+        nq_close(q);
+        return;
+    }
+    for (int i = 0; i < 60; i++)
+        t_run(c, "INSERT INTO nanoq_schedules (name, spec, type) VALUES (x'41%02x00', '@every 1s', 't')",
+              'A' + i % 26 + (i / 26) * 32);
+    t_disconnect(c);
+    sch_set(q, "good", "@every 1s", NULL, 0, NQ_OVERLAP_ALLOW);
+    T_WAIT(sch_fire(q, "good") > 0, 20);
+    nq_close(q);
+}
+END_TEST
+
 /* The minute's look at zone files. */
 static void sch_rezone(nq *q)
 {
@@ -468,6 +488,7 @@ Suite *suite_schedules(void)
     tcase_add_test(tc, in_the_callers_transaction);
     tcase_add_test(tc, bad_schedules_are_refused);
     tcase_add_test(tc, rows_of_plain_sql_and_rows_that_are_bad);
+    tcase_add_test(tc, rows_without_a_name_are_in_nobodys_way);
     tcase_add_test(tc, a_newer_zone_file_has_the_next_time_computed_anew);
     tcase_add_test(tc, a_time_that_is_put_back_comes_once);
     tc = t_case(s, "schedules_processes", 60);
