@@ -7,19 +7,31 @@ struct scan_next {
     bool more;
 };
 
+/* With a shorter one as it is, or as if it had spaces behind it: so a server orders names. */
+static bool scan_behind(const nq_val *v, const nq_buf *before, bool padded)
+{
+    const unsigned char *a = v->p, *b = (const unsigned char *)before->p;
+    const size_t n = v->n > before->n ? v->n : before->n;
+    for (size_t i = 0; i < n; i++) {
+        const int x = i < v->n ? a[i] : padded ? ' ' : -1, y = i < before->n ? b[i] : padded ? ' ' : -1;
+        if (x != y)
+            return x > y;
+    }
+    return false;
+}
+
 /* In order of the index, so that a look at them all has an end: a name that is not behind the one before ends
  * it, whatever was stored as one. */
 static int scan_row(const nq_val cols[], size_t ncols, void *arg)
 {
     struct scan_next *s = arg;
     nq_scan *at = s->scan;
-    const size_t both = cols[0].n < at->queue.n ? cols[0].n : at->queue.n;
     (void)ncols;
     if (cols[0].type != NQ_VAL_TEXT && cols[0].type != NQ_VAL_BLOB)
         return 0;
-    const int order = both ? memcmp(cols[0].p, at->queue.p, both) : 0;
-    s->more = cols[0].type != at->type ? cols[0].type == NQ_VAL_BLOB
-                                       : order > 0 || (order == 0 && cols[0].n > at->queue.n);
+    s->more = cols[0].type != at->type
+                  ? cols[0].type == NQ_VAL_BLOB
+                  : scan_behind(&cols[0], &at->queue, false) || scan_behind(&cols[0], &at->queue, true);
     if (!s->more)
         return 0;
     at->type = cols[0].type;
