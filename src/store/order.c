@@ -21,7 +21,7 @@ NQ_PRIVATE int nq_order_buried(nq_conn *c, const char *queue, nq_id id, nq_err *
 {
     char each[NQ_MAX_QUEUE + 4];
     const size_t base = nq_queue_base(queue);
-    if (!queue[base])
+    if (!queue[base] || id < 0) /* of no group; or nothing that is ever claimed waits behind it */
         return NQ_OK;
     snprintf(each, sizeof each, "%.*s//*", (int)base, queue);
     const nq_val names[] = {nq_text(queue), nq_text(each)}, args[] = {nq_int(id), nq_text(queue)};

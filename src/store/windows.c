@@ -69,8 +69,8 @@ NQ_PRIVATE int nq_window_open(const nq_place *p, const uint8_t key[32], nq_id id
                  ? nq_place_sql(p, WINDOWS_OPEN("?", "?"), args, 5, NULL, NULL, err)
                  : nq_place_sql(p, WINDOWS_OPEN("{after}", "{now}"), args, 3, NULL, NULL, err);
     if (rc == NQ_OK)
-        rc = nq_place_sql(p, "SELECT task_id FROM {full:windows} WHERE unique_key = ?", args, 1, windows_id,
-                          taker, err);
+        rc = nq_place_sql(p, "SELECT task_id FROM {full:windows} WHERE unique_key = ? {lock}", args, 1,
+                          windows_id, taker, err);
     return rc;
 }
 
