@@ -75,6 +75,8 @@ static bool borrow_note(nq_borrower *b, const nq_loan_message *m, int fd)
     return false;
 }
 
+#define BORROW_AT_ONCE 64 /* whoever sends more, may be anybody of this host: the call that reads goes on */
+
 /* With the lock held. */
 static void borrow_read(nq_borrower *b, int fd)
 {
@@ -82,7 +84,7 @@ static void borrow_read(nq_borrower *b, int fd)
     nq_hint_from from;
     int passed;
     ssize_t n;
-    while ((n = nq_hints_read(fd, &m, sizeof m, &from, &passed)) >= 0) {
+    for (int i = 0; i < BORROW_AT_ONCE && (n = nq_hints_read(fd, &m, sizeof m, &from, &passed)) >= 0; i++) {
         const bool heard = n == (ssize_t)sizeof m && m.magic == NQ_LOAN_MAGIC && m.lease && !from.stranger;
         if (!(heard && borrow_note(b, &m, passed)) && passed >= 0)
             close(passed);

@@ -4,7 +4,21 @@
 
 #include <unistd.h>
 
-/* Descriptors for which there is no room the kernel closes. */
+/* One is kept, where one is expected. The kernel closes those for which there is no room: by its alignment
+ * there may be some for more than one. */
+static void datagram_passed(const struct cmsghdr *c, int *passed)
+{
+    const size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < n; i++) {
+        int fd;
+        memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+        if (n == 1 && passed && *passed < 0)
+            *passed = fd;
+        else
+            close(fd);
+    }
+}
+
 static void datagram_control(struct msghdr *msg, struct ucred *who, int *passed)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
@@ -12,8 +26,8 @@ static void datagram_control(struct msghdr *msg, struct ucred *who, int *passed)
             continue;
         if (c->cmsg_type == SCM_CREDENTIALS && c->cmsg_len == CMSG_LEN(sizeof *who))
             memcpy(who, CMSG_DATA(c), sizeof *who);
-        else if (c->cmsg_type == SCM_RIGHTS && passed && c->cmsg_len == CMSG_LEN(sizeof *passed))
-            memcpy(passed, CMSG_DATA(c), sizeof *passed);
+        else if (c->cmsg_type == SCM_RIGHTS)
+            datagram_passed(c, passed);
     }
 }
 

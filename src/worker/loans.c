@@ -48,7 +48,9 @@ static bool loans_idle(const nq_worker *w)
 static bool loans_plain(const nq_worker *w, const struct nq_worker_queue *queue)
 {
     size_t n = 0;
-    if (!w->settings || w->settings->nholds > 0 || nq_settings_find(w->settings, queue->name))
+    if (!w->settings || w->settings->nholds > 0 || nq_settings_find(w->settings, queue->name) ||
+        queue->held_until_us >
+            nq_mono_us()) /* by a handler of ours just now: the settings do not say so yet */
         return false;
     if (!nq_group_may_have(queue->name)) /* of a group, what is set for its queue holds too */
         return w->settings->n == 0;

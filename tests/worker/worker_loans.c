@@ -2,8 +2,10 @@
 /* Tasks that are handed to an idle worker as they are enqueued. */
 #include "suites.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
+#include "../../src/api/api.h"
 #include "../../src/worker/worker.h"
 
 /* Polling is made rare: what starts at once was handed over, or a hint led to it. */
@@ -354,6 +356,70 @@ START_TEST(what_no_producer_says_is_heard_and_does_nothing)
 }
 END_TEST
 
+/* From a handler that holds it on, though the settings are not read yet. */
+START_TEST(a_queue_that_is_held_lends_nothing)
+{
+    nq *q = t_open();
+    p_thread t;
+    int n = 0;
+    nq_worker *p = loans_start(&t, q, 2, &n);
+    loans_idle(q);
+    pthread_mutex_lock(&p->lock);
+    p->queues[0].held_until_us = nq_mono_us() + NQ_HOURS(1);
+    nq_loan *loan = NULL;
+    pthread_mutex_unlock(&p->lock);
+    loan = nq_lend(q, nq_hint_queue("default"));
+    ck_assert_ptr_null(loan);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
+static int loans_free_fd(void)
+{
+    const int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    return fd;
+}
+
+/* Anybody of this host may send them, and the kernel has made them ours. */
+START_TEST(descriptors_that_nobody_expects_are_closed)
+{
+    int ends[2], passed = -1;
+    char hint[8];
+    nq_hint_from from;
+    const int yes = 1;
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    ck_assert_int_eq(setsockopt(ends[1], SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes), 0);
+    const int first = loans_free_fd();
+    for (int n = 1; n <= 3; n++)
+        for (int expected = 0; expected < 2; expected++) {
+            union {
+                char space[CMSG_SPACE(3 * sizeof(int))];
+                struct cmsghdr align;
+            } control = {{0}};
+            struct iovec iov = {(char[]){"hi"}, 2};
+            struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control};
+            msg.msg_controllen = CMSG_SPACE((size_t)n * sizeof(int));
+            control.align.cmsg_level = SOL_SOCKET;
+            control.align.cmsg_type = SCM_RIGHTS;
+            control.align.cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
+            for (int i = 0; i < n; i++)
+                memcpy(CMSG_DATA(&control.align) + (size_t)i * sizeof(int), &ends[0], sizeof(int));
+            ck_assert_int_eq(sendmsg(ends[0], &msg, 0), 2);
+            ck_assert_int_eq(nq_hints_read(ends[1], hint, sizeof hint, &from, expected ? &passed : NULL), 2);
+            ck_assert_int_eq(passed >= 0, expected && n == 1);
+            if (passed >= 0)
+                close(passed);
+            passed = -1;
+            ck_assert_int_eq(loans_free_fd(), first);
+        }
+    close(ends[0]);
+    close(ends[1]);
+}
+END_TEST
+
 Suite *suite_loans(void)
 {
     Suite *s = suite_create("loans");
@@ -364,7 +430,9 @@ Suite *suite_loans(void)
     tcase_add_test(c, what_the_producer_does_not_know_the_worker_finds);
     tcase_add_test(c, a_stop_waits_for_a_loan_and_gives_the_task_back);
     tcase_add_test(c, a_worker_that_ended_takes_nothing_and_the_lease_is_an_orphans);
+    tcase_add_test(c, a_queue_that_is_held_lends_nothing);
     c = t_case(s, "across processes", 60);
+    tcase_add_test(c, descriptors_that_nobody_expects_are_closed);
     tcase_add_test(c, across_processes_each_task_runs_once);
     tcase_add_test(c, a_producer_that_says_nothing_more_leaves_a_task_that_is_found);
     tcase_add_test(c, a_worker_that_stopped_hands_it_back_to_the_producer);
