@@ -66,7 +66,7 @@ static bool fetch_drained(nq_worker *w, int64_t now)
         struct nq_worker_queue *f = &w->queues[i];
         if (held)
             f->quiet = 0;
-        if (f->paused)
+        if (f->paused || (f->held_until_us > now && w->opts.drain == NQ_DRAIN_DUE))
             continue; /* what waits there is not run, so it is not waited for */
         quiet = quiet && f->quiet >= 2;
         drained = drained && (w->opts.drain == NQ_DRAIN_DUE ? f->wait_us != 0 : f->wait_us < 0);
@@ -207,7 +207,7 @@ static bool fetch_next(struct fetch *f, struct fetch_claim *c, int64_t *until)
 static void fetch_sleep(struct fetch *f, int64_t until)
 {
     nq_worker *w = f->worker;
-    const int64_t piggyback_until = nq_mono_us() + NQ_PIGGYBACK_WAIT_US;
+    const int64_t now = nq_mono_us(), piggyback_until = now + NQ_PIGGYBACK_WAIT_US;
     if (!w->piggybacking || (w->fetcher != NQ_FETCHER_FULL && !f->limited))
         nq_piggyback_end(w);
     if (w->piggybacking && until > piggyback_until) {
@@ -222,6 +222,9 @@ static void fetch_sleep(struct fetch *f, int64_t until)
         if (w->bell_waits)
             pthread_cond_signal(&w->bell_cond);
     }
+    /* What comes meanwhile, from the second one or back from a child, may wait too long for a handler. */
+    if ((w->fetcher == NQ_FETCHER_FULL || f->limited) && until > now + NQ_HOLD_MAX_US)
+        until = now + NQ_HOLD_MAX_US;
     if (until == INT64_MAX)
         pthread_cond_wait(&w->fetch_cond, &w->lock);
     else

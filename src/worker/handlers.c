@@ -73,6 +73,8 @@ NQ_PRIVATE void *nq_watch_main(void *arg)
         int64_t now = nq_mono_us(), until = INT64_MAX;
         for (unsigned i = 0; i < w->opts.concurrency; i++) {
             nq_ctx *ctx;
+            if (w->threads[i].many.gathers)
+                continue; /* their time starts anew when the handler is called */
             for (size_t k = 0; (ctx = nq_thread_attempt(&w->threads[i], k)); k++) {
                 if (atomic_load(&ctx->cause) != NQ_CAUSE_NONE)
                     continue;

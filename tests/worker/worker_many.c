@@ -12,6 +12,7 @@ struct many_seen {
     int want;   /* wait until this attempt of the call, from 1, has a cause */
     int cause;  /* which it had */
     int deaf;   /* do not end while it is set */
+    int early;  /* the cause that its first one had when it was called */
 };
 
 static void many_init(struct many_seen *s)
@@ -44,6 +45,7 @@ static void many_handle(nq_ctx *const ctx[], const nq_task *const tasks[], size_
     s->calls++;
     s->tasks += n;
     s->most = n > s->most ? n : s->most;
+    s->early = s->early ? s->early : (int)nq_ctx_cause(ctx[0]);
     for (size_t i = 1; i < n; i++)
         if (strcmp(tasks[i]->group ? tasks[i]->group : "", tasks[0]->group ? tasks[0]->group : "") != 0)
             s->mixed = true;
@@ -242,6 +244,21 @@ START_TEST(what_expires_while_a_call_waits_is_not_in_it)
 }
 END_TEST
 
+/* Their time starts anew when the handler is called: though a call may wait as long as the shortest timeout
+ * is. */
+START_TEST(no_task_of_a_call_times_out_before_it)
+{
+    nq *q = t_open();
+    struct many_seen s;
+    many_init(&s);
+    T_ADD(q, .type = "t", .payload = "x", .payload_size = 1, .timeout_us = NQ_SECONDS(1));
+    p_run(many_new(q, P_OPTIONS(.drain = NQ_DRAIN_DUE), MANY_OPTIONS(.wait_us = NQ_SECONDS(1)), &s));
+    ck_assert_uint_eq(s.tasks, 1);
+    ck_assert_int_eq(s.early, NQ_CAUSE_NONE);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(bad_options_are_refused)
 {
     nq *q = t_open();
@@ -272,6 +289,7 @@ Suite *suite_many(void)
     tcase_add_test(tc, each_task_of_a_call_has_its_own_timeout);
     tcase_add_test(tc, all_tasks_of_a_call_that_ignores_the_stop_are_given_back);
     tcase_add_test(tc, what_expires_while_a_call_waits_is_not_in_it);
+    tcase_add_test(tc, no_task_of_a_call_times_out_before_it);
     tcase_add_test(tc, bad_options_are_refused);
     return s;
 }

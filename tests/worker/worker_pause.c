@@ -222,6 +222,35 @@ START_TEST(a_drain_does_not_wait_for_a_paused_queue)
 }
 END_TEST
 
+/* The first one of "a" holds its queue, as after an answer 429. */
+static nq_verdict pause_hold(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    if (task->queue[0] == 'a' && nq_ctx_hold(ctx, NQ_SCOPE_QUEUE, NQ_HOURS(1), NULL) != NQ_OK)
+        return NQ_DISCARD;
+    return pause_handle(ctx, task, udata);
+}
+
+/* Nothing of it is due until then. */
+START_TEST(a_drain_of_what_is_due_does_not_wait_for_a_queue_that_is_held)
+{
+    nq *q = t_open();
+    struct pause_seen *s = p_shared(sizeof *s);
+    pause_add(q, "a", 5);
+    pause_add(q, "b", 5);
+    p_run(p_new(
+        q,
+        P_OPTIONS(.queues = pause_queues, .nqueues = 2, .concurrency = 1, .batch = 1, .drain = NQ_DRAIN_DUE),
+        pause_hold, s));
+    ck_assert_int_ge(s->ran[0], 1);
+    ck_assert_int_lt(s->ran[0], 5);
+    ck_assert_int_eq(s->ran[1], 5);
+    pause_add(q, "b", 5); /* and a worker that comes later */
+    p_run(p_new(q, P_OPTIONS(.queues = pause_queues, .nqueues = 2, .drain = NQ_DRAIN_DUE), pause_handle, s));
+    ck_assert_int_eq(s->ran[1], 10);
+    nq_close(q);
+}
+END_TEST
+
 /* A queue whose name has a group is paused by itself, by its queue, and with each group. */
 START_TEST(a_group_is_paused_with_its_queue)
 {
@@ -338,6 +367,7 @@ Suite *suite_pause(void)
     tcase_add_test(c, the_wait_ends_when_its_time_is_up);
     tcase_add_test(c, bad_pauses_are_refused);
     tcase_add_test(c, a_drain_does_not_wait_for_a_paused_queue);
+    tcase_add_test(c, a_drain_of_what_is_due_does_not_wait_for_a_queue_that_is_held);
     if (T_MYSQL)
         tcase_add_test(c, a_worker_that_joins_behind_a_pause_heeds_it);
     tcase_add_test(c, a_group_is_paused_with_its_queue);
