@@ -11,8 +11,9 @@
 /* A task that runs so long is no quick one: those behind it go to others. */
 #define SUPERVISE_SLOW_US NQ_MS(5)
 /* Between tries when there is no child to be had. */
-#define SUPERVISE_PAUSE_MIN_US NQ_MS(200)
-#define SUPERVISE_PAUSE_MAX_US NQ_SECONDS(30)
+#define SUPERVISE_PAUSE_MIN_US   NQ_MS(200)
+#define SUPERVISE_PAUSE_MAX_US   NQ_SECONDS(30)
+#define SUPERVISE_PAUSE_BLIND_US NQ_MS(200)
 /* A child that ends closes its channel a moment before its end is reported. */
 #define SUPERVISE_CLOSED_US NQ_MS(500)
 #define SUPERVISE_ROUNDS    16 /* of reading, before something else has its turn */
@@ -32,7 +33,9 @@ static void supervise_pause(struct nq_handler_thread *thread)
     w->paused++;
     while (w->phase == NQ_PHASE_RUN && nq_mono_us() < until) {
         pthread_mutex_unlock(&w->lock);
-        const int64_t left = until - nq_mono_us();
+        int64_t left = until - nq_mono_us();
+        if (fd.fd < 0 && left > SUPERVISE_PAUSE_BLIND_US)
+            left = SUPERVISE_PAUSE_BLIND_US; /* without one it hears of no stop */
         if (poll(&fd, 1, left > 0 ? (int)(left / 1000) + 1 : 0) == 1 &&
             read(thread->wake_fd, &count, sizeof count) < 0)
             count = 0; /* somebody else's wake was read already */
@@ -138,6 +141,8 @@ static void supervise_answered(struct nq_supervisor *d, nq_ctx *ctx, const nq_an
 static void supervise_hold(struct nq_supervisor *d, const nq_ctx *ctx, int scope, int64_t us)
 {
     nq_err err = {0};
+    if (d->child->ended)
+        return; /* nobody waits for it, and what it had begun is not to go back as if it had not */
     pthread_mutex_lock(&d->worker->lock);
     nq_supervise_recall(d);
     pthread_mutex_unlock(&d->worker->lock);
