@@ -5,9 +5,9 @@
 
 #include "store.h"
 
-#define NQ_MAX_SCHEDULE 100 /* bytes of a schedule's name */
-#define NQ_SCHEDULE_HEADER                                                                                   \
-    36 /* at most so many bytes are "nq-schedule: NAME 1790000000000000\n" beside the name */
+/* At most so many bytes has "nq-schedule: NAME 1790000000000000\n" beside the name. */
+#define NQ_SCHEDULE_HEADER  36
+#define NQ_MAX_SCHEDULE     100           /* bytes of a schedule's name */
 #define NQ_SCHEDULES_DUE    50            /* schedules of one transaction */
 #define NQ_SCHEDULES_MISSED 1000          /* times of one schedule that "all" makes up for, the last ones */
 #define NQ_SCHEDULES_LATE   NQ_MINUTES(1) /* a time that is later than this was missed */
