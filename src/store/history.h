@@ -29,9 +29,6 @@ static inline bool nq_outcome_told(enum nq_outcome_kind kind)
 NQ_PRIVATE int nq_history_failed(nq_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err);
 /* Ids may have begun again: what is told of an earlier task with the id of this one goes. */
 NQ_PRIVATE int nq_history_forget(nq_conn *c, nq_id id, nq_err *err);
-/* members.c: the name of another worker that was there at the last look, or went lately; NULL: not known. It
- * is the member's, until its next look. m may be NULL. */
-NQ_PRIVATE const char *nq_member_named(const nq_member *m, uint64_t id);
 /* A nq_duty's sweep: delete the rows of up to limit tasks that are gone. */
 NQ_PRIVATE int nq_store_history_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
 

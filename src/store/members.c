@@ -70,9 +70,9 @@ struct nq_member {
     size_t ngone; /* since ever: the oldest gives way */
 };
 
-static const char members_beat_sql[] = "UPDATE {workers} SET beat = (beat & 4611686018427387903) + ?, "
-                                       "beat_at = {now}, running = ?, settings = ? "
-                                       "WHERE id = ?";
+#define MEMBERS_BEAT "UPDATE {workers} SET beat = (beat & 4611686018427387903) + ?, beat_at = {now}"
+static const char members_beat_sql[] = MEMBERS_BEAT ", running = ?, settings = ? WHERE id = ?";
+static const char members_pulse_sql[] = MEMBERS_BEAT " WHERE id = ?";
 
 /* ---- The connection ---- */
 
@@ -85,14 +85,33 @@ static void members_hang_up(nq_member *m)
     m->lock_us = 0;
 }
 
+static int members_renew(nq_conn *c, const char *sql, const nq_val args[], size_t nargs, nq_err *err)
+{
+    nq_exec_result res = {0};
+    int rc = nq_sql(c, sql, args, nargs, NULL, NULL, &res, err);
+    if (rc == NQ_OK && res.affected == 0)
+        rc = nq_err_set(err, NQ_ELEASE, "this worker was declared dead by another one");
+    return rc;
+}
+
 static int members_beat_once(nq_member *m, nq_err *err)
 {
     const nq_val args[] = {nq_int(1 + (m->locked ? 0 : MEMBERS_LOCKLESS)), nq_int(m->running),
                            m->settings ? nq_int((int64_t)m->settings) : nq_null(), nq_int((int64_t)m->id)};
-    nq_exec_result res = {0};
-    int rc = nq_sql(m->conn, members_beat_sql, args, 4, NULL, NULL, &res, err);
-    if (rc == NQ_OK && res.affected == 0)
-        rc = nq_err_set(err, NQ_ELEASE, "this worker was declared dead by another one");
+    return members_renew(m->conn, members_beat_sql, args, 4, err);
+}
+
+/* It says to be judged by its beat alone: the connection with the lock may be what the member waits for, and
+ * the server may have dropped it already. The member's own next beat takes that back. */
+NQ_PRIVATE int nq_member_pulse(nq_store *s, uint64_t id, nq_err *err)
+{
+    const nq_val args[] = {nq_int(1 + MEMBERS_LOCKLESS), nq_int((int64_t)id)};
+    nq_conn *c = NULL;
+    int rc = s->driver->connect(s, &c, err);
+    if (rc != NQ_OK)
+        return rc;
+    rc = members_renew(c, members_pulse_sql, args, 2, err);
+    s->driver->disconnect(c);
     return rc;
 }
 

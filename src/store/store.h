@@ -244,33 +244,6 @@ NQ_PRIVATE int nq_store_progress_sweep(nq_store *s, size_t limit, size_t *n, nq_
 /* gates.c: the same for gates of groups without tasks. */
 NQ_PRIVATE int nq_store_gates_sweep(nq_store *s, size_t limit, size_t *n, nq_err *err);
 
-/* -- Membership and liveness: members.c says how death is told. -- */
-
-typedef struct nq_member nq_member;
-/* What a worker says of itself, for people and for nq_why. The strings must outlive the member. */
-typedef struct nq_member_about {
-    const char *queues; /* separated by commas */
-    const char *types;  /* separated by line feeds; NULL: any */
-    unsigned concurrency;
-    uint64_t settings; /* as nq_member_says does */
-} nq_member_about;
-/* Enter this process as a worker. name: host:pid, for people. about NULL: nothing is said. */
-NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, const nq_member_about *about,
-                              nq_err *err);
-/* What the next beats say: how many tasks run, and the hash of the settings that are heeded; 0: of none. */
-NQ_PRIVATE void nq_member_says(nq_member *m, unsigned running, uint64_t settings);
-NQ_PRIVATE uint64_t nq_member_id(const nq_member *m);
-/* Say that we live. NQ_ELEASE: we were declared dead; every lease of this member is lost. */
-NQ_PRIVATE int nq_member_beat(nq_member *m, nq_err *err);
-/* Look at the others, declare the dead ones dead. *died is their number. Call a few times a second. */
-NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, nq_err *err);
-/* How many of them may be dead, by the last look: look again soon. */
-NQ_PRIVATE unsigned nq_member_suspects(const nq_member *m);
-/* Leave: the row goes, so does the lock. Tasks must have been finished or released. Frees m. */
-NQ_PRIVATE int nq_member_leave(nq_member *m, nq_err *err);
-/* Forget without touching the database (after NQ_ELEASE). Accepts NULL. */
-NQ_PRIVATE void nq_member_free(nq_member *m);
-
 /* -- claimed.c -- */
 
 /* Claimed tasks being collected; {0} is empty. nq_claimed_add is a nq_row_fn with this as its
@@ -489,6 +462,7 @@ static inline nq_val nq_null(void)
 #include "history.h"
 #include "keys.h"
 #include "logs.h"
+#include "members.h"
 #include "moves.h"
 #include "results.h"
 #include "schedules.h"

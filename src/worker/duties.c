@@ -116,15 +116,16 @@ static void duties_announce(nq_worker *w, uint64_t id)
     if (id) {
         w->seq = 0;
         w->rejoin = false;
+        w->beat_us = nq_mono_us();
     }
+    pthread_cond_signal(&w->heart_cond);
     pthread_cond_signal(&w->fetch_cond);
     pthread_mutex_unlock(&w->lock);
 }
 
 static int64_t duties_every(const nq_worker *w, const struct duty *duty)
 {
-    const int64_t lease = w->opts.lease_us / 3, often = lease < NQ_SECONDS(5) ? lease : NQ_SECONDS(5);
-    return duty->every_us ? duty->every_us : often;
+    return duty->every_us ? duty->every_us : nq_beat_every_us(w);
 }
 
 /* What this worker serves; once. */
@@ -179,17 +180,23 @@ static void duties_join(struct duties *d)
     duties_announce(w, nq_member_id(d->member));
 }
 
-/* Others take our tasks for a dead worker's: what runs is told so, what is recorded from now on has an
- * effect only where nobody was faster. */
+NQ_PRIVATE void nq_duties_lost(nq_worker *w, uint64_t id)
+{
+    pthread_mutex_lock(&w->lock);
+    const bool ours = w->member == id && w->phase != NQ_PHASE_END; /* then it is leaving */
+    if (ours) {
+        w->member = 0;
+        nq_cancel_running(w, NQ_CAUSE_LEASE_LOST);
+        nq_ready_release(w);
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (ours)
+        nq_worker_log(w, NQ_LOG_ERROR, "this worker was declared dead; its running tasks are cancelled");
+}
+
 static void duties_lost(struct duties *d)
 {
-    nq_worker *w = d->worker;
-    nq_worker_log(w, NQ_LOG_ERROR, "this worker was declared dead; its running tasks are cancelled");
-    pthread_mutex_lock(&w->lock);
-    w->member = 0;
-    nq_cancel_running(w, NQ_CAUSE_LEASE_LOST);
-    nq_ready_release(w);
-    pthread_mutex_unlock(&w->lock);
+    nq_duties_lost(d->worker, nq_member_id(d->member));
     nq_member_free(d->member);
     d->member = NULL;
     d->join_us = nq_mono_us();
@@ -213,6 +220,11 @@ static int duties_beat(struct duties *d, int64_t *next_us, nq_err *err)
     /* Only this thread changes the settings. */
     nq_member_says(d->member, atomic_load(&w->running), w->settings ? w->settings->hash : 0);
     const int rc = nq_member_beat(d->member, err);
+    if (rc == NQ_OK) {
+        pthread_mutex_lock(&w->lock);
+        w->beat_us = nq_mono_us();
+        pthread_mutex_unlock(&w->lock);
+    }
     d->told = rc == NQ_OK && w->settings ? w->settings->hash : 0;
     return rc;
 }

@@ -10,8 +10,8 @@
 
 struct run {
     nq_worker *worker;
-    pthread_t fetcher, second, completer, watch, duties;
-    bool has_fetcher, has_second, has_completer, has_watch, has_duties;
+    pthread_t fetcher, second, completer, watch, duties, heart;
+    bool has_fetcher, has_second, has_completer, has_watch, has_duties, has_heart;
     unsigned handlers; /* threads started */
     unsigned stuck;
 };
@@ -121,6 +121,7 @@ static int run_start(struct run *r, nq_err *err)
     if ((rc = run_thread(&r->completer, &r->has_completer, nq_completer_main, w, err)) != NQ_OK ||
         (rc = run_thread(&r->watch, &r->has_watch, nq_watch_main, w, err)) != NQ_OK ||
         (rc = nq_many_room(w, err)) != NQ_OK || (rc = run_handlers(r, err)) != NQ_OK ||
+        (rc = run_thread(&r->heart, &r->has_heart, nq_heart_main, w, err)) != NQ_OK ||
         (rc = run_thread(&r->duties, &r->has_duties, nq_duties_main, w, err)) != NQ_OK)
         return rc;
     if (run_two_fetchers(w) &&
@@ -147,6 +148,7 @@ static void run_phase(nq_worker *w, enum nq_phase phase)
     pthread_cond_broadcast(&w->done_cond);
     pthread_cond_broadcast(&w->watch_cond);
     pthread_cond_broadcast(&w->duties_cond);
+    pthread_cond_broadcast(&w->heart_cond);
     pthread_cond_broadcast(&w->bell_cond);
     pthread_cond_broadcast(&w->many_cond);
     nq_children_wake(w);
@@ -236,6 +238,8 @@ static void run_shutdown(struct run *r, nq_err *stuck)
     run_phase(w, NQ_PHASE_END);
     if (r->has_duties)
         pthread_join(r->duties, NULL);
+    if (r->has_heart)
+        pthread_join(r->heart, NULL);
     nq_listening_free(w);
     while ((ctx = nq_task_list_pop(&w->ended))) /* only after a failed start */
         nq_ctx_unref(ctx);

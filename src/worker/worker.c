@@ -69,8 +69,9 @@ static int worker_options(nq_worker_options *o, nq_err *err)
 
 static int worker_sync(nq_worker *w, nq_err *err)
 {
-    pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond, &w->done_cond,
-                               &w->watch_cond, &w->duties_cond, &w->bell_cond,  &w->many_cond};
+    pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond,
+                               &w->done_cond,  &w->watch_cond,  &w->duties_cond,
+                               &w->heart_cond, &w->bell_cond,   &w->many_cond};
     size_t made = 0, n = sizeof conds / sizeof *conds;
     int rc = pthread_mutex_init(&w->lock, NULL);
     if (rc != NQ_OK)
@@ -115,8 +116,9 @@ NQ_PRIVATE void nq_worker_unref(nq_worker *w)
 {
     if (atomic_fetch_sub(&w->refs, 1) > 1)
         return;
-    pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond, &w->done_cond,
-                               &w->watch_cond, &w->duties_cond, &w->bell_cond,  &w->many_cond};
+    pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond,
+                               &w->done_cond,  &w->watch_cond,  &w->duties_cond,
+                               &w->heart_cond, &w->bell_cond,   &w->many_cond};
     for (size_t i = 0; i < sizeof conds / sizeof *conds; i++)
         pthread_cond_destroy(conds[i]);
     pthread_mutex_destroy(&w->lock);

@@ -20,6 +20,7 @@
  *   watch       cancels attempts whose deadline passed
  *   duties      is the member: beats, watches the others, reclaims (-> ended list), purges; cancels what
  *               it is asked to, writes progress
+ *   heart       beats where duties are held up
  *   wake, bell  listen for hints from other processes, and wake the fetcher or duties; both may be missing
  *
  * The thread in nq_worker_run starts them, waits for a stop and takes them down phase by phase.
@@ -198,8 +199,8 @@ struct nq_worker {
     atomic_int_least64_t live_us, claiming_us[NQ_FETCHERS], recording_us;
 
     pthread_mutex_t lock; /* guards what follows, and threads[].ctx, queues[].quiet, .in_hand, .claiming */
-    pthread_cond_t fetch_cond, second_cond, ready_cond, done_cond, watch_cond, duties_cond, bell_cond,
-        many_cond;
+    pthread_cond_t fetch_cond, second_cond, ready_cond, done_cond, watch_cond, duties_cond, heart_cond,
+        bell_cond, many_cond;
     enum nq_phase phase;
     nq_task_list ready, ended;
     nq_task_list paced;      /* wait for the time of their start, in order of it */
@@ -224,6 +225,7 @@ struct nq_worker {
     int64_t due_us;      /* an outcome of ours comes due then */
     int64_t give_up_us;  /* NQ_PHASE_RECORD: stop trying then */
     uint64_t member;     /* 0: not joined */
+    int64_t beat_us;     /* it beat last then */
     uint64_t seq;        /* of the last lease */
     bool rejoin;         /* leases are used up, or one is in doubt: as soon as nothing is held */
     bool reclaimed;      /* what dead workers had left when we joined */
@@ -469,27 +471,21 @@ NQ_PRIVATE nq_listen_bell *nq_listen_bell_start(nq_worker *w, const uint64_t que
 NQ_PRIVATE void nq_listen_bell_stop(nq_listen_bell *b); /* tell it to end; accepts NULL */
 NQ_PRIVATE void nq_listen_bell_free(nq_listen_bell *b); /* and wait for it */
 
-/* ---- loans.c: claims for tasks that are yet to be enqueued */
-/* nq_listener.lend */
-NQ_PRIVATE nq_loan *nq_worker_lend(void *worker, uint64_t queue);
-/* Those of other processes: the socket from which they are offered, and that on which is answered; -1: none
- * any more. */
-NQ_PRIVATE void nq_loans_open(nq_worker *w, int fd, int answers);
-/* A producer with this address has enqueued something of the queue. */
-NQ_PRIVATE void nq_loans_borrower(nq_worker *w, uint64_t queue, const nq_hint_from *from);
-/* A nq_loan_message, perhaps, of our own user's. True: an INSERT begins. */
-NQ_PRIVATE bool nq_loans_heard(nq_worker *w, const char *message, size_t n);
-/* Some that began should be there by now. */
-NQ_PRIVATE void nq_loans_check(nq_worker *w);
-/* With the lock held: offer claims, or take the offers back, as this worker has room. */
-NQ_PRIVATE void nq_loans_offer(nq_worker *w);
-NQ_PRIVATE void nq_loans_recall(nq_worker *w);
-/* Take the tasks of loans in doubt that are there. *next_us: how soon to look again; as it was: no need. */
-NQ_PRIVATE int nq_loans_look(nq_worker *w, int64_t *next_us, nq_err *err);
-
 /* ---- duties.c */
 NQ_PRIVATE void *nq_duties_main(void *worker);
+/* The others took us for dead: what runs is told so, what is recorded from now on has an effect only where
+ * nobody was faster. Of member id; does nothing the second time, or once there is another membership. */
+NQ_PRIVATE void nq_duties_lost(nq_worker *w, uint64_t id);
+/* How often a worker beats, and the time between two of them that is no sign of trouble. */
+static inline int64_t nq_beat_every_us(const nq_worker *w)
+{
+    return w->opts.lease_us / 3 < NQ_SECONDS(5) ? w->opts.lease_us / 3 : NQ_SECONDS(5);
+}
 
+/* ---- heart.c */
+NQ_PRIVATE void *nq_heart_main(void *worker);
+
+#include "loans.h"
 #include "reclaim.h"
 #include "tally.h"
 

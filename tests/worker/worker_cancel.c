@@ -158,6 +158,93 @@ START_TEST(a_long_task_keeps_its_lease_while_its_worker_lives)
 }
 END_TEST
 
+/* ---- Duties that are held up: here by a log that takes its time, elsewhere by a connection that died ----
+ */
+
+struct cancel_held {
+    sem_t held, go;
+};
+
+static void cancel_hold_duties(enum nq_log_level level, const char *message, void *udata)
+{
+    struct cancel_held *h = udata;
+    (void)level;
+    if (!strstr(message, "settings of queues are not heeded"))
+        return;
+    t_post(&h->held);
+    t_await(&h->go, 35);
+}
+
+/* A worker that runs a task, and whose duties wait in the log. */
+static nq *cancel_start_held(p_thread *t, struct cancel_held *h, struct cancel_seen *s)
+{
+    nq *q = NULL;
+    sem_init(&h->held, 0, 0);
+    sem_init(&h->go, 0, 0);
+    sem_init(&s->started, 0, 0);
+    T_OK(nq_open(&q, t_url,
+                 &(nq_options){.size = sizeof(nq_options), .log = cancel_hold_duties, .log_udata = h},
+                 &t_last));
+    T_ADD(q, .type = "t");
+    p_start(t, p_new(q, P_OPTIONS(.lease_us = NQ_SECONDS(3)), cancel_wait, s));
+    t_await(&s->started, 20);
+    t_sql("INSERT INTO nanoq_queues (name) VALUES ('a//*b')");
+    t_await(&h->held, 20);
+    return q;
+}
+
+/* 30 seconds, the time that a dead connection takes to be noticed, are the default lease too: others took
+ * such a worker for dead, and ran its tasks beside it. */
+START_TEST(a_worker_whose_duties_are_held_up_lives)
+{
+    struct cancel_held h;
+    struct cancel_seen s = {.verdict = NQ_DONE};
+    int stolen = 0;
+    p_thread a, b;
+    nq *q = cancel_start_held(&a, &h, &s), *other = t_open();
+    const int64_t id = t_sql("SELECT id FROM nanoq_workers");
+    p_start(&b, p_new(other, P_OPTIONS(.lease_us = NQ_SECONDS(3)), p_count, &stolen));
+    /* Each time later than the beat should have been: longer than the lease in all. */
+    for (int beats = 0; beats < 4; beats++) {
+        const int64_t beat = t_sql("SELECT beat FROM nanoq_workers WHERE id = %lld", (long long)id);
+        T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_workers WHERE id = %lld AND beat <> %lld", (long long)id,
+                     (long long)beat) == 1,
+               20);
+    }
+    t_post(&h.go);
+    /* The member's own beat: the lock tells of its death again. */
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_workers WHERE id = %lld AND beat < %lld", (long long)id,
+                 1LL << 62) == 1,
+           20);
+    p_stop(&b);
+    ck_assert_int_eq(stolen, 0);
+    ck_assert_int_eq(s.runs, 1);
+    nq_worker_stop(a.p);
+    p_stop(&a);
+    ck_assert_int_eq(s.cause, NQ_CAUSE_SHUTDOWN);
+    nq_close(q);
+    nq_close(other);
+}
+END_TEST
+
+START_TEST(a_worker_hears_that_it_is_dead_though_its_duties_are_held_up)
+{
+    struct cancel_held h;
+    struct cancel_seen s = {.verdict = NQ_DONE};
+    p_thread t;
+    nq *q = cancel_start_held(&t, &h, &s);
+    t_sql("DELETE FROM nanoq_workers");
+    nq_worker_totals c = {0};
+    T_WAIT((nq_worker_stats(t.p, &c, sizeof c), c.running == 0), 20);
+    ck_assert_int_eq(s.cause, NQ_CAUSE_LEASE_LOST);
+    t_post(&h.go);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_workers") == 1, 20); /* it joins anew */
+    nq_worker_stop(t.p);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_cancel(void)
 {
     Suite *s = suite_create("cancel");
@@ -167,5 +254,7 @@ Suite *suite_cancel(void)
     tcase_add_test(c, a_lost_lease_cancels_the_handler_and_nothing_it_says_counts);
     tcase_add_test(c, a_fenced_answer_is_counted_as_lost);
     tcase_add_test(c, a_long_task_keeps_its_lease_while_its_worker_lives);
+    tcase_add_test(c, a_worker_whose_duties_are_held_up_lives);
+    tcase_add_test(c, a_worker_hears_that_it_is_dead_though_its_duties_are_held_up);
     return s;
 }
