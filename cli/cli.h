@@ -136,6 +136,8 @@ void cli_help_of(const struct cli_command *command);
 /* Each prints what is wrong and what is allowed, and answers false. */
 bool cli_take_int(const char *what, const char *text, int64_t low, int64_t high, int64_t *out);
 bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t *out);
+/* The time of a rate, as nq_parse_duration has it, or a unit by itself: "m" is "1m". Prints nothing. */
+int cli_parse_rate_time(const char *text, int64_t *us, nq_err *err);
 /* A time, or a duration: so long ago. */
 bool cli_take_moment(const char *option, const char *value, int64_t *us);
 bool cli_take_keep(const char *what, const char *text, int64_t *out); /* a duration or "forever" */

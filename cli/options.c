@@ -187,6 +187,14 @@ bool cli_take_duration(const char *what, const char *text, int64_t low, int64_t 
     return true;
 }
 
+int cli_parse_rate_time(const char *text, int64_t *us, nq_err *err)
+{
+    char *one = cli_format("%s%s", text[0] != '\0' && strchr("smhd", text[0]) ? "1" : "", text);
+    const int rc = nq_parse_duration(one, us, err);
+    free(one);
+    return rc;
+}
+
 bool cli_take_moment(const char *option, const char *value, int64_t *us)
 {
     nq_err err = {0};

@@ -61,14 +61,9 @@ static bool bulk_rate(const char *text, unsigned *per_second, nq_err *err)
 {
     char *end = NULL;
     int64_t us = 0;
-    nq_err why = {0};
     const long n = text[0] >= '0' && text[0] <= '9' ? strtol(text, &end, 10) : 0;
-    if (n > 0 && n <= 1000000 && *end == '/' && end[1]) {
-        char *time = cli_format("%s%s", strchr("smhd", end[1]) ? "1" : "", end + 1);
-        if (nq_parse_duration(time, &us, &why) != NQ_OK)
-            us = 0;
-        free(time);
-    }
+    if (n > 0 && n <= 1000000 && *end == '/' && cli_parse_rate_time(end + 1, &us, NULL) != NQ_OK)
+        us = 0;
     const double rate = us > 0 ? (double)n * 1e6 / (double)us : 0;
     if (rate < 1 || rate > 1e6) {
         api_invalid(err, "rate: '%.40s' is none of 50/s, 1000/m and the like, from one a second on", text);

@@ -132,16 +132,10 @@ static bool queues_time(const struct dash_request *r, const char *member, double
     return true;
 }
 
-/* A unit by itself is one of it. */
 static bool queues_rate_time(struct dash_request *r, int64_t *us, nq_err *err)
 {
     const char *text = json_string_value(json_object_get(r->body, "rate_time"));
-    if (!text || !strchr("smhd", text[0])) /* "m" */
-        return queues_time(r, "rate_time", 1e-6, us, err);
-    char *one = cli_format("1%s", text);
-    const int rc = nq_parse_duration(one, us, err);
-    free(one);
-    return rc == NQ_OK;
+    return text ? cli_parse_rate_time(text, us, err) == NQ_OK : queues_time(r, "rate_time", 1e-6, us, err);
 }
 
 /* Or "none", "forever". */

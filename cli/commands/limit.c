@@ -22,20 +22,24 @@ struct limit_args {
     bool any, off;
 };
 
-/* "100/m", "100/1m30s": so many in that time; a unit by itself is one of it. */
+/* "100/m", "100/1m30s": so many in that time. */
 static bool limit_take_rate(const char *value, nq_queue_settings *s)
 {
     const char *slash = strchr(value, '/');
-    char number[24], time[32];
+    nq_err err = {0};
+    char number[24];
     const size_t n = slash ? (size_t)(slash - value) : 0;
-    if (n == 0 || n >= sizeof number || strlen(slash + 1) == 0 || strlen(slash + 1) >= sizeof time - 1) {
+    if (n == 0 || n >= sizeof number || slash[1] == '\0') {
         cli_usage("--rate must be a number and a time, such as 100/m, 5/s or 1000/1h30m, not '%s'", value);
         return false;
     }
     snprintf(number, sizeof number, "%.*s", (int)n, value);
-    snprintf(time, sizeof time, "%s%s", strchr("smhd", slash[1]) ? "1" : "", slash + 1);
-    return cli_take_int("--rate", number, 1, 2147483647, &s->rate) &&
-           cli_take_duration("--rate", time, 1, &s->rate_us);
+    if (!cli_take_int("--rate", number, 1, 2147483647, &s->rate))
+        return false;
+    if (cli_parse_rate_time(slash + 1, &s->rate_us, &err) == NQ_OK && s->rate_us > 0)
+        return true;
+    cli_complain("--rate: %s", err.code != NQ_OK ? err.message : "the time must be more than 0");
+    return false;
 }
 
 /* A time, "forever", or "none", which is 0 as well: a task that is done leaves nothing, one that is dead goes
