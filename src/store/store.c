@@ -186,6 +186,10 @@ NQ_PRIVATE void nq_store_close(nq_store *s)
         s->driver->close(s);
     nq_url_free(&s->url);
     nq_settings_keep(s, NULL);
+    for (nq_doubt *next, *d = atomic_load(&s->doubts); d; d = next) {
+        next = d->next;
+        free(d);
+    }
     free(s);
 }
 

@@ -26,6 +26,7 @@
 typedef struct nq_store nq_store;
 typedef struct nq_conn nq_conn;
 typedef struct nq_driver nq_driver;
+typedef struct nq_doubt nq_doubt;
 struct nq_groups_look; /* groups.h */
 struct nq_checks;      /* checks.h */
 
@@ -278,6 +279,23 @@ NQ_PRIVATE int nq_store_claimed(nq_store *s, const char *queue, uint64_t lease, 
 /* Read the payload of a claim that is committed. */
 NQ_PRIVATE void nq_claimed_load(nq_store *s, nq_claimed *c, nq_err *err);
 
+/* -- doubts.c: claims whose COMMIT may have taken effect. Thread-safe. -- */
+
+/* No more than the tasks of that claim are given back: others may run under the same lease. */
+struct nq_doubt {
+    nq_doubt *next;
+    uint64_t lease;
+    size_t n;
+    uint64_t ids[];
+};
+/* Remember such a claim: the next one gives back what it may have taken. No memory: its tasks stay claimed
+ * until this worker leaves. */
+NQ_PLUG_IN void nq_doubts_add(nq_store *s, uint64_t lease, const uint64_t ids[], size_t n);
+NQ_PRIVATE void nq_doubts_add_claimed(nq_store *s, uint64_t lease, const nq_claimed_list *list);
+/* Give back what they may have taken. Due before each claim and before each look, which would not see those
+ * tasks wait. */
+NQ_PLUG_IN int nq_doubts_settle(nq_conn *c, nq_err *err);
+
 /* -- bury.c: tasks that the database refuses to claim or to end because of their own values. -- */
 
 /* Is it a row's own fault? Of the answer to a statement that changes tasks. */
@@ -360,6 +378,7 @@ struct nq_store {
     _Atomic int64_t clock_us;    /* nq_test_clock; 0: the database's own */
     _Atomic int letters_are;     /* enum nq_letters_are */
     struct nq_settings *letters; /* see letters.c */
+    _Atomic(nq_doubt *) doubts;  /* see doubts.c */
     _Atomic int64_t swept_attempts, swept_results, swept_logs, tags_swept; /* sweeps: up to this task's id */
 };
 

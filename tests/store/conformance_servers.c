@@ -301,32 +301,6 @@ START_TEST(a_server_is_taken_for_no_older_than_it_is)
 }
 END_TEST
 
-/* A claim whose COMMIT had no answer and could not be looked up: the next one gives back what it took. */
-START_TEST(a_claim_in_doubt_is_given_back_or_cancelled)
-{
-    nq *q = t_open();
-    nq_id again = T_ADD(q, .type = "again"), cancelled = T_ADD(q, .type = "cancelled");
-    size_t n = 0;
-    nq_claimed *c = t_claim(q, NQ_LEASE(1, 1), 10, &n);
-    ck_assert_uint_eq(n, 2);
-    T_OK(nq_cancel(q, cancelled, &t_last));
-    nq_mysql_data *d = nq_mysql_data_of(nq_store_of(q));
-    d->doubts = malloc(sizeof *d->doubts + 2 * sizeof d->doubts->ids[0]);
-    ck_assert_ptr_nonnull(d->doubts);
-    *d->doubts = (nq_mysql_doubt){.lease = NQ_LEASE(1, 1), .n = 2};
-    d->doubts->ids[0] = (uint64_t)cancelled;
-    d->doubts->ids[1] = (uint64_t)again;
-    nq_claimed *next = t_claim_one(q, NQ_LEASE(1, 2));
-    ck_assert_int_eq(next->task.id, again);
-    ck_assert_uint_eq(next->task.attempt, 1);
-    ck_assert_ptr_null(d->doubts);
-    ck_assert_int_eq(t_state(q, cancelled), NQ_STATE_CANCELLED);
-    t_free_claimed(next);
-    t_free_claimed(c);
-    nq_close(q);
-}
-END_TEST
-
 Suite *suite_servers(void)
 {
     Suite *s = suite_create("servers");
@@ -344,7 +318,6 @@ Suite *suite_servers(void)
     tcase_add_test(c, a_session_of_a_server_that_takes_no_writes_is_not_used_again);
     tcase_add_test(c, a_commit_without_an_answer_is_unknown);
     tcase_add_test(c, a_server_is_taken_for_no_older_than_it_is);
-    tcase_add_test(c, a_claim_in_doubt_is_given_back_or_cancelled);
     tcase_add_loop_test(c, versions_are_told_apart, 0,
                         (int)(sizeof servers_versions / sizeof *servers_versions));
     return s;

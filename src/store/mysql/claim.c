@@ -330,7 +330,7 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     nq_mysql_conn *c = nq_mysql_of(conn);
     nq_mysql_batch batch = {0};
     nq_mysql_done done = {0};
-    int rc = nq_mysql_settle(c, err);
+    int rc = nq_doubts_settle(&c->base, err);
     if (rc == NQ_OK)
         rc = nq_mysql_guard(c, err);
     if (rc == NQ_OK && a->piggyback && !nq_mysql_done_new(&done, a->piggyback->outcomes, a->piggyback->n))

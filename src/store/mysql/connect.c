@@ -100,10 +100,6 @@ int nq_mysql_open(nq_store *s, nq_err *err)
     nq_mysql_data *d = calloc(1, sizeof *d);
     if (!d)
         return nq_err_nomem(err);
-    if (pthread_mutex_init(&d->mutex, NULL)) {
-        free(d);
-        return nq_err_nomem(err);
-    }
     s->data = d;
     d->socket = nq_url_option_get(u, "socket", NULL);
     d->tls_ca = nq_url_option_get(u, "tls_ca", NULL);
@@ -130,11 +126,6 @@ void nq_mysql_close(nq_store *s)
     nq_mysql_data *d = nq_mysql_data_of(s);
     if (!d)
         return;
-    while (d->doubts) {
-        nq_mysql_doubt *next = d->doubts->next;
-        free(d->doubts);
-        d->doubts = next;
-    }
     if (d->password)
         explicit_bzero(d->password, strlen(d->password));
     free(d->password);
@@ -145,7 +136,6 @@ void nq_mysql_close(nq_store *s)
     free(d->workers);
     free(d->full_followups);
     free(d->claimed);
-    pthread_mutex_destroy(&d->mutex);
     free(d);
     s->data = NULL;
 }

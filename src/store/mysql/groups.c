@@ -87,7 +87,7 @@ NQ_PRIVATE int nq_mysql_groups(nq_conn *conn, nq_groups_look *look, nq_err *err)
     nq_mysql_conn *c = nq_mysql_of(conn);
     size_t limit = 2 * look->most + 1;
     bool only = true;
-    int rc = nq_mysql_settle(c, err);
+    int rc = nq_doubts_settle(&c->base, err);
     look->n = 0;
     while (rc == NQ_OK && only) {
         MYSQL_RES *r = NULL;

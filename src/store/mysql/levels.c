@@ -55,7 +55,7 @@ NQ_PRIVATE int nq_mysql_levels(nq_conn *conn, const char *queue, nq_look *look, 
 {
     nq_mysql_conn *c = nq_mysql_of(conn);
     nq_buf b = {0};
-    int rc = nq_mysql_settle(c, err);
+    int rc = nq_doubts_settle(&c->base, err);
     if (rc != NQ_OK)
         return rc;
     nq_mysql_levels_text(conn->store, queue, &b);

@@ -7,14 +7,6 @@
 #include "errors.h"
 #include "nanoq_mysql.h"
 
-/* The ids of a claim whose COMMIT was not answered and could not be looked up yet. */
-typedef struct nq_mysql_doubt {
-    struct nq_mysql_doubt *next;
-    uint64_t lease;
-    size_t n;
-    uint64_t ids[];
-} nq_mysql_doubt;
-
 enum nq_mysql_tls { NQ_MYSQL_TLS_OFF, NQ_MYSQL_TLS_PREFERRED, NQ_MYSQL_TLS_REQUIRED, NQ_MYSQL_TLS_VERIFY };
 
 /* nq_store.data: read from the URL once, constant afterwards except where a lock is named. */
@@ -36,8 +28,6 @@ typedef struct nq_mysql_data {
     bool rollback_on_timeout; /* the server's innodb_rollback_on_timeout, since then */
     bool nodes;               /* one of several servers that take writes, since then */
     char *identity;           /* what names the database on this host, since then; NULL: nothing does */
-    pthread_mutex_t mutex;    /* doubts; held for list work only, never over a network call */
-    nq_mysql_doubt *doubts;
 } nq_mysql_data;
 
 /* One task of a call of nq_enqueue_many. */
@@ -234,11 +224,6 @@ NQ_PRIVATE int nq_mysql_levels(nq_conn *conn, const char *queue, nq_look *look, 
  */
 NQ_PRIVATE int nq_mysql_doubt_look_up(nq_mysql_conn *c, uint64_t lease, const uint64_t *ids, size_t n,
                                       uint64_t *have, size_t *found, nq_err *err);
-/* Remember a claim that could not be looked up: the next claim gives back what it may have taken. */
-NQ_PRIVATE void nq_mysql_doubt_remember(nq_mysql_data *d, uint64_t lease, const uint64_t *ids, size_t n);
-/* Give back what claims in doubt may have taken. Due before each claim and before each look, which would not
- * see those tasks wait. */
-NQ_PRIVATE int nq_mysql_settle(nq_mysql_conn *c, nq_err *err);
 
 /* ---- followed.c -- The follow-ups that a claim takes along. The question whether a task has any, behind
  * head; of a row of `of`. */

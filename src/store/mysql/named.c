@@ -41,7 +41,7 @@ static int mysql_named_claim(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_
         mysql_free_result(r);
     if (rc != NQ_OK && (taken || nq_mysql_unanswered((unsigned)why.db_code))) {
         /* It may be ours: the next claim gives it back. No second try, it would have the same lease. */
-        nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), a->lease, &id, 1);
+        nq_doubts_add(c->base.store, a->lease, &id, 1);
         rc = rc == NQ_ENOMEM ? rc : nq_mysql_unknown(&why);
     }
     if (rc != NQ_OK && err)

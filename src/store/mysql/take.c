@@ -28,7 +28,7 @@ static int mysql_take_verify(nq_mysql_conn *c, uint64_t lease, nq_mysql_batch *b
     if (rc == NQ_OK)
         nq_mysql_batch_keep(batch, have, found);
     else
-        nq_mysql_doubt_remember(nq_mysql_data_of(c->base.store), lease, batch->ids, batch->list.n);
+        nq_doubts_add(c->base.store, lease, batch->ids, batch->list.n);
     if (other)
         nq_mysql_disconnect(other);
     free(have);

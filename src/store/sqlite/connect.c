@@ -103,7 +103,6 @@ NQ_PRIVATE void nq_sqlite_close(nq_store *s)
     if (!d)
         return;
     sqlite3_close(d->anchor);
-    free(d->doubt_ids);
     free(d->file);
     free(d);
 }

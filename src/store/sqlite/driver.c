@@ -118,7 +118,7 @@ static int sqlite_levels(nq_conn *conn, const char *queue, nq_look *look, nq_err
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     sqlite3_stmt *stmt;
     sqlite3_int64 last = INT64_MIN;
-    int step = SQLITE_ROW, rc = nq_sqlite_settle(c, err);
+    int step = SQLITE_ROW, rc = nq_doubts_settle(&c->base, err);
     look->n = 0;
     look->strange = false;
     if (rc != NQ_OK)
@@ -328,7 +328,7 @@ static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **o
     nq_claimed_list list = {.room = c->base.store->max_payload, .most = args->bytes, .some = args->some};
     int step, rc;
 
-    if ((rc = nq_sqlite_settle(c, err)) != NQ_OK || (rc = sqlite_due_get(c, args, &due, err)) != NQ_OK)
+    if ((rc = nq_doubts_settle(&c->base, err)) != NQ_OK || (rc = sqlite_due_get(c, args, &due, err)) != NQ_OK)
         return rc;
     if (args->nturns) {
         rc = sqlite_claim_tx(c, due, args, now, &list, err); /* of groups that were looked at just now */
@@ -347,7 +347,7 @@ static int sqlite_claim(nq_conn *conn, const nq_claim_args *args, nq_claimed **o
     if (args->types)
         nq_sqlite_give(c, due);
     if (rc == NQ_EUNKNOWN)
-        nq_sqlite_doubt(c->base.store->data, args->lease, &list);
+        nq_doubts_add_claimed(c->base.store, args->lease, &list);
     if (rc != NQ_OK) {
         nq_claimed_free(list.head);
         return rc;

@@ -92,7 +92,7 @@ NQ_PRIVATE int nq_sqlite_groups(nq_conn *conn, nq_groups_look *look, nq_err *err
     nq_group *group = NULL;
     sqlite3_stmt *stmt;
     int step = SQLITE_ROW;
-    int rc = nq_sqlite_settle(c, err);
+    int rc = nq_doubts_settle(&c->base, err);
     look->n = 0;
     look->end = true;
     look->now_us = nq_store_clock(c->base.store);

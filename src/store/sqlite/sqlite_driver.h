@@ -50,10 +50,6 @@ typedef struct nq_sqlite_data {
     int64_t busy_us;
     bool memory, normal;
     bool made; /* the file was there once: it is not made again in the place of one that is gone */
-    /* The tasks of a claim whose commit failed, but may have taken effect, under this lease; NULL: there is
-     * none. For who has the pool's one connection. */
-    uint64_t *doubt_ids, doubt;
-    size_t ndoubts;
 } nq_sqlite_data;
 
 NQ_PRIVATE int nq_sqlite_open(nq_store *s, nq_err *err);
@@ -84,9 +80,6 @@ NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err);
 NQ_PRIVATE void nq_sqlite_lock_drop(nq_conn *conn, uint64_t id);
 NQ_PRIVATE int nq_sqlite_lock_probe(nq_conn *conn, const uint64_t ids[], size_t n, int8_t free_out[],
                                     nq_err *err);
-/* Remember a claim in doubt; give back what it may have taken. */
-NQ_PRIVATE void nq_sqlite_doubt(nq_sqlite_data *d, uint64_t lease, const nq_claimed_list *list);
-NQ_PRIVATE int nq_sqlite_settle(nq_sqlite_conn *c, nq_err *err);
 /* gates.c: bring room down to what the limits of the queue, then of a turn, leave, in the transaction of the
  * claim; and give the tasks the times that their rates have for them, and write how far those are used. */
 NQ_PRIVATE int nq_sqlite_gate(nq_sqlite_conn *c, const nq_claim_args *a, size_t *room, nq_err *err);
