@@ -57,6 +57,7 @@ struct nq_member {
     nq_store *store;
     nq_conn *conn; /* NULL after it broke */
     uint64_t id;
+    int64_t since_us; /* the row's started_at */
     unsigned running; /* nq_member_says */
     uint64_t settings;
     bool locked;
@@ -70,9 +71,12 @@ struct nq_member {
     size_t ngone; /* since ever: the oldest gives way */
 };
 
+/* Ids begin anew after a restore, or a failover that lost rows: a row of another process with our id is not
+ * ours. */
+#define MEMBERS_OURS "id = ? AND {us:started_at} = ?"
 #define MEMBERS_BEAT "UPDATE {workers} SET beat = (beat & 4611686018427387903) + ?, beat_at = {now}"
-static const char members_beat_sql[] = MEMBERS_BEAT ", running = ?, settings = ? WHERE id = ?";
-static const char members_pulse_sql[] = MEMBERS_BEAT " WHERE id = ?";
+static const char members_beat_sql[] = MEMBERS_BEAT ", running = ?, settings = ? WHERE " MEMBERS_OURS;
+static const char members_pulse_sql[] = MEMBERS_BEAT " WHERE " MEMBERS_OURS;
 
 /* ---- The connection ---- */
 
@@ -97,20 +101,21 @@ static int members_renew(nq_conn *c, const char *sql, const nq_val args[], size_
 static int members_beat_once(nq_member *m, nq_err *err)
 {
     const nq_val args[] = {nq_int(1 + (m->locked ? 0 : MEMBERS_LOCKLESS)), nq_int(m->running),
-                           m->settings ? nq_int((int64_t)m->settings) : nq_null(), nq_int((int64_t)m->id)};
-    return members_renew(m->conn, members_beat_sql, args, 4, err);
+                           m->settings ? nq_int((int64_t)m->settings) : nq_null(), nq_int((int64_t)m->id),
+                           nq_int(m->since_us)};
+    return members_renew(m->conn, members_beat_sql, args, 5, err);
 }
 
 /* It says to be judged by its beat alone: the connection with the lock may be what the member waits for, and
  * the server may have dropped it already. The member's own next beat takes that back. */
-NQ_PRIVATE int nq_member_pulse(nq_store *s, uint64_t id, nq_err *err)
+NQ_PRIVATE int nq_member_pulse(nq_store *s, uint64_t id, int64_t since_us, nq_err *err)
 {
-    const nq_val args[] = {nq_int(1 + MEMBERS_LOCKLESS), nq_int((int64_t)id)};
+    const nq_val args[] = {nq_int(1 + MEMBERS_LOCKLESS), nq_int((int64_t)id), nq_int(since_us)};
     nq_conn *c = NULL;
     int rc = s->driver->connect(s, &c, err);
     if (rc != NQ_OK)
         return rc;
-    rc = members_renew(c, members_pulse_sql, args, 2, err);
+    rc = members_renew(c, members_pulse_sql, args, 3, err);
     s->driver->disconnect(c);
     return rc;
 }
@@ -157,6 +162,13 @@ static int members_server(nq_member *m, nq_err *err)
     return rc;
 }
 
+static int members_since(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    ((nq_member *)arg)->since_us = cols[0].i;
+    return 0;
+}
+
 static int members_enter(nq_member *m, const char *name, const nq_member_about *about, nq_err *err)
 {
     const nq_val args[] = {nq_text(name),
@@ -179,6 +191,10 @@ static int members_enter(nq_member *m, const char *name, const nq_member_about *
     if (res.insert_id <= 0 || (uint64_t)res.insert_id > MEMBERS_MAX_ID)
         return nq_err_set(err, NQ_EFULL, "the ids of workers are used up");
     m->id = (uint64_t)res.insert_id;
+    const nq_val id = nq_int(res.insert_id);
+    if ((rc = nq_sql(m->conn, "SELECT {us:started_at} FROM {workers} WHERE id = ?", &id, 1, members_since, m,
+                     NULL, err)) != NQ_OK)
+        return rc;
     nq_err why;
     members_lock(m, &why);
     if (m->conn->broken)
@@ -232,6 +248,11 @@ NQ_PRIVATE uint64_t nq_member_id(const nq_member *m)
     return m->id;
 }
 
+NQ_PRIVATE int64_t nq_member_since_us(const nq_member *m)
+{
+    return m->since_us;
+}
+
 static void members_forget(struct members_other *list, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -252,8 +273,8 @@ NQ_PRIVATE void nq_member_free(nq_member *m)
 
 static int members_delete(nq_member *m, nq_err *err)
 {
-    const nq_val id = nq_int((int64_t)m->id);
-    return nq_sql(m->conn, "DELETE FROM {workers} WHERE id = ?", &id, 1, NULL, NULL, NULL, err);
+    const nq_val args[] = {nq_int((int64_t)m->id), nq_int(m->since_us)};
+    return nq_sql(m->conn, "DELETE FROM {workers} WHERE " MEMBERS_OURS, args, 2, NULL, NULL, NULL, err);
 }
 
 /* Try fn, again after a conflict and on a new connection after a loss. */

@@ -19,11 +19,13 @@ NQ_PRIVATE int nq_member_join(nq_member **out, nq_store *s, const char *name, co
 /* What the next beats say: how many tasks run, and the hash of the settings that are heeded; 0: of none. */
 NQ_PRIVATE void nq_member_says(nq_member *m, unsigned running, uint64_t settings);
 NQ_PRIVATE uint64_t nq_member_id(const nq_member *m);
+/* When it joined, by the database's clock: with the id this is it and no other, ever. */
+NQ_PRIVATE int64_t nq_member_since_us(const nq_member *m);
 /* Say that we live. NQ_ELEASE: we were declared dead; every lease of this member is lost. */
 NQ_PRIVATE int nq_member_beat(nq_member *m, nq_err *err);
 /* The same without the member, which another thread has: on a connection made for it, so that what holds up
  * the member's holds up no beat. Any thread. */
-NQ_PRIVATE int nq_member_pulse(nq_store *s, uint64_t id, nq_err *err);
+NQ_PRIVATE int nq_member_pulse(nq_store *s, uint64_t id, int64_t since_us, nq_err *err);
 /* Look at the others, declare the dead ones dead. *died is their number. Call a few times a second. */
 NQ_PRIVATE int nq_member_watch(nq_member *m, int64_t lease_us, unsigned *died, nq_err *err);
 /* How many of them may be dead, by the last look: look again soon. */

@@ -331,14 +331,16 @@ NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err);
  * goes on where the one before stopped. {0} with a most_us begins; after it free queue.
  */
 typedef struct nq_scan {
-    int64_t most_us; /* of a call; one queue at least is looked at */
-    bool more;       /* out: the pass is not at its end */
-    nq_buf queue;    /* the one looked at last, */
-    int type;        /* of this type: SQLite has queues of any, text before bytes */
+    int64_t most_us;                   /* of a call; one queue at least is looked at */
+    bool more;                         /* out: the pass is not at its end */
+    nq_buf queue;                      /* the one looked at last, */
+    int type;                          /* of this type: SQLite has queues of any, text before bytes */
+    uint64_t stray_from, stray_before; /* nq_store_orphans; equal: none */
 } nq_scan;
 
 /* Running tasks whose worker is no longer a member: up to limit, as claimed tasks under the dead lease,
- * so that the caller decides (retry, dead) and finishes them. scan NULL: of all queues at once. */
+ * so that the caller decides (retry, dead) and finishes them. scan NULL: of all queues at once. With them
+ * come strays, with a lease from scan->stray_from to below .stray_before, though that worker is one. */
 NQ_PRIVATE int nq_store_orphans(nq_store *s, nq_scan *scan, size_t limit, nq_claimed **out, size_t *n,
                                 nq_err *err);
 

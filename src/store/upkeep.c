@@ -22,11 +22,12 @@ static int upkeep_next_queues(nq_conn *c, struct upkeep_orphans *o, nq_err *err)
     behind.p = from.p;
     int rc = from.failed ? nq_err_nomem(err) : nq_scan_next(c, at, "{next_queues}", true, &o->more, err);
     if (rc == NQ_OK && o->more) {
-        const nq_val args[] = {behind, nq_scan_queue(at), nq_int((int64_t)(o->limit - o->list.n))};
+        const nq_val args[] = {behind, nq_scan_queue(at), nq_int((int64_t)at->stray_from),
+                               nq_int((int64_t)at->stray_before), nq_int((int64_t)(o->limit - o->list.n))};
         rc = nq_sql(c,
                     "SELECT " NQ_CLAIMED_COLUMNS ", t.lease FROM {running_in} LEFT JOIN {workers} p "
-                    "ON p.id = (t.lease >> 36) WHERE p.id IS NULL LIMIT ?",
-                    args, 3, nq_claimed_add, &o->list, NULL, err);
+                    "ON p.id = (t.lease >> 36) WHERE p.id IS NULL OR (t.lease >= ? AND t.lease < ?) LIMIT ?",
+                    args, 5, nq_claimed_add, &o->list, NULL, err);
         if (rc == NQ_OK && o->list.n >= o->limit) { /* they may have others */
             nq_buf_clear(&at->queue);
             nq_buf_add(&at->queue, from.p, from.n);

@@ -220,6 +220,29 @@ NQ_PRIVATE size_t nq_worker_held(const nq_worker *w)
     return w->ready.n + w->paced.n + nq_worker_busy(w) + w->unrecorded + w->claiming[1];
 }
 
+static uint64_t board_oldest(const nq_ctx *ctx, uint64_t least)
+{
+    for (; ctx; ctx = ctx->next)
+        if (!ctx->orphan && ctx->claim->lease < least)
+            least = ctx->claim->lease;
+    return least;
+}
+
+NQ_PRIVATE uint64_t nq_worker_oldest(const nq_worker *w)
+{
+    uint64_t least = NQ_LEASE(w->member, w->seq + 1);
+    const nq_ctx *ctx;
+    const nq_task_list *const lists[] = {&w->ready, &w->paced, &w->ended, &w->piggybacks};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        least = board_oldest(lists[i]->head, least);
+    for (unsigned i = 0; i < w->opts.concurrency; i++) {
+        for (size_t k = 0; (ctx = nq_thread_attempt(&w->threads[i], k)); k++)
+            least = ctx->claim->lease < least ? ctx->claim->lease : least;
+        least = board_oldest(w->threads[i].pipelined.head, least);
+    }
+    return least;
+}
+
 /* How many tasks beyond the free handlers are worth holding: what the handlers finish in a moment. None when
  * they are slow, so that tasks stay where another worker can take them, and none at batch 1. At most two
  * batches, so that one is claimed while the other is run; but one where the claim waits for completions,

@@ -108,13 +108,16 @@ static void duties_heed(struct duties *d, unsigned wanted)
 
 /* ---- Membership ---- */
 
-/* Let the other threads know who we are; 0: nobody. */
-static void duties_announce(nq_worker *w, uint64_t id)
+/* Let the other threads know who we are; NULL: nobody. */
+static void duties_announce(nq_worker *w, const nq_member *m)
 {
     pthread_mutex_lock(&w->lock);
-    w->member = id;
-    if (id) {
-        w->seq = 0;
+    w->member = m ? nq_member_id(m) : 0;
+    if (m) {
+        w->member_us = nq_member_since_us(m);
+        /* Ids of workers and tasks begin anew after a restore. Leases that begin anywhere meet no old ones.
+         */
+        w->seq = w->seq_max == NQ_LEASE_SEQ_MAX ? nq_random(NQ_LEASE_SEQ_MAX / 2) : 0;
         w->rejoin = false;
         w->beat_us = nq_mono_us();
     }
@@ -177,7 +180,7 @@ static void duties_join(struct duties *d)
         const struct duty *duty = &duties_table[i];
         d->state[i].due_us = d->joined_us + (duty->first_us < 0 ? duties_every(w, duty) : duty->first_us);
     }
-    duties_announce(w, nq_member_id(d->member));
+    duties_announce(w, d->member);
 }
 
 NQ_PRIVATE void nq_duties_lost(nq_worker *w, uint64_t id)
@@ -206,7 +209,7 @@ static void duties_lost(struct duties *d)
 static void duties_rejoin(struct duties *d)
 {
     nq_err err = {0};
-    duties_announce(d->worker, 0);
+    duties_announce(d->worker, NULL);
     if (nq_member_leave(d->member, &err) != NQ_OK)
         nq_worker_log(d->worker, NQ_LOG_WARN, "leaving: %s", err.message);
     d->member = NULL;

@@ -18,9 +18,10 @@ static int64_t heart_late_us(const nq_worker *w)
 static int64_t heart_beat(nq_worker *w)
 {
     const uint64_t id = w->member;
+    const int64_t since = w->member_us;
     nq_err err = {0};
     pthread_mutex_unlock(&w->lock);
-    const int rc = nq_member_pulse(w->store, id, &err);
+    const int rc = nq_member_pulse(w->store, id, since, &err);
     if (rc == NQ_ELEASE)
         nq_duties_lost(w, id);
     pthread_mutex_lock(&w->lock);

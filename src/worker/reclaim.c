@@ -38,17 +38,60 @@ static bool reclaim_one(nq_worker *w, const char *victim, nq_claimed *claim)
     return true;
 }
 
+/* ---- Strays ---- */
+
+/*
+ * Running under a lease of this worker that it does not hold: the database went back in time, by a restore or
+ * by a failover that lost the outcome. Nobody would ever take such a task, for its worker lives. So this one
+ * joins anew as soon as it holds nothing: under its old id they are orphans. One that is being claimed,
+ * recorded or lent looks the same for a moment, so the first that is found has to be so at two passes.
+ */
+static void reclaim_stray(nq_reclaimer *r, const nq_claimed *claim)
+{
+    if (r->stray.id == 0)
+        r->stray = (struct nq_stray){claim->task.id, claim->lease};
+}
+
+static void reclaim_judge_strays(nq_worker *w, nq_reclaimer *r)
+{
+    const struct nq_stray *s = &r->stray;
+    const bool lost = s->id != 0 && s->id == r->before.id && s->lease == r->before.lease;
+    r->before = r->stray;
+    r->stray = (struct nq_stray){0};
+    if (!lost)
+        return;
+    nq_worker_log(
+        w, NQ_LOG_WARN,
+        "task %lld runs under a lease of this worker that it does not hold, as after a restore, or a "
+        "failover that lost its outcome: no claims until nothing is held, then this worker joins anew",
+        (long long)r->before.id);
+    pthread_mutex_lock(&w->lock);
+    w->rejoin = true;
+    pthread_cond_signal(&w->duties_cond);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- A pass ---- */
+
 /* Hand those of the next part of the pass to the completer. *all: none was left for want of memory. */
-static int reclaim_some(nq_worker *w, const nq_member *m, nq_scan *scan, size_t *found, bool *all,
+static int reclaim_some(nq_worker *w, const nq_member *m, nq_reclaimer *r, size_t *found, bool *all,
                         nq_err *err)
 {
     nq_claimed *list = NULL;
-    int rc = nq_store_orphans(w->store, scan, RECLAIM_MOST, &list, found, err);
+    pthread_mutex_lock(&w->lock);
+    r->scan.stray_from = NQ_LEASE(w->member, 0);
+    r->scan.stray_before = w->member ? nq_worker_oldest(w) : 0;
+    pthread_mutex_unlock(&w->lock);
+    int rc = nq_store_orphans(w->store, &r->scan, RECLAIM_MOST, &list, found, err);
     *all = true;
     while (list) {
         nq_claimed *claim = list;
         list = claim->next;
-        if (!reclaim_one(w, nq_member_named(m, NQ_LEASE_WORKER(claim->lease)), claim))
+        if (claim->lease >= r->scan.stray_from && claim->lease < r->scan.stray_before) {
+            reclaim_stray(r, claim);
+            free(claim);
+            (*found)--;
+        } else if (!reclaim_one(w, nq_member_named(m, NQ_LEASE_WORKER(claim->lease)), claim))
             *all = false;
     }
     return rc;
@@ -80,13 +123,15 @@ NQ_PRIVATE int nq_reclaim(nq_worker *w, const nq_member *m, nq_reclaimer *r, boo
         return NQ_OK;
     r->scan.most_us = RECLAIM_LOOK_US;
     r->late = r->late && r->scan.more;
-    const int rc = reclaim_some(w, m, &r->scan, &n, &all, err);
+    const int rc = reclaim_some(w, m, r, &n, &all, err);
     if (rc != NQ_OK)
         return rc;
     const bool whole = !r->scan.more && !r->late;
     r->found = r->found || n > 0;
-    if (whole)
+    if (whole) {
         *next_us = reclaim_pause(w, r);
+        reclaim_judge_strays(w, r);
+    }
     if (!all)
         *next_us = NQ_SECONDS(1);
     pthread_mutex_lock(&w->lock);

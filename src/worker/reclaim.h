@@ -10,6 +10,10 @@ typedef struct nq_reclaimer {
     bool late;        /* which came too late for a worker that died since it began */
     bool found;       /* and which found some */
     int64_t again_us; /* how soon after some were found to look again; 0: as at first */
+    struct nq_stray { /* the first one of this pass, and of the one before; id 0: none */
+        nq_id id;
+        uint64_t lease;
+    } stray, before;
 } nq_reclaimer;
 /* Look for some, and hand them to the completer. sure: no worker is suspected, so that a pass which finds
  * none may tell a drain that there are none. Without the lock. */

@@ -225,6 +225,7 @@ struct nq_worker {
     int64_t due_us;      /* an outcome of ours comes due then */
     int64_t give_up_us;  /* NQ_PHASE_RECORD: stop trying then */
     uint64_t member;     /* 0: not joined */
+    int64_t member_us;   /* its nq_member_since_us */
     int64_t beat_us;     /* it beat last then */
     uint64_t seq;        /* of the last lease */
     bool rejoin;         /* leases are used up, or one is in doubt: as soon as nothing is held */
@@ -375,6 +376,8 @@ NQ_PRIVATE void nq_ready_push(nq_worker *w, nq_ctx *ctx, struct nq_worker_queue 
 /* Tasks that have a thread, or will have one as soon as their producer has committed them. */
 NQ_PRIVATE size_t nq_worker_busy(const nq_worker *w);
 NQ_PRIVATE size_t nq_worker_held(const nq_worker *w);
+/* The oldest lease of those, but for what is being claimed, recorded or lent just now. */
+NQ_PRIVATE uint64_t nq_worker_oldest(const nq_worker *w);
 NQ_PRIVATE void nq_cancel_running(nq_worker *w, enum nq_cause cause);
 
 /* What was claimed ahead waited too long, so the average of the handlers is wrong: nothing is claimed ahead

@@ -444,6 +444,29 @@ START_TEST(two_watchers_do_not_count_a_death_twice)
 }
 END_TEST
 
+/* Ids begin anew after a restore: two workers had the same one, and each kept the other alive. */
+START_TEST(a_row_of_another_with_our_id_is_not_ours)
+{
+    nq *q = t_open();
+    nq_member *m = members_join(q, "host:1");
+    const uint64_t id = nq_member_id(m);
+    const int64_t since = nq_member_since_us(m);
+    ck_assert_int_gt(since, 0);
+    T_OK(nq_member_beat(m, &t_last));
+    T_OK(nq_member_pulse(nq_store_of(q), id, since, &t_last));
+    t_sql("DELETE FROM nanoq_workers");
+    t_sql(
+        "INSERT INTO nanoq_workers (id, name, beat, started_at, beat_at) VALUES (%llu, 'host:2', 7, %s, %s)",
+        (unsigned long long)id, T_SQLITE ? "77" : "'2030-01-01 00:00:00'",
+        T_SQLITE ? "77" : "UTC_TIMESTAMP(6)");
+    ck_assert_int_eq(nq_member_pulse(nq_store_of(q), id, since, &t_last), NQ_ELEASE);
+    ck_assert_int_eq(nq_member_beat(m, &t_last), NQ_ELEASE);
+    T_OK(nq_member_leave(m, &t_last));
+    ck_assert_int_eq(t_sql("SELECT beat FROM nanoq_workers"), 7);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_members(void)
 {
     Suite *s = suite_create("members");
@@ -462,6 +485,7 @@ Suite *suite_members(void)
     tcase_add_test(c, a_child_of_fork_does_not_keep_its_parents_lock);
     tcase_add_test(c, a_stopped_process_holds_its_lock_but_not_its_lease);
     tcase_add_test(c, who_was_declared_dead_learns_it_at_the_next_beat);
+    tcase_add_test(c, a_row_of_another_with_our_id_is_not_ours);
     tcase_add_test(c, tasks_of_the_dead_are_orphans_and_those_of_the_living_are_not);
     tcase_add_test(c, a_pass_over_many_queues_goes_on_where_it_stopped);
     tcase_add_test(c, two_watchers_do_not_count_a_death_twice);

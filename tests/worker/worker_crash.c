@@ -325,6 +325,55 @@ START_TEST(an_orphan_that_somebody_holds_is_told_of_once)
 }
 END_TEST
 
+struct crash_back {
+    sem_t started, go;
+    int runs;
+};
+
+static nq_verdict crash_back_handler(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct crash_back *b = udata;
+    (void)ctx;
+    if (strcmp(task->type, "long") == 0) {
+        t_post(&b->started);
+        t_await(&b->go, 50);
+    }
+    __atomic_add_fetch(&b->runs, 1, __ATOMIC_SEQ_CST);
+    return NQ_DONE;
+}
+
+/* A restore brought back a running task whose worker lives on, and has done it since. Nobody took it. */
+START_TEST(a_task_that_the_database_has_back_runs_again)
+{
+    nq *q = t_open();
+    struct crash_back b = {.runs = 0};
+    p_thread t;
+    sem_init(&b.started, 0, 0);
+    sem_init(&b.go, 0, 0);
+    T_ADD(q, .type = "long");
+    p_start(&t, p_new(q, P_OPTIONS(.lease_us = NQ_SECONDS(3)), crash_back_handler, &b));
+    t_await(&b.started, 20);
+    const long long lease = t_sql("SELECT lease FROM nanoq_tasks"),
+                    worker = t_sql("SELECT id FROM nanoq_workers");
+    const nq_id back = T_ADD(q, .type = "t");
+    T_WAIT(t_state(q, back) == -1, 20);
+    t_sql("INSERT INTO nanoq_tasks (id, type, state, lease, generation) VALUES (%lld, 't', 1, %lld, 1)",
+          (long long)back, lease - 1);
+    /* What it holds is finished under the lease that it has. */
+    T_WAIT(t_sql("SELECT MAX(beat) FROM nanoq_workers") > 8, 30); /* by the second: some passes */
+    ck_assert_int_eq(t_sql("SELECT id FROM nanoq_workers"), worker);
+    t_post(&b.go);
+    T_WAIT(p_load(&b.runs) == 3, 30);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 20);
+    ck_assert_int_gt(t_sql("SELECT id FROM nanoq_workers"), worker);
+    nq_worker_totals c = {0};
+    nq_worker_stats(t.p, &c, sizeof c);
+    ck_assert_uint_eq(c.lease_lost, 0);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_crash(void)
 {
     Suite *s = suite_create("crash");
@@ -337,6 +386,7 @@ Suite *suite_crash(void)
     tcase_add_test(c, orphans_of_long_ago_are_found_at_the_start);
     if (!T_SQLITE)
         tcase_add_test(c, an_orphan_that_somebody_holds_is_told_of_once);
+    tcase_add_test(c, a_task_that_the_database_has_back_runs_again);
     c = t_case(s, "stopped", 60);
     tcase_add_test(c, a_stopped_worker_that_wakes_changes_nothing);
     return s;
