@@ -48,6 +48,12 @@ static int doctor_row(const nq_check *c, void *udata)
 }
 
 /* "3" or "3,24" */
+/* 1 is for warnings: a database with which nothing works is an error. */
+static int doctor_failed(int exit_code)
+{
+    return exit_code == CLI_FAILURE ? CLI_USAGE : exit_code;
+}
+
 static bool doctor_skip(struct doctor *d, const char *list)
 {
     for (const char *at = list; *at;) {
@@ -96,7 +102,7 @@ static int doctor_run(int argc, char **argv)
         return cli_usage("takes no argument '%s'", argv[optind]);
     int exit_code = cli_open(&q);
     if (exit_code != CLI_OK)
-        return exit_code;
+        return doctor_failed(exit_code);
     table_start(&d.table, doctor_columns, sizeof doctor_columns / sizeof doctor_columns[0], false);
     d.table.of = "faults";
     const int rc = nq_doctor(q, doctor_row, &d, &err);
@@ -105,7 +111,7 @@ static int doctor_run(int argc, char **argv)
         doctor_summary(&d);
     text_free(&d.todo);
     nq_close(q);
-    return rc == NQ_OK ? d.worst : cli_fail(&err);
+    return rc == NQ_OK ? d.worst : doctor_failed(cli_fail(&err));
 }
 
 static const struct cli_option doctor_options[] = {

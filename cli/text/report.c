@@ -79,6 +79,7 @@ int cli_exit_of(int code)
     case NQ_EUNAVAILABLE:
         return CLI_UNAVAILABLE;
     case NQ_EDENIED:
+    case NQ_EREADONLY:
         return CLI_DENIED;
     default:
         return CLI_FAILURE;

@@ -841,6 +841,8 @@ class QueuesTests:
         checks = json.loads(self.run_nanoq("doctor", "--json", *machine, code=1))
         self.assertEqual([c["check"] for c in checks], [n for n in range(1, 25) if n not in (3, 5, 8, 12)])
         self.assertEqual([c["name"] for c in checks if c["level"] == "warning"], ["served"])
+        self.run_nanoq("doctor", "--db", "sqlite:" + self.path("none.db"), code=2)  # 1 is for warnings
+        self.assertIn("no such file", self.err)
         for wrong in ("0", "25", "x", "1,", ""):
             self.run_nanoq("doctor", "--skip", wrong, code=2)
             self.assertIn("--skip takes numbers of checks", self.err)

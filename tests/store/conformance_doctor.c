@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The checks of nanoq doctor: each finds its fault, planted by plain SQL or, where a server's own settings or
  * hours would be needed, by what the store is told to take for them. */
+#include <sys/stat.h>
+
 #include "doctor.h"
 
 nq_check doctor_all[NQ_CHECKS + 1];
@@ -332,6 +334,18 @@ START_TEST(a_file_that_cannot_be_written)
 }
 END_TEST
 
+START_TEST(a_lock_file_that_no_worker_can_open)
+{
+    nq *q = t_open();
+    char path[300];
+    snprintf(path, sizeof path, "%s-nanoq-lock", nq_store_of(q)->url.path);
+    ck_assert_int_eq(mkdir(path, 0700), 0);
+    DOCTOR_IS(q, 13, NQ_CHECK_ERROR);
+    DOCTOR_SAYS(13, "-nanoq-lock");
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_doctor(void)
 {
     Suite *s = suite_create("doctor");
@@ -348,6 +362,7 @@ Suite *suite_doctor(void)
         tcase_add_test(c, a_file_that_is_damaged);
         tcase_add_test(c, a_look_at_the_file_ends);
         tcase_add_test(c, a_file_that_cannot_be_written);
+        tcase_add_test(c, a_lock_file_that_no_worker_can_open);
     } else {
         tcase_add_test(c, a_cluster_that_is_ill);
         tcase_add_test(c, a_group_that_is_ill);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SQLite: the checks of nanoq doctor that are its own. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -298,8 +300,35 @@ static int sqlite_checks_wal(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err)
     return NQ_OK;
 }
 
+/* ---- 13: may this account be a worker? ---- */
+
+static int sqlite_checks_lock(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err)
+{
+    const char *file = sqlite3_db_filename(sqlite_checks_conn(c)->db, "main");
+    nq_buf path = {0};
+    struct stat st;
+    int number = 0;
+    (void)k;
+    nq_buf_fmt(&path, "%s-nanoq-lock", file ? file : "");
+    if (path.failed) {
+        nq_buf_free(&path);
+        return nq_err_nomem(err);
+    }
+    if (sqlite_checks_data(c)->memory || lstat(path.p, &st) != 0)
+        number = 0; /* a worker makes it */
+    else if (!S_ISREG(st.st_mode))
+        number = EINVAL;
+    else if (faccessat(AT_FDCWD, path.p, R_OK | W_OK, AT_EACCESS) != 0)
+        number = errno;
+    if (number)
+        nq_found_more(
+            f, NQ_CHECK_ERROR, "give it to the account that owns the database, with its permissions",
+            "no worker of this account can join, it cannot open %.200s: %s", path.p, strerror(number));
+    nq_buf_free(&path);
+    return NQ_OK;
+}
+
 NQ_PRIVATE const nq_driver_check nq_sqlite_checks[] = {
-    {2, sqlite_checks_claim},     {3, sqlite_checks_version},
-    {5, sqlite_checks_durable},   {6, sqlite_checks_journal},
-    {7, sqlite_checks_integrity}, {8, sqlite_checks_place},
-    {10, sqlite_checks_wal},      {0, NULL}};
+    {2, sqlite_checks_claim},   {3, sqlite_checks_version},   {5, sqlite_checks_durable},
+    {6, sqlite_checks_journal}, {7, sqlite_checks_integrity}, {8, sqlite_checks_place},
+    {10, sqlite_checks_wal},    {13, sqlite_checks_lock},     {0, NULL}};

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "sqlite_driver.h"
@@ -163,6 +164,12 @@ static int sqlite_conn_one_name(const char *file, nq_err *err)
     return NQ_OK;
 }
 
+static bool sqlite_conn_read_only(const char *file)
+{
+    struct statvfs fs;
+    return statvfs(file, &fs) == 0 && (fs.f_flag & ST_RDONLY);
+}
+
 /* sqlite3_open_v2 failed: say which of the many reasons it was. */
 static int sqlite_conn_open_error(nq_sqlite_conn *c, const char *file, nq_err *err)
 {
@@ -288,6 +295,8 @@ NQ_PRIVATE int nq_sqlite_connect(nq_store *s, nq_conn **out, nq_err *err)
     if (sqlite3_open_v2(d->file, &c->db, sqlite_conn_flags(d), NULL) != SQLITE_OK) {
         rc = sqlite_conn_open_error(c, d->file, err);
     } else if ((rc = sqlite_conn_setup(c, &why)) != NQ_OK) {
+        if (rc == NQ_EDENIED && sqlite_conn_read_only(d->file)) /* of its -wal, without a word why */
+            rc = nq_err_set(&why, NQ_EREADONLY, "its file system is read-only");
         nq_err_set(err, rc, "%s: %s", d->memory ? ":memory:" : d->file, why.message);
         if (err)
             err->db_code = why.db_code;
