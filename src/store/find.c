@@ -21,6 +21,7 @@
 
 struct find {
     nq_find *f;
+    bool unsigned_ids;
     nq_plan plan;
     nq_query q;
     nq_id at, end;    /* of the window: what was looked at before, and its last id; 0: to the end */
@@ -44,6 +45,9 @@ static void find_bounds(struct find *s, const char *id, bool end)
         nq_buf_fmt(&s->q.sql, " AND %s < ?", id);
         nq_query_arg(&s->q, nq_int(below));
     }
+    /* Beyond these a server has ids that no nq_id holds: they would come as negative ones, out of order. */
+    if (s->unsigned_ids && !below && !(end && s->end))
+        nq_buf_fmt(&s->q.sql, " AND %s <= 9223372036854775807", id);
     if (end && s->end) {
         nq_buf_fmt(&s->q.sql, f->falling ? " AND %s >= ?" : " AND %s <= ?", id);
         nq_query_arg(&s->q, nq_int(s->end));
@@ -252,7 +256,10 @@ static int find_named(nq_conn *c, struct find *s, nq_err *err)
 NQ_PRIVATE int nq_find_page(nq_conn *c, nq_find *f, nq_err *err)
 {
     const bool named = f->where->nids > 0;
-    struct find s = {.f = f, .plan = {.where = f->where}, .tag = f->where->f.ntags > 0 && !named};
+    struct find s = {.f = f,
+                     .unsigned_ids = c->store->driver->unsigned_ids,
+                     .plan = {.where = f->where},
+                     .tag = f->where->f.ntags > 0 && !named};
     int rc = NQ_OK;
     f->n = 0;
     f->bounded = false;
@@ -297,7 +304,11 @@ static void find_count_part(struct find *s, bool live)
 
 NQ_PRIVATE int nq_find_count(nq_conn *c, nq_find *f, uint64_t window, uint64_t *n, nq_id *end, nq_err *err)
 {
-    struct find s = {.f = f, .plan = {.where = f->where}, .tag = f->where->f.ntags > 0, .at = f->above};
+    struct find s = {.f = f,
+                     .unsigned_ids = c->store->driver->unsigned_ids,
+                     .plan = {.where = f->where},
+                     .tag = f->where->f.ntags > 0,
+                     .at = f->above};
     const bool live = (f->where->states & NQ_LIVE_STATES) != 0,
                ended = (f->where->states & NQ_ENDED_STATES) != 0;
     *n = 0;

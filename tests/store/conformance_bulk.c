@@ -415,6 +415,26 @@ START_TEST(by_ids)
 }
 END_TEST
 
+/* Any INSERT may give one: it came as a negative id behind all others, and bulk began anew, for ever, or left
+ * good ones out. */
+START_TEST(ids_beyond_those_of_tasks_stop_no_others)
+{
+    nq *q = t_open();
+    nq_id ids[3];
+    for (size_t i = 0; i < 3; i++)
+        ids[i] = T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    t_sql("INSERT INTO nanoq_tasks (id, type, payload) VALUES (18446744073709551000, 'far', 'a'), "
+          "(9223372036854775900, 'far', 'b')");
+    T_OK(bulk_call(q, B_WHERE(B_QUEUES("default")), NQ_BULK_CANCEL, B_OPTS(.dry_run = true)));
+    ck_assert(bulk_did.found == 3 && bulk_did.done == 3);
+    T_OK(bulk_call(q, B_WHERE(B_QUEUES("default")), NQ_BULK_CANCEL, NULL));
+    ck_assert(bulk_did.found == 3 && bulk_did.done == 3);
+    for (size_t i = 0; i < 3; i++)
+        ck_assert_int_eq(t_state(q, ids[i]), NQ_STATE_CANCELLED);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_bulk(void)
 {
     Suite *s = suite_create("bulk");
@@ -431,5 +451,7 @@ Suite *suite_bulk(void)
     tcase_add_test(c, what_belongs_to_a_task_goes_with_it);
     tcase_add_test(c, one_that_the_database_refuses_stops_no_others);
     tcase_add_test(c, by_ids);
+    if (T_MYSQL)
+        tcase_add_test(c, ids_beyond_those_of_tasks_stop_no_others);
     return s;
 }
