@@ -244,18 +244,33 @@ struct schedule_call {
 
 static int schedule_remove_others(const nq_place *p, const struct schedule_call *k, nq_err *err)
 {
+    /* Locked first, so that none of them fires meanwhile. */
+    static const struct {
+        const char *head, *tail;
+    } steps[] = {{"SELECT 1 FROM {full:schedules} WHERE ", " {lock}"},
+                 {"DELETE FROM {full:firings} WHERE name IN (SELECT name FROM {full:schedules} WHERE ", ")"},
+                 {"DELETE FROM {full:schedules} WHERE ", ""}};
     nq_val *const args = calloc(k->n + 1, sizeof *args);
-    nq_buf sql = {0};
+    nq_buf others = {0}, sql = {0};
+    bool any = false;
+    int rc = args ? NQ_OK : nq_err_nomem(err);
     if (!args)
-        return nq_err_nomem(err);
+        return rc;
     args[0] = nq_text(k->source);
-    nq_buf_str(&sql, "DELETE FROM {full:schedules} WHERE source = ?");
+    nq_buf_str(&others, "source = ?");
     for (size_t i = 0; i < k->n; i++) {
-        nq_buf_str(&sql, i ? ", ?" : " AND name NOT IN (?");
+        nq_buf_str(&others, i ? ", ?" : " AND name NOT IN (?");
         args[i + 1] = nq_text(k->all[i].s.name);
     }
-    nq_buf_str(&sql, k->n ? ")" : "");
-    const int rc = sql.failed ? nq_err_nomem(err) : nq_place_sql(p, sql.p, args, k->n + 1, NULL, NULL, err);
+    nq_buf_str(&others, k->n ? ")" : "");
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && rc == NQ_OK && (any || i == 0); i++) {
+        nq_buf_clear(&sql);
+        nq_buf_fmt(&sql, "%s%s%s", steps[i].head, others.failed ? "" : others.p, steps[i].tail);
+        rc = sql.failed || others.failed
+                 ? nq_err_nomem(err)
+                 : nq_place_sql(p, sql.p, args, k->n + 1, i == 0 ? nq_row_any : NULL, &any, err);
+    }
+    nq_buf_free(&others);
     nq_buf_free(&sql);
     free(args);
     return rc;

@@ -5,10 +5,11 @@
 /*
  * One task after the other: look for the live one of its key, without a lock, and do what its state asks for.
  *
- *   it runs: leave a follow-up, which says what is to be done with it (latest.c)
- *   it waits: delete the follow-ups of the key that are committed, which ours comes after, then lock the task
- *     by its id and change it; where it was claimed meanwhile, look again
- *   there is none: the same DELETE, then INSERT; where another one was quicker, look again
+ *   it runs: leave a follow-up, which says what is to be done with it (latest.c). So for what is appended to
+ * one that waits again: there may be follow-ups, behind which it comes it waits: delete the follow-ups of the
+ * key that are committed, which ours comes after, then lock the task by its id and change it; where it was
+ * claimed meanwhile, look again there is none: the same DELETE, then INSERT; where another one was quicker,
+ * look again
  *
  * Follow-ups are locked before tasks, as by whoever makes tasks of them, and both by their ids: by the key, a
  * lock would be held on places where others insert, and completions, which delete by id, would meet it in
@@ -39,6 +40,7 @@ struct keys_one {
     size_t nmatch;
     nq_id live; /* 0: none */
     int state;
+    bool ran; /* it was claimed once */
     bool own; /* of the caller's transaction */
     nq_id id; /* out */
     int result;
@@ -60,6 +62,7 @@ static int keys_live_row(const nq_val cols[], size_t ncols, void *arg)
     (void)ncols;
     k->live = cols[0].i;
     k->state = (int)cols[1].i;
+    k->ran = cols[2].i != 0;
     return 0;
 }
 
@@ -69,8 +72,8 @@ static int keys_live_state(nq_conn *c, void *arg, nq_err *err)
     struct keys_one *k = arg;
     const nq_val id = nq_int(k->live);
     k->live = 0;
-    const int rc = nq_sql(c, "SELECT t.id, t.state FROM {tasks} t {by_id} WHERE t.id = ?", &id, 1,
-                          keys_live_row, k, NULL, err);
+    const int rc = nq_sql(c, "SELECT t.id, t.state, t.generation FROM {tasks} t {by_id} WHERE t.id = ?", &id,
+                          1, keys_live_row, k, NULL, err);
     if (rc != NQ_OK)
         k->live = id.i; /* it may be asked again */
     return rc;
@@ -81,10 +84,10 @@ static int keys_find(struct keys_one *k, nq_err *err)
     const nq_driver *d = k->p->store->driver;
     k->live = 0;
     k->state = NQ_STATE_WAITING;
-    k->own = false;
+    k->own = k->ran = false;
     if (k->p->c || !d->precheck)
-        return nq_place_sql(k->p, "SELECT t.id, t.state FROM {full:tasks} t WHERE {keyed:t}", k->match,
-                            k->nmatch, keys_live_row, k, err);
+        return nq_place_sql(k->p, "SELECT t.id, t.state, t.generation FROM {full:tasks} t WHERE {keyed:t}",
+                            k->match, k->nmatch, keys_live_row, k, err);
     const int rc = d->precheck(k->p, &k->task, &k->live, &k->own, err);
     if (rc != NQ_OK || k->live == 0 || k->own)
         return rc;
@@ -159,7 +162,7 @@ static int keys_follow(struct keys_one *k, const char *how, nq_err *err)
 
 /* What was read when it was locked. */
 struct keys_waiting {
-    bool there;
+    bool there, ran;
     int64_t created_us, now_us;
     size_t size;
     nq_buf payload; /* for one that is appended to */
@@ -175,6 +178,7 @@ static int keys_waiting_row(const nq_val cols[], size_t ncols, void *arg)
     w->size = (size_t)cols[1].i;
     w->now_us = cols[2].i;
     w->tagged = nq_tags_in(cols[4].p, cols[4].n);
+    w->ran = cols[5].i != 0;
     if (cols[3].type != NQ_VAL_NULL)
         nq_buf_add(&w->payload, cols[3].n ? cols[3].p : "", cols[3].n);
     return w->payload.failed ? NQ_ENOMEM : 0;
@@ -182,7 +186,7 @@ static int keys_waiting_row(const nq_val cols[], size_t ncols, void *arg)
 
 #define KEYS_LOCK(now)                                                                                       \
     "SELECT {us:t.created_at}, {size:t.payload}, " now                                                       \
-    ", CASE WHEN {size:t.payload} <= ? THEN {bytes:t.payload} END, {short:t.headers} "                       \
+    ", CASE WHEN {size:t.payload} <= ? THEN {bytes:t.payload} END, {short:t.headers}, t.generation "         \
     "FROM {full:tasks} t {by_id} "                                                                           \
     "WHERE t.id = ? AND t.state = 0 {lock}"
 
@@ -211,8 +215,9 @@ static int64_t keys_run_at(const nq_new *t, const struct keys_waiting *w)
 #define KEYS_SET(column, kind, goes, ...)   NQ_IF_SAID_##goes(#column " = ?, ")
 #define KEYS_VALUE(column, kind, goes, ...) NQ_IF_SAID_##goes(v[n++] = NQ_VALUE_##kind(t->column);)
 #define KEYS_RENEW(payload)                                                                                  \
-    "UPDATE {full:tasks} SET " NQ_COLUMNS(KEYS_SET) "unique_key = ?, run_at = {at}, attempts = 0, payload"   \
-                                                    " = " payload " WHERE id = ? AND state = 0"
+    "UPDATE {full:tasks} SET " NQ_COLUMNS(                                                                   \
+        KEYS_SET) "unique_key = ?, run_at = {at}, attempts = 0, crashes = 0, payload"                        \
+                  " = " payload " WHERE id = ? AND state = 0"
 
 static int keys_replace(const struct keys_one *k, const struct keys_waiting *w, nq_err *err)
 {
@@ -257,6 +262,8 @@ static int keys_change(struct keys_one *k, bool *did, nq_err *err)
     int rc = append ? NQ_OK : keys_clear(k, err);
     if (rc == NQ_OK)
         rc = keys_lock(k, most, &w, err);
+    if (append && w.ran) /* claimed and given back since it was looked at */
+        w.there = false;
     if (rc == NQ_OK && w.there)
         rc = append ? keys_append(k, &w, err) : keys_replace(k, &w, err);
     *did = rc == NQ_OK && w.there;
@@ -350,7 +357,7 @@ static int keys_one(struct keys_one *k, nq_err *err)
         if (k->task.duplicate == NQ_REFUSE) {
             rc = keys_refuse(k, err);
             did = true;
-        } else if (k->state != NQ_STATE_WAITING) {
+        } else if (k->state != NQ_STATE_WAITING || (k->task.duplicate == NQ_APPEND && k->ran)) {
             rc = keys_follow(k, how[k->task.duplicate], err);
             did = true;
         } else {

@@ -12,9 +12,11 @@
  *   what is appended behind it, in their order, as long as it fits; what does not fit stays;
  *   the others behind it want no more than a run that begins later, which this one does.
  *
- * A waiting task is changed, not preferred: what is committed after it was added is newer than it. A producer
- * that changes it deletes the follow-ups that its version comes after (keys.c). Nothing waits for another
- * transaction here.
+ * A waiting task is changed, not preferred, where it is the one that ran when the base was left: what is
+ * committed after it was claimed is newer than it. A producer that replaces it deletes the follow-ups that
+ * its version comes after, and what is appended to a task that has run is a follow-up too (keys.c). Another
+ * task was added meanwhile, perhaps by one who saw the follow-up, perhaps not: it runs first, and the base
+ * after it. Nothing waits for another transaction here.
  */
 
 #define LATEST_MOST 500 /* of a key in one transaction */
@@ -22,7 +24,7 @@
 enum latest_kind { LATEST_PLAIN, LATEST_REPLACES, LATEST_APPENDS };
 
 struct latest_one {
-    nq_id id;
+    nq_id id, task; /* task: which one ran when it was left */
     enum latest_kind kind;
     bool goes, tagged;
 };
@@ -48,7 +50,10 @@ static int latest_add(const nq_val cols[], size_t ncols, void *arg)
     struct latest *l = arg;
     (void)ncols;
     if (l->n <= LATEST_MOST)
-        l->all[l->n++] = (struct latest_one){cols[0].i, (enum latest_kind)cols[1].i, false, cols[2].i != 0};
+        l->all[l->n++] = (struct latest_one){.id = cols[0].i,
+                                             .task = cols[3].i,
+                                             .kind = (enum latest_kind)cols[1].i,
+                                             .tagged = cols[2].i != 0};
     return 0;
 }
 
@@ -61,14 +66,15 @@ static int latest_list(nq_conn *c, struct latest *l, nq_err *err)
 {
     const nq_val args[] = {nq_int(l->first), nq_int(LATEST_MOST + 1)};
     l->n = 0;
-    int rc =
-        nq_sql(c, "SELECT t.id, " LATEST_KIND ", " NQ_TAGGED("t") " " LATEST_OF_KEY " ORDER BY t.id LIMIT ?",
-               args, 2, latest_add, l, NULL, err);
+    int rc = nq_sql(c,
+                    "SELECT t.id, " LATEST_KIND ", " NQ_TAGGED("t") ", t.task_id " LATEST_OF_KEY
+                                                                    " ORDER BY t.id LIMIT ?",
+                    args, 2, latest_add, l, NULL, err);
     if (rc != NQ_OK || l->n <= LATEST_MOST)
         return rc;
     l->n = LATEST_MOST;
     rc = nq_sql(c,
-                "SELECT t.id, 1, " NQ_TAGGED("t") " " LATEST_OF_KEY " AND " NQ_FOLLOWUP_REPLACES(
+                "SELECT t.id, 1, " NQ_TAGGED("t") ", t.task_id " LATEST_OF_KEY " AND " NQ_FOLLOWUP_REPLACES(
                     "t") " ORDER BY t.id DESC LIMIT 1",
                 args, 1, latest_add, l, NULL, err);
     if (l->n > LATEST_MOST && l->all[LATEST_MOST].id <= l->all[LATEST_MOST - 1].id)
@@ -227,7 +233,7 @@ static int latest_overwrite(nq_conn *c, struct latest *l, nq_err *err)
 #define LATEST_NAME(column, kind, goes, ...) NQ_IF_SAID_##goes(#column, )
         NQ_COLUMNS(LATEST_NAME) "payload", "unique_key"};
     nq_buf_clear(&l->sql);
-    nq_buf_str(&l->sql, "UPDATE {tasks} SET attempts = 0");
+    nq_buf_str(&l->sql, "UPDATE {tasks} SET attempts = 0, crashes = 0");
     for (size_t i = 0; i <= sizeof columns / sizeof *columns; i++) {
         const bool last = i == sizeof columns / sizeof *columns;
         nq_buf_fmt(
@@ -344,6 +350,10 @@ static int latest_decide(nq_conn *c, struct latest *l, bool *leave, nq_err *err)
     if (!l->live) {
         *leave = l->taken;
         return l->taken ? NQ_OK : latest_make(c, l, err);
+    }
+    if (l->base < l->n && l->all[l->base].task != l->live) {
+        *leave = true;
+        return NQ_OK;
     }
     rc = latest_wait(c, l, err);
     *leave = !l->waits;

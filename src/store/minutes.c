@@ -234,9 +234,12 @@ static int minutes_merge(nq_conn *c, void *arg, nq_err *err)
 static int minutes_forget(nq_conn *c, void *arg, nq_err *err)
 {
     int64_t *at = arg;
-    const nq_val keep = nq_int(-MINUTES_KEEP);
+    const nq_val keep = nq_int(-MINUTES_KEEP), none = nq_int(NQ_DAYS(1));
     *at = 0;
-    int rc = nq_sql(c, "SELECT {us:at} FROM {minutes} WHERE at < {after} ORDER BY at LIMIT 1", &keep, 1,
+    /* Of a clock that had not been set, or by hand: 0 is none below. */
+    int rc = nq_sql(c, "DELETE FROM {minutes} WHERE at < {at}", &none, 1, NULL, NULL, NULL, err);
+    if (rc == NQ_OK)
+        rc = nq_sql(c, "SELECT {us:at} FROM {minutes} WHERE at < {after} ORDER BY at LIMIT 1", &keep, 1,
                     minutes_now_row, at, NULL, err);
     const nq_val first = nq_int(*at);
     if (rc == NQ_OK && *at > 0)

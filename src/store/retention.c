@@ -36,6 +36,7 @@ struct retention_purge {
     size_t limit;
     nq_buf ids;
     size_t nids;
+    int64_t newest_us; /* when the newest of them ended */
     uint64_t gone;
     bool halts; /* some dead tasks may halt their groups: those stay */
     bool keeps; /* and some done ones are kept for a time of their own */
@@ -50,6 +51,8 @@ static int retention_purge_row(const nq_val cols[], size_t ncols, void *arg)
     (void)ncols;
     nq_sql_list_id(p->store, &p->ids, cols[0].i);
     p->nids++;
+    const int64_t at = cols[1].type == NQ_VAL_INT ? cols[1].i : INT64_MAX; /* SQLite has rows of any kind */
+    p->newest_us = at > p->newest_us ? at : p->newest_us;
     return 0;
 }
 
@@ -58,19 +61,22 @@ static int retention_purge_row(const nq_val cols[], size_t ncols, void *arg)
     "AND id NOT IN (SELECT g.head FROM {gates} g JOIN {queues} q ON q.name = g.queue OR q.name = "           \
     "{each:{base:g.queue}} WHERE q.ordered = 2 AND g.head IS NOT NULL)"
 
-/* Delete those that this statement selects. */
+/* Delete those that this statement selects: id, when it ended. One that was retried meanwhile and has ended
+ * again is another record. */
 static int retention_delete(nq_conn *c, struct retention_purge *p, const char *select, const nq_val args[],
                             size_t nargs, nq_err *err)
 {
     nq_exec_result res = {0};
     nq_buf_clear(&p->ids);
     p->nids = 0;
+    p->newest_us = 0;
     nq_buf_str(&p->ids, "{delete_by_key} {finished} WHERE id IN (");
     int rc = nq_sql(c, select, args, nargs, retention_purge_row, p, NULL, err);
     if (rc != NQ_OK || p->nids == 0)
         return rc;
-    nq_buf_fmt(&p->ids, ") {at_most:%zu}", p->nids);
-    rc = p->ids.failed ? nq_err_nomem(err) : nq_sql(c, p->ids.p, NULL, 0, NULL, NULL, &res, err);
+    nq_buf_fmt(&p->ids, ") AND finished_at <= {at} {at_most:%zu}", p->nids);
+    const nq_val newest = nq_int(p->newest_us);
+    rc = p->ids.failed ? nq_err_nomem(err) : nq_sql(c, p->ids.p, &newest, 1, NULL, NULL, &res, err);
     p->gone += res.affected;
     return rc;
 }
@@ -93,7 +99,8 @@ static int retention_purge_state(nq_conn *c, struct retention_purge *p, int stat
     if (keep_us < 0 || p->gone >= p->limit)
         return NQ_OK;
     nq_buf_fmt(&sql,
-               "SELECT id FROM {finished} WHERE state = ? AND finished_at < {after} %s ORDER BY finished_at "
+               "SELECT id, {us:finished_at} FROM {finished} WHERE state = ? AND finished_at < {after} %s "
+               "ORDER BY finished_at "
                "LIMIT ?",
                retention_unless(p, state, keep_us));
     const int rc = sql.failed ? nq_err_nomem(err) : retention_delete(c, p, sql.p, args, 3, err);
@@ -143,7 +150,8 @@ static void retention_add(struct retention_queues *q, nq_buf *sql, nq_val args[]
     if (keep_us < 0)
         return;
     nq_buf_fmt(sql,
-               "%sSELECT id FROM (SELECT id FROM {finished} {by_history} WHERE queue = ? AND state = ? AND "
+               "%sSELECT id, {us:finished_at} FROM (SELECT id, finished_at FROM {finished} {by_history} "
+               "WHERE queue = ? AND state = ? AND "
                "finished_at < {after} %s ORDER BY finished_at LIMIT ?) a%d",
                sql->n ? " UNION ALL " : "", retention_unless(&q->one, state, keep_us), state);
     args[(*nargs)++] = nq_scan_queue(&p->scan);

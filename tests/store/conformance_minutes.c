@@ -136,6 +136,9 @@ START_TEST(hours_are_made_once)
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_minutes WHERE worker > 0"), 0);
     t_sql(T_SQLITE ? "UPDATE nanoq_minutes SET at = at - 31 * 86400000000"
                    : "UPDATE nanoq_minutes SET at = at - INTERVAL 31 DAY");
+    /* Of a clock that had not been set: it was first for ever, and stopped all behind it. */
+    t_sql("INSERT INTO nanoq_minutes (at, worker, queue, type) VALUES (%s, 3, 'q', 't')",
+          T_SQLITE ? "0" : "'1970-01-01 00:00:00'");
     minutes_sweep(q);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_minutes"), 0);
     nq_close(q);

@@ -292,6 +292,60 @@ START_TEST(what_is_appended_is_in_one_payload)
 }
 END_TEST
 
+/* It came after what follows: the follow-up's payload took its place. */
+START_TEST(what_is_appended_to_one_that_ran_comes_after_what_follows_it)
+{
+    nq *q = t_open();
+    const nq_id id = keys_add(q, NQ_OWN_TX, KEYED(NQ_BYTES("one")), NQ_OK);
+    nq_claimed *c = t_claim_one(q, NQ_LEASE(1, 1));
+    keys_add(q, NQ_OWN_TX, REPLACING("R"), NQ_OK);
+    ck_assert_int_eq(t_finish(q, c, NQ_OUT_RELEASE, 0, NULL), NQ_OK);
+    t_free_claimed(c);
+    ck_assert_int_eq(keys_add(q, NQ_OWN_TX, APPENDING("2"), NQ_OK), id);
+    keys_promote(q);
+    keys_runs(q, "R\n2");
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 0);
+    nq_close(q);
+}
+END_TEST
+
+/* Its id and its time were answered for; the follow-up's payload and time took their place. */
+START_TEST(another_task_that_waits_is_not_replaced_by_what_followed_an_earlier_one)
+{
+    nq *q = t_open();
+    for (int append = 0; append <= 1; append++) {
+        keys_add(q, NQ_OWN_TX, KEYED(NQ_BYTES("one")), NQ_OK);
+        nq_claimed *c = t_claim_one(q, NQ_LEASE(1, (uint64_t)append + 1));
+        keys_add(q, NQ_OWN_TX, REPLACING("R"), NQ_OK);
+        keys_done(q, c);
+        keys_add(q, NQ_OWN_TX, append ? APPENDING("newer") : KEYED(NQ_BYTES("newer")), NQ_OK);
+        keys_promote(q);
+        keys_runs(q, "newer");
+        keys_promote(q);
+        keys_runs(q, "R");
+        ck_assert_int_eq(t_sql(FOLLOWUPS), 0);
+    }
+    nq_close(q);
+}
+END_TEST
+
+START_TEST(a_new_version_has_not_crashed)
+{
+    nq *q = t_open();
+    const nq_id id = keys_add(q, NQ_OWN_TX, KEYED(NQ_BYTES("one")), NQ_OK);
+    for (int follows = 0; follows <= 1; follows++) {
+        if (follows)
+            t_sql("UPDATE nanoq_tasks SET state = 1");
+        t_sql("UPDATE nanoq_tasks SET crashes = 3");
+        keys_add(q, NQ_OWN_TX, REPLACING("R"), NQ_OK);
+        t_sql("UPDATE nanoq_tasks SET state = 0");
+        keys_promote(q);
+        ck_assert_int_eq(t_sql("SELECT crashes FROM nanoq_tasks WHERE id = %lld", (long long)id), 0);
+    }
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(append_keeps_to_the_limit)
 {
     nq *q = NULL;
@@ -329,6 +383,9 @@ Suite *suite_renew(void)
     tcase_add_test(tc, a_follow_up_that_is_no_task_stops_no_other);
     tcase_add_loop_test(tc, debounce_puts_the_start_off_but_not_for_ever, 0, 2);
     tcase_add_loop_test(tc, what_is_appended_is_in_one_payload, 0, 2);
+    tcase_add_test(tc, what_is_appended_to_one_that_ran_comes_after_what_follows_it);
+    tcase_add_test(tc, another_task_that_waits_is_not_replaced_by_what_followed_an_earlier_one);
+    tcase_add_test(tc, a_new_version_has_not_crashed);
     tcase_add_test(tc, append_keeps_to_the_limit);
     return s;
 }

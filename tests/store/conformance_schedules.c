@@ -232,7 +232,9 @@ START_TEST(a_deploy_declares_its_schedules)
     T_OK(nq_schedule_apply(q, all, 2, "app", &t_last));
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schedules"), 3);
     T_FAILS(nq_schedule_apply(q, all, 1, "other", &t_last), NQ_EINVAL);
+    T_OK(nq_schedule_run(q, "a", NULL, &t_last));
     T_OK(nq_schedule_apply(q, all + 1, 1, "app", &t_last));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_firings"), 0);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schedules WHERE name IN ('mine', 'b')"), 2);
     ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_schedules"), 2);
     T_OK(nq_schedule_apply(q, NULL, 0, "app", &t_last));

@@ -30,17 +30,18 @@ int nq_mysql_followed_lock(nq_mysql_conn *c, const nq_claim_args *a, const nq_bu
     const nq_mysql_data *d = nq_mysql_data_of(c->base.store);
     MYSQL_RES *r = NULL;
     MYSQL_ROW row;
-    nq_buf b = {0};
+    nq_buf b = {0}, of = {0}; /* of: which task each one follows */
     size_t found = 0;
     if (n == 0)
         return NQ_OK;
     if (tasks->failed)
         return nq_err_nomem(err);
-    nq_buf_fmt(&b,
-               "SELECT f.id FROM %s t FORCE INDEX (PRIMARY) STRAIGHT_JOIN %s f FORCE INDEX (followed) ON "
-               "f.unique_key=t.unique_key WHERE t.id IN (%s) AND NOT " NQ_RENEWS(
-                   "f") " LIMIT %d FOR UPDATE SKIP LOCKED",
-               d->tasks, d->followups, tasks->p, MYSQL_FOLLOWED_MAX);
+    nq_buf_fmt(
+        &b,
+        "SELECT f.id,t.id FROM %s t FORCE INDEX (PRIMARY) STRAIGHT_JOIN %s f FORCE INDEX (followed) ON "
+        "f.unique_key=t.unique_key WHERE t.id IN (%s) AND NOT " NQ_RENEWS(
+            "f") " LIMIT %d FOR UPDATE SKIP LOCKED",
+        d->tasks, d->followups, tasks->p, MYSQL_FOLLOWED_MAX);
     int rc = nq_mysql_query_buf(c, &b, err);
     nq_buf_free(&b);
     if (rc == NQ_OK)
@@ -49,19 +50,23 @@ int nq_mysql_followed_lock(nq_mysql_conn *c, const nq_claim_args *a, const nq_bu
         if (found++ == 0)
             nq_buf_fmt(gone, ";" NQ_MYSQL_DELETE_BY_KEY " %s WHERE id IN (", d->followups);
         nq_buf_fmt(gone, "%s%s", found > 1 ? "," : "", row[0]);
+        nq_buf_fmt(&of, " WHEN %s THEN %s", row[0], row[1]);
     }
     if (r)
         mysql_free_result(r);
-    if (found > 0 && a->gate) /* not all of the tasks may be taken */
+    gone->failed = gone->failed || of.failed;
+    if (found > 0 && a->gate &&
+        !of.failed) /* not all of the tasks may be taken, and a key may go at the start */
         nq_buf_fmt(
             gone,
-            ") AND unique_key IN (SELECT unique_key FROM %s FORCE INDEX (PRIMARY) WHERE id IN (%s) AND "
-            "lease=%" PRIu64 ") LIMIT %zu",
-            d->tasks, tasks->p, a->lease, found);
+            ") AND (SELECT x.lease FROM %s x FORCE INDEX (PRIMARY) WHERE x.id=CASE %s.id%s END)=%" PRIu64
+            " LIMIT %zu",
+            d->tasks, d->followups, of.p, a->lease, found);
     else if (found > 0)
         nq_buf_fmt(gone,
                    ") AND (SELECT COUNT(*) FROM %s FORCE INDEX (PRIMARY) WHERE id IN (%s) AND lease=%" PRIu64
                    ")=%zu LIMIT %zu",
                    d->tasks, tasks->p, a->lease, n, found);
+    nq_buf_free(&of);
     return rc == NQ_OK && gone->failed ? nq_err_nomem(err) : rc;
 }

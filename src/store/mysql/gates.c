@@ -440,7 +440,8 @@ NQ_PRIVATE int nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args 
             continue;
         mysql_gates_used(&rows, n++, a->turns[i].queue, a->turns[i].bucket);
         nq_buf_str(&rows, "0");
-        for (char *id = ids.failed ? NULL : strtok(ids.p, ","); id; id = strtok(NULL, ","))
+        char *rest = NULL;
+        for (char *id = ids.failed ? NULL : strtok_r(ids.p, ",", &rest); id; id = strtok_r(NULL, ",", &rest))
             nq_buf_fmt(&rows, "+(FIND_IN_SET(%s,@nanoq_take)>0)", id);
         nq_buf_str(&rows, " AS n");
     }
