@@ -52,6 +52,8 @@ static int queue_settings(const nq_queue_row *row, void *udata)
 
 static int queue_worker(const nq_worker_row *row, void *udata)
 {
+    if (row->beat_ago_us > NQ_WORKER_SILENT_US)
+        return 0;
     for (const char *at = row->queues; *at;) {
         const size_t n = strcspn(at, ",");
         struct queue_line *one = n > 0 ? queue_find(udata, at, n) : NULL;

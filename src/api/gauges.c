@@ -78,6 +78,8 @@ static int gauges_settings(const nq_queue_row *row, void *udata)
 static int gauges_worker(const nq_worker_row *row, void *udata)
 {
     struct gauges *g = udata;
+    if (row->beat_ago_us > NQ_WORKER_SILENT_US)
+        return 0;
     for (const char *at = row->queues; *at; at += *at == ',') {
         const size_t n = strcspn(at, ",");
         struct gauges_queue *q = n > 0 ? gauges_of(g, at, n) : NULL;

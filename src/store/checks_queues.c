@@ -7,40 +7,12 @@
 #define CHECKS_WALK_US    NQ_MS(250) /* of a look at the queues */
 #define CHECKS_GROUPS     500        /* of one queue that are looked at */
 #define CHECKS_WORKERS    1000
-#define CHECKS_SILENT_US  NQ_SECONDS(15) /* three beats, as in why.c */
+#define CHECKS_SILENT_US  NQ_SECONDS(15) /* NQ_WORKER_SILENT_US, as in why.c */
 #define CHECKS_OVERDUE_US NQ_HOURS(1)
 #define CHECKS_FAR_US     NQ_DAYS(366)
 #define CHECKS_LEVELS     (NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 1)
 
 /* ---- The walk: from one queue to the next by the claim index, whatever the number of tasks ---- */
-
-struct checks_queues_name {
-    char text[NQ_MAX_QUEUE + 1];
-    bool some;
-};
-
-/* A name that is no text, or too long, ends the walk: in SQLite such rows come behind all others. */
-static int checks_queues_name_row(const nq_val cols[], size_t ncols, void *arg)
-{
-    struct checks_queues_name *name = arg;
-    const nq_val *v = &cols[0];
-    (void)ncols;
-    name->some = v->type == NQ_VAL_TEXT && v->n > 0 && v->n <= NQ_MAX_QUEUE && !memchr(v->p, '\0', v->n);
-    if (!name->some)
-        return 0;
-    memcpy(name->text, v->p, v->n);
-    name->text[v->n] = '\0';
-    return 0;
-}
-
-/* The first name at or behind this one. */
-static int checks_queues_next(nq_conn *c, const char *sql, const char *from, struct checks_queues_name *out,
-                              nq_err *err)
-{
-    const nq_val arg = nq_text(from);
-    out->some = false;
-    return nq_sql(c, sql, &arg, 1, checks_queues_name_row, out, NULL, err);
-}
 
 /* The one of this base, or a new one. "mail-x" comes between "mail" and its groups. NULL: no memory. */
 static nq_checks_queue *checks_queues_of(nq_checks *k, const char *name)
@@ -90,36 +62,49 @@ static int checks_queues_look(nq_conn *c, nq_checks *k, const char *name, nq_loo
 
 static int checks_queues_workers(nq_conn *c, nq_checks *k, nq_err *err);
 
+/* One name; groups: of its queue before it. Beyond so many the rest of them is jumped over. */
+static int checks_queues_one(nq_conn *c, nq_checks *k, nq_scan *at, nq_look *look, size_t *groups,
+                             nq_err *err)
+{
+    char name[NQ_MAX_QUEUE + 1];
+    const size_t n = at->queue.n;
+    if (at->type != NQ_VAL_TEXT || n == 0 || n > NQ_MAX_QUEUE || memchr(at->queue.p, '\0', n))
+        return NQ_OK; /* whoever may INSERT gives the names: this one is no queue's */
+    memcpy(name, at->queue.p, n);
+    name[n] = '\0';
+    const size_t base = nq_queue_base(name);
+    const nq_checks_queue *last = k->nqueues ? &k->queues[k->nqueues - 1] : NULL;
+    const bool same = last && strlen(last->name) == base && strncmp(last->name, name, base) == 0;
+    const int rc = checks_queues_look(c, k, name, look, err);
+    k->names++;
+    *groups = same ? *groups + 1 : 0;
+    if (rc != NQ_OK || *groups < CHECKS_GROUPS)
+        return rc;
+    nq_buf_clear(&at->queue);
+    nq_buf_fmt(&at->queue, "%.*s//\x7f", (int)base, name);
+    return at->queue.failed ? nq_err_nomem(err) : NQ_OK;
+}
+
 NQ_PRIVATE int nq_checks_walk(nq_conn *c, nq_checks *k, nq_err *err)
 {
     static const char behind[] = "SELECT MIN(queue) FROM {tasks} WHERE queue > ?";
-    static const char from[] = "SELECT MIN(queue) FROM {tasks} WHERE queue >= ?";
     nq_level levels[CHECKS_LEVELS];
     nq_look look = {.levels = levels, .max = CHECKS_LEVELS};
     const int64_t until = nq_mono_us() + CHECKS_WALK_US;
-    struct checks_queues_name at = {"", false};
-    char before[NQ_MAX_QUEUE + 1] = "";
+    nq_scan at = {.type = NQ_VAL_TEXT};
+    bool more = false;
     size_t groups = 0;
     int rc = checks_queues_workers(c, k, err);
     if (rc == NQ_OK)
-        rc = checks_queues_next(c, behind, before, &at, err);
-    while (rc == NQ_OK && at.some && strcmp(at.text, before) > 0) {
-        const size_t base = nq_queue_base(at.text);
-        const bool same = strncmp(before, at.text, base) == 0 && nq_queue_base(before) == base;
+        rc = nq_scan_next(c, &at, behind, false, &more, err);
+    while (rc == NQ_OK && more) {
         k->cut = nq_mono_us() >= until;
-        if (k->cut || (rc = checks_queues_look(c, k, at.text, &look, err)) != NQ_OK)
+        if (k->cut)
             break;
-        k->names++;
-        groups = same ? groups + 1 : 0;
-        memcpy(before, at.text, sizeof before);
-        if (groups < CHECKS_GROUPS) {
-            rc = checks_queues_next(c, behind, before, &at, err);
-            continue;
-        }
-        char beyond[NQ_MAX_QUEUE + 3];
-        snprintf(beyond, sizeof beyond, "%.*s/0", (int)base, at.text);
-        rc = checks_queues_next(c, from, beyond, &at, err);
+        if ((rc = checks_queues_one(c, k, &at, &look, &groups, err)) == NQ_OK)
+            rc = nq_scan_next(c, &at, behind, false, &more, err);
     }
+    nq_buf_free(&at.queue);
     return rc;
 }
 

@@ -61,32 +61,50 @@ static nq_depth *depths_of(struct depths *t, const char *name, size_t n)
     return more;
 }
 
-static int depths_names(nq_conn *c, struct depths *t, bool live, nq_err *err)
+/* Whoever may INSERT gives the names. So the next look is from the last one that came, whatever it is, in the
+ * server's own order; or behind all groups of its queue, where it is a group and that is further. */
+static void depths_from(const nq_names *names, nq_buf *from)
 {
-    char at[NQ_MAX_QUEUE + 4] = "";
-    bool more = true;
-    while (more) {
+    char jump[NQ_MAX_QUEUE + 4] = "";
+    const char *name = names->n > 0 ? names->all[names->n - 1] : "";
+    const size_t base = nq_group_base(name), n = strlen(name);
+    nq_buf_clear(from);
+    if (name[base] && n == names->last.n && memcmp(name, names->last.p, n) == 0)
+        snprintf(jump, sizeof jump, "%.*s//\x7f", (int)base, name);
+    if (strcmp(jump, name) > 0)
+        nq_buf_str(from, jump);
+    else
+        nq_buf_add(from, names->last.p, names->last.n);
+}
+
+static int depths_read_names(nq_conn *c, struct depths *t, bool live, nq_buf *from, nq_err *err)
+{
+    int rc = NQ_OK;
+    do {
         t->names.n = 0;
-        const int rc = nq_names_read(c, &t->names, live, at, "\x7f", DEPTHS_NAMES, err);
-        if (rc != NQ_OK)
-            return rc;
-        more = t->names.n == DEPTHS_NAMES;
-        for (size_t i = 0; i < t->names.n; i++) {
+        const nq_val at = {NQ_VAL_TEXT, 0, from->n ? from->p : "", from->n};
+        rc = from->failed ? nq_err_nomem(err)
+                          : nq_names_read(c, &t->names, live, at, "\x7f", DEPTHS_NAMES, err);
+        for (size_t i = 0; i < t->names.n && rc == NQ_OK; i++) {
             const char *name = t->names.all[i];
             const size_t base = nq_group_base(name);
-            if (strcmp(name, at) < 0) /* of a group that was jumped over */
-                continue;
             nq_depth *d = depths_of(t, name, base);
             if (!d)
                 return nq_err_nomem(err);
-            if (name[base])
-                d->grouped[live] = true;
-            else
-                d->self[live] = true;
-            snprintf(at, sizeof at, name[base] ? "%.*s//\x7f" : "%.*s\x01", (int)base, name);
+            *(name[base] ? &d->grouped[live] : &d->self[live]) = true;
         }
-    }
-    return NQ_OK;
+        if (rc == NQ_OK)
+            depths_from(&t->names, from);
+    } while (rc == NQ_OK && t->names.rows == DEPTHS_NAMES);
+    return rc;
+}
+
+static int depths_names(nq_conn *c, struct depths *t, bool live, nq_err *err)
+{
+    nq_buf from = {0};
+    const int rc = depths_read_names(c, t, live, &from, err);
+    nq_buf_free(&from);
+    return rc;
 }
 
 /* ---- Numbers ---- */
@@ -298,7 +316,7 @@ NQ_PRIVATE int nq_store_depths(nq_store *s, nq_depth **out, size_t *n, nq_err *e
     const int rc = nq_store_do(s, depths_run, &t, err);
     if (t.n > 1)
         qsort(t.all, t.n, sizeof *t.all, depths_order);
-    free(t.names.all);
+    nq_names_free(&t.names);
     nq_query_free(&t.q);
     if (rc != NQ_OK) {
         free(t.all);

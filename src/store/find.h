@@ -83,6 +83,8 @@ typedef struct nq_names {
     char (*all)[NQ_MAX_QUEUE + 1];
     size_t n, cap;
     bool read, many; /* many: there are more than are worth to be named one by one */
+    size_t rows;     /* of the last reading, with those whose name can be no queue's, */
+    nq_buf last;     /* and the last of these names */
 } nq_names;
 
 typedef struct nq_plan {
@@ -100,9 +102,10 @@ NQ_PRIVATE bool nq_plan_good(const nq_plan *p);
 /* Append the table, as i, and the conditions for its index. */
 NQ_PRIVATE void nq_plan_from(const nq_plan *p, bool live, enum nq_access by, nq_query *q);
 NQ_PRIVATE void nq_plan_free(nq_plan *p);
-/* The names of queues from `from` to before `to` that a table has, in order, at most so many. */
-NQ_PRIVATE int nq_names_read(nq_conn *c, nq_names *names, bool live, const char *from, const char *to,
-                             size_t most, nq_err *err);
+/* Add the names of queues from `from` to before `to` that a table has, in its order, at most so many. */
+NQ_PRIVATE int nq_names_read(nq_conn *c, nq_names *names, bool live, nq_val from, const char *to, size_t most,
+                             nq_err *err);
+NQ_PRIVATE void nq_names_free(nq_names *names);
 
 /* ---- find.c ---- */
 

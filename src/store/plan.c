@@ -25,6 +25,11 @@ static int plan_names_row(const nq_val cols[], size_t ncols, void *arg)
     struct plan_names_of *of = arg;
     nq_names *names = of->names;
     (void)ncols;
+    names->rows++;
+    nq_buf_clear(&names->last);
+    nq_buf_add(&names->last, cols[0].p, cols[0].n);
+    if (names->last.failed)
+        return NQ_ENOMEM;
     if (cols[0].n > NQ_MAX_QUEUE) /* of a vandal's */
         return 0;
     char(*more)[NQ_MAX_QUEUE + 1] = nq_grow(names->all, names->n, &names->cap, sizeof *more);
@@ -38,12 +43,19 @@ static int plan_names_row(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-NQ_PRIVATE int nq_names_read(nq_conn *c, nq_names *names, bool live, const char *from, const char *to,
-                             size_t most, nq_err *err)
+NQ_PRIVATE int nq_names_read(nq_conn *c, nq_names *names, bool live, nq_val from, const char *to, size_t most,
+                             nq_err *err)
 {
-    const nq_val args[] = {nq_text(from), nq_text(to), nq_int((int64_t)most)};
+    const nq_val args[] = {from, nq_text(to), nq_int((int64_t)most)};
     struct plan_names_of of = {names, most};
+    names->rows = 0;
     return nq_sql_once(c, live ? "{live_queues}" : "{ended_queues}", args, 3, plan_names_row, &of, err);
+}
+
+NQ_PRIVATE void nq_names_free(nq_names *names)
+{
+    free(names->all);
+    nq_buf_free(&names->last);
 }
 
 /* Those of one table that the filter means, or all. */
@@ -56,13 +68,13 @@ static int plan_names(nq_conn *c, nq_plan *p, bool live, nq_err *err)
         return NQ_OK;
     names->n = 0;
     if (w->nqueues == 0)
-        rc = nq_names_read(c, names, live, "", "\x7f", PLAN_MOST_NAMES + 1, err);
+        rc = nq_names_read(c, names, live, nq_text(""), "\x7f", PLAN_MOST_NAMES + 1, err);
     for (size_t i = 0; i < w->nqueues && rc == NQ_OK && names->n <= PLAN_MOST_NAMES; i++) {
         const nq_where_queue *q = &w->queues[i];
         const nq_val name = {NQ_VAL_TEXT, 0, q->name, strlen(q->name)};
         rc = plan_names_row(&name, 1, &(struct plan_names_of){names, 0});
         if (rc == NQ_OK && q->from[0])
-            rc = nq_names_read(c, names, live, q->from, q->to, PLAN_MOST_NAMES + 1, err);
+            rc = nq_names_read(c, names, live, nq_text(q->from), q->to, PLAN_MOST_NAMES + 1, err);
     }
     names->read = true;
     names->many = names->n > PLAN_MOST_NAMES;
@@ -241,7 +253,7 @@ NQ_PRIVATE bool nq_plan_good(const nq_plan *p)
 
 NQ_PRIVATE void nq_plan_free(nq_plan *p)
 {
-    free(p->names[0].all);
-    free(p->names[1].all);
+    nq_names_free(&p->names[0]);
+    nq_names_free(&p->names[1]);
     memset(p, 0, sizeof *p);
 }

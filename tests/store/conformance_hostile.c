@@ -440,6 +440,45 @@ START_TEST(a_name_before_the_one_that_begins_it_ends_no_scan)
 }
 END_TEST
 
+static int hostile_depth(const nq_queue_stats *s, void *udata)
+{
+    *(uint64_t *)udata += strcmp(s->queue, "zebra") == 0 ? s->due : 0;
+    return 0;
+}
+
+/* Full pages of names that come before those that begin them, or are too long: the first was read for ever,
+ * the second ended the list. */
+START_TEST(names_that_are_none_hide_no_queue)
+{
+    if (T_MYSQL && !t_is_mariadb)
+        return; /* it has its checks always */
+    nq *q = t_open();
+    uint64_t due = 0;
+    hostile_unchecked();
+    for (int i = 1; i < 64; i++) {
+        char name[3 * 64 + 1] = "";
+        for (int k = 0; k < i; k++)
+            snprintf(name + strlen(name), sizeof name - strlen(name), "01");
+        t_sql(T_SQLITE
+                  ? "INSERT INTO nanoq_tasks (queue, type, payload) VALUES (CAST(x'61%s' AS TEXT), 't', '%s')"
+                  : "INSERT INTO nanoq_tasks (queue, type, payload) VALUES (x'61%s', 't', '%s')",
+              name, name);
+    }
+    if (T_SQLITE)
+        t_sql("INSERT INTO nanoq_tasks (queue, type) VALUES (printf('%%.90c', 'b'), 't')");
+    T_ADD(q, .type = "t", .queue = "a", .unique = NQ_UNIQUE_NONE);
+    T_ADD(q, .type = "t", .queue = "zebra", .unique = NQ_UNIQUE_NONE);
+    T_OK(nq_stats(q, hostile_depth, &due, &t_last));
+    ck_assert_uint_eq(due, 1);
+    nq_checks k = {0};
+    T_OK(nq_store_checks(nq_store_of(q), &k, &t_last));
+    ck_assert_int_ne(k.found[15].level, NQ_CHECK_OK); /* nobody serves it */
+    ck_assert_ptr_nonnull(strstr(k.found[15].text, "zebra"));
+    nq_checks_free(&k);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_hostile(void)
 {
     Suite *s = suite_create("hostile");
@@ -454,6 +493,7 @@ Suite *suite_hostile(void)
     tcase_add_test(c, a_space_behind_a_type_makes_it_another_one);
     tcase_add_test(c, a_completion_in_the_callers_transaction_names_its_database);
     tcase_add_test(c, a_name_before_the_one_that_begins_it_ends_no_scan);
+    tcase_add_test(c, names_that_are_none_hide_no_queue);
     c = t_case(s, "hostile_history", 20);
     tcase_add_loop_test(c, a_record_takes_the_place_of_another_one_under_its_id, 0, HOSTILE_WAYS);
     tcase_add_test(c, outcomes_beside_such_a_one_are_recorded_with_it);

@@ -166,7 +166,7 @@ static int search_explain_again(nq_conn *c, void *arg, nq_err *err)
         long before = 0;
         rc = search_explain_steps(c, &before, err);
         if (rc == NQ_OK)
-            rc = nq_names_read(c, &names, true, "", "\x7f", 64, err);
+            rc = nq_names_read(c, &names, true, nq_text(""), "\x7f", 64, err);
         if (rc == NQ_OK)
             rc = search_explain_steps(c, &steps[i], err);
         steps[i] -= before;
