@@ -101,5 +101,46 @@ class Tag(unittest.TestCase):
         self.assertIn("compiles no file of this tree", said.stderr)
 
 
+class Stubs(unittest.TestCase):
+    """What the tools and the package's scripts call, replaced by what notes it."""
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="nanoq-stubs-")
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.log = os.path.join(self.dir, "log")
+
+    def stub(self, name, text=None):
+        path = os.path.join(self.dir, name)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\n" + (text or f'echo "{name} $*" >>{self.log}\n'))
+        os.chmod(path, 0o755)
+
+    def sh(self, *argv, path=None):
+        """Its exit status, what it said, and which stubs it called."""
+        with open(self.log, "w", encoding="utf-8"):
+            pass
+        done = subprocess.run(argv, env={**os.environ, "PATH": self.dir + ":" + (path or os.environ["PATH"])}, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with open(self.log, encoding="utf-8") as f:
+            return done.returncode, done.stdout, f.read().splitlines()
+
+    def test_the_package_restarts_the_dashboard_and_stops_it(self):
+        for name in ("systemctl", "deb-systemd-invoke", "deb-systemd-helper"):
+            self.stub(name)
+        reload, helper = "systemctl --system daemon-reload", "deb-systemd-helper update-state nanoq-dashboard.service"
+        for script, args, wanted in (
+                ("postinst", ["configure", ""], [helper, reload]),
+                ("postinst", ["configure", "0.1-1"], [helper, reload, "deb-systemd-invoke try-restart nanoq-dashboard.service"]),
+                ("prerm", ["upgrade", "0.2-1"], []),
+                ("prerm", ["remove"], ["deb-systemd-invoke stop nanoq-dashboard.service"]),
+                ("postrm", ["remove"], [reload])):
+            with open(os.path.join(TOP, "packaging", "debian", "nanoq-dashboard." + script), encoding="utf-8") as f:
+                text = f.read()
+            self.assertIn("\n#DEBHELPER#\n", text)
+            self.stub("script", text.replace("/run/systemd/system", self.dir))
+            self.assertEqual(self.sh("script", *args), (0, "", wanted), script)
+
+
+
 if __name__ == "__main__":
     unittest.main()
