@@ -121,7 +121,7 @@ install: all
 
 uninstall:
 	@ninja -C $(BUILD) --quiet uninstall
-	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || { PATH=$$PATH:/usr/sbin:/sbin; ldconfig; }
 
 # The documents as pages that need no network: build/site/index.html. A link that leads nowhere is an error.
 site: all

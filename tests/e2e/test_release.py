@@ -140,6 +140,35 @@ class Stubs(unittest.TestCase):
             self.stub("script", text.replace("/run/systemd/system", self.dir))
             self.assertEqual(self.sh("script", *args), (0, "", wanted), script)
 
+    def test_a_package_of_another_architecture_is_beside_ones_own(self):
+        self.stub("dpkg", "echo amd64\n")
+        self.stub("apt-get")
+        self.stub("apt-cache", "exit 1\n")
+        self.stub("id", "echo 1000\n")
+        # Each package is there twice; gcc for the other architecture only, make for all.
+        self.stub("dpkg-query", """for p; do :; done
+case $p in
+gcc) echo "i386 installed" ;;
+make) echo "all installed" ;;
+*) printf 'amd64 installed\\ni386 installed\\n' ;;
+esac
+""")
+        told = "tools/deps: missing packages; run as root: apt-get install gcc\n"
+        self.assertEqual(self.sh(os.path.join(TOP, "tools", "deps"), "build"), (1, told, []))
+        self.stub("id", "echo 0\n")
+        self.assertEqual(self.sh(os.path.join(TOP, "tools", "deps"), "build")[2][-1], "apt-get install -y -q --no-install-recommends gcc")
+
+    def test_ldconfig_is_found_under_plain_su(self):
+        self.stub("meson")
+        self.stub("ninja")
+        self.stub("id", "echo 0\n")
+        # The machine's own is not run: a PATH of one folder, in the text, stands for root's.
+        os.mkdir(os.path.join(self.dir, "sbin"))
+        self.stub("sbin/ldconfig", f"echo ldconfig >>{self.log}\n")
+        with open(os.path.join(TOP, "tools", "install"), encoding="utf-8") as f:
+            self.stub("script", f.read().replace("/usr/sbin:/sbin", os.path.join(self.dir, "sbin")))
+        status, said, called = self.sh("script", "build", "/opt/nanoq", path="/usr/bin:/bin")
+        self.assertEqual((status, said, called[-1:]), (0, "", ["ldconfig"]))
 
 
 if __name__ == "__main__":
