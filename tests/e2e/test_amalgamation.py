@@ -74,6 +74,9 @@ class Amalgamation(unittest.TestCase):
         self.compile("cc -std=c11 -Wall -Wextra nanoq.c hello.c -o hello -lsqlite3 -lpthread")
         self.assertEqual("hello, world (attempt 1)\n", self.run_program(["./hello"]).stdout)
 
+    def test_files_are_large_on_32_bits(self):
+        self.assertIn("#define _FILE_OFFSET_BITS 64\n", self.run_program(["cc", "-std=c11", "-E", "-dM", "nanoq.c"]).stdout)
+
     def test_clang_takes_it_too(self):
         if not shutil.which("clang"):
             self.skipTest("no clang")
@@ -147,6 +150,7 @@ class Amalgamation(unittest.TestCase):
             self.assertIn("SHA256SUMS", os.listdir(out))
             made.append({name: open(os.path.join(out, name), "rb").read() for name in os.listdir(out)})
             self.assertIn("nanoq.c", done.stdout)
+        self.assertEqual([0xff], [data[9] for name, data in made[0].items() if name.endswith(".gz")])  # as gzip of any Python
         self.assertEqual(made[0].keys(), made[1].keys())
         self.assertEqual([], [name for name in made[0] if made[0][name] != made[1][name]])
 
