@@ -67,7 +67,7 @@ test-metrics:
 	@tools/deps metrics
 	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
 	@ninja -C build-test --quiet nanoq
-	@tests/metrics/alerts.py || [ $$? = 77 ]
+	@tests/metrics/alerts.py
 
 # On servers that this Debian does not have; they are fetched and unpacked under build-servers/.
 test-mysql test-mariadb11 test-cluster: test-deps

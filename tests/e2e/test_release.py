@@ -88,6 +88,25 @@ class Tag(unittest.TestCase):
         said = self.tool("site", NANOQ_BUILD="/elsewhere/build-test", NANOQ="/elsewhere/nanoq")
         self.assertEqual(said.returncode, 0, said.stdout)
 
+    def test_a_step_that_was_skipped_has_not_passed(self):
+        for line, status in (("tools/check-tidy: skipped: there is no clang-tidy 14 here", 1), ("3 passed, 0 failed, 1 skipped", 0)):
+            with open(os.path.join(self.dir, "Makefile"), "w", encoding="utf-8") as f:
+                f.write(f"tidy:\n\t@echo '{line}'\n\t@echo more\n")
+            said = self.tool("tidy")
+            self.assertEqual(said.returncode, status, said.stdout)
+            self.assertIn("more" if status == 0 else line, said.stdout)
+
+    def test_only_where_there_is_no_tag_is_there_nothing_to_compare_with(self):
+        def said(**more):
+            done = subprocess.run(["tools/check-abi"], cwd=self.dir, env={**self.env, **more}, check=False, capture_output=True, text=True)
+            return done.returncode, done.stdout + done.stderr
+
+        self.assertEqual(said(), (0, "tools/check-abi: there is no tag yet: nothing to compare with\n"))
+        self.assertEqual(said(GIT_DIR="/nowhere")[0], 1)
+        with open(os.path.join(self.dir, ".git", "shallow"), "w", encoding="utf-8") as f:
+            f.write(self.git("rev-parse", "HEAD") + "\n")
+        self.assertEqual(said(), (1, "tools/check-abi: the clone is shallow, and has no tag to compare with\n"))
+
     @unittest.skipUnless(shutil.which("clang-tidy-14") and shutil.which("ninja"), "no clang-tidy 14 here")
     def test_a_build_of_another_tree_does_not_pass_for_this_one(self):
         build = os.path.join(self.dir, "build-other")
