@@ -209,6 +209,15 @@ class Install(unittest.TestCase):
                     "-DCMAKE_PREFIX_PATH=" + os.path.join(self.root, "usr/local"), env=self.env)
         self.run_at(where, "ninja", "-C", "build", "--quiet", env=self.env)
         self.programs_run(os.path.join(where, "build"), ["hello_static"])
+        # Without pkg-config, and through a link such as /lib to usr/lib.
+        linked = os.path.join(self.dir, "linked")
+        os.mkdir(linked)
+        os.symlink(os.path.join(self.root, "usr/local/lib"), os.path.join(linked, "lib"))
+        self.run_at(where, "cmake", "-S", ".", "-B", "bare", "-G", "Ninja", "-DCMAKE_DISABLE_FIND_PACKAGE_PkgConfig=ON",
+                    "-DCMAKE_PREFIX_PATH=" + linked, env=self.env)
+        self.run_at(where, "ninja", "-C", "bare", "--quiet", env=self.env)
+        for name in ("hello", "hello_static"):
+            self.assertEqual("hello, world (attempt 1)\n", self.run_at(where, os.path.join("bare", name), env=self.env))
 
 
 if __name__ == "__main__":
