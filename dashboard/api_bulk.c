@@ -334,15 +334,25 @@ static void bulk_write(struct out *j, const struct bulk_job *job)
     out_close(j, '}');
 }
 
+/* With the mutex held: the one with the largest id below this. */
+static const struct bulk_job *bulk_before(int64_t id)
+{
+    const struct bulk_job *found = NULL;
+    for (size_t i = 0; i < BULK_JOBS; i++)
+        if (bulk.jobs[i] && bulk.jobs[i]->id < id && (!found || bulk.jobs[i]->id > found->id))
+            found = bulk.jobs[i];
+    return found;
+}
+
 int api_bulk(struct dash_request *r, nq_err *err)
 {
     (void)err;
     out_open(out_key(&r->out, "jobs"), '[');
     pthread_mutex_lock(&bulk.mutex);
-    for (int64_t id = bulk.made; id > 0 && id > bulk.made - BULK_JOBS - BULK_RUNNING; id--)
-        for (size_t i = 0; i < BULK_JOBS; i++)
-            if (bulk.jobs[i] && bulk.jobs[i]->id == id)
-                bulk_write(&r->out, bulk.jobs[i]);
+    /* The newest first: one that runs keeps its place, however many came after it. */
+    const struct bulk_job *next;
+    for (int64_t before = INT64_MAX; (next = bulk_before(before)); before = next->id)
+        bulk_write(&r->out, next);
     pthread_mutex_unlock(&bulk.mutex);
     out_close(&r->out, ']');
     return NQ_OK;

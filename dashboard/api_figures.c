@@ -237,8 +237,7 @@ int api_types(struct dash_request *r, nq_err *err)
     int64_t window = 0;
     if (!api_param_window(r, figures_type_windows, &window, err))
         return NQ_EINVAL;
-    const nq_minutes_options o = {
-        .size = sizeof o, .since_us = cli_now_us(CLOCK_REALTIME) - window, .by = NQ_BY_TYPE};
+    const nq_minutes_options o = {.size = sizeof o, .since_us = -window, .by = NQ_BY_TYPE};
     out_open(out_key(&r->out, "types"), '[');
     const int rc = nq_minutes(dash.q, &o, figures_type, &r->out, err);
     out_close(&r->out, ']');

@@ -35,18 +35,6 @@ static void schedules_payload(struct out *j, const nq_schedule_row *row)
     text_free(&base64);
 }
 
-static void schedules_headers(struct out *j, const nq_header *all, size_t n)
-{
-    if (n == 0) {
-        out_null(j);
-        return;
-    }
-    out_open(j, '{');
-    for (size_t i = 0; i < n; i++)
-        out_str(out_key(j, all[i].name), mask_key(all[i].name, strlen(all[i].name)) ? "***" : all[i].value);
-    out_close(j, '}');
-}
-
 static int schedules_row(const nq_schedule_row *row, void *udata)
 {
     static const char *const misfires[] = {"once", "skip", "all"}, *const overlaps[] = {"skip", "allow",
@@ -72,10 +60,10 @@ static int schedules_row(const nq_schedule_row *row, void *udata)
     out_duration(out_key(j, "timeout"), row->timeout_us);
     out_int(out_key(j, "max_retries"), row->max_retries);
     out_time(out_key(j, "paused_at"), row->paused_at_us);
-    out_optional(out_key(j, "paused_why"), row->paused_why);
+    api_text(out_key(j, "paused_why"), row->paused_why);
     out_optional(out_key(j, "source"), row->source);
-    out_optional(out_key(j, "error"), row->error);
-    schedules_headers(out_key(j, "headers"), row->headers, row->nheaders);
+    api_text(out_key(j, "error"), row->error);
+    api_headers(out_key(j, "headers"), row->headers, row->nheaders);
     schedules_payload(j, row);
     out_close(j, '}');
     return 0;

@@ -43,21 +43,13 @@ static bool task_is_json(const char *p, size_t n)
     return v;
 }
 
-/* Bytes that no command line can hold, or that a terminal would take for something else, are left to the API.
- */
-static bool task_printable(const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (((unsigned char)p[i] < 0x20 && p[i] != '\n' && p[i] != '\t') || p[i] == 0x7F)
-            return false;
-    return text_is_utf8(p, n);
-}
-
+/* What no command line can hold, or a terminal would take for something else, is left to the API. */
 static bool task_command(struct text *out, const nq_info *info)
 {
     char number[32];
     bool good =
-        task_printable(info->payload, info->payload_size) && task_printable(info->type, strlen(info->type));
+        text_is_plain(info->payload, info->payload_size) && text_is_plain(info->type, strlen(info->type)) &&
+        text_is_plain(info->queue, strlen(info->queue)) && text_is_plain(info->group, strlen(info->group));
     text_str(out, "nanoq add");
     if (strcmp(info->queue, "default") != 0)
         task_option(out, "--queue", info->queue);
@@ -74,20 +66,22 @@ static bool task_command(struct text *out, const nq_info *info)
         task_option(out, "--max-retries", number);
     for (size_t i = 0; i < info->nheaders; i++) {
         char *header = cli_format("%s=%s", info->headers[i].name, info->headers[i].value);
-        good = good && task_printable(header, strlen(header));
+        good = good && text_is_plain(header, strlen(header));
         if (strncmp(header, "nq-", 3) != 0) /* the library's come by themselves */
             task_option(out, "--header", header);
         free(header);
     }
-    for (size_t i = 0; i < info->ntags; i++)
+    for (size_t i = 0; i < info->ntags; i++) {
+        good = good && text_is_plain(info->tags[i], strlen(info->tags[i]));
         task_option(out, "--tag", info->tags[i]);
+    }
     if (info->payload_size > 0 && !task_is_json(info->payload, info->payload_size))
         text_str(out, " --raw");
     text_str(out, " --");
     task_word(out, info->type, strlen(info->type));
     if (info->payload_size > 0)
         task_word(out, info->payload, info->payload_size);
-    return good && task_printable(info->group, strlen(info->group));
+    return good;
 }
 
 static int task_row(const nq_info *info, void *udata)
@@ -110,14 +104,6 @@ static int task_row(const nq_info *info, void *udata)
 
 /* ---- Itself, attempts, reasons, lines ---- */
 
-static void task_shown(struct out *j, const char *name, const char *s)
-{
-    struct text shown = {0};
-    mask_text(&shown, s, strlen(s));
-    out_optional(out_key(j, name), shown.p);
-    text_free(&shown);
-}
-
 static int task_attempt(const nq_attempt_row *row, void *udata)
 {
     struct out *j = udata;
@@ -129,7 +115,7 @@ static int task_attempt(const nq_attempt_row *row, void *udata)
     out_time(out_key(j, "started_at"), row->started_at_us);
     out_time(out_key(j, "ended_at"), row->ended_at_us);
     out_optional(out_key(j, "worker"), row->worker);
-    task_shown(j, "error", row->error);
+    api_text(out_key(j, "error"), row->error);
     out_close(j, '}');
     return 0;
 }
@@ -172,8 +158,8 @@ static int task_reason(const nq_reason *reason, void *udata)
     out_int(out_key(j, "n"), reason->n);
     out_int(out_key(j, "most"), reason->most);
     out_time(out_key(j, "at"), reason->at_us);
-    task_shown(j, "note", reason->note);
-    task_shown(j, "detail", reason->detail);
+    api_text(out_key(j, "note"), reason->note);
+    api_text(out_key(j, "detail"), reason->detail);
     out_close(j, '}');
     return 0;
 }

@@ -5,7 +5,7 @@
 /* ---- One task ---- */
 
 /* Text in which values may be masked. */
-static bool tasks_text(struct out *j, const char *s)
+bool api_text(struct out *j, const char *s)
 {
     struct text shown = {0};
     if (!s || !*s) {
@@ -41,7 +41,7 @@ static bool tasks_bytes(struct out *j, const char *name, const void *p, size_t n
     return masked;
 }
 
-static bool tasks_headers(struct out *j, const nq_header *all, size_t n)
+bool api_headers(struct out *j, const nq_header *all, size_t n)
 {
     bool masked = false;
     if (n == 0) {
@@ -55,7 +55,7 @@ static bool tasks_headers(struct out *j, const nq_header *all, size_t n)
         if (hide)
             out_str(j, "***");
         else
-            masked = tasks_text(j, all[i].value) || masked;
+            masked = api_text(j, all[i].value) || masked;
         masked = masked || hide;
     }
     out_close(j, '}');
@@ -70,7 +70,7 @@ static bool tasks_progress(struct out *j, const nq_info *info)
     else
         out_null(out_key(j, "progress_done"));
     out_positive(out_key(j, "progress_total"), told ? info->progress_total : 0);
-    const bool masked = tasks_text(out_key(j, "progress_note"), info->progress_note);
+    const bool masked = api_text(out_key(j, "progress_note"), info->progress_note);
     out_time(out_key(j, "progress_at"), info->progress_at_us);
     return masked;
 }
@@ -100,10 +100,10 @@ bool api_task_fields(struct out *j, const nq_info *info, size_t here)
     out_optional(out_key(j, "worker"), info->worker);
     out_bool(out_key(j, "cancelling"), info->cancelling);
     bool masked = tasks_progress(j, info);
-    masked = tasks_text(out_key(j, "error"), info->error) || masked;
+    masked = api_text(out_key(j, "error"), info->error) || masked;
     masked = tasks_bytes(j, "result", info->result, info->result_size, false) || masked;
     out_time(out_key(j, "keep_until"), info->keep_until_us);
-    masked = tasks_headers(out_key(j, "headers"), info->headers, info->nheaders) || masked;
+    masked = api_headers(out_key(j, "headers"), info->headers, info->nheaders) || masked;
     out_words(out_key(j, "tags"), info->tags, info->ntags);
     out_int(out_key(j, "payload_size"), (int64_t)info->payload_size);
     masked = tasks_bytes(j, "payload", info->payload, here, here < info->payload_size) || masked;

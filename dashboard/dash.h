@@ -197,6 +197,9 @@ bool bulk_end(void);
 /* One task as `nanoq list` prints it; here: so many bytes of the payload are at hand. Answers whether
  * something is masked. */
 bool api_task_fields(struct out *j, const nq_info *info, size_t here);
+/* Text, and headers, of a row: masked, null where there is none. Was something masked? */
+bool api_text(struct out *j, const char *s);
+bool api_headers(struct out *j, const nq_header *all, size_t n);
 
 /* ---- access.c: in the main thread, but for the first two. */
 bool access_start(void); /* read the token file and what else was said; complains */

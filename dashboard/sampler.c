@@ -207,8 +207,7 @@ bool sampler_depth(int64_t at_us, int64_t step_us, struct sample_depth *out)
 int sample_read(struct out *j, nq_err *err)
 {
     struct sampler_look *l = cli_alloc(sizeof *l);
-    const nq_minutes_options minute = {
-        .size = sizeof minute, .since_us = cli_now_us(CLOCK_REALTIME) - NQ_MINUTES(1), .by = NQ_BY_QUEUE};
+    const nq_minutes_options minute = {.size = sizeof minute, .since_us = -NQ_MINUTES(1), .by = NQ_BY_QUEUE};
     int rc = nq_stats(dash.q, sampler_stats, l, err);
     if (rc == NQ_OK)
         rc = nq_queue_get(dash.q, NULL, sampler_paused, l, err);

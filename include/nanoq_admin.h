@@ -247,10 +247,9 @@ NQ_API int nq_pause(nq *q, const char *queue, const nq_pause_options *opts, nq_e
 /* The opposite. Resuming what is not paused is no error. */
 NQ_API int nq_resume(nq *q, const char *queue, const nq_pause_options *opts, nq_err *err);
 
-/* A worker by its own words. One that died is here until another worker notices, some seconds later; where there
- * is no other it stays: one whose beat is older than NQ_WORKER_SILENT_US is not counted as alive anywhere. The
- * library's, like nq_info.
- * Strings are never NULL, and NOT safe for a terminal as they are. */
+/* A worker by its own words. One that died is here until another worker notices, some seconds later; where
+ * there is no other it stays: one whose beat is older than NQ_WORKER_SILENT_US is not counted as alive
+ * anywhere. The library's, like nq_info. Strings are never NULL, and NOT safe for a terminal as they are. */
 #define NQ_WORKER_SILENT_US 15000000 /* three beats */
 typedef struct nq_worker_row {
     uint64_t id;

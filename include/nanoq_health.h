@@ -57,8 +57,8 @@ enum nq_by { NQ_BY_BOTH = 0, NQ_BY_QUEUE, NQ_BY_TYPE, NQ_BY_NONE };
 
 typedef struct nq_minutes_options {
     size_t size;
-    int64_t since_us; /* from the minute of this time on, microseconds since 1970; default: an hour before
-                         until_us */
+    int64_t since_us; /* from the minute of this time on, microseconds since 1970; below 0: so long before
+                         until_us, by the database's clock; default: an hour */
     int64_t until_us; /* up to this time; default: now */
     int by;           /* enum nq_by: a row for each queue and type, each queue, each type, or one of all */
 } nq_minutes_options;

@@ -33,14 +33,15 @@
 extern "C" {
 #endif
 
-/* Is the transaction gone after this error? 1213 deadlock, 1467 one over AUTO_INCREMENT, 1020 snapshot
- * conflict, 3101 one with another member of a group, the rest: no connection. By number: this is compiled in
- * the application's unit, where the library's list of them is not to be had, and each client's own headers
- * lack some of the names. */
+/* Is the transaction gone after this error? 1213 deadlock, 1206 no room for more locks, 1467 one over
+ * AUTO_INCREMENT, 1020 snapshot conflict, 3101 one with another member of a group, the rest: no connection.
+ * By number: this is compiled in the application's unit, where the library's list of them is not to be had,
+ * and each client's own headers lack some of the names. */
 static inline bool nq_mysql_lost_(unsigned code)
 {
     switch (code) {
     case 1213:
+    case 1206:
     case 1467:
     case 1020:
     case 3101:

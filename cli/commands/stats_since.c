@@ -56,15 +56,12 @@ int stats_since(nq *q, int64_t ago_us, int by)
 {
     nq_err err = {0};
     struct table table;
-    const int64_t now = cli_now_us(CLOCK_REALTIME);
     table_start(&table, stats_since_columns, sizeof stats_since_columns / sizeof stats_since_columns[0],
                 false);
     table.of = "outcomes";
-    const int rc = nq_minutes(q,
-                              &(nq_minutes_options){.size = sizeof(nq_minutes_options),
-                                                    .since_us = now > ago_us ? now - ago_us : 1,
-                                                    .by = by},
-                              stats_since_row, &table, &err);
+    const int rc = nq_minutes(
+        q, &(nq_minutes_options){.size = sizeof(nq_minutes_options), .since_us = -ago_us, .by = by},
+        stats_since_row, &table, &err);
     table_finish(&table, rc == NQ_OK);
     return rc == NQ_OK ? CLI_OK : cli_fail(&err);
 }

@@ -138,7 +138,8 @@ static void top_typed(struct top *t, int key)
     else if ((key == KEY_BACKSPACE || key == 127 || key == 8) && n > 0)
         t->screen.filter[n - 1] = '\0';
     else if (key >= ' ' && key < 127 && n + 1 < sizeof t->screen.filter)
-        t->screen.filter[n] = (char)key;
+        snprintf(t->screen.filter + n, sizeof t->screen.filter - n, "%c",
+                 key); /* ended: there may be an older one */
 }
 
 static void top_answered(struct top *t, int key)

@@ -104,6 +104,17 @@ static bool text_hidden(uint32_t c)
            (c >= 0xFFF0 && c <= 0xFFFB) || (c >= 0xE0000 && c <= 0x10FFFF);
 }
 
+bool text_is_plain(const char *p, size_t n)
+{
+    for (size_t i = 0, used; i < n; i += used) {
+        uint32_t c = 0;
+        used = text_decode(p + i, n - i, &c);
+        if (used == 0 || (text_hidden(c) && c != '\n' && c != '\t'))
+            return false;
+    }
+    return true;
+}
+
 static void text_escape(struct text *t, uint32_t c, bool invalid)
 {
     static const char *const names[] = {['\t'] = "\\t", ['\n'] = "\\n", ['\r'] = "\\r"};

@@ -22,6 +22,8 @@ void text_free(struct text *t);
 /* Decode one character: bytes used, or 0 when they are no valid UTF-8. */
 size_t text_decode(const void *p, size_t n, uint32_t *c);
 bool text_is_utf8(const void *p, size_t n);
+/* UTF-8 in which, but for tabs and line feeds, nothing moves a cursor, turns text or cannot be seen? */
+bool text_is_plain(const char *p, size_t n);
 /* The length of p[0..n) without a character cut off at its end. */
 size_t text_whole(const void *p, size_t n);
 /* One line for people: control bytes, bidi and other invisible characters, invalid UTF-8 as \n, \xNN, \u{N}.

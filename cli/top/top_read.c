@@ -169,7 +169,7 @@ static int top_figures(const nq_figures *f, void *udata)
 static int top_read_queues(nq *q, struct top_rows *rows, nq_err *err)
 {
     const nq_minutes_options minutes = {
-        .size = sizeof minutes, .since_us = cli_now_us(CLOCK_REALTIME) - TOP_WINDOW_US, .by = NQ_BY_QUEUE};
+        .size = sizeof minutes, .since_us = -TOP_WINDOW_US, .by = NQ_BY_QUEUE};
     int rc = nq_stats(q, top_stats, rows, err);
     if (rc == NQ_OK)
         rc = nq_queue_get(q, NULL, top_settings, rows, err);

@@ -7,6 +7,8 @@ import json
 import sys
 
 sys.setrecursionlimit(100_000)  # or JSON of a thousand levels ends the worker
+if hasattr(sys, "set_int_max_str_digits"):
+    sys.set_int_max_str_digits(0)  # or a number of 5000 digits does
 
 
 def handle(task, payload):
@@ -26,7 +28,7 @@ def main():
             continue
         try:
             payload = base64.b64decode(task["payload_base64"]) if "payload_base64" in task else task["payload"]
-            answer = json.dumps({"done": task["id"], "result": handle(task, payload)})
+            answer = json.dumps({"done": task["id"], "result": handle(task, payload)}, allow_nan=False)
         except Exception as error:
             answer = json.dumps({"retry": task["id"], "error": f"{type(error).__name__}: {error}"})
         print(answer, flush=True)

@@ -55,7 +55,8 @@ static bool bulk_means_all(const nq_filter *f)
 
 static int bulk_check(struct bulk *b, nq_err *err)
 {
-    const nq_bulk_options *o = &b->opts;
+    nq_bulk_options *o = &b->opts;
+    o->priority = (int)nq_option(o->priority, 0);
     if ((int)b->action < NQ_BULK_RETRY || (int)b->action > NQ_BULK_PRIORITY)
         return nq_err_set(err, NQ_EINVAL, "action is %d; see enum nq_bulk_action", (int)b->action);
     if (bulk_means_all(&b->filter) && !o->all)

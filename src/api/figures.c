@@ -49,14 +49,16 @@ static int figures_range(nq_store *s, const nq_minutes_options *o, int64_t *sinc
     if (o->by < NQ_BY_BOTH || o->by > NQ_BY_NONE)
         return nq_err_set(err, NQ_EINVAL,
                           "by is %d, allowed are NQ_BY_BOTH, NQ_BY_QUEUE, NQ_BY_TYPE and NQ_BY_NONE", o->by);
-    if (o->since_us < 0 || o->until_us < 0)
-        return nq_err_set(err, NQ_EINVAL,
-                          "since_us and until_us are microseconds since 1970, and not negative");
+    if (o->until_us < 0)
+        return nq_err_set(err, NQ_EINVAL, "until_us is microseconds since 1970, and not negative");
     const int rc = nq_store_do(s, figures_now, &now, err);
     if (rc != NQ_OK)
         return rc;
     *until = o->until_us ? o->until_us : now;
-    *since = o->since_us ? o->since_us : *until - NQ_HOURS(1);
+    *since = o->since_us > 0               ? o->since_us
+             : o->since_us == 0            ? *until - NQ_HOURS(1)
+             : *until > -(o->since_us + 1) ? *until + o->since_us
+                                           : 0;
     if (*since >= *until || *until > INT64_C(253402300799999999))
         return nq_err_set(err, NQ_EINVAL, "since_us is not before until_us, or that is behind the year 9999");
     *since -= *since % NQ_MINUTES(1);

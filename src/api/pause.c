@@ -171,6 +171,7 @@ static int pause_run(nq *q, const char *queue, bool pause, const nq_pause_option
     if (rc != NQ_OK || (rc = nq_options_copy(&o, sizeof o, opts, "nq_pause_options", err)) != NQ_OK ||
         (rc = nq_settings_name(name, queue, o.group, o.type, err)) != NQ_OK)
         return rc;
+    o.wait_us = nq_option(o.wait_us, 0);
     if (o.wait_us < 0 || o.wait_us > NQ_MAX_DURATION)
         return nq_err_set(err, NQ_EINVAL, "wait_us is %lld; allowed are 0 to ten years",
                           (long long)o.wait_us);

@@ -36,13 +36,14 @@ static int schedule_check_source(const char *source, nq_err *err)
     return rc;
 }
 
-static int schedule_check_times(const nq_schedule *s, nq_err *err)
+static int schedule_check_times(nq_schedule *s, nq_err *err)
 {
     char from[28], to[28];
     if (s->misfire < NQ_MISFIRE_ONCE || s->misfire > NQ_MISFIRE_ALL)
         return nq_err_set(err, NQ_EINVAL, "misfire is %d; see enum nq_misfire", s->misfire);
     if (s->overlap < NQ_OVERLAP_SKIP || s->overlap > NQ_OVERLAP_QUEUE)
         return nq_err_set(err, NQ_EINVAL, "overlap is %d; see enum nq_overlap", s->overlap);
+    s->jitter_us = nq_option(s->jitter_us, 0);
     if (s->jitter_us < 0 || s->jitter_us > SCHEDULE_MAX_JITTER)
         return nq_err_set(err, NQ_EINVAL, "jitter_us is %lld; allowed are 0 to a day",
                           (long long)s->jitter_us);
@@ -128,7 +129,9 @@ struct schedule_old {
 
 static bool schedule_equal(const nq_val *v, const char *text)
 {
-    return v->type == NQ_VAL_TEXT && v->n == strlen(text) && memcmp(v->n ? v->p : "", text, v->n) == 0;
+    /* as bytes: a caller's connection may have another character set for results, or none */
+    return (v->type == NQ_VAL_TEXT || v->type == NQ_VAL_BLOB) && v->n == strlen(text) &&
+           memcmp(v->n ? v->p : "", text, v->n) == 0;
 }
 
 static int schedule_old_row(const nq_val cols[], size_t ncols, void *arg)
@@ -142,7 +145,7 @@ static int schedule_old_row(const nq_val cols[], size_t ncols, void *arg)
               schedule_equal(&cols[1], o->s->zone) &&
               (cols[3].type == NQ_VAL_INT ? cols[3].i : 0) == o->s->starts_at_us &&
               (cols[4].type == NQ_VAL_INT ? cols[4].i : 0) == o->s->ends_at_us && cols[6].type == NQ_VAL_NULL;
-    if (cols[5].type == NQ_VAL_TEXT && cols[5].n < sizeof o->source)
+    if (cols[5].type != NQ_VAL_NULL && cols[5].n < sizeof o->source)
         snprintf(o->source, sizeof o->source, "%.*s", (int)cols[5].n,
                  cols[5].n ? (const char *)cols[5].p : "");
     return 0;
@@ -167,6 +170,17 @@ static nq_val schedule_time_or_null(int64_t us)
     return us ? nq_int(us) : nq_null();
 }
 
+#define SCHEDULE_UPDATE(payload)                                                                             \
+    "UPDATE {full:schedules} SET spec = ?, zone = ?, next_at = {at}, zone_at = ?, starts_at = {at}, "        \
+    "ends_at = {at}, misfire = ?, overlap = ?, jitter_us = ?, queue = ?, priority = ?, max_retries = ?, "    \
+    "timeout_ms = ?, type = ?, payload = " payload                                                           \
+    ", headers = ?, source = ?, changed_at = {at}, error = NULL WHERE name = ?"
+#define SCHEDULE_INSERT(payload)                                                                             \
+    "INSERT INTO {full:schedules} (spec, zone, next_at, zone_at, starts_at, ends_at, misfire, overlap, "     \
+    "jitter_us, queue, priority, max_retries, timeout_ms, type, payload, headers, source, changed_at, "      \
+    "name) "                                                                                                 \
+    "VALUES (?, ?, {at}, ?, {at}, {at}, ?, ?, ?, ?, ?, ?, ?, ?, " payload ", ?, ?, {at}, ?)"
+
 /* source: whose it has to be, if it is there and anybody's; NULL: whoever's. */
 static int schedule_put(const nq_place *p, const struct schedule_new *n, const char *source, nq_err *err)
 {
@@ -175,11 +189,11 @@ static int schedule_put(const nq_place *p, const struct schedule_new *n, const c
     struct schedule_old old = {.s = s};
     const nq_val name = nq_text(s->name);
     int64_t now = 0, next = 0, zone_at = 0;
-    int rc = nq_place_sql(
-        p,
-        "SELECT spec, zone, {us:next_at}, {us:starts_at}, {us:ends_at}, source, error, zone_at FROM "
-        "{full:schedules} WHERE name = ? {lock}",
-        &name, 1, schedule_old_row, &old, err);
+    int rc = nq_place_sql(p,
+                          "SELECT {exact:spec}, {exact:zone}, {us:next_at}, {us:starts_at}, {us:ends_at}, "
+                          "{exact:source}, error, zone_at FROM "
+                          "{full:schedules} WHERE name = ? {lock}",
+                          &name, 1, schedule_old_row, &old, err);
     if (rc == NQ_OK && source && old.found && old.source[0] && strcmp(old.source, source) != 0) {
         char shown[SCHEDULE_MAX_SOURCE * 4];
         nq_printable(shown, sizeof shown, old.source, strlen(old.source));
@@ -194,40 +208,34 @@ static int schedule_put(const nq_place *p, const struct schedule_new *n, const c
                                s->ends_at_us ? s->ends_at_us : INT64_MAX, &next, &zone_at, err);
     if (rc != NQ_OK)
         return rc;
-    const nq_val args[] = {
-        nq_text(s->spec),
-        nq_text(s->zone),
-        nq_int(old.same ? old.next_us : next),
-        nq_int(old.same ? old.zone_at : zone_at), /* the file by which next_at was computed */
-        schedule_time_or_null(s->starts_at_us),
-        schedule_time_or_null(s->ends_at_us),
-        nq_int(s->misfire),
-        nq_int(s->overlap),
-        nq_int(s->jitter_us),
-        nq_text(t->queue),
-        nq_int(t->priority),
-        nq_int(t->max_retries),
-        nq_int(t->timeout_ms),
-        nq_text(t->type),
-        nq_blob(t->payload, t->payload_size),
-        t->headers ? nq_text(t->headers) : nq_null(),
-        s->source ? nq_text(s->source) : nq_null(),
-        nq_int(now),
-        name};
+    nq_val args[19];
+    size_t nargs = 0;
+    args[nargs++] = nq_text(s->spec);
+    args[nargs++] = nq_text(s->zone);
+    args[nargs++] = nq_int(old.same ? old.next_us : next);
+    args[nargs++] = nq_int(old.same ? old.zone_at : zone_at); /* the file by which next_at was computed */
+    args[nargs++] = schedule_time_or_null(s->starts_at_us);
+    args[nargs++] = schedule_time_or_null(s->ends_at_us);
+    args[nargs++] = nq_int(s->misfire);
+    args[nargs++] = nq_int(s->overlap);
+    args[nargs++] = nq_int(s->jitter_us);
+    args[nargs++] = nq_text(t->queue);
+    args[nargs++] = nq_int(t->priority);
+    args[nargs++] = nq_int(t->max_retries);
+    args[nargs++] = nq_int(t->timeout_ms);
+    args[nargs++] = nq_text(t->type);
+    if (t->payload_size > 0)
+        args[nargs++] = nq_blob(t->payload, t->payload_size);
+    args[nargs++] = t->headers ? nq_text(t->headers) : nq_null();
+    args[nargs++] = s->source ? nq_text(s->source) : nq_null();
+    args[nargs++] = nq_int(now);
+    args[nargs++] = name;
+    /* To a caller's session with EMPTY_STRING_IS_NULL an empty value that is bound is NULL. */
     rc = nq_place_sql(p,
-                      old.found
-                          ? "UPDATE {full:schedules} SET spec = ?, zone = ?, next_at = {at}, zone_at = ?, "
-                            "starts_at = {at}, ends_at "
-                            "= {at}, misfire = ?, overlap = ?, jitter_us = ?, queue = ?, priority = ?, "
-                            "max_retries = ?, timeout_ms = "
-                            "?, type = ?, payload = ?, headers = ?, source = ?, changed_at = {at}, error = "
-                            "NULL WHERE name = ?"
-                          : "INSERT INTO {full:schedules} (spec, zone, next_at, zone_at, starts_at, "
-                            "ends_at, misfire, overlap, "
-                            "jitter_us, queue, priority, max_retries, timeout_ms, type, payload, headers, "
-                            "source, changed_at, name) "
-                            "VALUES (?, ?, {at}, ?, {at}, {at}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {at}, ?)",
-                      args, sizeof args / sizeof *args, NULL, NULL, err);
+                      old.found ? t->payload_size > 0 ? SCHEDULE_UPDATE("?") : SCHEDULE_UPDATE("X''")
+                      : t->payload_size > 0 ? SCHEDULE_INSERT("?")
+                                            : SCHEDULE_INSERT("X''"),
+                      args, nargs, NULL, NULL, err);
     return rc == NQ_EDUPLICATE
                ? nq_err_set(err, NQ_ECONFLICT, "schedule '%s' was made by another meanwhile", s->name)
                : rc;
@@ -257,7 +265,8 @@ static int schedule_remove_others(const nq_place *p, const struct schedule_call 
     if (!args)
         return rc;
     args[0] = nq_text(k->source);
-    nq_buf_str(&others, "source = ?");
+    /* a server takes one with spaces behind it for the same */
+    nq_buf_fmt(&others, "source = ? AND {size:source} = %zu", strlen(k->source));
     for (size_t i = 0; i < k->n; i++) {
         nq_buf_str(&others, i ? ", ?" : " AND name NOT IN (?");
         args[i + 1] = nq_text(k->all[i].s.name);
@@ -421,7 +430,7 @@ NQ_API int nq_schedule_run(nq *q, const char *name, nq_id *id, nq_err *err)
     if (rc != NQ_OK || (rc = schedule_check_name(name, err)) != NQ_OK || (rc = nq_ready(q, err)) != NQ_OK)
         return rc;
     rc = nq_store_fire_now(nq_store_of(q), name, &made, &hint, err);
-    if (id)
+    if (id && (rc == NQ_OK || rc == NQ_EDUPLICATE))
         *id = made;
     if (rc == NQ_OK)
         nq_wake(q, &hint, 1, made);

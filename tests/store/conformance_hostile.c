@@ -451,29 +451,26 @@ static int hostile_depth(const nq_queue_stats *s, void *udata)
 START_TEST(names_that_are_none_hide_no_queue)
 {
     if (T_MYSQL && !t_is_mariadb)
-        return; /* it has its checks always */
+        return; /* as above */
     nq *q = t_open();
     uint64_t due = 0;
+    nq_checks k = {0};
     hostile_unchecked();
-    for (int i = 1; i < 64; i++) {
-        char name[3 * 64 + 1] = "";
-        for (int k = 0; k < i; k++)
-            snprintf(name + strlen(name), sizeof name - strlen(name), "01");
-        t_sql(T_SQLITE
-                  ? "INSERT INTO nanoq_tasks (queue, type, payload) VALUES (CAST(x'61%s' AS TEXT), 't', '%s')"
-                  : "INSERT INTO nanoq_tasks (queue, type, payload) VALUES (x'61%s', 't', '%s')",
-              name, name);
-    }
+    for (int i = 1; i < 64; i++)
+        t_sql(T_SQLITE ? "INSERT INTO nanoq_tasks (queue, type, payload) "
+                         "VALUES ('a' || replace(printf('%%.*c', %d, 'x'), 'x', char(1)), 't', %d)"
+                       : "INSERT INTO nanoq_tasks (queue, type, payload) "
+                         "VALUES (CONCAT('a', REPEAT(CHAR(1), %d)), 't', %d)",
+              i, i);
     if (T_SQLITE)
         t_sql("INSERT INTO nanoq_tasks (queue, type) VALUES (printf('%%.90c', 'b'), 't')");
     T_ADD(q, .type = "t", .queue = "a", .unique = NQ_UNIQUE_NONE);
     T_ADD(q, .type = "t", .queue = "zebra", .unique = NQ_UNIQUE_NONE);
     T_OK(nq_stats(q, hostile_depth, &due, &t_last));
     ck_assert_uint_eq(due, 1);
-    nq_checks k = {0};
     T_OK(nq_store_checks(nq_store_of(q), &k, &t_last));
-    ck_assert_int_ne(k.found[15].level, NQ_CHECK_OK); /* nobody serves it */
-    ck_assert_ptr_nonnull(strstr(k.found[15].text, "zebra"));
+    ck_assert_int_ne(k.found[15].level, NQ_CHECK_OK); /* nobody serves them */
+    ck_assert(k.nqueues > 0 && strcmp(k.queues[k.nqueues - 1].name, "zebra") == 0);
     nq_checks_free(&k);
     nq_close(q);
 }

@@ -176,6 +176,21 @@ START_TEST(the_callers_settings_bend_nothing)
     ck_assert_uint_eq(t.info.payload_size, 0);
     t_task_free(&t);
     ck_assert_uint_eq(t_count(q, NQ_STATE_WAITING), 4);
+    /* Declared again in whatever session, a schedule comes when it would have come. */
+    const nq_task_spec task = {.size = sizeof task, .type = "t"};
+    const nq_schedule every = {.size = sizeof every, .name = "s", .spec = "@every 1h", .task = &task};
+    T_OK(nq_schedule_set(q, t_tx(c), &every, &t_last));
+    t_run(c, "COMMIT");
+    const int64_t next =
+        t_sql("SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', next_at) FROM nanoq_schedules");
+    static const char *const names[] = {"SET NAMES binary", "SET character_set_results = utf16"};
+    for (size_t i = 0; i < 2; i++) {
+        t_run(c, "%s", names[i]);
+        T_OK(nq_schedule_set(q, t_tx(c), &every, &t_last));
+        t_run(c, "COMMIT");
+    }
+    ck_assert_int_eq(t_sql("SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', next_at) FROM nanoq_schedules"),
+                     next);
     t_disconnect(c);
     nq_close(q);
 }

@@ -44,6 +44,7 @@ export function mount(root, path) {
   const logs = h('ol', {class: 'logs', tabindex: '0', 'aria-label': 'Log'});
   const logCard = h('section', {class: 'card', hidden: true}, h('header', null, h('h2', null, 'Log')), logs);
   let lastLine = null;
+  let serial = 0;
   const body = h('div', null, loading());
   fill(root, heading(`Task ${id}`), body);
 
@@ -115,11 +116,12 @@ export function mount(root, path) {
   }
   async function read() {
     clearTimeout(timer);
+    const mine = ++serial; // one that is under way when a button is pressed would add its lines once more
     const at = `tasks/${api.part(id)}`;
     try {
       const found = await api.get(at);
       const [reasons, lines] = await Promise.all([api.get(`${at}/why`), api.get(`${at}/logs`, {after: lastLine}).catch(() => null)]);
-      if (ended) return;
+      if (ended || mine !== serial) return;
       task = found;
       const signature = JSON.stringify(found);
       if (!head.isConnected) fill(body, head, facts, h('div', {class: 'two'}, h('div', null, payload, headers), h('div', null, why, error, result)), h('section', {class: 'card'}, h('header', null, h('h2', null, 'Failed attempts')), attemptsTable.root), logCard);
@@ -137,7 +139,7 @@ export function mount(root, path) {
       attemptsTable.update(found.failures);
       if (lines) drawLogs(lines.lines);
     } catch (e) {
-      if (ended) return;
+      if (ended || mine !== serial) return;
       if (e.status === 404) {
         fill(body, h('div', {class: 'empty'}, blank(`There is no task ${id}.`, 'It is done and was not kept, or it was deleted.', h('p', null, h('a', {href: '#/tasks'}, 'To the tasks')))));
         return;

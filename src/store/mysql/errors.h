@@ -27,6 +27,7 @@
     X(ER_CONSTRAINT_FAILED, 4025, NQ_EINVAL)         /* MariaDB */                                           \
     X(ER_CHECKREAD, 1020, NQ_ECONFLICT)              /* the row changed since the snapshot */                \
     X(ER_LOCK_WAIT_TIMEOUT, 1205, NQ_ECONFLICT)                                                              \
+    X(ER_LOCK_TABLE_FULL, 1206, NQ_ECONFLICT)                                                                \
     X(ER_LOCK_DEADLOCK, 1213, NQ_ECONFLICT)                                                                  \
     X(ER_QUERY_INTERRUPTED, 1317, NQ_ECONFLICT)                                                              \
     X(ER_TRANSACTION_ROLLBACK_DURING_COMMIT, 3101, NQ_ECONFLICT) /* another member's write was first */      \
