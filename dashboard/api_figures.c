@@ -22,6 +22,8 @@ struct figures_series {
     int64_t step_us, since_us;
     size_t n;
     struct figures_point points[FIGURES_POINTS];
+    int64_t now_us;
+    bool heard;        /* that is what the database's clock says */
     const char *queue; /* only of this one, or NULL */
     size_t at;
 };
@@ -55,7 +57,40 @@ static struct {
         int64_t step_us;
         struct figures_point point;
     } kept[FIGURES_KEPT];
+    int64_t now_us, heard_us; /* the database's clock, and when it said so, monotonic */
 } figures = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static int figures_hear(const nq_figures *f, void *udata)
+{
+    *(int64_t *)udata = f->until_us;
+    return 0;
+}
+
+/*
+ * Minutes are of the database's clock, and this host's may be wrong. Figures up to now say when that is, if
+ * there are any: those of this minute are soon read, but there may be none. Where there are none in all of
+ * the window there is nothing to show, and this host's clock does: false then.
+ */
+static int figures_now(int64_t window, int64_t *now, bool *heard, nq_err *err)
+{
+    const int64_t clock = dash_clock_us();
+    int64_t until = 0;
+    pthread_mutex_lock(&figures.mutex);
+    *heard = figures.heard_us && clock - figures.heard_us < FIGURES_LATE;
+    *now = *heard ? figures.now_us + clock - figures.heard_us : cli_now_us(CLOCK_REALTIME);
+    pthread_mutex_unlock(&figures.mutex);
+    const nq_minutes_options o = {.size = sizeof o, .since_us = *heard ? -1 : -window, .by = NQ_BY_NONE};
+    const int rc = nq_minutes(dash.q, &o, figures_hear, &until, err);
+    if (rc != NQ_OK || until == 0)
+        return rc;
+    *now = until;
+    *heard = true;
+    pthread_mutex_lock(&figures.mutex);
+    figures.now_us = until;
+    figures.heard_us = clock;
+    pthread_mutex_unlock(&figures.mutex);
+    return rc;
+}
 
 static size_t figures_place(int64_t step_us, int64_t at_us)
 {
@@ -78,7 +113,7 @@ static bool figures_recall(const struct figures_series *s, struct figures_point 
 static void figures_keep(const struct figures_series *s, const struct figures_point *p)
 {
     const size_t i = figures_place(s->step_us, p->at_us);
-    if (s->queue || cli_now_us(CLOCK_REALTIME) < p->at_us + s->step_us + FIGURES_LATE)
+    if (s->queue || !s->heard || s->now_us < p->at_us + s->step_us + FIGURES_LATE)
         return;
     pthread_mutex_lock(&figures.mutex);
     figures.kept[i].step_us = s->step_us;
@@ -133,11 +168,13 @@ static void figures_spread(struct out *j, const struct figures_series *s, const 
 static void figures_depths(struct out *j, const struct figures_series *s)
 {
     static const char *const names[] = {"due", "running", "oldest_due"};
+    /* The sampler goes by this host's clock. */
+    const int64_t ahead = (s->now_us - cli_now_us(CLOCK_REALTIME)) / NQ_MINUTES(1) * NQ_MINUTES(1);
     for (int k = 0; k < 3; k++) {
         out_open(out_key(j, names[k]), '[');
         for (size_t i = 0; i < s->n; i++) {
             struct sample_depth d;
-            if (s->queue || !sampler_depth(s->points[i].at_us, s->step_us, &d))
+            if (s->queue || !sampler_depth(s->points[i].at_us - ahead, s->step_us, &d))
                 out_null(j);
             else if (k == 2)
                 out_duration(j, d.oldest_due_us);
@@ -171,12 +208,13 @@ static int figures_series(struct dash_request *r, const char *queue, nq_err *err
     if (!api_param_window(r, figures_windows, &window, err))
         return NQ_EINVAL;
     struct figures_series *s = cli_alloc(sizeof *s);
-    const int64_t now = cli_now_us(CLOCK_REALTIME);
+    int rc = figures_now(window, &s->now_us, &s->heard, err);
     s->queue = queue;
     s->step_us = window > NQ_HOURS(1) ? NQ_MINUTES(10) : NQ_MINUTES(1);
     s->n = (size_t)(window / s->step_us) + 1;
-    s->since_us = now - now % s->step_us - window;
-    const int rc = figures_read(s, err);
+    s->since_us = s->now_us - s->now_us % s->step_us - window;
+    if (rc == NQ_OK)
+        rc = figures_read(s, err);
     if (rc == NQ_OK)
         figures_write(&r->out, s);
     free(s);
