@@ -32,7 +32,7 @@ struct top {
     struct top_reader *reader;
     struct top_view *view;
     struct text page;
-    char said[512], error[512], question[160];
+    char said[512], error[512], question[160], doing[160];
     int64_t error_us;
     enum top_verb verb; /* that is asked for */
     nq_id id;
@@ -63,8 +63,19 @@ static void top_news_take(struct top *t)
 /* Have it done now. */
 static void top_order(struct top *t)
 {
+    if (!top_reader_do(t->reader, t->verb, t->id, t->queue)) {
+        snprintf(t->said, sizeof t->said, "not done: still busy with %s", t->doing);
+        return;
+    }
     snprintf(t->said, sizeof t->said, "...");
-    top_reader_do(t->reader, t->verb, t->id, t->queue);
+    if (*t->queue) {
+        struct text name = {0};
+        text_safe(&name, t->queue, strlen(t->queue));
+        snprintf(t->doing, sizeof t->doing, "queue %s", name.p);
+        text_free(&name);
+    } else {
+        snprintf(t->doing, sizeof t->doing, "task %lld", (long long)t->id);
+    }
 }
 
 static void top_ask(struct top *t, enum top_verb verb, const struct top_row *row, const char *word)
@@ -128,18 +139,18 @@ static void top_move(struct top *t, int key)
     *at = *at < n ? *at : n - 1;
 }
 
+/* Behind the filter there is nothing but NUL, so that one more character has its NUL. */
 static void top_typed(struct top *t, int key)
 {
     const size_t n = strlen(t->screen.filter);
     if (key == TOP_ESCAPE)
-        t->screen.filter[0] = '\0';
+        memset(t->screen.filter, 0, sizeof t->screen.filter);
     if (key == '\r' || key == '\n' || key == KEY_ENTER || key == TOP_ESCAPE)
         t->screen.typing = false;
     else if ((key == KEY_BACKSPACE || key == 127 || key == 8) && n > 0)
         t->screen.filter[n - 1] = '\0';
     else if (key >= ' ' && key < 127 && n + 1 < sizeof t->screen.filter)
-        snprintf(t->screen.filter + n, sizeof t->screen.filter - n, "%c",
-                 key); /* ended: there may be an older one */
+        t->screen.filter[n] = (char)key;
 }
 
 static void top_answered(struct top *t, int key)
@@ -194,7 +205,7 @@ static bool top_key(struct top *t, int key)
         s->typing = true;
         return true;
     case TOP_ESCAPE:
-        s->filter[0] = '\0';
+        memset(s->filter, 0, sizeof s->filter);
         return true;
     case '?':
     case 'h':

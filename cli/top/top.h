@@ -63,15 +63,14 @@ struct top_reader;
 struct top_reader *top_reader_start(nq *q, int wake, int64_t every_us);
 /* False: it still waits for the database, and the process has to end without it. */
 bool top_reader_end(struct top_reader *r);
-/* Have it do that, once; what it was to do before is forgotten if it was not begun. */
-void top_reader_do(struct top_reader *r, enum top_verb verb, nq_id id, const char *queue);
+/* Have it do that, once. False: not that, it is still busy with what it was to do before. */
+bool top_reader_do(struct top_reader *r, enum top_verb verb, nq_id id, const char *queue);
 struct top_news {
     struct top_view *view; /* NULL: the one before still holds; else the caller's */
     char error[512];       /* "": the database answers */
     int64_t error_us;      /* since then, monotonic */
     char said[512];        /* of what it was to do; "": nothing new */
     struct text page;      /* or that: several lines, the caller's */
-    bool busy;             /* something is to be done */
 };
 void top_reader_news(struct top_reader *r, struct top_news *out);
 

@@ -17,6 +17,7 @@ struct top_reader {
     pthread_mutex_t lock; /* of what follows; not held while the database is asked */
     pthread_cond_t cond;
     bool ended, asked;
+    bool busy; /* asked for, or begun */
     enum top_verb verb;
     nq_id id;
     char queue[NQ_MAX_QUEUE + 1];
@@ -97,7 +98,7 @@ static void top_act(struct top_reader *r)
     } else {
         memcpy(r->news.said, said, sizeof said);
     }
-    r->news.busy = r->asked;
+    r->busy = false;
 }
 
 /* Likewise. How long to wait before the next reading. */
@@ -189,15 +190,19 @@ bool top_reader_end(struct top_reader *r)
     return true;
 }
 
-void top_reader_do(struct top_reader *r, enum top_verb verb, nq_id id, const char *queue)
+bool top_reader_do(struct top_reader *r, enum top_verb verb, nq_id id, const char *queue)
 {
     pthread_mutex_lock(&r->lock);
-    r->verb = verb;
-    r->id = id;
-    snprintf(r->queue, sizeof r->queue, "%s", queue);
-    r->asked = r->news.busy = true;
-    pthread_cond_signal(&r->cond);
+    const bool free_now = !r->busy;
+    if (free_now) {
+        r->verb = verb;
+        r->id = id;
+        snprintf(r->queue, sizeof r->queue, "%s", queue);
+        r->asked = r->busy = true;
+        pthread_cond_signal(&r->cond);
+    }
     pthread_mutex_unlock(&r->lock);
+    return free_now;
 }
 
 void top_reader_news(struct top_reader *r, struct top_news *out)

@@ -134,6 +134,13 @@ class TopTests:
         self.sees("c is for a running task")
         self.keys("Escape")
         self.sees("queues 3", absent=("filter:",))
+        # Nothing of the one before comes back behind what is typed.
+        self.keys("/", "m", "a", "i", "Escape")
+        self.sees("queues 3", absent=("filter:",))
+        self.keys("/", "s", "l", "Enter")
+        self.sees("queues 1/3", "filter: sl", absent=("filter: sli",))
+        self.keys("Escape")
+        self.sees("queues 3", absent=("filter:",))
         self.keys("?")
         self.sees("filter the rows", "any key")
         self.keys("Escape", "q")
@@ -225,6 +232,27 @@ class TopTests:
         database.commit()
         database.close()
         self.sees("?help", absent=("no answer",))
+        self.keys("q")
+        self.sees("ended 0")
+
+    def test_one_order_at_a_time(self):
+        if "sqlite" not in self.env["NANOQ_DB"]:
+            self.skipTest("here it is a file that can be locked")
+        for i in range(2):
+            self.add("--queue", "q%d" % i, "a", str(i))
+        self.top()
+        database = sqlite3.connect(self.path("top.db"))
+        database.execute("BEGIN IMMEDIATE")
+        self.keys("p", "y", "Down", "p")
+        self.sees("pause queue q1? y/n")
+        self.keys("y")
+        self.sees("not done: still busy with queue q0")
+        database.rollback()
+        database.close()
+        self.sees("queue q0: paused")
+        self.assertEqual([q["queue"] for q in self.json("queues") if q["paused"]], ["q0"])
+        self.keys("p", "y")
+        self.sees("queue q1: paused")
         self.keys("q")
         self.sees("ended 0")
 
