@@ -27,6 +27,7 @@ enum metrics_state { METRICS_FREE, METRICS_READS, METRICS_WAITS, METRICS_WRITES,
 struct metrics_client {
     int fd;
     enum metrics_state state;
+    bool ended; /* it sends no more, and may wait for the answer */
     int64_t since_us, until_us;
     struct metrics_request request;
     char in[METRICS_HEADER];
@@ -144,7 +145,7 @@ static void metrics_asked(struct metrics_client *c)
         metrics_health(c);
 }
 
-/* Something came, or the client has closed. */
+/* Something came, or the client has closed the connection, or its half of it, and waits. */
 static void metrics_read(struct metrics_client *c)
 {
     char drop[4096];
@@ -153,7 +154,9 @@ static void metrics_read(struct metrics_client *c)
                              : recv(c->fd, drop, sizeof drop, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
-    if (n <= 0) {
+    if (n == 0 && c->state == METRICS_WAITS && !c->ended) {
+        c->ended = true;
+    } else if (n <= 0) {
         metrics_close(c);
     } else if (wanted) {
         c->nin += (size_t)n;
@@ -214,7 +217,9 @@ static int64_t metrics_poll_of(struct pollfd fds[METRICS_CLIENTS + 2], int64_t u
     for (size_t i = 0; i < METRICS_CLIENTS; i++) {
         const struct metrics_client *c = &metrics_http.clients[i];
         fds[i] = (struct pollfd){.fd = c->state == METRICS_FREE ? -1 : c->fd,
-                                 .events = c->state == METRICS_WRITES ? POLLOUT : POLLIN};
+                                 .events = c->state == METRICS_WRITES              ? POLLOUT
+                                           : c->state == METRICS_WAITS && c->ended ? 0
+                                                                                   : POLLIN};
         if (fds[i].fd >= 0 && c->until_us < until_us)
             until_us = c->until_us;
     }

@@ -106,6 +106,10 @@ class Metrics(Base):
         self.assertEqual(samples['nanoq_attempts_total{queue="default",type="a\\"b\\\\c\u202e<script>",verdict="retry"}'], 1)
         self.assertEqual(samples['nanoq_attempt_duration_seconds_bucket{queue="default",type="mail",le="+Inf"}'], 2)
         self.assertEqual(samples["nanoq_handlers_running"], 0)
+        s = self.connect()
+        s.sendall(b"GET /metrics/database HTTP/1.0\r\n\r\n")
+        s.shutdown(socket.SHUT_WR) # as nc -N does
+        self.assertEqual(self.answer(s)[0], 200)
         samples = self.scraped("/metrics/database")
         self.assertEqual(samples["nanoq_database_up"], 1)
         self.assertEqual(samples['nanoq_workers{queue="default"}'], 1)
