@@ -6,12 +6,19 @@ use warnings;
 no warnings 'recursion';    # deep JSON is not a mistake
 use Digest::SHA qw(sha256_hex);
 use JSON::PP;
+use Math::BigFloat;
 use MIME::Base64;
 
 $| = 1;
 
 # utf8: bytes in and out. allow_nonref: a payload may be a number or null. The default depth is 512.
 my $json = JSON::PP->new->utf8->allow_nonref->allow_bignum->max_depth(100_000);
+
+# 1e99999999 stays as short as it is; written out it has a hundred million digits.
+{
+    no warnings 'redefine';
+    *Math::BigFloat::bstr = \&Math::BigFloat::bsstr;
+}
 
 # What it answers is the task's result. If it dies, the attempt failed, and is made again later.
 sub handle {

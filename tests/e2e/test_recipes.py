@@ -149,14 +149,28 @@ class Workers(ServiceBase):
         self.assertEqual(t["state"], "dead")
         self.assertIn("no such customer", t["error"])
 
+    def number(self, name, payload, code=0):
+        """The task that a number becomes, which must not end the worker."""
+        program = interpreter(name, MODULES.get(name, ("-c", "1")))
+        task = self.add("number", "-", "--raw", "--max-retries", "0", stdin=payload)
+        self.work("--stream", "-j", "1", "--keep-done", "1h", "--", program, os.path.join(RECIPES, "worker." + name), code=code)
+        return self.show(task)
+
     def test_python(self):
         self.survive("py")
+        t = self.number("py", b"1" * 5000)
+        self.assertEqual((t["state"], t["result"]), ("done", "1" * 5000))
+        t = self.number("py", b"1e400", 5)
+        self.assertEqual(t["state"], "dead")
+        self.assertIn("ValueError: Out of range", t["error"])
 
     def test_php(self):
         self.survive("php")
 
     def test_perl(self):
         self.survive("pl")
+        t = self.number("pl", b"[1e99999999, 1.5]")
+        self.assertEqual((t["state"], t["error"]), ("done", None))
 
     def test_ruby(self):
         self.survive("rb")
