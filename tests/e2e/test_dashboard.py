@@ -315,7 +315,15 @@ class DashboardTests:
         self.assertIn("move ids 1, 3, 31, 999", [l["what"] for l in log])
         self.assertNotIn("dry", "".join(l["what"] for l in log))
         self.assertEqual(len([l for l in log if l["what"].startswith("move ids")]), 1)
-        slow = d.post("bulk", {"action": "delete", "filter": {"state": "cancelled"}, "rate": "1/s"})["bulk"]
+        self.run_nanoq("add", "--stdin", stdin=b'{"type": "t", "queue": "long", "unique": false}\n' * 300)
+        slow = d.post("bulk", {"action": "cancel", "filter": {"queue": "long", "state": ["waiting"]}, "rate": "1/s"})["bulk"]
+        # One that runs stays in the list, however many come after it.
+        for _ in range(60):
+            last = d.post("bulk", {"action": "retry", "ids": [999]})["bulk"]
+            ended(last)
+        jobs = [(job["id"], job["state"]) for job in d.get("bulk")["jobs"]]
+        self.assertEqual((len(jobs), jobs[0], jobs[-1]), (50, (last, "done"), (slow, "running")))
+        self.assertEqual(jobs, sorted(jobs, reverse=True))
         d.stop()
 
     def test_logs_of_a_task(self):
@@ -363,14 +371,19 @@ class DashboardTests:
                        "echo '{\"password\": \"hunter2\"}' >&2; exit 65", code=5)
         self.add("--raw", "t5", json.dumps({"contrase\u00f1a": "hunter2", "\U0001f511": "hunter2", "inner": json.dumps({"Contrase\u00f1a": "hunter2"})}))
         self.add("--raw", "t6", json.dumps({"contrase\u00f1a": "hunter2", "\U0001f511": "hunter2"}, ensure_ascii=False))
+        self.run_nanoq("cron", "add", "--header", 'ctx={"token": "hunter2"}', "s", "@yearly", "t7")
+        self.run_nanoq("cron", "pause", "s", "--why", '{"password": "hunter2"}')
         d = self.dashboard("--mask", "password,token,contrase\u00f1a,\U0001f511", tokens=True)
         who = {"Authorization": "Bearer " + ADMIN}
-        for path in ("tasks/1", "tasks/2", "tasks/3", "tasks/4", "tasks/5", "tasks/6", "tasks", "tasks/1/attempts", "tasks/1/why", "tasks/1/logs"):
+        for path in ("tasks/1", "tasks/2", "tasks/3", "tasks/4", "tasks/5", "tasks/6", "tasks", "tasks/1/attempts", "tasks/1/why", "tasks/1/logs",
+                     "schedules"):
             _, data = d.request("GET", path, headers=who)
             self.assertNotIn(b"hunter2", data, path)
             self.assertIn(b"***", data, path)
         one = d.get("tasks/1", **who)
         self.assertEqual(json.loads(one["payload"]), {"user": "bob", "Password": "***", "deep": [{"token": "***"}], "n": 1})
+        schedule = d.get("schedules", **who)["schedules"][0]
+        self.assertEqual((schedule["headers"], schedule["paused_why"]), ({"ctx": '{"token": "***"}'}, '{"password": "***"}'))
         self.assertEqual((one["headers"], one["masked"], one["command"]), ({"lang": "de", "token": "***"}, True, None))
         self.assertEqual(json.loads(json.loads(d.get("tasks/2", **who)["payload"])["inner"]), {"password": "***", "x": 1})
         self.assertEqual([t["id"] for t in d.get("tasks?text=hunter2&order=oldest", **who)["tasks"]][:1], [1])
@@ -572,6 +585,17 @@ class SqliteDashboard(DashboardTests, Base):
             before, after = self.show(task), self.show(again)
             for name in ("queue", "group", "type", "priority", "timeout", "max_retries", "headers", "tags", "payload"):
                 self.assertEqual(before[name], after[name], (name, command))
+        # Not what a terminal would take for something else, wherever it stands.
+        hidden = [self.add("--raw", "text", "a\u202eb"), self.add("--tag", "a\u200bb", "tagged"), self.add("--header", "a=\u2066b", "told"),
+                  self.add("typed"), self.add("queued")]
+        db = sqlite3.connect(self.path("state/nanoq/nanoq.db"))
+        db.execute("PRAGMA ignore_check_constraints = 1")
+        db.execute("UPDATE nanoq_tasks SET type = ? WHERE id = ?", ("a\u0085b", hidden[-2]))
+        db.execute("UPDATE nanoq_tasks SET queue = ? WHERE id = ?", ("a\u202eb", hidden[-1]))
+        db.commit()
+        db.close()
+        for task in hidden:
+            self.assertIsNone(d.get(f"tasks/{task}")["command"], task)
         d.stop()
 
     def test_hostile_strings_stay_strings(self):
@@ -693,6 +717,30 @@ class MysqlDashboard(DashboardTests, MysqlBase):
         # The first one may be that of before.
         self.wait(lambda: self.asking(2), "the sampler to ask again")
         d.stop()
+
+    def test_a_wrong_clock_of_this_host_hides_nothing(self):
+        module = os.path.join(os.path.dirname(NANOQ), "tests/fault/wrong_clock.so")
+        if not os.path.exists(module):
+            self.skipTest("there is no " + module)
+        with open(self.path("clock"), "wb") as f:
+            f.write((7200).to_bytes(8, "little"))
+        self.add("email")
+        self.run_nanoq("work", "--drain", "--quiet", "--", "true")
+        env = {"LD_PRELOAD": module, "FAULT_CLOCK": self.path("clock")}
+        d = self.dashboard(env=env)
+        s = d.stream()
+        self.addCleanup(s.close)
+        read_events(s, "sample")
+        overview = d.get("overview?window=1h")
+        self.assertEqual((overview["up"], sum(overview["series"]["done"])), (True, 1))
+        self.assertEqual([t["done"] for t in d.get("types")["types"]], [1])
+        # Nor does it keep as empty what the database's clock has still to come to.
+        self.add("email")
+        self.run_nanoq("work", "--drain", "--quiet", "--", "true")
+        self.assertEqual(sum(d.get("minutes?window=1h")["done"]), 2)
+        d.stop()
+        self.env.update(env)
+        self.assertEqual([row["done"] for row in self.json("stats", "--since", "1m")], [2])
 
     def test_the_server_goes_away_and_comes_back(self):
         url = urllib.parse.urlparse(self.env["NANOQ_DB"])

@@ -57,6 +57,26 @@ test('progress of a running task is live', async () => {
   await page.context().close();
 });
 
+test('lines of a log are shown once, also where an action reads while a look is under way', async () => {
+  const page = await open(server.url);
+  const id = db.lines([{type: 'talks', queue: 'talks', payload: 1, max_retries: 0}])[0];
+  await page.at(`#/task/${id}`);
+  const held = [];
+  let hold = true;
+  await page.route(/\/logs/, (route) => (hold ? held.push(route) : route.continue()));
+  db.failing('work', '--drain', '--quiet', '--keep-logs', '-q', 'talks', '--', 'sh', '-c', 'echo a line >&2; exit 65');
+  await until('a look waits for lines', () => held.length === 1);
+  await page.click('.task-head + .tools [data-focus=retry]');
+  await until('so does that of the action', () => held.length === 2);
+  hold = false;
+  for (const route of held) await route.continue();
+  await until('the line is there', () => page.locator('.logs li').count());
+  await page.waitForTimeout(500);
+  assert.equal(await page.locator('.logs li:has-text("a line")').count(), 1);
+  await clean(page);
+  await page.context().close();
+});
+
 test('nothing is asked while updates are paused or the page is hidden', async () => {
   const page = await open(server.url);
   await page.at('#/tasks');
