@@ -19,7 +19,7 @@ static nq_checks_queue *checks_queues_of(nq_checks *k, const char *name)
 {
     const size_t n = nq_queue_base(name);
     nq_checks_queue *last;
-    for (size_t i = k->nqueues; i > 0 && k->nqueues - i < 64; i--) {
+    for (size_t i = k->nqueues; k->queues && i > 0 && k->nqueues - i < 64; i--) {
         last = &k->queues[i - 1];
         if (strlen(last->name) == n && memcmp(last->name, name, n) == 0)
             return last;
