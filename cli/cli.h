@@ -44,6 +44,7 @@ struct cli_settings {
     bool format_said;                      /* by --format */
     const char *command;                   /* for messages: "add" */
     bool makes_database;                   /* migrate and bench: a SQLite file may be made */
+    int unwritten;                         /* what it means that stdout cannot be written; 0: CLI_FAILURE */
     void (*complain)(const char *message); /* takes what would go to stderr; NULL: nobody does */
     void (*leave)(void); /* called before an end without memory: gives the terminal back; NULL: not needed */
 };

@@ -169,6 +169,14 @@ static int main_dispatch(int argc, char **argv)
     return command->run(argc - i, argv + i);
 }
 
+/* Of a command that ended so, whose output cannot be written. */
+static int main_unwritten(int exit_code)
+{
+    if (!cli.unwritten)
+        return cli_worse(exit_code, CLI_FAILURE);
+    return exit_code == CLI_FAILURE ? cli.unwritten : cli_worse(exit_code, cli.unwritten);
+}
+
 int main(int argc, char **argv)
 {
     main_descriptors();
@@ -178,7 +186,7 @@ int main(int argc, char **argv)
     if (fflush(stdout) != 0 || ferror(stdout)) {
         char buf[128];
         cli_complain("cannot write the output: %s", strerror_r(errno, buf, sizeof buf));
-        exit_code = cli_worse(exit_code, CLI_FAILURE);
+        exit_code = main_unwritten(exit_code);
     }
     for (int i = 0; i < argc; i++)
         free(argv[i]);

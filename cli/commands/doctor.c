@@ -47,13 +47,13 @@ static int doctor_row(const nq_check *c, void *udata)
     return 0;
 }
 
-/* "3" or "3,24" */
 /* 1 is for warnings: a database with which nothing works is an error. */
 static int doctor_failed(int exit_code)
 {
     return exit_code == CLI_FAILURE ? CLI_USAGE : exit_code;
 }
 
+/* "3" or "3,24" */
 static bool doctor_skip(struct doctor *d, const char *list)
 {
     for (const char *at = list; *at;) {
@@ -87,6 +87,7 @@ static int doctor_run(int argc, char **argv)
     struct doctor d = {.worst = NQ_CHECK_OK};
     nq *q = NULL;
     int key;
+    cli.unwritten = CLI_USAGE;
     cli_parse_start(&parse, &cli_doctor);
     while ((key = cli_parse_next(&parse, argc, argv, &value)) >= 0) {
         if (key == DOCTOR_JSON)

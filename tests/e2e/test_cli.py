@@ -843,6 +843,11 @@ class QueuesTests:
         self.assertEqual([c["name"] for c in checks if c["level"] == "warning"], ["served"])
         self.run_nanoq("doctor", "--db", "sqlite:" + self.path("none.db"), code=2)  # 1 is for warnings
         self.assertIn("no such file", self.err)
+        for skip in ("3,5,8,12", "3,5,8,12,16"):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([NANOQ, "doctor", "--skip", skip], stdout=full, stderr=subprocess.PIPE,
+                                      timeout=LIMIT, env=self.env)
+            self.assertEqual(done.returncode, 2, done.stderr)
         for wrong in ("0", "25", "x", "1,", ""):
             self.run_nanoq("doctor", "--skip", wrong, code=2)
             self.assertIn("--skip takes numbers of checks", self.err)
