@@ -856,7 +856,7 @@ class QueuesTests:
         self.run_nanoq("pause", "mail")
         self.sql("UPDATE nanoq_queues SET paused_why = %s" % ("'a' || char(27) || '[31m'" if self.SQLITE else
                                                              "CONCAT('a', CHAR(27), '[31m')"))
-        now = "1" if self.SQLITE else "UTC_TIMESTAMP(6)"
+        now = "strftime('%s', 'now') * 1000000" if self.SQLITE else "UTC_TIMESTAMP(6)"
         self.sql("INSERT INTO nanoq_workers (name, queues, started_at, beat_at) VALUES (%s, 'mail,x', %s, %s)" %
                  ("'w' || char(27) || '[2J'" if self.SQLITE else "CONCAT('w', CHAR(27), '[2J')", now, now))
         task = self.run_nanoq("add", "--queue", "mail", "t").decode().strip()
