@@ -44,19 +44,21 @@ static bool reclaim_one(nq_worker *w, const char *victim, nq_claimed *claim)
  * Running under a lease of this worker that it does not hold: the database went back in time, by a restore or
  * by a failover that lost the outcome. Nobody would ever take such a task, for its worker lives. So this one
  * joins anew as soon as it holds nothing: under its old id they are orphans. One that is being claimed,
- * recorded or lent looks the same for a moment, so the first that is found has to be so at two passes.
+ * recorded or lent looks the same for a moment, so the first that is found has to be so for some beats. No
+ * others are asked for in its pass: there may be more than come at a time, and orphans behind them.
  */
 static void reclaim_stray(nq_reclaimer *r, const nq_claimed *claim)
 {
     if (r->stray.id == 0)
-        r->stray = (struct nq_stray){claim->task.id, claim->lease};
+        r->stray = (struct nq_stray){claim->task.id, claim->lease, nq_mono_us()};
 }
 
 static void reclaim_judge_strays(nq_worker *w, nq_reclaimer *r)
 {
-    const struct nq_stray *s = &r->stray;
-    const bool lost = s->id != 0 && s->id == r->before.id && s->lease == r->before.lease;
-    r->before = r->stray;
+    const struct nq_stray s = r->stray;
+    const bool same = s.id != 0 && s.id == r->before.id && s.lease == r->before.lease;
+    const bool lost = same && s.seen_us - r->before.seen_us >= 2 * nq_beat_every_us(w);
+    r->before = same ? r->before : s;
     r->stray = (struct nq_stray){0};
     if (!lost)
         return;
@@ -64,7 +66,7 @@ static void reclaim_judge_strays(nq_worker *w, nq_reclaimer *r)
         w, NQ_LOG_WARN,
         "task %lld runs under a lease of this worker that it does not hold, as after a restore, or a "
         "failover that lost its outcome: no claims until nothing is held, then this worker joins anew",
-        (long long)r->before.id);
+        (long long)s.id);
     pthread_mutex_lock(&w->lock);
     w->rejoin = true;
     pthread_cond_signal(&w->duties_cond);
@@ -80,7 +82,7 @@ static int reclaim_some(nq_worker *w, const nq_member *m, nq_reclaimer *r, size_
     nq_claimed *list = NULL;
     pthread_mutex_lock(&w->lock);
     r->scan.stray_from = NQ_LEASE(w->member, 0);
-    r->scan.stray_before = w->member ? nq_worker_oldest(w) : 0;
+    r->scan.stray_before = w->member && r->stray.id == 0 ? nq_worker_oldest(w) : 0;
     pthread_mutex_unlock(&w->lock);
     int rc = nq_store_orphans(w->store, &r->scan, RECLAIM_MOST, &list, found, err);
     *all = true;

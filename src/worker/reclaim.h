@@ -13,6 +13,7 @@ typedef struct nq_reclaimer {
     struct nq_stray { /* the first one of this pass, and of the one before; id 0: none */
         nq_id id;
         uint64_t lease;
+        int64_t seen_us;
     } stray, before;
 } nq_reclaimer;
 /* Look for some, and hand them to the completer. sure: no worker is suspected, so that a pass which finds

@@ -359,12 +359,19 @@ START_TEST(a_task_that_the_database_has_back_runs_again)
     T_WAIT(t_state(q, back) == -1, 20);
     t_sql("INSERT INTO nanoq_tasks (id, type, state, lease, generation) VALUES (%lld, 't', 1, %lld, 1)",
           (long long)back, lease - 1);
+    for (int k = 0; k < 120; k++) /* more than are looked at at a time, and an orphan behind them */
+        t_sql("INSERT INTO nanoq_tasks (type, payload, state, lease, generation) VALUES ('t', '%d', 1, %lld, "
+              "1)",
+              k, lease - 1);
+    t_sql("INSERT INTO nanoq_tasks (type, queue, payload, state, lease, generation) VALUES ('t', 'zebra', "
+          "'z', 1, 77, 1)");
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE queue = 'zebra' AND state = 1") == 0, 30);
     /* What it holds is finished under the lease that it has. */
     T_WAIT(t_sql("SELECT MAX(beat) FROM nanoq_workers") > 8, 30); /* by the second: some passes */
     ck_assert_int_eq(t_sql("SELECT id FROM nanoq_workers"), worker);
     t_post(&b.go);
-    T_WAIT(p_load(&b.runs) == 3, 30);
-    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 0, 20);
+    T_WAIT(p_load(&b.runs) == 123, 30);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks WHERE queue <> 'zebra'") == 0, 20);
     ck_assert_int_gt(t_sql("SELECT id FROM nanoq_workers"), worker);
     nq_worker_totals c = {0};
     nq_worker_stats(t.p, &c, sizeof c);
