@@ -173,7 +173,7 @@ static int search_explain_again(nq_conn *c, void *arg, nq_err *err)
         if (rc == NQ_OK)
             rc = nq_sql(c, "SELECT payload FROM {tasks} WHERE id = 11", NULL, 0, nq_row_any, &any, NULL, err);
     }
-    free(names.all);
+    nq_names_free(&names);
     return rc;
 }
 
@@ -215,7 +215,7 @@ static void search_explain_access(const nq_store *s, nq_filter f, bool live, enu
     nq_buf_free(&sql);
     nq_query_free(&query);
     nq_where_free(&w);
-    free(names.all);
+    nq_names_free(&names);
 }
 
 START_TEST(each_access_is_by_its_index)
