@@ -131,6 +131,10 @@ NQ_PLUG_IN const char *nq_url_option_get(const nq_url *u, const char *name, cons
 /* Bytes of the valid UTF-8 character at the start of p[0..n), its code point in *cp; 0 when there is none. */
 NQ_PRIVATE size_t nq_utf8(const char *p, size_t n, uint32_t *cp);
 
+/* The number that a macro is, as text. */
+#define NQ_STRINGIFY(x) #x
+#define NQ_STRING(x)    NQ_STRINGIFY(x)
+
 /* The value of an option: the fallback for 0, 0 for NQ_ZERO. */
 static inline int64_t nq_option(int64_t value, int64_t fallback)
 {

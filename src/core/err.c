@@ -136,10 +136,7 @@ int nq_err_sys(nq_err *err, int code, int errnum, const char *fmt, ...)
     return code;
 }
 
-#define ERR_STRINGIFY(x) #x
-#define ERR_STRING(x)    ERR_STRINGIFY(x)
-
 const char *nq_version(void)
 {
-    return ERR_STRING(NQ_VERSION_MAJOR) "." ERR_STRING(NQ_VERSION_MINOR) "." ERR_STRING(NQ_VERSION_PATCH);
+    return NQ_STRING(NQ_VERSION_MAJOR) "." NQ_STRING(NQ_VERSION_MINOR) "." NQ_STRING(NQ_VERSION_PATCH);
 }

@@ -7,7 +7,6 @@
 #define CHECKS_WALK_US    NQ_MS(250) /* of a look at the queues */
 #define CHECKS_GROUPS     500        /* of one queue that are looked at */
 #define CHECKS_WORKERS    1000
-#define CHECKS_SILENT_US  NQ_SECONDS(15) /* NQ_WORKER_SILENT_US, as in why.c */
 #define CHECKS_OVERDUE_US NQ_HOURS(1)
 #define CHECKS_FAR_US     NQ_DAYS(366)
 #define CHECKS_LEVELS     (NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 1)
@@ -164,7 +163,7 @@ static int checks_queues_workers(nq_conn *c, nq_checks *k, nq_err *err)
 
 static bool checks_queues_silent(const nq_checks_worker *w)
 {
-    return w->beat_ago_us > CHECKS_SILENT_US;
+    return w->beat_ago_us > NQ_WORKER_SILENT_US;
 }
 
 /* Why the walk came to nothing. */

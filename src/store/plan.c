@@ -15,15 +15,9 @@
 
 /* ---- Names ---- */
 
-struct plan_names_of {
-    nq_names *names;
-    size_t most;
-};
-
 static int plan_names_row(const nq_val cols[], size_t ncols, void *arg)
 {
-    struct plan_names_of *of = arg;
-    nq_names *names = of->names;
+    nq_names *names = arg;
     (void)ncols;
     names->rows++;
     nq_buf_clear(&names->last);
@@ -47,9 +41,8 @@ NQ_PRIVATE int nq_names_read(nq_conn *c, nq_names *names, bool live, nq_val from
                              nq_err *err)
 {
     const nq_val args[] = {from, nq_text(to), nq_int((int64_t)most)};
-    struct plan_names_of of = {names, most};
     names->rows = 0;
-    return nq_sql_once(c, live ? "{live_queues}" : "{ended_queues}", args, 3, plan_names_row, &of, err);
+    return nq_sql_once(c, live ? "{live_queues}" : "{ended_queues}", args, 3, plan_names_row, names, err);
 }
 
 NQ_PRIVATE void nq_names_free(nq_names *names)
@@ -72,7 +65,7 @@ static int plan_names(nq_conn *c, nq_plan *p, bool live, nq_err *err)
     for (size_t i = 0; i < w->nqueues && rc == NQ_OK && names->n <= PLAN_MOST_NAMES; i++) {
         const nq_where_queue *q = &w->queues[i];
         const nq_val name = {NQ_VAL_TEXT, 0, q->name, strlen(q->name)};
-        rc = plan_names_row(&name, 1, &(struct plan_names_of){names, 0});
+        rc = plan_names_row(&name, 1, names);
         if (rc == NQ_OK && q->from[0])
             rc = nq_names_read(c, names, live, nq_text(q->from), q->to, PLAN_MOST_NAMES + 1, err);
     }

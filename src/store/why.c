@@ -11,7 +11,7 @@
  * comes as words of at most some hundred characters. A worker that was silent for 15 s, three beats, counts
  * as dead here, and may be found dead earlier or later by the others.
  */
-#define WHY_SILENT "15000000"
+#define WHY_SILENT NQ_STRING(NQ_WORKER_SILENT_US)
 
 #define WHY_NONE   "NULL AS name, NULL AS n, NULL AS most, NULL AS at, NULL AS note"
 #define WHY_TASK   "FROM {tasks} t WHERE t.id = # "

@@ -67,12 +67,21 @@ static int worker_options(nq_worker_options *o, nq_err *err)
 
 /* ---- Making and freeing ---- */
 
+#define WORKER_CONDS 9
+
+static void worker_conds(nq_worker *w, pthread_cond_t *out[WORKER_CONDS])
+{
+    pthread_cond_t *const all[WORKER_CONDS] = {&w->fetch_cond, &w->second_cond, &w->ready_cond,
+                                               &w->done_cond,  &w->watch_cond,  &w->duties_cond,
+                                               &w->heart_cond, &w->bell_cond,   &w->many_cond};
+    memcpy(out, all, sizeof all);
+}
+
 static int worker_sync(nq_worker *w, nq_err *err)
 {
-    pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond,
-                               &w->done_cond,  &w->watch_cond,  &w->duties_cond,
-                               &w->heart_cond, &w->bell_cond,   &w->many_cond};
-    size_t made = 0, n = sizeof conds / sizeof *conds;
+    pthread_cond_t *conds[WORKER_CONDS];
+    worker_conds(w, conds);
+    size_t made = 0, n = WORKER_CONDS;
     int rc = pthread_mutex_init(&w->lock, NULL);
     if (rc != NQ_OK)
         return nq_err_sys(err, NQ_ESYSTEM, rc, "cannot make a mutex");
@@ -116,10 +125,9 @@ NQ_PRIVATE void nq_worker_unref(nq_worker *w)
 {
     if (atomic_fetch_sub(&w->refs, 1) > 1)
         return;
-    pthread_cond_t *conds[] = {&w->fetch_cond, &w->second_cond, &w->ready_cond,
-                               &w->done_cond,  &w->watch_cond,  &w->duties_cond,
-                               &w->heart_cond, &w->bell_cond,   &w->many_cond};
-    for (size_t i = 0; i < sizeof conds / sizeof *conds; i++)
+    pthread_cond_t *conds[WORKER_CONDS];
+    worker_conds(w, conds);
+    for (size_t i = 0; i < WORKER_CONDS; i++)
         pthread_cond_destroy(conds[i]);
     pthread_mutex_destroy(&w->lock);
     close(w->wake_fd);

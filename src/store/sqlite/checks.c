@@ -306,17 +306,18 @@ static int sqlite_checks_wal(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err)
 
 static int sqlite_checks_lock(nq_conn *c, nq_checks *k, nq_found *f, nq_err *err)
 {
-    const char *file = sqlite3_db_filename(sqlite_checks_conn(c)->db, "main");
     nq_buf path = {0};
     struct stat st;
     int number = 0;
     (void)k;
-    nq_buf_fmt(&path, "%s-nanoq-lock", file ? file : "");
+    if (sqlite_checks_data(c)->memory)
+        return NQ_OK;
+    nq_sqlite_lock_path(sqlite_checks_conn(c), &path);
     if (path.failed) {
         nq_buf_free(&path);
         return nq_err_nomem(err);
     }
-    if (sqlite_checks_data(c)->memory || lstat(path.p, &st) != 0)
+    if (lstat(path.p, &st) != 0)
         number = 0; /* a worker makes it */
     else if (!S_ISREG(st.st_mode))
         number = EINVAL;

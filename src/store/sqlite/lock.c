@@ -51,7 +51,7 @@ static int sqlite_lock_make(const char *path, const char *database)
     }
 }
 
-static void sqlite_lock_path(const nq_sqlite_conn *c, nq_buf *path)
+NQ_PRIVATE void nq_sqlite_lock_path(const nq_sqlite_conn *c, nq_buf *path)
 {
     nq_buf_str(path, sqlite3_db_filename(c->db, "main")); /* symbolic links resolved */
     nq_buf_str(path, "-nanoq-lock");
@@ -65,7 +65,7 @@ NQ_PRIVATE bool nq_sqlite_lock_strayed(const nq_sqlite_conn *c)
     bool strayed = false;
     if (c->lock_fd < 0)
         return false;
-    sqlite_lock_path(c, &path);
+    nq_sqlite_lock_path(c, &path);
     if (!path.failed && fstat(c->lock_fd, &ours) == 0)
         strayed = stat(path.p, &there) != 0 ? errno == ENOENT || errno == ENOTDIR
                                             : ours.st_dev != there.st_dev || ours.st_ino != there.st_ino;
@@ -81,7 +81,7 @@ static int sqlite_lock_open(nq_sqlite_conn *c, nq_err *err)
 
     if (c->lock_fd >= 0)
         return NQ_OK;
-    sqlite_lock_path(c, &path);
+    nq_sqlite_lock_path(c, &path);
     if (path.failed) {
         rc = nq_err_nomem(err);
     } else {

@@ -75,6 +75,8 @@ NQ_PRIVATE int nq_sqlite_enqueue(nq_store *s, nq_tx tx, const nq_new tasks[], si
 NQ_PRIVATE size_t nq_sqlite_key(const nq_new *task, uint8_t room[32], nq_val match[2], nq_val *column);
 NQ_PRIVATE int nq_sqlite_put(const nq_place *p, const nq_new *task, nq_id follows, nq_id *id, nq_err *err);
 NQ_PRIVATE int nq_sqlite_lock_hold(nq_conn *conn, uint64_t id, nq_err *err);
+/* Append the name of the file of the locks. */
+NQ_PRIVATE void nq_sqlite_lock_path(const nq_sqlite_conn *c, nq_buf *path);
 NQ_PRIVATE bool nq_sqlite_lock_strayed(const nq_sqlite_conn *c);
 NQ_PRIVATE int nq_sqlite_uptime(nq_conn *conn, int64_t *us, nq_err *err);
 NQ_PRIVATE void nq_sqlite_lock_drop(nq_conn *conn, uint64_t id);
