@@ -1276,6 +1276,15 @@ class BenchSqlite(BenchTests, Base):
     def tables(self):
         return sorted(r[0] for r in self.sql("SELECT name FROM sqlite_master"))
 
+    def test_a_disk_slower_than_the_time_there_is_has_figures(self):
+        module = os.path.join(os.path.dirname(NANOQ), "tests/fault/slow_disk.so")
+        if not os.path.exists(module):
+            self.skipTest("there is no " + module)
+        self.env.update(LD_PRELOAD=module, FAULT_SYNC_MS="30")
+        out = self.run_nanoq("bench", "--seconds", "0.01", "--db", self.database_url(), "--format", "json")
+        for row in json.loads(out)[:4]:
+            self.assertGreater(row["figure"], 0, row)
+
 
 class BenchMysql(BenchTests, MysqlBase):
     def database_url(self):
