@@ -4,6 +4,7 @@
 
 #include "../core/zone.h"
 #include "checks.h"
+#include "results.h"
 
 #define CHECKS_ROWS_DAY  NQ_DAYS(1)
 #define CHECKS_ROWS_MOST "10000" /* rows of a table that are read */
@@ -268,14 +269,24 @@ static int checks_rows_keep_row(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-/* The oldest of a state, which ended so long ago; 0: there is none. */
+#define CHECKS_ROWS_OLDEST "1000" /* of the done tasks that ended first: one not kept for its result? */
+#define CHECKS_ROWS_RESULT NQ_RESULT_OF("e")
+
+/* The oldest of a state, which ended so long ago; 0: there is none, or of done ones: its first are all kept
+ * for their results. */
 static int checks_rows_oldest(nq_conn *c, const nq_checks *k, int state, int64_t *ago, nq_err *err)
 {
     int64_t at = INT64_MIN;
     const nq_val arg = nq_int(state);
-    const int rc =
-        nq_sql(c, "SELECT {us:finished_at} FROM {finished} WHERE state = ? ORDER BY finished_at LIMIT 1",
-               &arg, 1, nq_checks_int_row, &at, NULL, err);
+    const int rc = nq_sql(
+        c,
+        state == NQ_STATE_DONE
+            ? "SELECT {us:e.finished_at} FROM (SELECT i.id, i.finished_at FROM {finished} i {by_retention} "
+              "WHERE i.state = ? ORDER BY i.finished_at LIMIT " CHECKS_ROWS_OLDEST ") e WHERE NOT EXISTS "
+              "(SELECT 1 FROM {results} r WHERE " CHECKS_ROWS_RESULT " AND r.keep_until >= {now}) "
+              "ORDER BY e.finished_at LIMIT 1"
+            : "SELECT {us:finished_at} FROM {finished} WHERE state = ? ORDER BY finished_at LIMIT 1",
+        &arg, 1, nq_checks_int_row, &at, NULL, err);
     *ago = at == INT64_MIN ? 0 : nq_us_since(k->now_us, at);
     return rc;
 }

@@ -389,6 +389,7 @@ struct nq_conn {
     nq_store *store;
     nq_conn *next; /* in the pool */
     int64_t clock_us;
+    int64_t wait_us;   /* SQLite: for another writer at most; 0: as the URL says */
     bool broken, once; /* to be closed, not pooled; see nq_sql_once */
 };
 

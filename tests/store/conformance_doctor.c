@@ -143,6 +143,8 @@ START_TEST(commits_that_may_be_lost)
         DOCTOR_PRETEND(q, 5, NQ_CHECK_OK, "innodb_flush_log_at_trx_commit", "1", "log_bin", "ON",
                        "sync_binlog", "1", "innodb_doublewrite", "ON");
         DOCTOR_PRETEND(q, 5, NQ_CHECK_WARNING, "innodb_flush_log_at_trx_commit", "2");
+        DOCTOR_PRETEND(q, 5, NQ_CHECK_OK, "innodb_flush_log_at_trx_commit", "3", "log_bin", "OFF",
+                       "innodb_doublewrite", "ON");
         DOCTOR_PRETEND(q, 5, NQ_CHECK_WARNING, "innodb_flush_log_at_trx_commit", "1", "log_bin", "ON",
                        "sync_binlog", "0");
         DOCTOR_SAYS(5, "sync_binlog is 0");
@@ -341,6 +343,24 @@ START_TEST(a_file_that_cannot_be_written)
 }
 END_TEST
 
+/* Whoever writes is not waited for. */
+START_TEST(a_file_that_is_being_written)
+{
+    nq *q = t_open();
+    t_conn *other = t_connect();
+    t_run(other, "BEGIN IMMEDIATE");
+    const int64_t from = t_mono();
+    DOCTOR_IS(q, 13, NQ_CHECK_OK);
+    DOCTOR_SAYS(13, "another program is writing");
+    ck_assert_int_lt(t_mono() - from, NQ_SECONDS(2) * T_SLOW_FACTOR);
+    t_run(other, "ROLLBACK");
+    DOCTOR_IS(q, 13, NQ_CHECK_OK);
+    DOCTOR_SAYS(13, "may read, add");
+    t_disconnect(other);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_lock_file_that_no_worker_can_open)
 {
     nq *q = t_open();
@@ -369,6 +389,7 @@ Suite *suite_doctor(void)
         tcase_add_test(c, a_file_that_is_damaged);
         tcase_add_test(c, a_look_at_the_file_ends);
         tcase_add_test(c, a_file_that_cannot_be_written);
+        tcase_add_test(c, a_file_that_is_being_written);
         tcase_add_test(c, a_lock_file_that_no_worker_can_open);
     } else {
         tcase_add_test(c, a_cluster_that_is_ill);

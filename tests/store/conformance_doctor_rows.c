@@ -183,6 +183,11 @@ START_TEST(what_should_have_been_deleted)
     t_sql("INSERT INTO nanoq_queues (name, keep_dead_us, keep_done_us) VALUES ('q', -1, 86400000000)");
     DOCTOR_IS(q, 24, NQ_CHECK_WARNING);
     DOCTOR_SAYS(24, "the oldest done task ended 6 d ago, and is to be kept for 24h00m");
+    t_sql("INSERT INTO nanoq_results (task_id, result, made_at, keep_until) VALUES (2, 'x', %s, %s)",
+          doctor_at(-60), doctor_at(3600));
+    DOCTOR_IS(q, 24, NQ_CHECK_OK);
+    t_sql("UPDATE nanoq_results SET keep_until = %s", doctor_at(-60));
+    DOCTOR_IS(q, 24, NQ_CHECK_WARNING);
     t_sql("DELETE FROM nanoq_finished WHERE state = 2");
     DOCTOR_IS(q, 24, NQ_CHECK_OK);
     for (int i = 0; i < 6; i++)

@@ -118,7 +118,8 @@ static int sqlite_conn_busy(void *arg, int count)
     const int64_t pause = count < 7 ? (int64_t)50 << count : 5000;
     if (count == 0)
         c->busy_since = now;
-    if (now - c->busy_since >= d->busy_us)
+    const int64_t most = c->base.wait_us && c->base.wait_us < d->busy_us ? c->base.wait_us : d->busy_us;
+    if (now - c->busy_since >= most)
         return 0;
     nq_sleep_us(pause / 2 + (int64_t)nq_random((uint64_t)pause / 2));
     return 1;
