@@ -238,7 +238,7 @@ static int top_worker(const nq_worker_row *w, void *udata)
     top_cell(row, W_NAME, w->name);
     top_of_cell(row, W_RUNNING, w->running, w->concurrency);
     top_time_cell(row, W_BEAT, w->beat_ago_us);
-    row->alarm = w->beat_ago_us > NQ_SECONDS(15);
+    row->alarm = w->beat_ago_us > NQ_WORKER_SILENT_US;
     top_cell(row, W_QUEUES, w->queues);
     return ((struct top_rows *)udata)->n >= TOP_ROWS;
 }
