@@ -55,7 +55,7 @@ NQ_API int nq_attempts(nq *q, nq_id id, nq_attempt_fn fn, void *udata, nq_err *e
  */
 enum nq_wait_for {
     NQ_WAIT_ALL = 0, /* until none of them is live */
-    NQ_WAIT_ANY      /* until one has ended */
+    NQ_WAIT_ANY      /* until one has ended, or is not here, as what is done and not kept */
 };
 /*
  * Wait for tasks. ids: n of them, at most NQ_MAX_WAIT; a repetition counts once. timeout_us: at most so long;
