@@ -278,6 +278,8 @@ static bool complete_take(struct completer *c, bool *given_up)
 {
     nq_worker *w = c->worker;
     pthread_mutex_lock(&w->lock);
+    if (c->later.n == 0)
+        w->batch_us = 0;
     *given_up = !complete_wait(c);
     if (*given_up)
         nq_err_set(
@@ -289,6 +291,8 @@ static bool complete_take(struct completer *c, bool *given_up)
         c->batch[c->n] = nq_task_list_pop(&w->ended);
         c->n++;
     }
+    if (c->n > 0 && w->batch_us == 0)
+        w->batch_us = nq_mono_us();
     pthread_mutex_unlock(&w->lock);
     return c->n > 0;
 }

@@ -223,6 +223,7 @@ struct nq_worker {
     int64_t avg16_us;    /* 16 times the moving average of how long handlers take */
     int64_t watch_until; /* the watch thread sleeps until then */
     int64_t due_us;      /* an outcome of ours comes due then */
+    int64_t batch_us;    /* since when the completer has tasks that are in no list; 0: it has none */
     int64_t give_up_us;  /* NQ_PHASE_RECORD: stop trying then */
     uint64_t member;     /* 0: not joined */
     int64_t member_us;   /* its nq_member_since_us */

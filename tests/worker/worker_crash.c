@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Death of a worker's process: its tasks run again, a crash is an attempt, and a killer task ends dead. */
 #include "suites.h"
+#include <poll.h>
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -381,6 +382,69 @@ START_TEST(a_task_that_the_database_has_back_runs_again)
 }
 END_TEST
 
+struct crash_slow {
+    sem_t started, go, held, on; /* go: of the first task; on: of its outcome */
+    int runs;
+};
+
+static nq_verdict crash_slow_handler(nq_ctx *ctx, const nq_task *task, void *udata)
+{
+    struct crash_slow *s = udata;
+    if (strcmp(task->type, "t") != 0)
+        t_post(&s->started);
+    if (strcmp(task->type, "first") == 0)
+        t_await(&s->go, 50);
+    struct pollfd end = {.fd = nq_ctx_fd(ctx), .events = POLLIN};
+    if (strcmp(task->type, "long") == 0)
+        poll(&end, 1, 100000);
+    __atomic_add_fetch(&s->runs, 1, __ATOMIC_SEQ_CST);
+    return NQ_DONE;
+}
+
+static void crash_hold_outcome(enum nq_log_level level, const char *message, void *udata)
+{
+    struct crash_slow *s = udata;
+    if (level != NQ_LOG_WARN || !strstr(message, "recording outcomes: "))
+        return;
+    t_post(&s->held);
+    t_await(&s->on, 50);
+}
+
+/* An outcome that takes long to be recorded is no task that came back: claims go on beside a long task. */
+START_TEST(an_outcome_that_takes_long_stops_no_claims)
+{
+    nq *q = NULL;
+    struct crash_slow s = {.runs = 0};
+    const nq_options opts = {.size = sizeof opts, .log = crash_hold_outcome, .log_udata = &s};
+    p_thread t;
+    sem_init(&s.started, 0, 0);
+    sem_init(&s.go, 0, 0);
+    sem_init(&s.held, 0, 0);
+    sem_init(&s.on, 0, 0);
+    T_OK(nq_open(&q, t_url, &opts, &t_last));
+    T_ADD(q, .type = "first");
+    p_start(&t, p_new(q, P_OPTIONS(.lease_us = NQ_SECONDS(3)), crash_slow_handler, &s));
+    t_await(&s.started, 20);
+    T_ADD(q, .type = "long");
+    t_await(&s.started, 20);
+    t_sql(T_SQLITE ? "CREATE TRIGGER no BEFORE DELETE ON nanoq_tasks BEGIN SELECT RAISE(ABORT, 'no'); END"
+                   : "CREATE TRIGGER no BEFORE DELETE ON nanoq_tasks FOR EACH ROW SIGNAL SQLSTATE '45000'");
+    t_post(&s.go);
+    t_await(&s.held, 20);
+    const long long beat = t_sql("SELECT MAX(beat) FROM nanoq_workers");
+    T_WAIT(t_sql("SELECT MAX(beat) FROM nanoq_workers") > beat + 9, 30); /* by the second: some passes */
+    t_sql("DROP TRIGGER no");
+    t_post(&s.on);
+    T_ADD(q, .type = "t");
+    T_WAIT(p_load(&s.runs) == 2, 20);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM nanoq_tasks") == 1, 20);
+    nq_worker_stop(t.p);
+    nq_worker_stop(t.p);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_crash(void)
 {
     Suite *s = suite_create("crash");
@@ -394,6 +458,7 @@ Suite *suite_crash(void)
     if (!T_SQLITE)
         tcase_add_test(c, an_orphan_that_somebody_holds_is_told_of_once);
     tcase_add_test(c, a_task_that_the_database_has_back_runs_again);
+    tcase_add_test(c, an_outcome_that_takes_long_stops_no_claims);
     c = t_case(s, "stopped", 60);
     tcase_add_test(c, a_stopped_worker_that_wakes_changes_nothing);
     return s;
