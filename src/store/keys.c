@@ -5,11 +5,11 @@
 /*
  * One task after the other: look for the live one of its key, without a lock, and do what its state asks for.
  *
- *   it runs: leave a follow-up, which says what is to be done with it (latest.c). So for what is appended to
- * one that waits again: there may be follow-ups, behind which it comes it waits: delete the follow-ups of the
- * key that are committed, which ours comes after, then lock the task by its id and change it; where it was
- * claimed meanwhile, look again there is none: the same DELETE, then INSERT; where another one was quicker,
- * look again
+ *   it runs: leave a follow-up, which says what is to be done with it (latest.c)
+ *   it waits again, and we append: the same, for there may be follow-ups that ours comes behind
+ *   it waits: delete the follow-ups of the key that are committed, which ours comes after, then lock the task
+ *     by its id and change it; where it was claimed meanwhile, look again
+ *   there is none: the same DELETE, then INSERT; where another one was quicker, look again
  *
  * Follow-ups are locked before tasks, as by whoever makes tasks of them, and both by their ids: by the key, a
  * lock would be held on places where others insert, and completions, which delete by id, would meet it in
