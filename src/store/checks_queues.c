@@ -61,49 +61,55 @@ static int checks_queues_look(nq_conn *c, nq_checks *k, const char *name, nq_loo
 
 static int checks_queues_workers(nq_conn *c, nq_checks *k, nq_err *err);
 
-/* One name; groups: of its queue before it. Beyond so many the rest of them is jumped over. */
-static int checks_queues_one(nq_conn *c, nq_checks *k, nq_scan *at, nq_look *look, size_t *groups,
-                             nq_err *err)
+/* Where the walk is. */
+struct checks_walk {
+    nq_scan at;
+    nq_look look;
+    char before[NQ_MAX_QUEUE + 1]; /* the queue of the name before this one */
+    size_t groups;                 /* names of it, beyond the first */
+};
+
+/* One name. Beyond so many of a queue the rest of them is jumped over. */
+static int checks_queues_one(nq_conn *c, nq_checks *k, struct checks_walk *w, nq_err *err)
 {
-    char name[NQ_MAX_QUEUE + 1];
-    const size_t n = at->queue.n;
-    if (at->type != NQ_VAL_TEXT || n == 0 || n > NQ_MAX_QUEUE || memchr(at->queue.p, '\0', n))
+    char name[NQ_MAX_QUEUE + 1], jump[NQ_MAX_QUEUE + 4];
+    nq_buf *const at = &w->at.queue;
+    if (w->at.type != NQ_VAL_TEXT || at->n == 0 || at->n > NQ_MAX_QUEUE || memchr(at->p, '\0', at->n))
         return NQ_OK; /* whoever may INSERT gives the names: this one is no queue's */
-    memcpy(name, at->queue.p, n);
-    name[n] = '\0';
-    const size_t base = nq_queue_base(name);
-    const nq_checks_queue *last = k->nqueues ? &k->queues[k->nqueues - 1] : NULL;
-    const bool same = last && strlen(last->name) == base && strncmp(last->name, name, base) == 0;
-    const int rc = checks_queues_look(c, k, name, look, err);
+    memcpy(name, at->p, at->n);
+    name[at->n] = '\0';
+    const int rc = checks_queues_look(c, k, name, &w->look, err);
     k->names++;
-    *groups = same ? *groups + 1 : 0;
-    if (rc != NQ_OK || *groups < CHECKS_GROUPS)
+    const size_t base = nq_queue_base(name);
+    w->groups = strlen(w->before) == base && memcmp(w->before, name, base) == 0 ? w->groups + 1 : 0;
+    snprintf(w->before, sizeof w->before, "%.*s", (int)base, name);
+    snprintf(jump, sizeof jump, "%.*s//\x7f", (int)base, name);
+    /* Forwards: in a file there may be letters behind that one. */
+    if (rc != NQ_OK || w->groups < CHECKS_GROUPS || strcmp(jump, name) <= 0)
         return rc;
-    nq_buf_clear(&at->queue);
-    nq_buf_fmt(&at->queue, "%.*s//\x7f", (int)base, name);
-    return at->queue.failed ? nq_err_nomem(err) : NQ_OK;
+    nq_buf_clear(at);
+    nq_buf_str(at, jump);
+    return at->failed ? nq_err_nomem(err) : NQ_OK;
 }
 
 NQ_PRIVATE int nq_checks_walk(nq_conn *c, nq_checks *k, nq_err *err)
 {
     static const char behind[] = "SELECT MIN(queue) FROM {tasks} WHERE queue > ?";
     nq_level levels[CHECKS_LEVELS];
-    nq_look look = {.levels = levels, .max = CHECKS_LEVELS};
-    const int64_t until = nq_mono_us() + CHECKS_WALK_US;
-    nq_scan at = {.type = NQ_VAL_TEXT};
+    struct checks_walk w = {.at = {.type = NQ_VAL_TEXT}, .look = {.levels = levels, .max = CHECKS_LEVELS}};
+    const int64_t until = nq_mono_us() + nq_checks_number(k, "nanoq walk", CHECKS_WALK_US);
     bool more = false;
-    size_t groups = 0;
     int rc = checks_queues_workers(c, k, err);
     if (rc == NQ_OK)
-        rc = nq_scan_next(c, &at, behind, false, &more, err);
+        rc = nq_scan_next(c, &w.at, behind, false, &more, err);
     while (rc == NQ_OK && more) {
         k->cut = nq_mono_us() >= until;
         if (k->cut)
             break;
-        if ((rc = checks_queues_one(c, k, &at, &look, &groups, err)) == NQ_OK)
-            rc = nq_scan_next(c, &at, behind, false, &more, err);
+        if ((rc = checks_queues_one(c, k, &w, err)) == NQ_OK)
+            rc = nq_scan_next(c, &w.at, behind, false, &more, err);
     }
-    nq_buf_free(&at.queue);
+    nq_buf_free(&w.at.queue);
     return rc;
 }
 

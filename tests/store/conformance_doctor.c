@@ -373,6 +373,50 @@ START_TEST(a_lock_file_that_no_worker_can_open)
 }
 END_TEST
 
+/* 30,000 groups of a queue, all that runs; and no more time for a walk than for a part of them. */
+static nq *doctor_groups(char walk[24])
+{
+    nq *q = t_open();
+    snprintf(walk, 24, "%lld", (long long)NQ_MS(250) * T_SLOW_FACTOR);
+    t_sql(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) INSERT INTO "
+        "nanoq_tasks (queue, type, unique_key, state, lease, generation) SELECT 'a//' || i, 'a', NULL, 1, 7, "
+        "1 FROM n");
+    T_ADD(q, .type = "a", .queue = "zebra");
+    return q;
+}
+
+START_TEST(groups_are_jumped_over)
+{
+    char walk[24];
+    nq *q = doctor_groups(walk);
+    DOCTOR_PRETEND(q, 16, NQ_CHECK_ERROR, "nanoq walk", walk);
+    DOCTOR_SAYS(16, "zebra");
+    t_sql("UPDATE nanoq_tasks SET state = 0, lease = 0 WHERE queue < 'b'");
+    T_ADD(q, .type = "b", .queue = "a");
+    T_ADD(q, .type = "c", .queue = "a-x"); /* comes between a queue and its groups */
+    T_OK(nq_pause(q, "a", NULL, &t_last));
+    T_OK(nq_pause(q, "a-x", NULL, &t_last));
+    DOCTOR_PRETEND(q, 16, NQ_CHECK_ERROR, "nanoq walk", walk);
+    DOCTOR_SAYS(16, "zebra");
+    nq_close(q);
+}
+END_TEST
+
+/* A name behind that to which groups are jumped over: the walk went back to it until its time was up. */
+START_TEST(groups_are_jumped_over_forwards)
+{
+    char walk[24];
+    nq *q = doctor_groups(walk);
+    t_sql("PRAGMA ignore_check_constraints = ON");
+    t_sql("INSERT INTO nanoq_tasks (queue, type, unique_key) VALUES ('a//' || char(233), 'a', NULL)");
+    T_OK(nq_pause(q, "a", NULL, &t_last));
+    DOCTOR_PRETEND(q, 16, NQ_CHECK_ERROR, "nanoq walk", walk);
+    DOCTOR_SAYS(16, "zebra");
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_doctor(void)
 {
     Suite *s = suite_create("doctor");
@@ -391,6 +435,8 @@ Suite *suite_doctor(void)
         tcase_add_test(c, a_file_that_cannot_be_written);
         tcase_add_test(c, a_file_that_is_being_written);
         tcase_add_test(c, a_lock_file_that_no_worker_can_open);
+        tcase_add_test(c, groups_are_jumped_over);
+        tcase_add_test(c, groups_are_jumped_over_forwards);
     } else {
         tcase_add_test(c, a_cluster_that_is_ill);
         tcase_add_test(c, a_group_that_is_ill);
