@@ -176,6 +176,7 @@ static void duties_join(struct duties *d)
     }
     d->joined_us = nq_mono_us();
     d->told = about.settings;
+    d->reclaimer.stray = d->reclaimer.before = (struct nq_stray){0}; /* of leases that are ours no more */
     for (size_t i = 0; i < DUTIES_COUNT; i++) {
         const struct duty *duty = &duties_table[i];
         d->state[i].due_us = d->joined_us + (duty->first_us < 0 ? duties_every(w, duty) : duty->first_us);
@@ -428,7 +429,7 @@ static bool duties_sleep(struct duties *d, bool *rejoin)
     for (;;) {
         if (d->member)
             duties_ask(d);
-        *rejoin = w->rejoin && d->member && nq_worker_held(w) == 0;
+        *rejoin = w->rejoin && d->member && nq_worker_held(w) + w->claiming[0] == 0;
         if (w->phase == NQ_PHASE_END || *rejoin ||
             !nq_cond_wait_until(&w->duties_cond, &w->lock, duties_next(d)))
             break;

@@ -53,23 +53,24 @@ static void reclaim_stray(nq_reclaimer *r, const nq_claimed *claim)
         r->stray = (struct nq_stray){claim->task.id, claim->lease, nq_mono_us()};
 }
 
-/* A call that hangs, on a connection that died without a word, may be what holds them. */
-static bool reclaim_hangs(nq_worker *w)
+/* May something of ours hold them? A call that hangs, on a connection that died without a word, or a claim in
+ * doubt that has not been given back. And once is enough. */
+static bool reclaim_unclear(nq_worker *w)
 {
     const int64_t before = nq_mono_us() - nq_beat_every_us(w);
-    bool hangs = false;
     pthread_mutex_lock(&w->lock);
+    bool unclear = w->rejoin || atomic_load(&w->store->doubts);
     for (size_t i = 0; i <= NQ_FETCHERS; i++) {
         const int64_t since = i < NQ_FETCHERS ? atomic_load(&w->claiming_us[i]) : w->batch_us;
-        hangs = hangs || (since != 0 && since < before);
+        unclear = unclear || (since != 0 && since < before);
     }
     pthread_mutex_unlock(&w->lock);
-    return hangs;
+    return unclear;
 }
 
 static void reclaim_judge_strays(nq_worker *w, nq_reclaimer *r)
 {
-    if (reclaim_hangs(w))
+    if (reclaim_unclear(w))
         r->stray = r->before = (struct nq_stray){0};
     const struct nq_stray s = r->stray;
     const bool same = s.id != 0 && s.id == r->before.id && s.lease == r->before.lease;
