@@ -46,7 +46,7 @@ static void find_bounds(struct find *s, const char *id, bool end)
         nq_query_arg(&s->q, nq_int(below));
     }
     /* Beyond these a server has ids that no nq_id holds: they would come as negative ones, out of order. */
-    if (s->unsigned_ids && !below && !(end && s->end))
+    if (s->unsigned_ids && !below && (f->falling || !(end && s->end)))
         nq_buf_fmt(&s->q.sql, " AND %s <= 9223372036854775807", id);
     if (end && s->end) {
         nq_buf_fmt(&s->q.sql, f->falling ? " AND %s >= ?" : " AND %s <= ?", id);

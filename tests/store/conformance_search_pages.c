@@ -374,6 +374,31 @@ START_TEST(rows_that_stay_are_seen_once_whatever_the_others_do)
 }
 END_TEST
 
+/* Any INSERT may give one, and an nq_id cannot hold it. More tasks than one window has. */
+START_TEST(ids_beyond_those_of_tasks_are_not_found)
+{
+    nq *q = t_open();
+    const nq_filter f = {.size = sizeof f, .text = "huge"};
+    t_sql("INSERT INTO nanoq_tasks (type, payload, unique_key) VALUES ('t', 'x', NULL)");
+    for (int i = 0; i < 11; i++)
+        t_sql("INSERT INTO nanoq_tasks (type, payload, unique_key) SELECT type, payload, NULL FROM "
+              "nanoq_tasks");
+    t_sql("INSERT INTO nanoq_tasks (id, type, payload) VALUES (18446744073709551600, 't', 'huge')");
+    for (int order = NQ_OLDEST_FIRST; order <= NQ_NEWEST_FIRST; order++) {
+        struct search_seen seen = {.n = 0};
+        T_OK(nq_list(
+            q,
+            &(nq_list_options){.size = sizeof(nq_list_options), .filter = &f, .order = order, .look = 100000},
+            search_see, &seen, &t_last));
+        ck_assert_uint_eq(seen.n, 0);
+    }
+    nq_counted counted = {.size = sizeof counted};
+    T_OK(nq_count(q, &f, NULL, &counted, &t_last));
+    ck_assert_uint_eq(counted.n, 0);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_search_pages(void)
 {
     Suite *s = suite_create("search_pages");
@@ -382,6 +407,8 @@ Suite *suite_search_pages(void)
     tcase_add_test(c, what_cannot_be_is_refused);
     tcase_add_test(c, an_answer_says_how_far_it_reaches);
     tcase_add_test(c, ids_are_looked_up);
+    if (T_MYSQL)
+        tcase_add_test(c, ids_beyond_those_of_tasks_are_not_found);
     tcase_add_test(c, pages_are_stable_while_tasks_move);
     tcase_add_test(c, rows_that_stay_are_seen_once_whatever_the_others_do);
     return s;
