@@ -41,6 +41,8 @@ struct followups {
     size_t nlater;
     nq_id *latest; /* first ones of keys that latest.c decides about */
     size_t nlatest;
+    size_t nfirsts;   /* of those of both kinds that come in order of id, */
+    nq_id from, last; /* behind this one, as far as this one */
     bool more;
     nq_buf sql, gone;
 };
@@ -49,6 +51,10 @@ static int followups_add(const nq_val cols[], size_t ncols, void *arg)
 {
     struct followups *f = arg;
     (void)ncols;
+    if (cols[1].i == 0 && cols[2].i != 2) { /* FOLLOWUPS_ENDED */
+        f->nfirsts++;
+        f->last = cols[0].i;
+    }
     if (cols[2].i != 0 && f->nlatest < f->limit)
         f->latest[f->nlatest++] = cols[0].i;
     else if (cols[2].i == 0 && cols[1].i == 0 && f->n < f->limit)
@@ -136,42 +142,49 @@ static int followups_exist(nq_conn *c, bool *any, nq_err *err)
     return nq_sql(c, "SELECT 1 FROM {followups} LIMIT 1", NULL, 0, nq_row_any, any, NULL, err);
 }
 
-#define FOLLOWUPS_LATEST(x) "CASE WHEN " NQ_RENEWS(x) " THEN 1 ELSE 0 END"
+/* Is a version behind it? It is done with what came before it. */
+#define FOLLOWUPS_VERSION                                                                                    \
+    "EXISTS (SELECT 1 FROM {followups} t {by_followed} WHERE {same_key} AND t.id > f.id "                    \
+    "AND " NQ_FOLLOWUP_REPLACES("t") ")"
 
 /* Of each key the first one; the others are never walked over, be they 200,000. */
-#define FOLLOWUPS_FIRSTS "{followed_firsts} g CROSS JOIN {followups} f ON f.id = g.id"
+#define FOLLOWUPS_FIRSTS    "{followed_firsts} g CROSS JOIN {followups} f ON f.id = g.id"
+
+#define FOLLOWUPS_RENEWS    NQ_RENEWS("f")
+#define FOLLOWUPS_PLAIN_ONE "NOT " NQ_RENEWS("t")
+#define FOLLOWUPS_TAGGED    NQ_TAGGED("f")
+#define FOLLOWUPS_ENDED                                                                                      \
+    "SELECT f.id, 0 AS first_id, CASE WHEN " FOLLOWUPS_RENEWS " OR " FOLLOWUPS_VERSION                       \
+    " THEN 1 ELSE 0 END AS latest, " FOLLOWUPS_TAGGED " AS tagged FROM " FOLLOWUPS_FIRSTS                    \
+    " WHERE f.id > ? AND COALESCE(" FOLLOWUPS_STATE ", 0) = 0 ORDER BY f.id LIMIT ?"
+#define FOLLOWUPS_BEHIND                                                                                     \
+    "SELECT t.id, f.id AS first_id, 0 AS latest, 0 AS tagged FROM " FOLLOWUPS_FIRSTS                         \
+    " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id WHERE " FOLLOWUPS_PLAIN_ONE       \
+    " LIMIT ?"
+#define FOLLOWUPS_VERSIONS                                                                                   \
+    "SELECT f.id, 0 AS first_id, 2 AS latest, 0 AS tagged FROM " FOLLOWUPS_FIRSTS " WHERE " FOLLOWUPS_RENEWS \
+    " AND " FOLLOWUPS_STATE " = 1 AND " FOLLOWUPS_VERSION " LIMIT ?"
 
 /* The first ones whose key no running task has, and some that have an earlier one of their key; all of them
  * committed. Locks nothing; one cheap statement when there are none. Those that replace or append are not
- * dropped for an earlier one; where one is the first, its key is latest.c's, of a running task only if
- * something is done with. */
+ * dropped for an earlier one; where one is the first, or a version is behind it, the key is latest.c's, of a
+ * running task only if something is done with. */
 static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
 {
     const nq_val n = nq_int((int64_t)f->limit);
-    const nq_val limit[] = {n, n, n};
+    const nq_val args[] = {nq_int(f->from), n, n, n};
     bool any;
-    f->n = f->nlater = f->nlatest = f->made = 0;
+    f->n = f->nlater = f->nlatest = f->nfirsts = f->made = 0;
     f->more = false;
     int rc = followups_exist(c, &any, err);
     if (rc == NQ_OK)
         nq_store_followed_saw(c->store, any);
     if (rc == NQ_OK && any)
-        rc = nq_sql_once(
-            c,
-            "SELECT * FROM (SELECT f.id, 0 AS first_id, " FOLLOWUPS_LATEST("f") " AS latest, " NQ_TAGGED(
-                "f") " AS tagged FROM " FOLLOWUPS_FIRSTS " WHERE COALESCE(" FOLLOWUPS_STATE
-                     ", 0) = 0 ORDER BY f.id LIMIT ?) a UNION ALL "
-                     "SELECT * FROM (SELECT t.id, f.id AS first_id, 0 AS latest, 0 AS tagged "
-                     "FROM " FOLLOWUPS_FIRSTS
-                     " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id WHERE "
-                     "NOT " NQ_RENEWS(
-                         "t") " LIMIT ?) b UNION ALL "
-                              "SELECT * FROM (SELECT f.id, 0 AS first_id, 1 AS latest, 0 AS tagged "
-                              "FROM " FOLLOWUPS_FIRSTS " WHERE " NQ_RENEWS(
-                                  "f") " AND " FOLLOWUPS_STATE " = 1 AND EXISTS (SELECT 1 FROM "
-                                       "{followups} t {by_followed} WHERE {same_key} AND t.id > f.id "
-                                       "AND " NQ_FOLLOWUP_REPLACES("t") ") LIMIT ?) c",
-            limit, 3, followups_add, f, err);
+        rc = nq_sql_once(c,
+                         "SELECT * FROM (" FOLLOWUPS_ENDED ") a UNION ALL SELECT * FROM (" FOLLOWUPS_BEHIND
+                         ") b UNION ALL SELECT * FROM (" FOLLOWUPS_VERSIONS ") c",
+                         args, 4, followups_add, f, err);
+    f->more = f->nfirsts >= f->limit;
     if (rc != NQ_OK || f->n == 0 || !c->store->driver->row_locks)
         return rc;
     return followups_look_dirty(c, f, err);
@@ -313,7 +326,6 @@ static int followups_promote(nq_conn *c, void *arg, nq_err *err)
     int rc = followups_look(c, f, err);
     if (rc != NQ_OK || f->n + f->nlater == 0)
         return rc;
-    f->more = f->n == f->limit;
     if ((rc = d->begin(c, err)) != NQ_OK)
         return rc;
     if ((rc = followups_change(c, f, err)) == NQ_OK)
@@ -361,7 +373,7 @@ NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *
 
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err)
 {
-    struct followups f = {.limit = limit ? limit : 1};
+    struct followups f = {.limit = limit ? limit : 1, .from = atomic_load(&s->promoted)};
     int rc;
     f.all = calloc(f.limit, sizeof *f.all);
     f.later = calloc(f.limit, sizeof *f.later);
@@ -370,6 +382,8 @@ NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more
     for (size_t i = 0; i < f.nlatest && rc == NQ_OK; i++)
         rc = nq_store_promote_latest(s, f.latest[i], &f.made, &f.more, err);
     if (rc == NQ_OK) {
+        /* Some have to stay, and must not hide those behind them. */
+        atomic_store(&s->promoted, f.nfirsts >= f.limit ? f.last : 0);
         *n = f.made;
         *more = f.more;
     }

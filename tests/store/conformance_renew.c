@@ -329,6 +329,54 @@ START_TEST(another_task_that_waits_is_not_replaced_by_what_followed_an_earlier_o
 }
 END_TEST
 
+/* What followed before it became a task, which the version then waited for, however late that was due. */
+START_TEST(a_version_takes_the_place_of_what_followed_before_it)
+{
+    nq *q = t_open();
+    keys_add(q, NQ_OWN_TX, KEYED(NQ_BYTES("one")), NQ_OK);
+    nq_claimed *c = t_claim_one(q, NQ_LEASE(1, 1));
+    keys_add(q, NQ_OWN_TX, KEYED(NQ_BYTES("late"), .delay_us = NQ_HOURS(1)), NQ_DUPLICATE);
+    keys_add(q, NQ_OWN_TX, REPLACING("R"), NQ_OK);
+    ck_assert_uint_eq(keys_promote(q), 0);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 2);
+    keys_done(q, c);
+    ck_assert_uint_eq(keys_promote(q), 1);
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 0);
+    keys_runs(q, "R");
+    ck_assert_int_eq(t_sql(TASKS), 0);
+    nq_close(q);
+}
+END_TEST
+
+#define RENEW_OTHER(letter, ...)                                                                             \
+    NQ_TASK(.type = "t", .unique = NQ_UNIQUE_DATA, .unique_data = letter, .unique_size = 1, __VA_ARGS__)
+
+START_TEST(versions_that_have_to_stay_hide_no_others)
+{
+    static const char *const letters[] = {"a", "b", "c"};
+    nq *q = t_open();
+    size_t n = 0, made = 0;
+    bool more = true;
+    for (size_t i = 0; i < 3; i++) {
+        keys_add(q, NQ_OWN_TX, RENEW_OTHER(letters[i], NQ_BYTES("1")), NQ_OK);
+        nq_claimed *c = t_claim_one(q, NQ_LEASE(1, i + 1));
+        keys_add(q, NQ_OWN_TX, RENEW_OTHER(letters[i], NQ_BYTES("R"), .duplicate = NQ_REPLACE), NQ_OK);
+        keys_done(q, c);
+        if (i < 2) /* its version waits behind this one */
+            keys_add(q, NQ_OWN_TX, RENEW_OTHER(letters[i], NQ_BYTES("2"), .delay_us = NQ_HOURS(1)), NQ_OK);
+    }
+    for (int i = 0; i < 3 && more; i++) {
+        T_OK(nq_store_promote(nq_store_of(q), 2, &n, &more, &t_last));
+        made += n;
+    }
+    ck_assert(!more);
+    ck_assert_uint_eq(made, 1);
+    keys_runs(q, "R");
+    ck_assert_int_eq(t_sql(FOLLOWUPS), 2);
+    nq_close(q);
+}
+END_TEST
+
 START_TEST(a_new_version_has_not_crashed)
 {
     nq *q = t_open();
@@ -385,6 +433,8 @@ Suite *suite_renew(void)
     tcase_add_loop_test(tc, what_is_appended_is_in_one_payload, 0, 2);
     tcase_add_test(tc, what_is_appended_to_one_that_ran_comes_after_what_follows_it);
     tcase_add_test(tc, another_task_that_waits_is_not_replaced_by_what_followed_an_earlier_one);
+    tcase_add_test(tc, a_version_takes_the_place_of_what_followed_before_it);
+    tcase_add_test(tc, versions_that_have_to_stay_hide_no_others);
     tcase_add_test(tc, a_new_version_has_not_crashed);
     tcase_add_test(tc, append_keeps_to_the_limit);
     return s;

@@ -301,7 +301,7 @@ static void search_move(nq *q)
         search_end_one(q, c);
     t_free_claimed(list);
     for (int i = 0; i < 3; i++) {
-        const nq_id id = search_last - (nq_id)(t_rand(&search_seed) % (SEARCH_MOVING * 2));
+        const nq_id id = search_last - (nq_id)(t_rand(&search_seed) % (SEARCH_MOVING * UINT64_C(2)));
         t_task t;
         if (id <= 0 || t_get(q, id, &t) != NQ_OK)
             continue;
