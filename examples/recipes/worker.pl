@@ -17,7 +17,12 @@ my $json = JSON::PP->new->utf8->allow_nonref->allow_bignum->max_depth(100_000);
 # 1e99999999 stays as short as it is; written out it has a hundred million digits.
 {
     no warnings 'redefine';
-    *Math::BigFloat::bstr = \&Math::BigFloat::bsstr;
+    my $plain = \&Math::BigFloat::bstr;
+    *Math::BigFloat::bstr = sub {
+        my ($x) = @_;
+        my $far = ref $x && !$x->is_inf && !$x->is_nan && $x->exponent->babs > 1000;
+        return $far ? $x->bsstr : $plain->(@_);
+    };
 }
 
 # What it answers is the task's result. If it dies, the attempt failed, and is made again later.

@@ -171,6 +171,15 @@ class Workers(ServiceBase):
         self.survive("pl")
         t = self.number("pl", b"[1e99999999, 1.5]")
         self.assertEqual((t["state"], t["error"]), ("done", None))
+        # Numbers are still numbers to Perl's own functions.
+        with open(os.path.join(RECIPES, "worker.pl"), encoding="utf-8") as f:
+            text = f.read()
+        self.assertIn(": $payload;", text)
+        with open(self.path("worker.pl"), "w", encoding="utf-8") as f:
+            f.write(text.replace(": $payload;", ": join ' ', map { sprintf '%.2f|%d|%s', $_, $_, $_ } @$payload;"))
+        task = self.add("numbers", "[12.5, 1e3, -0.25, 7]", "--max-retries", "0")
+        self.work("--stream", "-j", "1", "--keep-done", "1h", "--", "perl", self.path("worker.pl"))
+        self.assertEqual(json.loads(self.show(task)["result"]), "12.50|12|12.5 1000.00|1000|1000 -0.25|0|-0.25 7.00|7|7")
 
     def test_ruby(self):
         self.survive("rb")
