@@ -119,6 +119,8 @@ static int sampler_paused(const nq_queue_row *row, void *udata)
 static int sampler_worker(const nq_worker_row *row, void *udata)
 {
     struct sampler_look *l = udata;
+    if (row->beat_ago_us > NQ_WORKER_SILENT_US)
+        return 0;
     l->workers++;
     l->running += row->running;
     l->concurrency += row->concurrency;
@@ -196,7 +198,9 @@ bool sampler_depth(int64_t at_us, int64_t step_us, struct sample_depth *out)
 {
     bool found = false;
     pthread_mutex_lock(&sampler.mutex);
-    for (int64_t m = (at_us + step_us - 1) / NQ_MINUTES(1); m >= at_us / NQ_MINUTES(1) && !found; m--) {
+    /* By a host's clock that stands at 1970 the database's times may be before that. */
+    const int64_t first = at_us > 0 ? at_us / NQ_MINUTES(1) : 0;
+    for (int64_t m = (at_us + step_us - 1) / NQ_MINUTES(1); m >= first && !found; m--) {
         *out = sampler.depths[m % SAMPLER_DEPTHS];
         found = out->minute == m;
     }

@@ -89,10 +89,13 @@ static void top_title(const struct top_screen *s)
 {
     char out[128], took[32];
     const struct top_view *v = s->view;
+    size_t workers = 0;
+    for (size_t i = 0; v && i < v->panels[TOP_WORKERS].n; i++)
+        workers += !v->panels[TOP_WORKERS].all[i].alarm; /* the others are dead */
     if (v) {
         table_short_duration(v->took_us, took);
         snprintf(out, sizeof out, "nanoq top  %zu queues  %zu running  %zu workers  read in %s",
-                 v->panels[TOP_QUEUES].n, v->panels[TOP_TASKS].n, v->panels[TOP_WORKERS].n, took);
+                 v->panels[TOP_QUEUES].n, v->panels[TOP_TASKS].n, workers, took);
     } else {
         snprintf(out, sizeof out, "nanoq top  reading");
     }

@@ -598,6 +598,16 @@ class SqliteDashboard(DashboardTests, Base):
             self.assertIsNone(d.get(f"tasks/{task}")["command"], task)
         d.stop()
 
+    def test_dead_workers_are_no_workers(self):
+        with sqlite3.connect(self.path("state/nanoq/nanoq.db")) as db:
+            for ago in (1, 3600):
+                at = int((time.time() - ago) * 1e6)
+                db.execute("INSERT INTO nanoq_workers (name, beat, started_at, beat_at, queues, concurrency, running) "
+                           "VALUES ('h', 1, ?, ?, 'default', 4, 3)", (at, at))
+        d = self.dashboard()
+        self.assertEqual(d.get("overview")["workers"], {"n": 1, "running": 3, "concurrency": 4})
+        d.stop()
+
     def test_hostile_strings_stay_strings(self):
         """Whoever can write to the tables, in every column that takes text."""
         for text in HOSTILE:

@@ -190,6 +190,17 @@ class TopTests:
         self.keys("q")
         self.sees("ended 0")
 
+    def test_dead_workers_are_no_workers(self):
+        if "sqlite" not in self.env["NANOQ_DB"]:
+            self.skipTest("its row is written into a file")
+        with sqlite3.connect(self.path("top.db")) as database:
+            database.execute("INSERT INTO nanoq_workers (name, beat, started_at, beat_at, queues, concurrency) "
+                             "VALUES ('h', 1, 1, 1, 'default', 4)")
+        self.top()
+        self.sees("0 workers", "workers 1 ")
+        self.keys("q")
+        self.sees("ended 0")
+
     def test_signals_leave_the_terminal_as_it_was(self):
         self.add("a", "1")
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGSEGV, signal.SIGABRT):
