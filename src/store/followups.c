@@ -41,8 +41,7 @@ struct followups {
     size_t nlater;
     nq_id *latest; /* first ones of keys that latest.c decides about */
     size_t nlatest;
-    size_t nfirsts;   /* of those of both kinds that come in order of id, */
-    nq_id from, last; /* behind this one, as far as this one */
+    size_t nfirsts; /* of both kinds, whose key no running task has */
     bool more;
     nq_buf sql, gone;
 };
@@ -51,10 +50,7 @@ static int followups_add(const nq_val cols[], size_t ncols, void *arg)
 {
     struct followups *f = arg;
     (void)ncols;
-    if (cols[1].i == 0 && cols[2].i != 2) { /* FOLLOWUPS_ENDED */
-        f->nfirsts++;
-        f->last = cols[0].i;
-    }
+    f->nfirsts += cols[1].i == 0 && cols[2].i != 2; /* FOLLOWUPS_ENDED */
     if (cols[2].i != 0 && f->nlatest < f->limit)
         f->latest[f->nlatest++] = cols[0].i;
     else if (cols[2].i == 0 && cols[1].i == 0 && f->n < f->limit)
@@ -147,6 +143,13 @@ static int followups_exist(nq_conn *c, bool *any, nq_err *err)
     "EXISTS (SELECT 1 FROM {followups} t {by_followed} WHERE {same_key} AND t.id > f.id "                    \
     "AND " NQ_FOLLOWUP_REPLACES("t") ")"
 
+/* Has another task its key, which waits, than the one that the newest version is to follow? See latest.c.
+ * Such a key would come with each look, and 500 of them instead of all others. */
+#define FOLLOWUPS_STAYS                                                                                      \
+    "EXISTS (SELECT 1 FROM {tasks} t WHERE {same_key} AND t.state = 0 AND t.id <> (SELECT t.task_id FROM "   \
+    "{followups} t {by_followed} WHERE {same_key} AND " NQ_FOLLOWUP_REPLACES(                                \
+        "t") " ORDER BY t.id DESC LIMIT 1))"
+
 /* Of each key the first one; the others are never walked over, be they 200,000. */
 #define FOLLOWUPS_FIRSTS    "{followed_firsts} g CROSS JOIN {followups} f ON f.id = g.id"
 
@@ -156,7 +159,7 @@ static int followups_exist(nq_conn *c, bool *any, nq_err *err)
 #define FOLLOWUPS_ENDED                                                                                      \
     "SELECT f.id, 0 AS first_id, CASE WHEN " FOLLOWUPS_RENEWS " OR " FOLLOWUPS_VERSION                       \
     " THEN 1 ELSE 0 END AS latest, " FOLLOWUPS_TAGGED " AS tagged FROM " FOLLOWUPS_FIRSTS                    \
-    " WHERE f.id > ? AND COALESCE(" FOLLOWUPS_STATE ", 0) = 0 ORDER BY f.id LIMIT ?"
+    " WHERE COALESCE(" FOLLOWUPS_STATE ", 0) = 0 AND NOT " FOLLOWUPS_STAYS " ORDER BY f.id LIMIT ?"
 #define FOLLOWUPS_BEHIND                                                                                     \
     "SELECT t.id, f.id AS first_id, 0 AS latest, 0 AS tagged FROM " FOLLOWUPS_FIRSTS                         \
     " CROSS JOIN {followups} t {by_followed} ON {same_key} AND t.id > f.id WHERE " FOLLOWUPS_PLAIN_ONE       \
@@ -172,7 +175,7 @@ static int followups_exist(nq_conn *c, bool *any, nq_err *err)
 static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
 {
     const nq_val n = nq_int((int64_t)f->limit);
-    const nq_val args[] = {nq_int(f->from), n, n, n};
+    const nq_val args[] = {n, n, n};
     bool any;
     f->n = f->nlater = f->nlatest = f->nfirsts = f->made = 0;
     f->more = false;
@@ -183,8 +186,8 @@ static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
         rc = nq_sql_once(c,
                          "SELECT * FROM (" FOLLOWUPS_ENDED ") a UNION ALL SELECT * FROM (" FOLLOWUPS_BEHIND
                          ") b UNION ALL SELECT * FROM (" FOLLOWUPS_VERSIONS ") c",
-                         args, 4, followups_add, f, err);
-    f->more = f->nfirsts >= f->limit;
+                         args, 3, followups_add, f, err);
+    f->more = f->n == f->limit;
     if (rc != NQ_OK || f->n == 0 || !c->store->driver->row_locks)
         return rc;
     return followups_look_dirty(c, f, err);
@@ -373,7 +376,7 @@ NQ_PRIVATE int nq_followups_claimed(nq_conn *c, const nq_claimed *list, nq_err *
 
 NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more, nq_err *err)
 {
-    struct followups f = {.limit = limit ? limit : 1, .from = atomic_load(&s->promoted)};
+    struct followups f = {.limit = limit ? limit : 1};
     int rc;
     f.all = calloc(f.limit, sizeof *f.all);
     f.later = calloc(f.limit, sizeof *f.later);
@@ -382,10 +385,8 @@ NQ_PRIVATE int nq_store_promote(nq_store *s, size_t limit, size_t *n, bool *more
     for (size_t i = 0; i < f.nlatest && rc == NQ_OK; i++)
         rc = nq_store_promote_latest(s, f.latest[i], &f.made, &f.more, err);
     if (rc == NQ_OK) {
-        /* Some have to stay, and must not hide those behind them. */
-        atomic_store(&s->promoted, f.nfirsts >= f.limit ? f.last : 0);
         *n = f.made;
-        *more = f.more;
+        *more = f.more || (f.nfirsts >= f.limit && f.made > 0);
     }
     free(f.all);
     free(f.later);

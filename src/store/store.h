@@ -381,7 +381,6 @@ struct nq_store {
     _Atomic int letters_are;     /* enum nq_letters_are */
     struct nq_settings *letters; /* see letters.c */
     _Atomic(nq_doubt *) doubts;  /* see doubts.c */
-    _Atomic(nq_id) promoted;     /* the follow-up as far as which the last look came; 0: all */
     _Atomic int64_t swept_attempts, swept_results, swept_logs, tags_swept; /* sweeps: up to this task's id */
 };
 
