@@ -54,8 +54,10 @@ class TopTests:
         return self.sees("nanoq top", "queues ", absent=("reading",))
 
     def same_terminal(self):
-        self.keys("stty -g > after; echo was stored", "Enter")
-        self.sees("\nwas stored")
+        # A name of its own each time: what was echoed before may still stand there.
+        self.stored = getattr(self, "stored", 0) + 1
+        self.keys("stty -g > after; echo stored $((%d + 0))." % self.stored, "Enter")
+        self.sees("\nstored %d." % self.stored)
         with open(self.path("before"), encoding="ascii") as a, open(self.path("after"), encoding="ascii") as b:
             self.assertEqual(a.read(), b.read())
         self.assertEqual(self.tmux("display-message", "-p", "-t", "t", "#{alternate_on} #{cursor_flag} #{keypad_cursor_flag}").split(),
