@@ -183,7 +183,7 @@ static void store_settled(const struct store_world *w)
     if (!T_MYSQL || strcmp(left, "0") == 0)
         return;
     t_conn *side = t_connect();
-    while (t_run(side, "SELECT COUNT(*) FROM information_schema.processlist WHERE id IN (%s)", left) > 0) {
+    while (t_run(side, "SELECT COUNT(*) FROM %s WHERE id IN (%s)", t_sessions(), left) > 0) {
         NTH_CHECK(w->run, t_mono() < until, "the server does not end the connections %s", left);
         t_pause_ms(1);
     }

@@ -48,10 +48,8 @@ static void killed_begin(int64_t within_us)
 /* All of the library's sessions are aimed at. */
 static void killed_round_begin(void)
 {
-    char *text = t_text(t_side(),
-                        "SELECT id FROM information_schema.processlist WHERE db = '%s' AND "
-                        "id NOT IN (CONNECTION_ID(), %lld)",
-                        t_name, (long long)killed.own);
+    char *text = t_text(t_side(), "SELECT id FROM %s WHERE db = '%s' AND id NOT IN (CONNECTION_ID(), %lld)",
+                        t_sessions(), t_name, (long long)killed.own);
     killed.n = 0;
     for (const char *id = text ? strtok(text, "\n") : NULL; id && killed.n < KILLED_MOST;
          id = strtok(NULL, "\n"))

@@ -393,10 +393,8 @@ START_TEST(a_member_that_lost_its_connection_only_stays_a_member)
 {
     nq *q = t_open(), *other = t_open();
     nq_member *a = members_join(q, "a"), *b = members_join(other, "b");
-    char *ids = t_text(t_side(),
-                       "SELECT id FROM information_schema.processlist WHERE db = '%s' AND id <> "
-                       "CONNECTION_ID()",
-                       t_name);
+    char *ids =
+        t_text(t_side(), "SELECT id FROM %s WHERE db = '%s' AND id <> CONNECTION_ID()", t_sessions(), t_name);
     ck_assert_ptr_nonnull(ids);
     char *save = NULL;
     for (char *id = strtok_r(ids, "\n", &save); id; id = strtok_r(NULL, "\n", &save))

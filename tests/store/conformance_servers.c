@@ -72,9 +72,8 @@ END_TEST
 /* Every connection to our database but the one that asks. */
 static void servers_kill(void)
 {
-    char *ids = t_text(
-        t_side(), "SELECT id FROM information_schema.processlist WHERE db = '%s' AND id <> CONNECTION_ID()",
-        t_name);
+    char *ids =
+        t_text(t_side(), "SELECT id FROM %s WHERE db = '%s' AND id <> CONNECTION_ID()", t_sessions(), t_name);
     char *save = NULL;
     for (char *id = ids ? strtok_r(ids, "\n", &save) : NULL; id; id = strtok_r(NULL, "\n", &save))
         t_try(t_side(), "KILL %s", id);
@@ -202,9 +201,7 @@ START_TEST(a_session_of_a_server_that_takes_no_writes_is_not_used_again)
     const int64_t session = strtoll(said + strlen("session "), NULL, 10);
     ck_assert_int_gt(session, 0);
     t_sql("DROP TRIGGER read_only");
-    T_WAIT(t_sql("SELECT COUNT(*) FROM information_schema.processlist WHERE id = %lld", (long long)session) ==
-               0,
-           5);
+    T_WAIT(t_sql("SELECT COUNT(*) FROM %s WHERE id = %lld", t_sessions(), (long long)session) == 0, 5);
     T_ADD(q, .type = "b");
     nq_close(q);
 }

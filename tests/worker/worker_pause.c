@@ -282,13 +282,15 @@ START_TEST(a_worker_that_joins_behind_a_pause_heeds_it)
     p_thread t;
     pause_add(q, "a", 3);
     pause_add(q, "b", 20);
-    t_run(t_side(), "LOCK TABLES nanoq_workers WRITE");
+    t_conn *lock = t_connect();
+    t_run(lock, "LOCK TABLES nanoq_workers WRITE");
     p_start(&t, p_new(q, P_OPTIONS(.queues = pause_queues, .nqueues = 2), pause_handle, s));
-    T_WAIT(t_sql("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND STATE LIKE "
-                 "'Waiting for table%%' AND INFO LIKE 'INSERT%%nanoq_workers%%'") == 1,
+    T_WAIT(t_sql("SELECT COUNT(*) FROM %s WHERE db = DATABASE() AND state LIKE 'Waiting for table%%' AND "
+                 "info LIKE 'INSERT%%nanoq_workers%%'",
+                 t_sessions()) == 1,
            15);
     T_OK(nq_pause(q, "a", NULL, &t_last));
-    t_run(t_side(), "UNLOCK TABLES");
+    t_disconnect(lock);
     T_WAIT(p_load(&s->ran[1]) == 20, 20);
     ck_assert_int_eq(p_load(&s->ran[0]), 0);
     ck_assert_int_eq(t_sql("SELECT SUM(generation) FROM nanoq_tasks WHERE queue = 'a'"), 0);

@@ -138,10 +138,11 @@ END_TEST
 
 static int64_t threads_open_transactions(t_conn *c)
 {
-    return t_run(c,
-                 "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p "
-                 "ON p.id = t.trx_mysql_thread_id WHERE p.db = '%s'",
-                 t_name);
+    return t_run(
+        c,
+        "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN %s ON p.id = t.trx_mysql_thread_id "
+        "WHERE p.db = '%s'",
+        t_sessions(), t_name);
 }
 
 static nq_verdict threads_no_transaction(nq_ctx *ctx, const nq_task *task, void *udata)
@@ -247,10 +248,8 @@ START_TEST(a_database_that_goes_away_is_waited_for)
     for (int round = 0; round < 4; round++) {
         T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
         T_WAIT(p_load(&n) == round + 1, 20);
-        char *ids =
-            t_text(t_side(),
-                   "SELECT id FROM information_schema.processlist WHERE db = '%s' AND id <> CONNECTION_ID()",
-                   t_name);
+        char *ids = t_text(t_side(), "SELECT id FROM %s WHERE db = '%s' AND id <> CONNECTION_ID()",
+                           t_sessions(), t_name);
         char *save = NULL;
         for (char *id = ids ? strtok_r(ids, "\n", &save) : NULL; id; id = strtok_r(NULL, "\n", &save))
             t_try(t_side(), "KILL %s", id);

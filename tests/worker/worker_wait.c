@@ -177,9 +177,8 @@ START_TEST(connections_that_break_meanwhile_are_made_anew)
     T_FAILS(nq_wait(theirs, t.ids, 1, 0, NQ_ZERO, NULL, NULL, &t_last), NQ_ETIMEOUT);
     t_thread(&thread, wait_main, &t);
     for (int i = 0; i < 20; i++) {
-        const int64_t id = t_sql(
-            "SELECT MIN(id) FROM information_schema.processlist WHERE db = '%s' AND id <> CONNECTION_ID()",
-            t_name);
+        const int64_t id =
+            t_sql("SELECT MIN(id) FROM %s WHERE db = '%s' AND id <> CONNECTION_ID()", t_sessions(), t_name);
         if (id > 0)
             t_try(t_side(), "KILL %lld", (long long)id);
         t_pause_ms(5);

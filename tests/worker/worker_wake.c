@@ -50,8 +50,8 @@ static bool wake_asleep(nq_worker *p)
 
 static bool wake_bell_hangs(void)
 {
-    return t_sql("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND INFO LIKE "
-                 "'SELECT SLEEP(%%nanoq bell%%'") > 0;
+    return t_sql("SELECT COUNT(*) FROM %s WHERE db = DATABASE() AND info LIKE 'SELECT SLEEP(%%nanoq bell%%'",
+                 t_sessions()) > 0;
 }
 
 /* Until it sleeps, and does not look again by itself for a long time. The moment of that look. */
