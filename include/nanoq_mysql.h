@@ -266,12 +266,14 @@ static inline MYSQL_STMT *nq_mysql_prepare_(MYSQL *conn, const char *sql, size_t
     return stmt;
 }
 
-/* A DELETE that MariaDB was told to end (KILL QUERY) may answer that there was nothing to delete. One that
- * found nothing runs again, whoever ended it: that changes nothing else. */
-static inline bool nq_mysql_deleted_none_(int rc, const char *sql, const nq_exec_result *res)
+/* A DELETE that MariaDB was told to end (KILL QUERY), and on 11.8 an UPDATE, may answer that there was no
+ * such row. One that found none runs again, whoever ended it: that changes nothing else. */
+static inline bool nq_mysql_found_none_(int rc, const char *sql, const nq_exec_result *res)
 {
     const char *const comment = strncmp(sql, "/*", 2) ? NULL : strstr(sql, "*/ ");
-    return rc == 0 && res->affected == 0 && strncmp(comment ? comment + 3 : sql, "DELETE ", 7) == 0;
+    const char *const verb = comment ? comment + 3 : sql;
+    return rc == 0 && res->affected == 0 &&
+           (strncmp(verb, "DELETE ", 7) == 0 || strncmp(verb, "UPDATE ", 7) == 0);
 }
 
 static inline int nq_mysql_exec_(void *conn, const char *sql, const nq_val args[], size_t nargs,
@@ -282,7 +284,7 @@ static inline int nq_mysql_exec_(void *conn, const char *sql, const nq_val args[
         return -1;
     /* Text goes as bytes: the application's connection may be set to latin1, and ours is UTF-8 already. */
     int rc = nq_mysql_run_(stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
-    if (nq_mysql_deleted_none_(rc, sql, res))
+    if (nq_mysql_found_none_(rc, sql, res))
         rc = nq_mysql_run_(stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
     mysql_stmt_close(stmt);
     return rc;

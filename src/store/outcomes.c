@@ -247,7 +247,7 @@ static int tasks_bury(nq_conn *c, nq_outcome *o, nq_err *err)
         rc = nq_sql(c, insert, args, 5, NULL, NULL, NULL, err);
     if (rc == NQ_OK)
         rc = nq_sql(c, "DELETE FROM {tasks} WHERE id = ?", &id, 1, NULL, NULL, &res, err);
-    if (rc == NQ_OK && res.affected == 0) /* its row is locked: see nq_mysql_deleted_none_ */
+    if (rc == NQ_OK && res.affected == 0) /* its row is locked: see nq_mysql_found_none_ */
         rc = nq_err_set(err, NQ_ECONFLICT, "task %" PRId64 " was there and could not be deleted", o->id);
     if (rc == NQ_OK && !dead)
         rc = nq_sql(c, "DELETE FROM {cancels} WHERE task_id = ?", &id, 1, NULL, NULL, NULL, err);
@@ -262,11 +262,16 @@ static int tasks_again(nq_conn *c, nq_outcome *o, nq_err *err)
     const int64_t delay = o->delay_us < 0 ? 0 : o->delay_us > NQ_MAX_DURATION ? NQ_MAX_DURATION : o->delay_us;
     const nq_val args[] = {nq_int(tasks_state(o->kind)),        nq_int(failed), nq_int(failed && o->crashed),
                            failed ? tasks_error(o) : nq_null(), nq_int(delay),  nq_int(o->id)};
-    return nq_sql(c,
-                  "UPDATE {tasks} SET state = ?, lease = 0, attempts = {least}(attempts + ?, " NQ_MAX_ATTEMPTS
-                  "), crashes = {least}(crashes + ?, " NQ_MAX_ATTEMPTS
-                  "), error = COALESCE(?, error), run_at = {after} WHERE id = ?",
-                  args, 6, NULL, NULL, NULL, err);
+    nq_exec_result res = {0};
+    int rc =
+        nq_sql(c,
+               "UPDATE {tasks} SET state = ?, lease = 0, attempts = {least}(attempts + ?, " NQ_MAX_ATTEMPTS
+               "), crashes = {least}(crashes + ?, " NQ_MAX_ATTEMPTS
+               "), error = COALESCE(?, error), run_at = {after} WHERE id = ?",
+               args, 6, NULL, NULL, &res, err);
+    if (rc == NQ_OK && res.affected == 0) /* its row is locked: see nq_mysql_found_none_ */
+        rc = nq_err_set(err, NQ_ECONFLICT, "task %" PRId64 " was there and could not be put back", o->id);
+    return rc;
 }
 
 static int tasks_one(nq_conn *c, nq_outcome *o, nq_err *err)

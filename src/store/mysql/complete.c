@@ -87,7 +87,7 @@ static size_t mysql_complete_mark(const nq_mysql_done *d, MYSQL_RES *r)
     return n;
 }
 
-/* Where none went it is not known that they were another's: see nq_mysql_deleted_none_. A DELETE that was
+/* Where none went it is not known that they were another's: see nq_mysql_found_none_. A DELETE that was
  * killed has no rows at all, not even an empty result. */
 int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err)
 {

@@ -352,7 +352,7 @@ int nq_mysql_exec(nq_conn *conn, const char *sql, const nq_val args[], size_t na
             return rc;
     }
     rc = mysql_sql_exec(c, sql, args, nargs, row, arg, &res);
-    if (nq_mysql_deleted_none_(rc, sql, &res))
+    if (nq_mysql_found_none_(rc, sql, &res))
         rc = mysql_sql_exec(c, sql, args, nargs, row, arg, &res);
     if (res.db_code != 0)
         rc = nq_mysql_own_failed(c, &res, err);
