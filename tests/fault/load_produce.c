@@ -141,6 +141,7 @@ static int produce_tx(struct produce *p)
               (long long)spec.delay_us);
     snprintf(sql, sizeof sql, "INSERT INTO fault_orders (k) VALUES ('%s')", p->t.key);
     const char *answer = "FAIL";
+    bool open = false; /* a ROLLBACK may be killed, and the next BEGIN would commit */
     int rc = load_tx_run(p->tx, "BEGIN");
     if (rc == NQ_OK)
         rc = load_tx_run(p->tx, sql);
@@ -156,12 +157,12 @@ static int produce_tx(struct produce *p)
         if (rc == NQ_OK)
             nq_hint(p->q, spec.queue);
     } else {
-        load_tx_run(p->tx, "ROLLBACK");
+        open = load_tx_run(p->tx, "ROLLBACK") != 0;
         answer = rc ? "FAIL" : "BACK";
     }
     load_note(answer, "key=%s id=%lld code=%d db=%d %.300s", p->t.key, (long long)id, rc,
               rc ? err.db_code : 0, rc ? err.message : "");
-    if (rc != NQ_OK) {
+    if (rc != NQ_OK || open) {
         load_tx_close(p->tx); /* whatever is open there ends with it */
         p->tx = NULL;
     }

@@ -128,6 +128,7 @@ static nq_worker *work_new(nq *q, nq_err *err)
                                     .queues = nqueues > 1 ? queues : NULL,
                                     .nqueues = nqueues > 1 ? nqueues : 0,
                                     .concurrency = (unsigned)load_number("concurrency", 8),
+                                    .batch = (unsigned)load_number("batch", 0),
                                     .lease_us = NQ_MS(load_number("lease_ms", 5000)),
                                     .max_crashes = (int)load_number("max_crashes", 3),
                                     .shutdown_timeout_us = NQ_MS(load_number("shutdown_ms", 1000)),

@@ -88,7 +88,8 @@ def held(db, figures, seed, hold_ms=6000, soon_ms=1000):
             run.start("hold", race=1, hold_ms=hold_ms)
         wait(run, "HELD", 3)
         begin = mono()
-        run.start("work")
+        # What is claimed starts at once: a duplicate that is committed between a claim and its start is one of a run under way.
+        run.start("work", batch=1)
         run.start("produce", pause_us=5000, limit_ms=soon_ms)
         ended = wait(run, "END", 1, "key=race-0\n")
         task = int(ended.split("id=")[1].split()[0])
