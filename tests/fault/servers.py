@@ -114,7 +114,7 @@ def sessions(db, figures, seed, seconds=20, what="QUERY"):
         pick += " AND command IN ('Query', 'Prepare', 'Execute')"
     kill = f"SET @id = ({pick} ORDER BY RAND() LIMIT 1); EXECUTE IMMEDIATE CONCAT('KILL {what} ', @id);\n"
     # A trigger whose table was being opened stays broken in MariaDB until that is closed; only the audit has any.
-    flush = "FLUSH TABLES nanoq_tasks, nanoq_finished, nanoq_results, nanoq_workers;\n"
+    flush = "FLUSH TABLES nanoq_tasks, nanoq_finished, nanoq_results, nanoq_workers"
     with Run(f"{what.lower()} killed", db, figures, seed, lease_ms=10000, work_ms=2, limit_ms=0) as run:
         if what != "QUERY":
             run.note("EXCUSE", "the connections of locks and beats are killed")
@@ -127,10 +127,11 @@ def sessions(db, figures, seed, seconds=20, what="QUERY"):
         with subprocess.Popen(db.client("--force", db.name), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as client:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
-                client.stdin.write((kill * 2 + (flush if run.random.random() < 0.02 else "")).encode())
+                client.stdin.write((kill * 2 + (flush + ";\n" if run.random.random() < 0.02 else "")).encode())
                 client.stdin.flush()
                 time.sleep(0.02 * run.random.random())
-            client.stdin.write(flush.encode())
+            # The lock waits for who was killed as it opened them, and would break them after a plain FLUSH.
+            client.stdin.write(f"{flush} WITH READ LOCK; UNLOCK TABLES;\n".encode())
             client.stdin.close()
         end = mono()
         run.stop("produce")
