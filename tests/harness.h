@@ -69,6 +69,8 @@ void t_ids_in_a_row(
 void t_begin(t_conn *c);
 /* What a FROM on a server names for its sessions: p, with columns id, db, state and info. */
 const char *t_sessions(void);
+/* KILL all others on this test's database; returns how many there were. */
+int t_kill_sessions(void);
 /* One of this test's connections that waits for a row's lock, on a server, or 0; its picture is as old as
  * 100 ms, so pause longer between two looks. */
 int64_t t_lock_waiter(t_conn *c);

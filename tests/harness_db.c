@@ -358,6 +358,17 @@ const char *t_sessions(void)
                           "WHERE processlist_id IS NOT NULL) p";
 }
 
+int t_kill_sessions(void)
+{
+    int n = 0;
+    char *save = NULL, *ids = t_text(t_side(), "SELECT id FROM %s WHERE db = '%s' AND id <> CONNECTION_ID()",
+                                     t_sessions(), t_name);
+    for (char *id = ids ? strtok_r(ids, "\n", &save) : NULL; id; id = strtok_r(NULL, "\n", &save), n++)
+        t_try(t_side(), "KILL %s", id);
+    free(ids);
+    return n;
+}
+
 int64_t t_lock_waiter(t_conn *c)
 {
     /* MySQL cannot read innodb_trx while a statement there holds bytes that are no UTF-8, as a key does. */

@@ -202,6 +202,7 @@ static void errors_anew(int fd, void *arg)
     nq_err err = {0};
     int rc = nq_open(&q, t_url_with("busy_timeout=100ms"), NULL, &err);
     (void)arg;
+    t_hear(fd, 20); /* the writer has begun */
     t_tell(fd, rc == NQ_OK ? nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "held"), NULL, &err) : rc);
     t_hear(fd, 20);
     t_tell(fd, nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "free"), NULL, &err));
@@ -221,6 +222,7 @@ START_TEST(a_child_of_fork_opens_the_file_anew)
     t_fork(&child, errors_anew, NULL);
     if (!_i)
         t_begin(writer);
+    t_tell(child.fd, 0);
     ck_assert_int_eq(t_hear(child.fd, 20), NQ_ECONFLICT);
     t_run(writer, "COMMIT");
     t_disconnect(writer);

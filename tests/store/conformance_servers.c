@@ -69,17 +69,6 @@ START_TEST(a_password_from_file_environment_and_options)
 }
 END_TEST
 
-/* Every connection to our database but the one that asks. */
-static void servers_kill(void)
-{
-    char *ids =
-        t_text(t_side(), "SELECT id FROM %s WHERE db = '%s' AND id <> CONNECTION_ID()", t_sessions(), t_name);
-    char *save = NULL;
-    for (char *id = ids ? strtok_r(ids, "\n", &save) : NULL; id; id = strtok_r(NULL, "\n", &save))
-        t_try(t_side(), "KILL %s", id);
-    free(ids);
-}
-
 START_TEST(a_password_file_that_others_may_use)
 {
     static const unsigned refused[] = {0604, 0602, 0620, 0644, 0666}, allowed[] = {0600, 0400, 0640};
@@ -118,7 +107,7 @@ START_TEST(a_password_that_is_rotated)
     T_OK(nq_open(&q, url, NULL, &t_last));
     t_sql("ALTER USER 'nq_%d'@'%%' IDENTIFIED BY 'two'", (int)getpid());
     servers_password_file("two\n", 0600);
-    servers_kill();
+    t_kill_sessions();
     T_OK(nq_enqueue(q, NQ_OWN_TX, NQ_TASK(.type = "t"), &id, &t_last));
     nq_close(q);
     t_sql("DROP USER 'nq_%d'@'%%'", (int)getpid());
@@ -180,7 +169,7 @@ START_TEST(a_server_that_restarts_its_connections_is_met_again)
     nq *q = t_open();
     T_ADD(q, .type = "a");
     for (int round = 0; round < 3; round++) {
-        servers_kill();
+        t_kill_sessions();
         T_ADD(q, .type = "b", .unique = NQ_UNIQUE_NONE); /* a new connection, before anything was sent */
     }
     nq_close(q);
