@@ -50,18 +50,23 @@ class Tag(unittest.TestCase):
         return subprocess.run(["tools/release-check", *args], cwd=self.dir, env={**self.env, **env}, check=False, capture_output=True,
                               text=True)
 
+    def tree(self):
+        return self.git("rev-parse", "HEAD^{tree}")
+
     def passed(self, names):
         with open(os.path.join(self.dir, "build-release", "passed"), "a", encoding="utf-8") as f:
-            f.writelines(f"{self.git('rev-parse', 'HEAD')} {name}\n" for name in names)
+            f.writelines(f"{self.tree()} {name}\n" for name in names)
 
     def test_what_has_not_passed_here_is_named(self):
         self.passed(name for name in self.steps if name != "fuzz")
         said = self.tool("--tag")
         self.assertEqual((said.returncode, said.stdout), (1, ""))
-        self.assertEqual(said.stderr.splitlines(), ["fuzz has not passed at this commit", f"tools/release-check: {self.version} is not tagged"])
+        self.assertEqual(said.stderr.splitlines(), ["fuzz has not passed at this tree", f"tools/release-check: {self.version} is not tagged"])
         self.passed(["fuzz"])
+        with open(os.path.join(self.dir, "README.md"), "a", encoding="utf-8") as f:
+            f.write("More.\n")
         self.commit("one more")
-        self.assertIn("test has not passed at this commit", self.tool("--tag").stderr)
+        self.assertIn("test has not passed at this tree", self.tool("--tag").stderr)
         self.assertEqual(self.git("tag"), "")
 
     def test_the_commit_at_which_all_has_passed_is_tagged(self):
@@ -71,11 +76,29 @@ class Tag(unittest.TestCase):
         self.assertEqual(self.git("rev-parse", f"v{self.version}^{{commit}}"), self.git("rev-parse", "HEAD"))
         self.assertIn("is tagged already", self.tool("--tag").stderr)
 
+    def test_what_passed_on_two_machines_is_in_the_history(self):
+        path = os.path.join(self.dir, "build-release", "passed")
+        halves = self.steps[:9], self.steps[9:]
+        for names in halves:
+            self.passed(names)
+            self.assertEqual(self.tool("--record").stdout, f"recorded: {', '.join(names)}\n")
+            os.unlink(path)  # the next machine has none
+        said = self.git("log", "-2", "--format=%B")
+        self.assertTrue(all(f"\nRelease-step: {name}" in said for name in self.steps), said)
+        self.assertIn("nothing has passed that is not recorded", self.tool("--record").stderr)
+        with open(os.path.join(self.dir, "README.md"), "a", encoding="utf-8") as f:
+            f.write("More.\n")
+        self.assertIn("changes that are not committed", self.tool("--record").stderr)
+        self.commit("one more")
+        self.assertIn("test has not passed at this tree", self.tool("--tag").stderr)
+        self.git("reset", "-q", "--hard", "HEAD~")
+        self.assertEqual(self.tool("--tag").returncode, 0)
+
     def test_a_step_is_remembered_of_a_clean_tree_only(self):
         self.assertEqual(self.tool("papers").returncode, 0)
         path = os.path.join(self.dir, "build-release", "passed")
         with open(path, encoding="utf-8") as f:
-            self.assertIn(f"{self.git('rev-parse', 'HEAD')} papers\n", f.read())
+            self.assertIn(f"{self.tree()} papers\n", f.read())
         os.unlink(path)
         with open(os.path.join(self.dir, "README.md"), "a", encoding="utf-8") as f:
             f.write("\n")
