@@ -8,7 +8,7 @@
 
 /* The outcomes of one call, sorted by id so that two finishers take rows in the same order. There may be two
  * of one task: a dead worker's claim that we are about to end when somebody else does, and our own after it.
- */
+ * Of a claim there is one. */
 struct tasks_batch {
     nq_outcome **all;  /* n of them */
     nq_outcome **some; /* room for n: the ones of one statement */
@@ -21,6 +21,26 @@ static int tasks_by_id(const void *a, const void *b)
 {
     const nq_outcome *x = *(nq_outcome *const *)a, *y = *(nq_outcome *const *)b;
     return x->id != y->id ? (x->id < y->id ? -1 : 1) : (x->lease > y->lease) - (x->lease < y->lease);
+}
+
+/* Leave one of each claim, and return how many. There are two where this worker was taken for dead, joined
+ * anew and found the task under its old id, before its handler's answer was recorded: that counts, and not
+ * the crash. */
+static size_t tasks_once(nq_outcome **all, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        nq_outcome **last = kept ? &all[kept - 1] : NULL, *o = all[i];
+        if (!last || tasks_by_id(last, &o) != 0) {
+            all[kept++] = o;
+        } else if ((*last)->crashed) {
+            (*last)->result = NQ_ELEASE;
+            *last = o;
+        } else {
+            o->result = NQ_ELEASE;
+        }
+    }
+    return kept;
 }
 
 static void tasks_ids(const nq_store *s, nq_buf *sql, nq_outcome *const outcomes[], size_t n)
@@ -388,11 +408,13 @@ NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t
     b.some = b.all + n;
     memcpy(b.all, outcomes, n * sizeof *b.all);
     qsort(b.all, n, sizeof *b.all, tasks_by_id);
+    b.n = tasks_once(b.all, n);
+    nq_outcome *const first = b.all[0];
     nq_err why = {0};
     rc = nq_store_tx(s, tasks_finish, &b, &why);
     free(b.all);
-    if (n == 1 && nq_row_refused(rc))
-        return tasks_refused(s, outcomes[0], &why, err);
+    if (b.n == 1 && nq_row_refused(rc))
+        return tasks_refused(s, first, &why, err);
     if (rc != NQ_OK && err)
         *err = why;
     return rc;

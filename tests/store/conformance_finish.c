@@ -241,11 +241,15 @@ START_TEST(tasks_of_many_leases_end_at_once)
 END_TEST
 
 /* A worker finds a dead one's task that others end before it, and claims it then: both outcomes may stand in
- * one list, and the claim that holds the task ends it, whichever of the leases is larger. */
+ * one list, and the claim that holds the task ends it, whichever of the leases is larger. A worker that was
+ * taken for dead and joined anew finds its own claim, while the handler's answer waits to be recorded: that
+ * counts. */
 START_TEST(of_two_outcomes_of_a_task_the_current_one_counts)
 {
     enum { TASKS = 5 };
-    const uint64_t stale = NQ_LEASE(_i & 1 ? 9 : 2, 3), current = NQ_LEASE(5, 1);
+    static const uint64_t others[] = {NQ_LEASE(2, 3), NQ_LEASE(9, 3), NQ_LEASE(5, 1)};
+    const enum nq_outcome_kind kind = finish_kinds[_i / 6];
+    const uint64_t other = others[_i % 3], current = NQ_LEASE(5, 1);
     nq *q = t_open();
     nq_outcome outcomes[2 * TASKS];
     nq_outcome *list[2 * TASKS];
@@ -255,15 +259,14 @@ START_TEST(of_two_outcomes_of_a_task_the_current_one_counts)
     nq_claimed *all = t_claim(q, current, TASKS, &claimed);
     ck_assert_uint_eq(claimed, TASKS);
     for (const nq_claimed *c = all; c; c = c->next) {
-        outcomes[n++] =
-            (nq_outcome){.id = c->task.id, .lease = current, .kind = finish_kinds[_i / 4], .result = 1};
-        outcomes[n - 1].keep = _i / 4 == FINISH_KEPT;
+        outcomes[n++] = (nq_outcome){.id = c->task.id, .lease = current, .kind = kind, .result = 1};
+        outcomes[n - 1].keep = _i / 6 == FINISH_KEPT;
         outcomes[n++] = (nq_outcome){
-            .id = c->task.id, .lease = stale, .kind = NQ_OUT_RETRY, .crashed = true, .result = 1};
+            .id = c->task.id, .lease = other, .kind = NQ_OUT_RETRY, .crashed = true, .result = 1};
     }
     t_free_claimed(all);
     for (size_t i = 0; i < n; i++) {
-        outcomes[i].wary = (_i & 2) != 0;
+        outcomes[i].wary = _i % 6 >= 3;
         list[i] = &outcomes[(i * 7) % n];
     }
     T_OK(nq_store_finish(nq_store_of(q), list, n, &t_last));
@@ -333,7 +336,7 @@ Suite *suite_finish(void)
     tcase_add_test(c, dead_is_kept_with_its_error);
     tcase_add_test(c, a_stale_lease_changes_nothing);
     tcase_add_test(c, tasks_of_many_leases_end_at_once);
-    tcase_add_loop_test(c, of_two_outcomes_of_a_task_the_current_one_counts, 0, 4 * FINISH_KINDS);
+    tcase_add_loop_test(c, of_two_outcomes_of_a_task_the_current_one_counts, 0, 6 * FINISH_KINDS);
     tcase_add_test(c, the_longest_delay_and_the_most_attempts_do_not_overflow);
     tcase_add_test(c, a_long_error_is_kept_whole_up_to_the_limit);
     return s;
