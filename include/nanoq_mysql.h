@@ -85,6 +85,17 @@ static inline int nq_mysql_stmt_failed_(nq_exec_result *res, MYSQL_STMT *stmt)
     return nq_mysql_failed_(res, mysql_stmt_errno(stmt), mysql_stmt_sqlstate(stmt), mysql_stmt_error(stmt));
 }
 
+/* A statement succeeded on a connection whose status was before: is its transaction still open? Galera may
+ * end one for another node's write while a SELECT sends its rows, and answer that all went well
+ * (MariaDB 11.8): the next statement would be one by itself, with nothing behind it. No statement of nanoq's
+ * that may answer rows, or has parameters, ends a transaction. */
+static inline int nq_mysql_ended_(const MYSQL *conn, unsigned before, nq_exec_result *res)
+{
+    if ((before & SERVER_STATUS_IN_TRANS) == 0 || (conn->server_status & SERVER_STATUS_IN_TRANS) != 0)
+        return 0;
+    return nq_mysql_failed_(res, 1213, "40001", "the server ended the transaction while a statement ran");
+}
+
 static inline int nq_mysql_nomem_(nq_exec_result *res)
 {
     return nq_mysql_failed_(res, 2008, "HY001", "out of memory");
@@ -191,12 +202,38 @@ static inline void *nq_mysql_unsaid_const_(const void *p)
     return (void *)(uintptr_t)p;
 }
 
-/* Run a prepared statement. text_type is what NQ_VAL_TEXT is sent as. */
-static inline int nq_mysql_run_(MYSQL_STMT *stmt, enum enum_field_types text_type, const nq_val args[],
-                                size_t nargs, nq_row_fn row, void *arg, nq_exec_result *res)
+/* What a statement that was executed answers. before: as in nq_mysql_ended_. */
+static inline int nq_mysql_answer_(const MYSQL *conn, unsigned before, MYSQL_STMT *stmt, nq_row_fn row,
+                                   void *arg, nq_exec_result *res)
 {
-    MYSQL_RES *meta = NULL;
+    const bool rows = mysql_stmt_field_count(stmt) != 0;
     int rc = 0;
+    if (rows && mysql_stmt_store_result(stmt))
+        return nq_mysql_stmt_failed_(res, stmt);
+    if (nq_mysql_ended_(conn, before, res))
+        return -1;
+    if (rows && row) {
+        MYSQL_RES *const meta = mysql_stmt_result_metadata(stmt);
+        if (!meta)
+            return nq_mysql_nomem_(res);
+        rc = nq_mysql_rows_(stmt, meta, row, arg, res);
+        mysql_free_result(meta);
+    }
+    if (rc == 0) {
+        memset(res, 0, sizeof *res);
+        res->affected = (uint64_t)mysql_stmt_affected_rows(stmt);
+        res->insert_id = (int64_t)mysql_stmt_insert_id(stmt);
+    }
+    return rc;
+}
+
+/* Run a prepared statement of conn's. text_type is what NQ_VAL_TEXT is sent as. */
+static inline int nq_mysql_run_(MYSQL *conn, MYSQL_STMT *stmt, enum enum_field_types text_type,
+                                const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
+                                nq_exec_result *res)
+{
+    const unsigned before = conn->server_status;
+    int rc;
     MYSQL_BIND *bind = NULL;
     if (mysql_stmt_param_count(stmt) != nargs)
         return nq_mysql_failed_(res, 2031, "HY000", "wrong number of parameters");
@@ -222,28 +259,10 @@ static inline int nq_mysql_run_(MYSQL_STMT *stmt, enum enum_field_types text_typ
             }
         }
     }
-    if ((bind && mysql_stmt_bind_param(stmt, bind)) || mysql_stmt_execute(stmt)) {
+    if ((bind && mysql_stmt_bind_param(stmt, bind)) || mysql_stmt_execute(stmt))
         rc = nq_mysql_stmt_failed_(res, stmt);
-        goto out;
-    }
-    if (mysql_stmt_field_count(stmt) != 0) {
-        if (mysql_stmt_store_result(stmt)) {
-            rc = nq_mysql_stmt_failed_(res, stmt);
-            goto out;
-        }
-        if (row) {
-            meta = mysql_stmt_result_metadata(stmt);
-            rc = meta ? nq_mysql_rows_(stmt, meta, row, arg, res) : nq_mysql_nomem_(res);
-        }
-    }
-    if (rc == 0) {
-        memset(res, 0, sizeof *res);
-        res->affected = (uint64_t)mysql_stmt_affected_rows(stmt);
-        res->insert_id = (int64_t)mysql_stmt_insert_id(stmt);
-    }
-out:
-    if (meta)
-        mysql_free_result(meta);
+    else
+        rc = nq_mysql_answer_(conn, before, stmt, row, arg, res);
     free(bind);
     return rc;
 }
@@ -283,9 +302,9 @@ static inline int nq_mysql_exec_(void *conn, const char *sql, const nq_val args[
     if (!stmt)
         return -1;
     /* Text goes as bytes: the application's connection may be set to latin1, and ours is UTF-8 already. */
-    int rc = nq_mysql_run_(stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
+    int rc = nq_mysql_run_((MYSQL *)conn, stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
     if (nq_mysql_found_none_(rc, sql, res))
-        rc = nq_mysql_run_(stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
+        rc = nq_mysql_run_((MYSQL *)conn, stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
     mysql_stmt_close(stmt);
     return rc;
 }

@@ -25,6 +25,7 @@ enum inject_how {
     INJECT_TIMEOUT,      /* the server gave up the statement: 1205 */
     INJECT_TABLE_FULL,   /* the server gave up the statement: 1114 */
     INJECT_CLIENT_NOMEM, /* the client library found no memory: 2008 */
+    INJECT_ENDED,        /* a SELECT answered, and the server has ended the transaction without a word */
     INJECT_BUSY,         /* SQLite: SQLITE_BUSY */
     INJECT_FULL,         /* SQLITE_FULL; the transaction is still open */
     INJECT_FULL_LOST,    /* SQLITE_FULL, and SQLite rolled the transaction back */

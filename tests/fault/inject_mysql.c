@@ -72,7 +72,7 @@ static bool inject_my_before(MYSQL *my, MYSQL_STMT *stmt, bool *cut_after)
 {
     *cut_after = false;
     inject_my_answer(NULL, NULL, 0);
-    if (!inject_hit(INJECT_STATEMENT))
+    if (inject_how() == INJECT_ENDED || !inject_hit(INJECT_STATEMENT))
         return false;
     switch (inject_how()) {
     case INJECT_LOST_BEFORE:
@@ -159,20 +159,38 @@ int __wrap_mysql_next_result(MYSQL *my)
     return inject_my_unread(my, NULL) ? 1 : __real_mysql_next_result(my);
 }
 
+/* Rows of a transaction were read, the last ones that were asked for. */
+static void inject_my_end(MYSQL *my)
+{
+    if (inject_how() == INJECT_ENDED && (my->server_status & SERVER_STATUS_IN_TRANS) != 0 &&
+        !mysql_more_results(my) && inject_hit(INJECT_STATEMENT))
+        __real_mysql_real_query(my, "ROLLBACK", 8);
+}
+
 MYSQL_RES *__real_mysql_store_result(MYSQL *my);
 MYSQL_RES *__wrap_mysql_store_result(MYSQL *my);
 MYSQL_RES *__wrap_mysql_store_result(MYSQL *my)
 {
     if (mysql_field_count(my) == 0)
         return __real_mysql_store_result(my);
-    return inject_my_unread(my, NULL) ? NULL : __real_mysql_store_result(my);
+    if (inject_my_unread(my, NULL))
+        return NULL;
+    MYSQL_RES *const r = __real_mysql_store_result(my);
+    if (r)
+        inject_my_end(my);
+    return r;
 }
 
 int __real_mysql_stmt_store_result(MYSQL_STMT *stmt);
 int __wrap_mysql_stmt_store_result(MYSQL_STMT *stmt);
 int __wrap_mysql_stmt_store_result(MYSQL_STMT *stmt)
 {
-    return inject_my_unread(stmt->mysql, stmt) ? 1 : __real_mysql_stmt_store_result(stmt);
+    if (inject_my_unread(stmt->mysql, stmt))
+        return 1;
+    const int rc = __real_mysql_stmt_store_result(stmt);
+    if (rc == 0)
+        inject_my_end(stmt->mysql);
+    return rc;
 }
 
 MYSQL *__real_mysql_real_connect(MYSQL *my, const char *host, const char *user, const char *password,
@@ -183,7 +201,7 @@ MYSQL *__wrap_mysql_real_connect(MYSQL *my, const char *host, const char *user, 
                                  const char *db, unsigned port, const char *socket, unsigned long flags)
 {
     inject_my_answer(NULL, NULL, 0);
-    if (inject_hit(INJECT_STATEMENT)) {
+    if (inject_how() != INJECT_ENDED && inject_hit(INJECT_STATEMENT)) {
         inject_my_answer(my, NULL, inject_how() == INJECT_CLIENT_NOMEM ? 2008 : 2013);
         return NULL;
     }

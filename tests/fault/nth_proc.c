@@ -292,6 +292,7 @@ static const struct {
     {"a worker, deadlock", INJECT_STATEMENT, INJECT_DEADLOCK, false},
     {"a worker, deadlocks for a while", INJECT_STATEMENT, INJECT_DEADLOCK, true},
     {"a worker, no memory in the client", INJECT_STATEMENT, INJECT_CLIENT_NOMEM, false},
+    {"a worker, transaction ended without a word", INJECT_STATEMENT, INJECT_ENDED, false},
     {"a worker, busy", INJECT_STATEMENT, INJECT_BUSY, false},
     {"a worker, busy for a while", INJECT_STATEMENT, INJECT_BUSY, true},
     {"a worker, I/O error, rolled back", INJECT_STATEMENT, INJECT_IOERR_LOST, false},

@@ -259,6 +259,7 @@ const nth_way nth_statement_ways[NTH_STATEMENT_WAYS] = {
     {"table full", INJECT_TABLE_FULL, false},
     {"table full for ever", INJECT_TABLE_FULL, true},
     {"no memory in the client", INJECT_CLIENT_NOMEM, false},
+    {"ended without a word", INJECT_ENDED, false},
     {"busy", INJECT_BUSY, false},
     {"full", INJECT_FULL, false},
     {"full for ever", INJECT_FULL, true},

@@ -53,7 +53,7 @@ typedef struct nth_way {
     enum inject_how how;
     bool persistent;
 } nth_way;
-enum { NTH_STATEMENT_WAYS = 16, NTH_FILE_WAYS = 7 };
+enum { NTH_STATEMENT_WAYS = 17, NTH_FILE_WAYS = 7 };
 extern const nth_way nth_statement_ways[NTH_STATEMENT_WAYS], nth_file_ways[NTH_FILE_WAYS];
 
 #endif

@@ -125,12 +125,15 @@ class Run:
         """Read everything back and judge it; a Check."""
         with open(self.path, encoding="utf-8", errors="replace") as f:
             records = history.parse(f.read())
-        check = history.Check(records, *database.read(self.db), exact_at=self.db.mysql and not hasattr(self.db, "audited"),
+        found = database.read(self.db)
+        check = history.Check(records, *found, exact_at=self.db.mysql and not hasattr(self.db, "audited"),
                               **options)
         print("\n".join(history.report(check, self.seed)), flush=True)
         self.figure("violations of the invariants", sum(check.seen.values()), not check.seen, 0)
-        if os.environ.get("NANOQ_KEEP"):  # a directory for the histories
+        if os.environ.get("NANOQ_KEEP"):  # a directory for the histories, and what they are compared with
             shutil.copy(self.path, os.environ["NANOQ_KEEP"])
+            with open(os.path.join(os.environ["NANOQ_KEEP"], os.path.basename(self.path) + ".tables"), "w", encoding="utf-8") as f:
+                f.writelines(f"{row}\n" for part in found for row in part)
         return check
 
     def figure(self, what, value, good, must):

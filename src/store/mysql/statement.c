@@ -187,9 +187,15 @@ int nq_mysql_next(nq_mysql_conn *c, nq_err *err)
 
 int nq_mysql_result(nq_mysql_conn *c, MYSQL_RES **out, nq_err *err)
 {
+    const unsigned before = c->my->server_status;
+    nq_exec_result res;
     MYSQL_RES *r = mysql_store_result(c->my);
     if (!r && mysql_field_count(c->my))
         return mysql_sql_failed_here(c, err);
+    if (r && nq_mysql_ended_(c->my, before, &res)) {
+        mysql_free_result(r);
+        return nq_mysql_own_failed(c, &res, err);
+    }
     *out = r;
     return NQ_OK;
 }
@@ -304,6 +310,14 @@ static int mysql_sql_exec_text(nq_mysql_conn *c, const char *sql, nq_exec_result
     return 0;
 }
 
+/* Did it fail for a reason of its own? One that was killed while it was opened may stay broken, with the
+ * triggers of its tables, as long as it is kept. */
+static bool mysql_sql_odd(const nq_exec_result *res)
+{
+    const int rc = res->db_code ? nq_mysql_code((unsigned)res->db_code) : NQ_OK;
+    return rc != NQ_OK && rc != NQ_ECONFLICT && rc != NQ_EDUPLICATE;
+}
+
 /* A statement that the server forgot, or that a change of the table outdated: once more. */
 static int mysql_sql_exec_prepared(nq_mysql_conn *c, const char *sql, const nq_val args[], size_t nargs,
                                    nq_row_fn row, void *arg, nq_exec_result *res)
@@ -316,14 +330,14 @@ static int mysql_sql_exec_prepared(nq_mysql_conn *c, const char *sql, const nq_v
         if (!e)
             break;
         c->sent = true;
-        rc = nq_mysql_run_(e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, res);
+        rc = nq_mysql_run_(c->my, e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, res);
         mysql_stmt_free_result(e->stmt);
         const bool stale =
             res->db_code == NQ_MYSQL_ER_UNKNOWN_STMT_HANDLER || res->db_code == NQ_MYSQL_ER_NEED_REPREPARE;
         /* MariaDB's client waits for more of rows that ended in an error when their statement runs again,
          * until the read timeout: a deadlock's second try would. */
         const bool unread = res->db_code != 0 && mysql_stmt_field_count(e->stmt) != 0;
-        if (stale || unread || c->base.once)
+        if (stale || unread || mysql_sql_odd(res) || c->base.once)
             nq_mysql_forget(e);
         if (!stale)
             break;
