@@ -50,6 +50,10 @@ class Tag(unittest.TestCase):
         return subprocess.run(["tools/release-check", *args], cwd=self.dir, env={**self.env, **env}, check=False, capture_output=True,
                               text=True)
 
+    def change(self):
+        with open(os.path.join(self.dir, "README.md"), "a", encoding="utf-8") as f:
+            f.write("\n")
+
     def tree(self):
         return self.git("rev-parse", "HEAD^{tree}")
 
@@ -63,8 +67,7 @@ class Tag(unittest.TestCase):
         self.assertEqual((said.returncode, said.stdout), (1, ""))
         self.assertEqual(said.stderr.splitlines(), ["fuzz has not passed at this tree", f"tools/release-check: {self.version} is not tagged"])
         self.passed(["fuzz"])
-        with open(os.path.join(self.dir, "README.md"), "a", encoding="utf-8") as f:
-            f.write("More.\n")
+        self.change()
         self.commit("one more")
         self.assertIn("test has not passed at this tree", self.tool("--tag").stderr)
         self.assertEqual(self.git("tag"), "")
@@ -86,8 +89,7 @@ class Tag(unittest.TestCase):
         said = self.git("log", "-2", "--format=%B")
         self.assertTrue(all(f"\nRelease-step: {name}" in said for name in self.steps), said)
         self.assertIn("nothing has passed that is not recorded", self.tool("--record").stderr)
-        with open(os.path.join(self.dir, "README.md"), "a", encoding="utf-8") as f:
-            f.write("More.\n")
+        self.change()
         self.assertIn("changes that are not committed", self.tool("--record").stderr)
         self.commit("one more")
         self.assertIn("test has not passed at this tree", self.tool("--tag").stderr)
@@ -100,8 +102,7 @@ class Tag(unittest.TestCase):
         with open(path, encoding="utf-8") as f:
             self.assertIn(f"{self.tree()} papers\n", f.read())
         os.unlink(path)
-        with open(os.path.join(self.dir, "README.md"), "a", encoding="utf-8") as f:
-            f.write("\n")
+        self.change()
         self.assertEqual(self.tool("papers").returncode, 1)
         self.assertFalse(os.path.exists(path))
 
