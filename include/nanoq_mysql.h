@@ -85,6 +85,14 @@ static inline int nq_mysql_stmt_failed_(nq_exec_result *res, MYSQL_STMT *stmt)
     return nq_mysql_failed_(res, mysql_stmt_errno(stmt), mysql_stmt_sqlstate(stmt), mysql_stmt_error(stmt));
 }
 
+/* The status that nq_mysql_ended_ compares with: of before sql was prepared. 0: there is nothing to compare,
+ * of a SELECT that reads no table. Where autocommit is off MySQL says that a transaction is open when
+ * something was only prepared, and such a SELECT takes that back. */
+static inline unsigned nq_mysql_before_(const MYSQL *conn, const char *sql)
+{
+    return strncmp(sql, "SELECT ", 7) != 0 || strstr(sql, " FROM ") ? conn->server_status : 0;
+}
+
 /* A statement succeeded on a connection whose status was before: is its transaction still open? Galera may
  * end one for another node's write while a SELECT sends its rows, and answer that all went well
  * (MariaDB 11.8): the next statement would be one by itself, with nothing behind it. No statement of nanoq's
@@ -202,7 +210,7 @@ static inline void *nq_mysql_unsaid_const_(const void *p)
     return (void *)(uintptr_t)p;
 }
 
-/* What a statement that was executed answers. before: as in nq_mysql_ended_. */
+/* What a statement that was executed answers. before: nq_mysql_before_. */
 static inline int nq_mysql_answer_(const MYSQL *conn, unsigned before, MYSQL_STMT *stmt, nq_row_fn row,
                                    void *arg, nq_exec_result *res)
 {
@@ -227,12 +235,11 @@ static inline int nq_mysql_answer_(const MYSQL *conn, unsigned before, MYSQL_STM
     return rc;
 }
 
-/* Run a prepared statement of conn's. text_type is what NQ_VAL_TEXT is sent as. */
-static inline int nq_mysql_run_(MYSQL *conn, MYSQL_STMT *stmt, enum enum_field_types text_type,
-                                const nq_val args[], size_t nargs, nq_row_fn row, void *arg,
-                                nq_exec_result *res)
+/* Run a prepared statement of conn's. before: nq_mysql_before_. text_type is what NQ_VAL_TEXT is sent as. */
+static inline int nq_mysql_run_(const MYSQL *conn, unsigned before, MYSQL_STMT *stmt,
+                                enum enum_field_types text_type, const nq_val args[], size_t nargs,
+                                nq_row_fn row, void *arg, nq_exec_result *res)
 {
-    const unsigned before = conn->server_status;
     int rc;
     MYSQL_BIND *bind = NULL;
     if (mysql_stmt_param_count(stmt) != nargs)
@@ -298,13 +305,14 @@ static inline bool nq_mysql_found_none_(int rc, const char *sql, const nq_exec_r
 static inline int nq_mysql_exec_(void *conn, const char *sql, const nq_val args[], size_t nargs,
                                  nq_row_fn row, void *arg, nq_exec_result *res)
 {
+    const unsigned before = nq_mysql_before_((const MYSQL *)conn, sql);
     MYSQL_STMT *stmt = nq_mysql_prepare_((MYSQL *)conn, sql, strlen(sql), res);
     if (!stmt)
         return -1;
     /* Text goes as bytes: the application's connection may be set to latin1, and ours is UTF-8 already. */
-    int rc = nq_mysql_run_((MYSQL *)conn, stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
+    int rc = nq_mysql_run_((const MYSQL *)conn, before, stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
     if (nq_mysql_found_none_(rc, sql, res))
-        rc = nq_mysql_run_((MYSQL *)conn, stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
+        rc = nq_mysql_run_((const MYSQL *)conn, before, stmt, MYSQL_TYPE_BLOB, args, nargs, row, arg, res);
     mysql_stmt_close(stmt);
     return rc;
 }

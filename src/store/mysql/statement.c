@@ -324,13 +324,14 @@ static int mysql_sql_exec_prepared(nq_mysql_conn *c, const char *sql, const nq_v
 {
     int rc = -1;
     for (int tries = 0; tries < 2; tries++) {
+        const unsigned before = nq_mysql_before_(c->my, sql);
         memset(res, 0, sizeof *res);
         c->sent = false;
         nq_mysql_stmt *e = mysql_sql_prepare(c, sql, res);
         if (!e)
             break;
         c->sent = true;
-        rc = nq_mysql_run_(c->my, e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, res);
+        rc = nq_mysql_run_(c->my, before, e->stmt, MYSQL_TYPE_STRING, args, nargs, row, arg, res);
         mysql_stmt_free_result(e->stmt);
         const bool stale =
             res->db_code == NQ_MYSQL_ER_UNKNOWN_STMT_HANDLER || res->db_code == NQ_MYSQL_ER_NEED_REPREPARE;
