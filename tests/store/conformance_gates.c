@@ -282,17 +282,22 @@ START_TEST(a_place_is_handed_on)
     gates_add(q, NULL, 20);
     nq_settings *s = gates_settings(q);
     nq_claimer *c = gates_claimer(q, "mail", s);
-    for (int i = 0; i < 2 && n == 0; i++) /* the first one makes the gate */
+    const int64_t until = t_mono() + NQ_MS(250); /* from then on it counts again */
+    for (int i = 0; i < 2 && n == 0; i++)        /* the first one makes the gate */
         n = gates_claim(c, NQ_LEASE(1, 1), NULL, 5, &list);
     ck_assert_uint_eq(n, 3);
     ck_assert(nq_claimer_last(c)->counted && nq_claimer_throttled(c));
     t_sql("DELETE FROM nanoq_gates"); /* what needs it now brings nothing on a server */
-    ck_assert_uint_eq(gates_claim(c, NQ_LEASE(1, 2), list, 5, &list), 3);
-    ck_assert_int_eq(gates_running("mail"), 3);
-    /* Another has one of them: its place is not ours. */
-    t_sql("UPDATE nanoq_tasks SET lease = 5 WHERE id = %lld", (long long)list->task.id);
-    ck_assert_uint_eq(gates_claim(c, NQ_LEASE(1, 3), list, 5, &list), 0);
-    ck_assert_int_eq(gates_running("mail"), 1);
+    n = gates_claim(c, NQ_LEASE(1, 2), list, 5, &list);
+    if (t_mono() < until) {
+        ck_assert_uint_eq(n, 3);
+        ck_assert_int_eq(gates_running("mail"), 3);
+        /* Another has one of them: its place is not ours. */
+        t_sql("UPDATE nanoq_tasks SET lease = 5 WHERE id = %lld", (long long)list->task.id);
+        n = gates_claim(c, NQ_LEASE(1, 3), list, 5, &list);
+        ck_assert_msg((n == 0 && gates_running("mail") == 1) || t_mono() >= until, "%zu claimed", n);
+    }
+    t_free_claimed(list);
     nq_claimer_free(c);
     nq_settings_unref(s);
     nq_close(q);

@@ -158,10 +158,11 @@ static nq_verdict threads_no_transaction(nq_ctx *ctx, const nq_task *task, void 
     if (T_MYSQL) {
         /* A claim or completion of others may be in progress for a moment: only one that stays counts. The
          * server shows a new picture only to who has not looked for 100 ms. */
-        int64_t until = t_mono() + NQ_SECONDS(3);
-        while (threads_open_transactions(c) != 0 && t_mono() < until)
+        const int64_t until = t_mono() + NQ_SECONDS(3);
+        int64_t open;
+        while ((open = threads_open_transactions(c)) != 0 && t_mono() < until)
             t_pause_ms(130);
-        *bad += threads_open_transactions(c) != 0;
+        *bad += open != 0;
     } else {
         t_run(c, "PRAGMA busy_timeout = 3000");
         *bad += t_try(c, "BEGIN EXCLUSIVE") != 0;
