@@ -23,11 +23,14 @@ class TopTests:
             self.skipTest("built without ncurses")
         self.env.setdefault("NANOQ_DB", "sqlite:" + self.path("top.db"))
         self.run_nanoq("migrate")
-        # A server of its own, which is ended with its own command.
+        # A server of its own, which is ended with its own command: before its socket goes with the directory.
         self.socket = self.path("tmux")
-        self.addCleanup(lambda: subprocess.run(["tmux", "-S", self.socket, "kill-server"], capture_output=True, check=False))
         # It ends behind its last session otherwise, and a new one can meet it while it does.
         self.tmux("start-server", ";", "set-option", "-s", "exit-empty", "off")
+
+    def tearDown(self):
+        subprocess.run(["tmux", "-S", self.socket, "kill-server"], capture_output=True, check=False)
+        super().tearDown()
 
     def tmux(self, *args):
         env = {**self.env, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
