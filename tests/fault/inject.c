@@ -53,9 +53,11 @@ void inject_stop(void)
     atomic_store(&inject_over, true);
 }
 
-void inject_pause(bool pause)
+bool inject_pause(bool pause)
 {
+    const bool was = inject_paused;
     inject_paused = pause;
+    return was;
 }
 
 long inject_count(void)
@@ -82,6 +84,11 @@ bool inject_hit(enum inject_kind kind)
         return false;
     atomic_fetch_add(&inject_failed, 1);
     return true;
+}
+
+bool inject_failing(void)
+{
+    return atomic_load(&inject_failed) > 0 && !atomic_load(&inject_over) && !inject_paused;
 }
 
 /* ---- What is alive -------------------------------------------------------------------------- */

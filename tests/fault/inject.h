@@ -48,12 +48,14 @@ typedef struct inject_plan {
 void inject_set(const inject_plan *plan); /* and count from 0 */
 void inject_arm(void);
 void inject_disarm(void);
-void inject_pause(bool pause); /* this thread is in the test's own code */
+bool inject_pause(bool pause); /* this thread is in the test's own code; whether it was before */
 void inject_stop(void);        /* from here on nothing fails */
 long inject_count(void);
 long inject_hits(void); /* how many calls failed */
 /* Shall this call fail? Counts it. */
 bool inject_hit(enum inject_kind kind);
+/* Has something failed, and could more fail in this thread? */
+bool inject_failing(void);
 enum inject_how inject_how(void);
 
 /* Memory that went through the wrapped functions and was not freed since inject_set. */
@@ -65,10 +67,6 @@ void inject_print_live(void);
  * it. */
 void inject_vfs(void);
 void inject_vfs_end(void);
-
-/* MySQL: the server's numbers of the connections that were cut or closed since the last call, with commas
- * between; "0" when none was. Not while one may be. */
-void inject_left(char *out, size_t size);
 
 /* The library's call, with the injection armed. */
 #define INJECT(rc, call)                                                                                     \

@@ -173,23 +173,6 @@ static void store_now(struct store_world *w, char *out)
     store_snapshot(w->run, out + n, NTH_NOTE_SIZE - n);
 }
 
-/* The server may still be at what a connection sent that was cut, or have the locks of one that was closed
- * for want of memory: until it is through, the tables change, and rows are passed by. */
-static void store_settled(const struct store_world *w)
-{
-    char left[16000];
-    const int64_t until = t_mono() + NQ_SECONDS(10);
-    inject_left(left, sizeof left);
-    if (!T_MYSQL || strcmp(left, "0") == 0)
-        return;
-    t_conn *side = t_connect();
-    while (t_run(side, "SELECT COUNT(*) FROM %s WHERE id IN (%s)", t_sessions(), left) > 0) {
-        NTH_CHECK(w->run, t_mono() < until, "the server does not end the connections %s", left);
-        t_pause_ms(1);
-    }
-    t_disconnect(side);
-}
-
 /* A step failed: either nothing happened, and then it works now; or all of it did, and the error said that
  * this may be. */
 static void store_failed(struct store_world *w, const nth_step steps[], size_t k, int rc, const nq_err *err)
@@ -200,7 +183,6 @@ static void store_failed(struct store_world *w, const nth_step steps[], size_t k
     const bool maybe = rc == NQ_EUNKNOWN || steps[k].doubtful;
     nq_err again = {0};
     inject_stop();
-    store_settled(w);
     NTH_CHECK(w->run, err->code == rc && err->message[0], "%s: %s, but err has %d '%s'", name,
               nq_code_name(rc), err->code, err->message);
     w->note[0] = '\0';
