@@ -96,6 +96,22 @@ class Tag(unittest.TestCase):
         self.git("reset", "-q", "--hard", "HEAD~")
         self.assertEqual(self.tool("--tag").returncode, 0)
 
+    def test_a_step_holds_where_nothing_that_it_reads_has_changed(self):
+        for how in ("here", "by history"):
+            self.passed(self.steps)
+            if how == "by history":
+                self.assertIn("recorded", self.tool("--record").stdout)
+                os.unlink(os.path.join(self.dir, "build-release", "passed"))
+            os.makedirs(os.path.join(self.dir, "tests", "web"), exist_ok=True)
+            with open(os.path.join(self.dir, "tests", "web", "one.js"), "a", encoding="utf-8") as f:
+                f.write("1;\n")
+            self.commit("a test of the pages")
+            missing = [line.split()[0] for line in self.tool("--tag").stderr.splitlines()[:-1]]
+            self.assertEqual(missing, ["dist", "test", "test-web", "deb-bookworm", "deb-trixie", "coverage"], how)
+        self.change()
+        self.commit("what all of them read")
+        self.assertEqual(len(self.tool("--tag").stderr.splitlines()), len(self.steps))  # papers is asked anew; and the last line
+
     def test_a_step_is_remembered_of_a_clean_tree_only(self):
         self.assertEqual(self.tool("papers").returncode, 0)
         path = os.path.join(self.dir, "build-release", "passed")
