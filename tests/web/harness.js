@@ -155,6 +155,8 @@ export async function open(url, options = {}) {
   });
   await page.addInitScript(() => {
     window.violations = [];
+    window.shown = location.hash; // the address whose view is there: on a busy machine it comes some time after the address
+    addEventListener('hashchange', () => (window.shown = location.hash));
     document.addEventListener('securitypolicyviolation', (e) => window.violations.push(`${e.violatedDirective} ${e.blockedURI}`));
   });
   page.at = async (hash) => {
@@ -166,9 +168,9 @@ export async function open(url, options = {}) {
   return page;
 }
 
-// Nothing is loading any more.
+// The view of the address is there, and nothing is loading any more.
 export async function settled(page) {
-  await page.waitForFunction(() => !document.querySelector('.loading') && document.querySelector('main h1'), null, {timeout: 30000});
+  await page.waitForFunction(() => window.shown === location.hash && !document.querySelector('.loading') && document.querySelector('main h1'), null, {timeout: 30000});
 }
 
 export async function clean(page, allowed = () => false) {

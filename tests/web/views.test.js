@@ -60,6 +60,7 @@ test('the overview says how many are due and dead, and links to them', async () 
   assert.match(await page.textContent('tr[data-key=index]'), /paused/);
   await page.click('a[data-window="24h"]');
   await until('the time is in the address', () => page.url().endsWith('window=24h'));
+  await settled(page);
   await page.reload();
   await settled(page);
   assert.equal(await page.getAttribute('a[data-window="24h"]', 'aria-current'), 'true');
@@ -128,6 +129,7 @@ test('queues, workers, types, schedules and checks are listed', async () => {
   await until('types of the last hour', () => page.locator('tr[data-key="webhook.deliver"]').count(), 20000);
   await page.click('th a:has-text("Ran")');
   await until('sorted', () => page.url().includes('sort=run'));
+  await settled(page);
   await clean(page);
   await page.context().close();
 });
