@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             json_decref(payload);
         }
     }
-    free((void *)(uintptr_t)spec.headers);
+    line_forget(&spec, NULL);
     json_decref(root);
     free(text);
     return 0;
