@@ -30,7 +30,7 @@
 
 enum nq_tx_kind t_kind;
 bool t_is_mariadb;
-bool t_is_galera;
+bool t_is_galera, t_is_cluster;
 char t_dir[256];
 char t_url[512];
 char t_name[64];

@@ -31,10 +31,12 @@ int t_slow_factor(void);
 
 extern enum nq_tx_kind t_kind; /* the store under test */
 extern bool t_is_mariadb;      /* the server, once a test runs */
-extern bool t_is_galera;       /* it has no named locks, so only the lease tells of deaths */
-extern char t_dir[256];        /* the test's own directory, also its working directory */
-extern char t_url[512];        /* the test's own database */
-extern char t_name[64];        /* its name on the server; MySQL only */
+extern bool t_is_galera;
+extern bool t_is_cluster; /* each node takes writes: Galera, or a group of several primaries. There are no
+                           * named locks then, so only the lease tells of deaths */
+extern char t_dir[256];   /* the test's own directory, also its working directory */
+extern char t_url[512];   /* the test's own database */
+extern char t_name[64];   /* its name on the server; MySQL only */
 #define T_MYSQL  (t_kind == NQ_TX_MYSQL)
 #define T_SQLITE (t_kind == NQ_TX_SQLITE)
 extern const char *t_program; /* argv[0], absolute */
@@ -64,8 +66,9 @@ char *t_text(t_conn *c, const char *fmt, ...) NQ_PRINTF(2, 3);
 /* On the test's own side connection, for the test's main thread. */
 #define t_sql(...) t_run(t_side(), __VA_ARGS__)
 t_conn *t_side(void);
-void t_ids_in_a_row(
-    void); /* 1, 2, 3: on Galera ids go by the number of nodes, but for the rest of a test that asks */
+/* 1, 2, 3, for the rest of the test, on t_side and what is opened from now on: on a cluster ids go by the
+ * number of nodes. */
+void t_ids_in_a_row(void);
 void t_begin(t_conn *c);
 /* What a FROM on a server names for its sessions: p, with columns id, db, state and info. */
 const char *t_sessions(void);

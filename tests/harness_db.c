@@ -72,6 +72,18 @@ static long harness_uptime(MYSQL *my)
     return up;
 }
 
+static bool harness_is_set(MYSQL *my, const char *what)
+{
+    char sql[160];
+    snprintf(sql, sizeof sql, "SHOW VARIABLES WHERE Variable_name = %s", what);
+    if (mysql_query(my, sql) != 0)
+        return false;
+    MYSQL_RES *res = mysql_store_result(my);
+    const bool is = res && mysql_num_rows(res) == 1;
+    mysql_free_result(res);
+    return is;
+}
+
 bool harness_db_server(const char *url)
 {
     char rest[256];
@@ -89,11 +101,10 @@ bool harness_db_server(const char *url)
     if (!my)
         return false;
     t_is_mariadb = strstr(mysql_get_server_info(my), "MariaDB");
-    if (mysql_query(my, "SHOW VARIABLES WHERE Variable_name = 'wsrep_on' AND Value = 'ON'") == 0) {
-        MYSQL_RES *res = mysql_store_result(my);
-        t_is_galera = res && mysql_num_rows(res) == 1;
-        mysql_free_result(res);
-    }
+    t_is_galera = harness_is_set(my, "'wsrep_on' AND Value = 'ON'");
+    t_is_cluster =
+        t_is_galera || (harness_is_set(my, "'group_replication_group_name' AND Value != ''") &&
+                        harness_is_set(my, "'group_replication_single_primary_mode' AND Value = 'OFF'"));
     /* Who last beat in the first seconds of a server cannot be told from one that has yet to come back to it,
      * and is given 10 s: a test that waits for deaths would meet that or not. */
     while (harness_uptime(my) < 3)
@@ -134,15 +145,17 @@ void harness_db_create(pid_t owner, char *name, size_t name_size, char *url, siz
         ck_assert_msg(mysql_query(my, drop) == 0 && mysql_query(my, sql) == 0, "%s: %s", sql,
                       mysql_error(my));
     }
-    if (t_is_galera) /* of the three nodes; see t_ids_in_a_row */
+    if (t_is_cluster) /* of the three nodes; see t_ids_in_a_row */
         ck_assert(mysql_query(my, "SET GLOBAL auto_increment_increment = 3") == 0);
     mysql_close(my);
 }
 
 void t_ids_in_a_row(void)
 {
-    if (t_is_galera)
-        t_run(t_side(), "SET GLOBAL auto_increment_increment = 1");
+    if (!t_is_cluster)
+        return;
+    t_run(t_side(), "SET GLOBAL auto_increment_increment = 1");
+    t_run(t_side(), "SET SESSION auto_increment_increment = 1");
 }
 
 void harness_db_drop(const char *name)

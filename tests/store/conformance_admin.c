@@ -122,7 +122,7 @@ static const char *admin_order(nq *q, nq_list_options o)
 
 #define ADMIN_LISTS(text, ...) ck_assert_str_eq(admin_order(q, (nq_list_options){__VA_ARGS__}), text)
 
-/* A task of this id: Galera gives others. */
+/* A task of this id: a cluster gives others. */
 static void admin_add(nq *q, int id)
 {
     const nq_id given = T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);

@@ -3,6 +3,8 @@
  * level. */
 #include "suites.h"
 
+#include <mysql.h>
+
 static const char *const caller_levels[] = {"READ COMMITTED", "REPEATABLE READ", "READ UNCOMMITTED"};
 
 static t_conn *caller_open(int level)
@@ -323,6 +325,30 @@ START_TEST(a_task_that_ends_while_it_is_looked_at_is_no_duplicate)
 }
 END_TEST
 
+/* With autocommit off MySQL says that a transaction is open where a statement was only prepared, and the next
+ * SELECT that reads no table takes that back: no transaction has ended. */
+START_TEST(what_a_caller_has_only_prepared_has_begun_no_transaction)
+{
+    static const char *const prepared[] = {"SELECT COUNT(*) FROM nanoq_tasks",
+                                           "INSERT INTO nanoq_tasks (type) VALUES ('prepared')"};
+    const nq_task_spec specs[] = {*NQ_TASK(.type = "t", NQ_BYTES("a")), *NQ_TASK(.type = "t", NQ_BYTES("b"))};
+    nq *q = t_open();
+    t_conn *mine = t_connect();
+    t_run(mine, "SET SESSION autocommit = 0");
+    MYSQL_STMT *stmt = mysql_stmt_init(t_tx(mine).conn);
+    ck_assert_ptr_nonnull(stmt);
+    ck_assert_int_eq(mysql_stmt_prepare(stmt, prepared[_i], strlen(prepared[_i])), 0);
+    T_OK(nq_enqueue_many(q, t_tx(mine), specs, 2, NULL, NULL, &t_last));
+    T_OK(nq_enqueue(q, t_tx(mine), NQ_TASK(.type = "t", NQ_BYTES("c")), NULL, &t_last));
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 0);
+    t_run(mine, "COMMIT");
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 3);
+    mysql_stmt_close(stmt);
+    t_disconnect(mine);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_caller_tx_mysql(void)
 {
     Suite *s = suite_create("caller_tx_mysql");
@@ -335,7 +361,7 @@ Suite *suite_caller_tx_mysql(void)
     tcase_add_test(c, a_conflict_with_a_snapshot_ends_the_transaction_and_says_so);
     tcase_add_loop_test(c, a_rivals_uncommitted_task_is_waited_for, 0, 6);
     tcase_add_loop_test(c, a_task_that_ends_while_it_is_looked_at_is_no_duplicate, 0, 3);
-
+    tcase_add_loop_test(c, what_a_caller_has_only_prepared_has_begun_no_transaction, 0, 2);
     tcase_add_test(c, producers_are_not_stopped_by_claims);
     tcase_add_loop_test(c, a_row_that_is_held_keeps_no_other_outcome_waiting, 0, 4);
     tcase_add_test(c, a_deadlock_over_auto_increment_is_a_lost_transaction);

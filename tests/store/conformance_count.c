@@ -45,8 +45,8 @@ static void count_end(const char *which, int state)
 
 START_TEST(counts_are_whole_up_to_their_bound)
 {
-    nq *q = t_open();
     t_ids_in_a_row();
+    nq *q = t_open();
     count_fill(q);
     nq_counted k = COUNT(.states = 0);
     ck_assert_uint_eq(k.n, NQ_DEFAULT_COUNT);

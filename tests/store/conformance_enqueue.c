@@ -148,7 +148,7 @@ START_TEST(payloads_come_back_byte_for_byte)
 }
 END_TEST
 
-/* A Galera node that dies changes the step between ids, in open sessions too. */
+/* A node of a cluster that comes or goes changes the step between ids, in open sessions too. */
 START_TEST(ids_are_told_right_when_their_step_changes)
 {
     static const char *const keys[] = {"a", "b", "c", "d"};
@@ -339,7 +339,7 @@ Suite *suite_enqueue(void)
     tcase_add_test(c, delay_and_run_at_are_on_the_databases_clock);
     tcase_add_test(c, payloads_come_back_byte_for_byte);
     tcase_add_test(c, random_payloads_come_back_through_a_claim);
-    if (t_is_galera)
+    if (t_is_cluster)
         tcase_add_test(c, ids_are_told_right_when_their_step_changes);
     tcase_add_test(c, a_payload_of_the_limit_passes_and_one_byte_more_is_refused);
     tcase_add_test(c, many_get_consecutive_results_and_ids);

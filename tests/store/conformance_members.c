@@ -27,7 +27,7 @@ static unsigned members_watch(nq_member *m, int64_t lease_us)
 /* Long enough to show that a lock told of the death, where there are any. */
 static int64_t members_lease(void)
 {
-    return t_is_galera ? NQ_SECONDS(3) : NQ_SECONDS(60);
+    return t_is_cluster ? NQ_SECONDS(3) : NQ_SECONDS(60);
 }
 
 /* Watch as a worker does, until somebody was declared dead; how long it took. */
@@ -46,7 +46,7 @@ static int64_t members_until_death(nq_member *m, int64_t lease_us, double second
  * from having its own. */
 START_TEST(locks_that_others_can_guess)
 {
-    if (t_is_galera) /* there are no named locks */
+    if (t_is_cluster) /* there are no named locks */
         return;
     nq *q = NULL;
     nq_member *m = NULL;
@@ -70,7 +70,7 @@ END_TEST
 /* One that may read the tables takes the locks, and lets go of them again. */
 START_TEST(locks_that_others_have_taken)
 {
-    if (t_is_galera)
+    if (t_is_cluster)
         return;
     nq *q = NULL;
     nq_member *m = NULL, *watcher = NULL;
@@ -421,7 +421,7 @@ START_TEST(two_watchers_do_not_count_a_death_twice)
     nq_member *a = members_join(q, "a"), *b = members_join(q, "b");
     t_kill(&child, SIGKILL);
     unsigned died = 0;
-    int64_t end = t_mono() + (t_is_galera ? NQ_SECONDS(5) : NQ_SECONDS(3));
+    int64_t end = t_mono() + (t_is_cluster ? NQ_SECONDS(5) : NQ_SECONDS(3));
     while (t_mono() < end) {
         T_OK(nq_member_beat(a, &t_last));
         T_OK(nq_member_beat(b, &t_last));

@@ -287,8 +287,8 @@ END_TEST
 
 START_TEST(plain_sql_and_bad_rows)
 {
-    nq *q = t_open();
     t_ids_in_a_row();
+    nq *q = t_open();
     t_sql("INSERT INTO nanoq_queues (name, max_running, ordered) VALUES ('mail//*', 5, 1)");
     t_sql("INSERT INTO nanoq_tasks (queue, type, payload) VALUES ('mail//7', 't', '1')");
     t_sql("INSERT INTO nanoq_tasks (queue, type, payload) VALUES ('mail//7', 't', '2')");

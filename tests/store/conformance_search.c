@@ -352,9 +352,9 @@ static void search_same(const struct search_seen *seen, const nq_filter *f, int 
 
 START_TEST(each_filter_finds_what_it_says)
 {
+    t_ids_in_a_row();
     nq *q = t_open();
     size_t most = 0;
-    t_ids_in_a_row();
     search_seed = t_seed();
     search_fill(q);
     for (int i = 0; i < SEARCH_ROUNDS; i++) {

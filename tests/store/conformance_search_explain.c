@@ -6,12 +6,13 @@
 enum { EXPLAIN_TASKS = 4000 };
 
 /* Half of them ended, few of these dead; two run. */
-static void search_explain_fill(nq *q)
+static nq *search_explain_open(void)
 {
     static nq_task_spec specs[EXPLAIN_TASKS];
     static const char *const few[] = {"few"};
     const char *ended = "id % 2 = 0";
     t_ids_in_a_row();
+    nq *q = t_open();
     for (int i = 0; i < EXPLAIN_TASKS; i++)
         specs[i] = *NQ_TASK(.type = i % 3 ? "a" : "b",
                             .queue = i % 5   ? "q1"
@@ -29,11 +30,12 @@ static void search_explain_fill(nq *q)
           ended);
     t_sql("DELETE FROM nanoq_tasks WHERE %s", ended);
     t_sql("UPDATE nanoq_tasks SET state = 1, lease = 5 WHERE id IN (11, 13)");
-    if (!T_MYSQL)
-        return;
-    t_run(t_side(), "ANALYZE TABLE nanoq_tasks, nanoq_finished, nanoq_tags");
-    /* What is explained there is to be planned as in a session of the library's. */
-    t_run(t_side(), "SET @nanoq=1/*M!110002 ,SESSION optimizer_scan_setup_cost=100*/");
+    if (T_MYSQL) {
+        t_run(t_side(), "ANALYZE TABLE nanoq_tasks, nanoq_finished, nanoq_tags");
+        /* What is explained there is to be planned as in a session of the library's. */
+        t_run(t_side(), "SET @nanoq=1/*M!110002 ,SESSION optimizer_scan_setup_cost=100*/");
+    }
+    return q;
 }
 
 /* ---- What is sent, from the server's own log */
@@ -93,8 +95,7 @@ static void search_explain_sent(nq *q, nq_filter f, const char *wanted)
 
 START_TEST(what_is_sent_is_planned_well)
 {
-    nq *q = t_open();
-    search_explain_fill(q);
+    nq *q = search_explain_open();
     search_explain_sent(q, (nq_filter){.states = 0}, "PRIMARY");
     search_explain_sent(q, (nq_filter){.states = NQ_STATE_BIT(NQ_STATE_RUNNING)}, "claim");
     search_explain_sent(q, (nq_filter){.worker = "nobody"}, "claim");
@@ -124,8 +125,7 @@ END_TEST
 
 START_TEST(names_of_queues_are_jumped_over)
 {
-    nq *q = t_open();
-    search_explain_fill(q);
+    nq *q = search_explain_open();
     static const char *const tables[] = {"nanoq_tasks FORCE INDEX (claim)",
                                          "nanoq_finished FORCE INDEX (history)"};
     for (int i = 0; i < 2; i++) {
@@ -179,9 +179,8 @@ static int search_explain_again(nq_conn *c, void *arg, nq_err *err)
 
 START_TEST(names_are_jumped_over_after_rows_were_read)
 {
-    nq *q = t_open();
+    nq *q = search_explain_open();
     long steps[3] = {0};
-    search_explain_fill(q);
     T_OK(nq_store_do(nq_store_of(q), search_explain_again, steps, &t_last));
     for (int i = 0; i < 3; i++)
         ck_assert_int_lt(steps[i], 100);
@@ -220,9 +219,8 @@ static void search_explain_access(const nq_store *s, nq_filter f, bool live, enu
 
 START_TEST(each_access_is_by_its_index)
 {
-    nq *q = t_open();
+    nq *q = search_explain_open();
     const nq_store *s = nq_store_of(q);
-    search_explain_fill(q);
     const nq_filter queue = {.queues = SEARCH_NAMES("q1", "q2*"), .nqueues = 2, .error = "x"};
     search_explain_access(s, queue, true, NQ_ACCESS_CLAIM, "tasks_claim (queue=? AND state=?");
     search_explain_access(s, queue, false, NQ_ACCESS_HISTORY, "finished_history (queue=? AND state=?");

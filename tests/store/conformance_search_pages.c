@@ -143,8 +143,8 @@ END_TEST
 
 START_TEST(an_answer_says_how_far_it_reaches)
 {
-    nq *q = t_open();
     t_ids_in_a_row();
+    nq *q = t_open();
     for (int i = 0; i < 300; i++)
         T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
     t_sql("UPDATE nanoq_tasks SET error = %s WHERE id IN (2, 290)", "X'626164'");
@@ -183,8 +183,8 @@ END_TEST
 /* As many as may be named: they are looked up in several statements. */
 START_TEST(ids_are_looked_up)
 {
-    nq *q = t_open();
     t_ids_in_a_row();
+    nq *q = t_open();
     static nq_id ids[NQ_MAX_FILTER_IDS];
     search_seed = t_seed();
     for (int i = 0; i < 300; i++)
@@ -237,9 +237,9 @@ static void *search_mover(void *arg)
 
 START_TEST(pages_are_stable_while_tasks_move)
 {
+    t_ids_in_a_row();
     nq *q = t_open(), *other = t_open();
     pthread_t mover;
-    t_ids_in_a_row();
     search_seed = t_seed();
     search_one_goes(q);
     for (int i = 0; i < 200; i++)

@@ -89,7 +89,7 @@ START_TEST(the_session_that_holds_a_workers_lock_lasts)
     nq_conn *c;
     T_OK(d->connect(nq_store_of(q), &c, &t_last));
     T_OK(d->lock_hold(c, 1, &t_last));
-    if (!t_is_galera)
+    if (!t_is_cluster)
         session_is(c, "wait_timeout", "604800");
     d->disconnect(c);
     nq_close(q);

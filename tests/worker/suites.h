@@ -41,7 +41,7 @@ Suite *suite_metrics(void);
 
 #define P_OPTIONS(...) (&(nq_worker_options){.size = sizeof(nq_worker_options), __VA_ARGS__})
 /* The lease of a worker that the test kills: short where nothing else tells of the death. */
-#define P_DYING_LEASE (t_is_galera ? NQ_SECONDS(3) : 0)
+#define P_DYING_LEASE (t_is_cluster ? NQ_SECONDS(3) : 0)
 
 /* A worker with one handler for every type; more may be registered before p_run or p_start. */
 nq_worker *p_new(nq *q, const nq_worker_options *opts, nq_handler_fn handler, void *udata);
