@@ -49,8 +49,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static bool silent;
     if (!silent) { /* the helps */
         silent = freopen("/dev/null", "w", stdout);
-        FUZZ_CHECK(silent && setenv("NANOQ_DB", "mysql://u:" ARGS_SECRET "@h/d", 1) == 0);
+        FUZZ_CHECK(silent && setenv("PATH", "/none", 1) == 0); /* dashboard would become another program */
     }
+    FUZZ_CHECK(setenv("NANOQ_DB", "mysql://u:" ARGS_SECRET "@h/d", 1) == 0); /* it sets that too */
     const char *argv[ARGS_MOST + 2] = {"nanoq"};
     char *text = fuzz_text(data, size), *own[ARGS_MOST + 2] = {0};
     int argc = 1;
