@@ -107,10 +107,14 @@ class Node:
         until = time.monotonic() + seconds
         while not self.ready():
             if self.process.poll() is not None or time.monotonic() > until:
-                with open(self.log, errors="replace") as log:
-                    sys.stderr.write("".join(log.readlines()[-30:]))
+                self.show_log()
                 raise SystemExit(f"{self.cluster.what}: node {self.index + 1} did not come up")
             time.sleep(0.1)
+
+    def show_log(self):
+        """The end of what the server wrote: its directory is gone soon."""
+        with open(self.log, errors="replace") as log:
+            sys.stderr.write("".join(log.readlines()[-30:]))
 
     def kill(self):
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -184,6 +188,10 @@ class Cluster:
                 if self.size(node) == size and node.ready():
                     break
                 if time.monotonic() > until:
+                    for each in self.nodes:
+                        print(f"node {each.index + 1}: exit status {each.process.poll()}, sees {self.size(each)}, "
+                              f"ready: {each.ready()}", file=sys.stderr)
+                        each.show_log()
                     raise SystemExit(f"{self.what}: node {node.index + 1} sees no cluster of {size}")
                 time.sleep(0.1)
 
