@@ -56,8 +56,7 @@ class Member(galera.Node):
             self.sql("START GROUP_REPLICATION", timeout=120)
 
     def told(self, what):
-        with open(self.log, errors="replace") as log:
-            sys.stderr.write("".join(log.readlines()[-30:]))
+        self.show_log()
         raise SystemExit(f"groups: member {self.index + 1} {what}")
 
     def client(self):
