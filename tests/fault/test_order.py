@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What order.py and letters.py look for: found in histories that are bad, and not in one that is good."""
+"""What order.py, letters.py and tool.py look for: found in histories that are bad, and not in one that is good."""
 import os
 import sys
 import unittest
@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import history  # noqa: E402
 import letters  # noqa: E402
 import order  # noqa: E402
+import tool  # noqa: E402
 from test_history import LEASE_A, LEASE_B, PID_A, PID_B, back, change, claim, done, line  # noqa: E402
 
 GROUP = {1: "g0", 2: "g0", 3: "h0", 4: "h0"}
@@ -86,6 +87,24 @@ class Letters(unittest.TestCase):
         self.assertEqual(letters.judge([7, 8, 7, 9], good), (1, 0, 0))
         self.assertEqual(letters.judge([7, 8], good), (0, 1, 0))
         self.assertEqual(letters.judge([7, 7, 8], good[:2] + [(8, b"l9 d 2")]), (0, 0, 1))
+
+
+class Tool(unittest.TestCase):
+    """Task 1 is run by process 11, then by 12."""
+
+    def seen(self, *journal):
+        ends, inside = tool.runs_of(journal)
+        return ends[1], inside
+
+    def test_one_after_the_other(self):
+        self.assertEqual(self.seen("begin 1 11", "begin 2 21", "end 1 11", "begin 1 12", "end 1 12", "end 2 21"), (2, []))
+
+    def test_beside_one_that_was_killed(self):
+        self.assertEqual(self.seen("begin 1 11", "begin 1 12", "end 1 12"), (1, []))
+
+    def test_beside_one_that_goes_on(self):
+        self.assertEqual(self.seen("begin 1 11", "begin 1 12", "end 1 11"), (1, [(1, "12")]))
+        self.assertEqual(self.seen("begin 1 11", "begin 1 12", "end 1 12", "end 1 11"), (2, [(1, "12")]))
 
 
 if __name__ == "__main__":
