@@ -321,14 +321,20 @@ NQ_PRIVATE void nq_fetch_wake(void *arg, uint64_t queue, nq_id id)
     pthread_mutex_unlock(&w->lock);
 }
 
+NQ_PRIVATE void nq_worker_want(nq_worker *w, enum nq_wanted duty)
+{
+    if (w->wanted & duty)
+        return;
+    w->wanted |= duty;
+    pthread_cond_signal(&w->duties_cond);
+}
+
 NQ_PRIVATE void nq_cancels_wake(void *arg)
 {
     nq_worker *w = arg;
     pthread_mutex_lock(&w->lock);
-    if (nq_worker_held(w) > 0 && !(w->wanted & NQ_WANTED_CANCELS)) {
-        w->wanted |= NQ_WANTED_CANCELS;
-        pthread_cond_signal(&w->duties_cond);
-    }
+    if (nq_worker_held(w) > 0)
+        nq_worker_want(w, NQ_WANTED_CANCELS);
     pthread_mutex_unlock(&w->lock);
 }
 

@@ -217,19 +217,31 @@ static void duties_rejoin(struct duties *d)
     d->join_us = nq_mono_us();
 }
 
+/* The hash of the settings that all we do goes by; 0: a claim that is under way goes by older ones. */
+static uint64_t duties_known(nq_worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    uint64_t known = w->settings ? w->settings->hash : 0;
+    for (size_t i = 0; i < NQ_FETCHERS; i++)
+        if (w->claiming[i] > 0 && w->heeding[i] != known)
+            known = 0;
+    pthread_mutex_unlock(&w->lock);
+    return known;
+}
+
 static int duties_beat(struct duties *d, int64_t *next_us, nq_err *err)
 {
     nq_worker *w = d->worker;
+    const uint64_t known = duties_known(w);
     (void)next_us;
-    /* Only this thread changes the settings. */
-    nq_member_says(d->member, atomic_load(&w->running), w->settings ? w->settings->hash : 0);
+    nq_member_says(d->member, atomic_load(&w->running), known);
     const int rc = nq_member_beat(d->member, err);
     if (rc == NQ_OK) {
         pthread_mutex_lock(&w->lock);
         w->beat_us = nq_mono_us();
         pthread_mutex_unlock(&w->lock);
     }
-    d->told = rc == NQ_OK && w->settings ? w->settings->hash : 0;
+    d->told = rc == NQ_OK ? known : 0;
     return rc;
 }
 

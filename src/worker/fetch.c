@@ -44,10 +44,8 @@ static void fetch_poll_now(nq_worker *w, int64_t now)
 /* With the lock held: nothing is held. What ended here may have follow-ups, which are tasks from now on. */
 static void fetch_sweep(nq_worker *w)
 {
-    if ((w->wanted & NQ_WANTED_PROMOTE) || w->swept == w->taken)
-        return;
-    w->wanted |= NQ_WANTED_PROMOTE;
-    pthread_cond_signal(&w->duties_cond);
+    if (w->swept != w->taken)
+        nq_worker_want(w, NQ_WANTED_PROMOTE);
 }
 
 /* With the lock held: is everything done that a drain waits for? The follow-ups of what ended here, and then
@@ -114,6 +112,7 @@ static void fetch_begin(struct fetch *f, struct fetch_claim *c, struct nq_worker
     c->hinted = queue->hinted;
     queue->hinted = false;
     c->lease = NQ_LEASE(w->member, ++w->seq);
+    w->heeding[f->at] = w->settings->hash;
     c->settings = nq_settings_some(w->settings) ? w->settings : NULL;
     if (c->settings)
         nq_settings_ref(c->settings);
@@ -132,6 +131,8 @@ static void fetch_landed(struct fetch *f, const struct fetch_claim *c, size_t n)
     nq_worker *w = f->worker;
     c->queue->claiming -= c->counted;
     w->claiming[f->at] = 0;
+    if (w->heeding[f->at] != w->settings->hash)
+        nq_worker_want(w, NQ_WANTED_SETTINGS); /* they are known only now */
     w->full = n < c->limit || n == 0 || c->queue->hands_on ? 0 : w->full + (w->full < NQ_FULL_CLAIMS);
     if (f->at == 0 || n == c->reserved)
         return;

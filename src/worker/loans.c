@@ -173,10 +173,8 @@ static void loans_unused(nq_loan *loan, bool doubt)
         w->doubts[w->ndoubts++] = (struct nq_loan_doubt){loan->lease, l->queue, nq_mono_us()};
     else if (doubt)
         w->rejoin = true;
-    if (doubt) {
-        w->wanted |= NQ_WANTED_DOUBTS;
-        pthread_cond_signal(&w->duties_cond);
-    }
+    if (doubt)
+        nq_worker_want(w, NQ_WANTED_DOUBTS);
     pthread_mutex_unlock(&w->lock);
     nq_ctx_unref(l->ctx);
     free(l);
@@ -255,10 +253,8 @@ NQ_PRIVATE int nq_loans_look(nq_worker *w, int64_t *next_us, nq_err *err)
 NQ_PRIVATE void nq_loans_check(nq_worker *w)
 {
     pthread_mutex_lock(&w->lock);
-    if (w->ndoubts > 0) {
-        w->wanted |= NQ_WANTED_DOUBTS;
-        pthread_cond_signal(&w->duties_cond);
-    }
+    if (w->ndoubts > 0)
+        nq_worker_want(w, NQ_WANTED_DOUBTS);
     pthread_mutex_unlock(&w->lock);
 }
 

@@ -148,9 +148,6 @@ NQ_PRIVATE void nq_settings_wake(void *arg)
 {
     nq_worker *w = arg;
     pthread_mutex_lock(&w->lock);
-    if (!(w->wanted & NQ_WANTED_SETTINGS)) {
-        w->wanted |= NQ_WANTED_SETTINGS;
-        pthread_cond_signal(&w->duties_cond);
-    }
+    nq_worker_want(w, NQ_WANTED_SETTINGS);
     pthread_mutex_unlock(&w->lock);
 }

@@ -241,10 +241,11 @@ struct nq_worker {
     size_t ignored_told, misled_told; /* of bad rows no more are told again: of the duties' thread */
     unsigned wanted;                  /* enum nq_wanted: duties that are asked for */
     bool drained;
-    /* Of claims: how many in a row were full, most tasks that each fetcher's under way may bring, and does
-     * the second one wait for a first one that cannot keep up? */
+    /* Of claims: how many in a row were full, most tasks that each fetcher's under way may bring and by which
+     * settings (their hash), and does the second one wait for a first one that cannot keep up? */
     unsigned full;
     size_t claiming[NQ_FETCHERS];
+    uint64_t heeding[NQ_FETCHERS];
     bool second_waits;
     int loan_fd, answer_fd; /* -1: offers nothing to other processes */
     struct nq_loan_borrower borrowers[NQ_LOAN_BORROWERS];
@@ -400,6 +401,7 @@ NQ_PRIVATE void nq_piggyback_end(nq_worker *w);
 /* Without the lock, from any thread: the listeners of tasks and of requests to cancel. The second has
  * duties.c look for them. */
 NQ_PRIVATE void nq_fetch_wake(void *worker, uint64_t queue, nq_id id);
+NQ_PRIVATE void nq_worker_want(nq_worker *w, enum nq_wanted duty); /* wake the duties for it */
 NQ_PRIVATE void nq_cancels_wake(void *worker);
 
 /* ---- pace.c: with the lock held */

@@ -299,6 +299,31 @@ START_TEST(a_worker_that_joins_behind_a_pause_heeds_it)
 }
 END_TEST
 
+/* It goes by what was known when it began, and hangs. */
+START_TEST(a_claim_under_way_does_not_know_yet)
+{
+    nq *q = t_open();
+    struct pause_seen *s = p_shared(sizeof *s);
+    p_thread t;
+    T_OK(nq_pause(q, "b", NULL, &t_last));
+    t_conn *hold = t_connect();
+    t_run(hold, "CREATE TRIGGER claimed BEFORE UPDATE ON nanoq_tasks FOR EACH ROW "
+                "DO GET_LOCK(CONCAT('hold-', DATABASE()), 60), RELEASE_LOCK(CONCAT('hold-', DATABASE()))");
+    t_run(hold, "SELECT GET_LOCK(CONCAT('hold-', DATABASE()), 0)");
+    pause_add(q, "a", 1);
+    p_start(&t, pause_worker(q, s, 0));
+    T_WAIT(t_sql("SELECT COUNT(*) FROM %s WHERE db = DATABASE() AND state = 'User lock'", t_sessions()) == 1,
+           15);
+    T_FAILS(nq_resume(q, "b", P_PAUSE(.wait_us = NQ_MS(1500)), &t_last), NQ_ETIMEOUT);
+    ck_assert_ptr_nonnull(strstr(t_last.message, "does not know yet"));
+    t_disconnect(hold);
+    T_OK(nq_resume(q, "b", P_PAUSE(.wait_us = PAUSE_WAIT), &t_last));
+    T_WAIT(p_load(&s->ran[0]) == 1, 20);
+    p_stop(&t);
+    nq_close(q);
+}
+END_TEST
+
 /* Of a worker that serves the queue with all its groups. */
 START_TEST(a_paused_group_leaves_the_others_of_its_queue_to_run)
 {
@@ -372,6 +397,8 @@ Suite *suite_pause(void)
     tcase_add_test(c, a_drain_of_what_is_due_does_not_wait_for_a_queue_that_is_held);
     if (T_MYSQL)
         tcase_add_test(c, a_worker_that_joins_behind_a_pause_heeds_it);
+    if (T_MYSQL && !t_is_cluster) /* it has no named locks */
+        tcase_add_test(c, a_claim_under_way_does_not_know_yet);
     tcase_add_test(c, a_group_is_paused_with_its_queue);
     tcase_add_test(c, a_paused_group_leaves_the_others_of_its_queue_to_run);
     tcase_add_test(c, workers_say_what_they_serve);
