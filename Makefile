@@ -28,9 +28,12 @@ test: test-deps
 check: test-deps
 	@tools/check "$(T)"
 
+# What the goals below build, with what its developers use.
+build-test/build.ninja: | test-deps
+	@CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+
 FAULT = nanoq tests/fault/load tests/fault/load-nofence tests/fault/load-nogate tests/fault/wrong_clock.so
-fault: test-deps
-	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+fault: test-deps build-test/build.ninja
 	@ninja -C build-test --quiet $(FAULT)
 	@tests/fault/run
 	@ninja -C build-test --quiet tests/worker/worker
@@ -40,8 +43,7 @@ fault-sanitized: test-deps
 	@tests/fault/sanitized
 
 # Random steps in a model and in each store at once; NANOQ_SEED repeats a run.
-model: test-deps
-	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+model: test-deps build-test/build.ninja
 	@ninja -C build-test --quiet tests/model/model
 	@NANOQ_MODEL_STEPS=$${NANOQ_MODEL_STEPS:-1000000} build-test/tests/model/model sqlite
 	@NANOQ_MODEL_STEPS=$${NANOQ_MODEL_STEPS:-100000} tests/with-mariadb build-test/tests/model/model mariadb
@@ -53,8 +55,7 @@ fuzz: test-deps
 tidy: test-deps
 	@tools/check-tidy --deep
 
-valgrind: test-deps
-	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+valgrind: test-deps build-test/build.ninja
 	@ninja -C build-test --quiet
 	@tools/valgrind
 
@@ -63,17 +64,18 @@ coverage:
 	@tools/coverage
 
 # Each alert of share/prometheus is fired once, with a Prometheus that scrapes real workers.
-test-metrics:
-	@tools/deps metrics
-	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+test-metrics: metrics-deps build-test/build.ninja
 	@ninja -C build-test --quiet nanoq
 	@tests/metrics/alerts.py
 
 # On servers that this Debian does not have; they are fetched and unpacked under build-servers/.
-test-mysql test-mariadb11 test-cluster: test-deps
-	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+SERVER = $(patsubst test-%,%,$(subst mysql,mysql9,$@))
+test-mysql test-mariadb11 test-galera test-group test-groups: test-deps build-test/build.ninja
 	@ninja -C build-test --quiet
-	@for s in $(subst test-cluster,galera group groups,$(subst test-mariadb11,mariadb11,$(subst test-mysql,mysql9,$@))); do tests/servers/run $$s || exit 1; done
+	@tests/servers/run $(SERVER)
+
+# The three kinds of cluster, an hour or less each.
+test-cluster: test-galera test-group test-groups
 
 bench: test-deps
 	@bench/run
@@ -87,16 +89,12 @@ bench-peers: test-deps
 	@bench/peers/run
 
 # The dashboard in a browser; a part of `make test`, where what is missing only skips it.
-test-web:
-	@tools/deps web
-	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+test-web: web-deps build-test/build.ninja
 	@ninja -C build-test --quiet
 	@NANOQ_WEB_REQUIRED=1 tests/with-mariadb meson test -C build-test --no-rebuild --suite web --print-errorlogs
 
 # examples/recipes in every language, on each store. What Debian does not have comes from npm, into build-recipes/.
-test-recipes:
-	@tools/deps recipes
-	@[ -f build-test/build.ninja ] || CC=gcc CXX=g++ meson setup build-test -Dwerror=true -Dsqlite=enabled -Dmysql=enabled
+test-recipes: recipes-deps build-test/build.ninja
 	@ninja -C build-test --quiet nanoq
 	@[ -d build-recipes/node_modules/better-sqlite3/build ] || { mkdir -p build-recipes && npm install --silent --no-save --prefix build-recipes mysql2@3 \
 	    better-sqlite3@$$(node -p 'parseInt(process.versions.node) < 20 ? 11 : 12'); }
@@ -109,11 +107,9 @@ check-abi: build-deps
 	@tools/check-abi
 	@tests/abi
 
-build-deps:
-	@tools/deps build
-
-test-deps:
-	@tools/deps test
+# Debian packages that a goal needs.
+build-deps test-deps metrics-deps web-deps recipes-deps:
+	@tools/deps $(@:-deps=)
 
 # The library goes where the linker of this distribution looks; ldconfig follows, unless DESTDIR is set.
 install: all
@@ -152,4 +148,4 @@ release-check: build-deps
 clean:
 	@rm -rf build build-*
 
-.PHONY: all site demo test tidy check check-abi dist fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-cluster test-metrics test-web test-recipes release-check bench counts bench-peers build-deps test-deps install uninstall test-install clean deb test-compilers
+.PHONY: all site demo test tidy check check-abi dist fault fault-sanitized model fuzz valgrind coverage test-mysql test-mariadb11 test-galera test-group test-groups test-cluster test-metrics test-web test-recipes release-check bench counts bench-peers build-deps test-deps metrics-deps web-deps recipes-deps install uninstall test-install clean deb test-compilers

@@ -143,7 +143,7 @@ class Cluster:
         if done.returncode != 0:
             raise SystemExit(125)
         self.tree = done.stdout.strip()
-        self.dir = tempfile.mkdtemp(prefix=f"nanoq-{self.what}.")
+        self.dir = tempfile.mkdtemp(prefix=f"nanoq-{self.what}.", dir=os.environ.get("NANOQ_TEST_DATA"))
         # The scripts that copy a node's state call rsync and their own helpers by name.
         self.env = {**os.environ, "PATH": f"{self.tree}/usr/sbin:{self.tree}/usr/bin:{os.environ['PATH']}"}
         self.user = ["--user=root"] if os.getuid() == 0 else []
