@@ -21,7 +21,8 @@
 #define SPAWN_CLOEXEC 4u /* CLOSE_RANGE_CLOEXEC; older headers lack it */
 
 #define SPAWN_FROZEN_US                                                                                      \
-    NQ_SECONDS(10) /* a keeper that does not answer so long after SIGKILL is stopped itself */
+    NQ_SECONDS(10)          /* a keeper that does not answer so long after SIGKILL is stopped itself */
+#define SPAWN_DYING_MS 5000 /* what was killed may take so long to be gone; as a keeper waits */
 
 struct spawn_pipes {
     int in[2], out[2], err[2], status[2], control[2]; /* the first of control is the keeper's */
@@ -274,6 +275,18 @@ int spawn_stop_wait(const struct spawn_process *p)
     return left <= 0 ? 0 : (int)(left / 1000 > 60000 ? 60000 : left / 1000 + 1);
 }
 
+/* The kernel killed the command with its keeper. It gives back its memory before it is gone, and no retry
+ * shall run beside it. */
+static void spawn_wait_command(pid_t command)
+{
+    struct pollfd fd = {.fd = (int)syscall(SYS_pidfd_open, command, 0), .events = POLLIN};
+    if (fd.fd < 0)
+        return; /* it is gone, or the kernel is too old to say */
+    while (poll(&fd, 1, SPAWN_DYING_MS) < 0 && errno == EINTR) {
+    }
+    close(fd.fd);
+}
+
 nq_ending spawn_reap(struct spawn_process *p)
 {
     struct pollfd fd = {.fd = p->control, .events = POLLIN};
@@ -286,6 +299,8 @@ nq_ending spawn_reap(struct spawn_process *p)
     spawn_close(&p->err);
     spawn_close(&p->unread);
     spawn_close(&p->control);
-    /* Else somebody killed the keeper, and so the command. */
-    return end.kind == KEEPER_ENDED ? end.ending : (nq_ending){.status = SIGKILL};
+    if (end.kind == KEEPER_ENDED)
+        return end.ending;
+    spawn_wait_command(p->pid); /* somebody killed the keeper, and so the command */
+    return (nq_ending){.status = SIGKILL};
 }

@@ -187,6 +187,18 @@ class Left(ServiceBase):
         worker.terminate()
         self.assertEqual(worker.wait(LIMIT), 0)
 
+    def test_a_large_command_whose_keeper_was_killed_is_gone_when_its_task_has_failed(self):
+        """It gives back its memory first, which takes a while; a retry would run beside it."""
+        worker, pids = self.begun("exec python3 -c \"import time; x = b'x' * (1 << 29); open('%s', 'w').close(); time.sleep(300)\"" %
+                                  self.path("large"))
+        self.wait(lambda: os.path.exists(self.path("large")), "the command to be large")
+        os.kill(self.keepers(worker)[0][0], signal.SIGKILL)
+        self.said(worker, b"killed by signal 9")
+        there = self.alive(pids[2])
+        for pid in pids[:2]:  # they belong to nobody any more, and hold our stderr
+            os.kill(pid, signal.SIGKILL)
+        self.assertFalse(there)
+
 
 class FirstProcess(ServiceBase):
     """As pid 1, of a container say, a worker inherits who loses its parent."""
