@@ -209,7 +209,9 @@ static int minutes_merge(nq_conn *c, void *arg, nq_err *err)
     int rc = nq_sql(c, "SELECT version FROM {schema} WHERE version = 1 {lock_free}", NULL, 0, nq_row_any,
                     &locked, NULL, err);
     if (rc == NQ_OK && locked)
-        rc = nq_sql(c, "SELECT {us:at} FROM {minutes} WHERE at < {after} AND worker > 0 ORDER BY at LIMIT 1",
+        rc = nq_sql(c,
+                    "SELECT {us:at} FROM {minutes} WHERE at < {after} AND worker > 0 AND NOT {no_moment:at} "
+                    "ORDER BY at LIMIT 1",
                     &old, 1, minutes_now_row, &at, NULL, err);
     if (rc != NQ_OK || at <= 0)
         return rc;
@@ -231,19 +233,26 @@ static int minutes_merge(nq_conn *c, void *arg, nq_err *err)
     return rc;
 }
 
+/* *at: the minute that went; -1: those whose time is none, which would be first for ever; 0: none is old. */
 static int minutes_forget(nq_conn *c, void *arg, nq_err *err)
 {
     int64_t *at = arg;
     const nq_val keep = nq_int(-MINUTES_KEEP), none = nq_int(NQ_DAYS(1));
     *at = 0;
-    /* Of a clock that had not been set, or by hand: 0 is none below. */
+    /* Of a clock that had not been set, or by hand: 0 and below are none here. */
     int rc = nq_sql(c, "DELETE FROM {minutes} WHERE at < {at}", &none, 1, NULL, NULL, NULL, err);
     if (rc == NQ_OK)
-        rc = nq_sql(c, "SELECT {us:at} FROM {minutes} WHERE at < {after} ORDER BY at LIMIT 1", &keep, 1,
-                    minutes_now_row, at, NULL, err);
+        rc = nq_sql(
+            c,
+            "SELECT CASE WHEN {no_moment:at} THEN -1 ELSE {us:at} END FROM {minutes} WHERE at < {after} "
+            "ORDER BY at LIMIT 1",
+            &keep, 1, minutes_now_row, at, NULL, err);
     const nq_val first = nq_int(*at);
     if (rc == NQ_OK && *at > 0)
         rc = nq_sql(c, "DELETE FROM {minutes} WHERE at = {at}", &first, 1, NULL, NULL, NULL, err);
+    else if (rc == NQ_OK && *at < 0)
+        rc = nq_sql(c, "DELETE FROM {minutes} WHERE at < {after} AND {no_moment:at}", &keep, 1, NULL, NULL,
+                    NULL, err);
     return rc;
 }
 
@@ -253,9 +262,9 @@ NQ_PRIVATE int nq_store_minutes_sweep(nq_store *s, size_t limit, size_t *n, nq_e
     int64_t at = 1;
     struct minutes_sweep w = {true};
     int rc = NQ_OK;
-    for (size_t i = 0; i < MINUTES_SWEEP && (at > 0 || w.some) && rc == NQ_OK; i++)
-        rc = at > 0 ? nq_store_do(s, minutes_forget, &at, err) : nq_store_tx(s, minutes_merge, &w, err);
-    *n = at > 0 || w.some ? limit : 0;
+    for (size_t i = 0; i < MINUTES_SWEEP && (at != 0 || w.some) && rc == NQ_OK; i++)
+        rc = at != 0 ? nq_store_do(s, minutes_forget, &at, err) : nq_store_tx(s, minutes_merge, &w, err);
+    *n = at != 0 || w.some ? limit : 0;
     return rc;
 }
 

@@ -51,8 +51,8 @@ static int retention_purge_row(const nq_val cols[], size_t ncols, void *arg)
     (void)ncols;
     nq_sql_list_id(p->store, &p->ids, cols[0].i);
     p->nids++;
-    const int64_t at = cols[1].type == NQ_VAL_INT ? cols[1].i : INT64_MAX; /* SQLite has rows of any kind */
-    p->newest_us = at > p->newest_us ? at : p->newest_us;
+    if (cols[1].type == NQ_VAL_INT && cols[1].i > p->newest_us)
+        p->newest_us = cols[1].i;
     return 0;
 }
 
@@ -62,7 +62,7 @@ static int retention_purge_row(const nq_val cols[], size_t ncols, void *arg)
     "{each:{base:g.queue}} WHERE q.ordered = 2 AND g.head IS NOT NULL)"
 
 /* Delete those that this statement selects: id, when it ended. One that was retried meanwhile and has ended
- * again is another record. */
+ * again is another record. One whose time is none goes too: it would be first for ever. */
 static int retention_delete(nq_conn *c, struct retention_purge *p, const char *select, const nq_val args[],
                             size_t nargs, nq_err *err)
 {
@@ -74,7 +74,7 @@ static int retention_delete(nq_conn *c, struct retention_purge *p, const char *s
     int rc = nq_sql(c, select, args, nargs, retention_purge_row, p, NULL, err);
     if (rc != NQ_OK || p->nids == 0)
         return rc;
-    nq_buf_fmt(&p->ids, ") AND finished_at <= {at} {at_most:%zu}", p->nids);
+    nq_buf_fmt(&p->ids, ") AND (finished_at <= {at} OR {no_moment:finished_at}) {at_most:%zu}", p->nids);
     const nq_val newest = nq_int(p->newest_us);
     rc = p->ids.failed ? nq_err_nomem(err) : nq_sql(c, p->ids.p, &newest, 1, NULL, NULL, &res, err);
     p->gone += res.affected;

@@ -418,6 +418,7 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c);
  *   {after}      that time plus a bound number of microseconds
  *   {at}         a bound number of microseconds since 1970, as stored
  *   {us:COLUMN}  a stored time as microseconds since 1970; {us:now} the database's time so
+ *   {no_moment:COLUMN}  a stored time is none, by plain SQL: '2020-00-00', or no integer in SQLite
  *   {bytes:COLUMN}  a column as bytes, whatever its writer made of it; LENGTH and SUBSTR count them
  *   {size:COLUMN}   the number of its bytes
  *   {short:COLUMN}  the bytes of a column that is mostly NULL; of more than 4096 only that there are more

@@ -159,6 +159,34 @@ START_TEST(hours_are_made_once)
 }
 END_TEST
 
+/* Whoever may INSERT: they are first in order, and what is behind them goes all the same. */
+START_TEST(times_that_are_none_stop_nothing)
+{
+    nq *q = t_open();
+    const nq_minute a = minutes_one("mail", "a", 3, 1000);
+    t_conn *c = t_connect();
+    if (T_MYSQL)
+        t_run(c, "SET SESSION sql_mode = ''");
+    minutes_add(q, 1, &a, NULL);
+    minutes_back(50);
+    for (int worker = 0; worker < 2; worker++)
+        t_run(c, "INSERT INTO nanoq_minutes (at, worker, queue, type) VALUES (%s, %d, 'q', 't')",
+              T_SQLITE ? "1500000000000000.5" : "'2020-00-00'", worker);
+    minutes_sweep(q);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_minutes WHERE worker > 0"), 0);
+    ck_assert_str_eq(minutes_text(q, NQ_BY_BOTH), "mail a 3/1 3;");
+    for (int worker = 0; worker < 2; worker++)
+        t_run(c, "INSERT INTO nanoq_minutes (at, worker, queue, type) VALUES (%s, %d, 'q', 't')",
+              T_SQLITE ? "1500000000000000.5" : "'2020-00-00'", worker);
+    t_sql(T_SQLITE ? "UPDATE nanoq_minutes SET at = at - 31 * 86400000000 WHERE queue = 'mail'"
+                   : "UPDATE nanoq_minutes SET at = at - INTERVAL 31 DAY WHERE queue = 'mail'");
+    minutes_sweep(q);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_minutes"), 0);
+    t_disconnect(c);
+    nq_close(q);
+}
+END_TEST
+
 static void *minutes_sweeper(void *arg)
 {
     size_t n = 1;
@@ -287,6 +315,7 @@ Suite *suite_minutes(void)
     tcase_add_test(c, a_bucket_is_a_power_of_two);
     tcase_add_test(c, rows_add_up);
     tcase_add_test(c, hours_are_made_once);
+    tcase_add_test(c, times_that_are_none_stop_nothing);
     tcase_add_test(c, whoever_merges_nothing_is_counted_twice);
     tcase_add_test(c, a_worker_writes_what_it_did);
     tcase_add_test(c, too_many_types_are_others);

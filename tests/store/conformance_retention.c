@@ -259,6 +259,34 @@ START_TEST(a_pass_over_strange_names_ends)
 }
 END_TEST
 
+/* Whoever may INSERT, also into a table that has no settings. It is first in order, and what is behind it
+ * goes all the same, with it. */
+START_TEST(an_end_that_is_no_time_keeps_none_from_going)
+{
+    nq *q = t_open();
+    t_conn *c = t_connect();
+    uint64_t gone = 0;
+    t_run(c, T_MYSQL ? "SET SESSION sql_mode = ''" : "PRAGMA ignore_check_constraints = 1");
+    for (int state = NQ_STATE_DONE; state <= NQ_STATE_CANCELLED; state++) {
+        for (int i = 0; i < 3; i++)
+            retention_ended("a", state, 120);
+        t_run(c, "UPDATE nanoq_finished SET finished_at = %s WHERE id = %lld",
+              T_SQLITE ? "1500000000000000.5" : "'2020-00-00'", (long long)retention_ended("a", state, 120));
+        retention_ended("a", state, 30);
+    }
+    if (_i == 0) {
+        T_OK(nq_store_purge(nq_store_of(q), NQ_HOURS(1), NQ_HOURS(1), 100, &gone, &t_last));
+    } else {
+        T_OK(nq_queue_set(q, "b", R_SET(.keep_dead_us = NQ_HOURS(1)), &t_last));
+        gone = retention_purge(q, NQ_HOURS(1), NQ_HOURS(1), 2); /* the odd one alone, or with one more */
+    }
+    ck_assert_uint_eq(gone, 12);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_finished"), 3);
+    t_disconnect(c);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_retention(void)
 {
     Suite *s = suite_create("retention");
@@ -271,5 +299,6 @@ Suite *suite_retention(void)
     tcase_add_test(c, a_pass_takes_from_each_queue_in_turn);
     tcase_add_test(c, what_is_kept_for_others_stays);
     tcase_add_test(c, a_pass_over_strange_names_ends);
+    tcase_add_loop_test(c, an_end_that_is_no_time_keeps_none_from_going, 0, 2);
     return s;
 }

@@ -214,6 +214,7 @@ static const nq_fragment mysql_db_fragments[] = {
     /* of a string, '1970-01-01' + INTERVAL would be text */
     {"at", "(TIMESTAMP'1970-01-01 00:00:00' + INTERVAL ? MICROSECOND)"},
     {"us", "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', $)"},
+    {"no_moment", "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', $) IS NULL"},
     {"bytes", "$"},
     {"short", "$"}, /* its type has no more */
     {"size", "LENGTH($)"},

@@ -18,6 +18,7 @@ NQ_PRIVATE const nq_fragment nq_sqlite_fragments[] = {
     {"after", "(nanoq_now() + ?)"},
     {"at", "?"},
     {"us", "$"},
+    {"no_moment", "typeof($) <> 'integer'"},
     {"bytes", "CAST($ AS BLOB)"}, /* text is measured and cut in characters otherwise */
     {"short", "CASE WHEN $ IS NOT NULL THEN SUBSTR(CAST($ AS BLOB), 1, 4097) END"},
     /* which is known of bytes without reading them */
