@@ -18,11 +18,10 @@
 
 #include "../cli.h"
 
-#define SPAWN_CLOEXEC 4u /* CLOSE_RANGE_CLOEXEC; older headers lack it */
+#define SPAWN_CLOEXEC   4u /* CLOSE_RANGE_CLOEXEC; older headers lack it */
 
-#define SPAWN_FROZEN_US                                                                                      \
-    NQ_SECONDS(10)          /* a keeper that does not answer so long after SIGKILL is stopped itself */
-#define SPAWN_DYING_MS 5000 /* what was killed may take so long to be gone; as a keeper waits */
+#define SPAWN_FROZEN_US NQ_SECONDS(10) /* a keeper that is silent so long after SIGKILL is killed itself */
+#define SPAWN_DYING_MS  5000           /* what was killed may take so long to be gone; as a keeper waits */
 
 struct spawn_pipes {
     int in[2], out[2], err[2], status[2], control[2]; /* the first of control is the keeper's */

@@ -255,7 +255,7 @@ static int duties_settings(struct duties *d, int64_t *next_us, nq_err *err)
     pthread_mutex_unlock(&d->worker->lock);
     const int rc = nq_worker_read_settings(d->worker, err);
     /* Somebody may wait for every worker to know. */
-    return rc == NQ_OK && d->told != d->worker->settings->hash ? duties_beat(d, next_us, err) : rc;
+    return rc == NQ_OK && d->told != duties_known(d->worker) ? duties_beat(d, next_us, err) : rc;
 }
 
 /* ---- Requests to cancel, progress ---- */
