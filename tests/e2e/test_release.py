@@ -51,7 +51,7 @@ class Tag(unittest.TestCase):
                               text=True)
 
     def change(self):
-        with open(os.path.join(self.dir, "README.md"), "a", encoding="utf-8") as f:
+        with open(os.path.join(self.dir, "Makefile"), "a", encoding="utf-8") as f:
             f.write("\n")
 
     def tree(self):
@@ -106,11 +106,20 @@ class Tag(unittest.TestCase):
             with open(os.path.join(self.dir, "tests", "web", "one.js"), "a", encoding="utf-8") as f:
                 f.write("1;\n")
             self.commit("a test of the pages")
-            missing = [line.split()[0] for line in self.tool("--tag").stderr.splitlines()[:-1]]
-            self.assertEqual(missing, ["dist", "test", "test-web", "coverage"], how)
-        self.change()
-        self.commit("what all of them read")
-        self.assertEqual(len(self.tool("--tag").stderr.splitlines()), len(self.steps))  # papers is asked anew; and the last line
+            self.assertEqual(self.missing(), ["dist", "test", "test-web", "coverage"], how)
+        for name, all_of_them in (("README.md", False), ("docs/limits.md", False), ("docs/guides/faq.md", False),
+                                  ("docs/topics/env.md", True), ("Makefile", True)):
+            self.passed(self.steps)
+            with open(os.path.join(self.dir, name), "a", encoding="utf-8") as f:
+                f.write("\n")
+            self.commit("a line of " + name)
+            missing = self.missing()
+            self.assertIn("site", missing, name)
+            self.assertEqual("valgrind" in missing, all_of_them, name)
+        self.assertEqual(len(missing), len(self.steps) - 1)  # papers is asked anew
+
+    def missing(self):
+        return [line.split()[0] for line in self.tool("--tag").stderr.splitlines()[:-1]]
 
     def test_a_step_is_remembered_of_a_clean_tree_only(self):
         self.assertEqual(self.tool("papers").returncode, 0)
