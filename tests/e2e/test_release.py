@@ -50,8 +50,8 @@ class Tag(unittest.TestCase):
         return subprocess.run(["tools/release-check", *args], cwd=self.dir, env={**self.env, **env}, check=False, capture_output=True,
                               text=True)
 
-    def change(self):
-        with open(os.path.join(self.dir, "Makefile"), "a", encoding="utf-8") as f:
+    def change(self, name="Makefile"):
+        with open(os.path.join(self.dir, name), "a", encoding="utf-8") as f:
             f.write("\n")
 
     def tree(self):
@@ -110,8 +110,7 @@ class Tag(unittest.TestCase):
         for name, all_of_them in (("README.md", False), ("docs/limits.md", False), ("docs/guides/faq.md", False),
                                   ("docs/topics/env.md", True), ("Makefile", True)):
             self.passed(self.steps)
-            with open(os.path.join(self.dir, name), "a", encoding="utf-8") as f:
-                f.write("\n")
+            self.change(name)
             self.commit("a line of " + name)
             missing = self.missing()
             self.assertIn("site", missing, name)
