@@ -10,53 +10,78 @@ static int sqlite_gates_count(const nq_val cols[], size_t ncols, void *arg)
     return 0;
 }
 
-struct sqlite_gates_row {
-    int64_t tat_ns, not_before_us;
-};
-
-static int sqlite_gates_row(const nq_val cols[], size_t ncols, void *arg)
+/* A claim asks for each limited group: by statements that stay prepared. The row is to be read, and the
+ * statement reset. */
+static int sqlite_gates_ask(nq_sqlite_conn *c, enum nq_sqlite_hot which, const char *sql, const char *name,
+                            sqlite3_stmt **stmt, bool *there, nq_err *err)
 {
-    (void)ncols;
-    *(struct sqlite_gates_row *)arg = (struct sqlite_gates_row){cols[0].type == NQ_VAL_INT ? cols[0].i : 0,
-                                                                cols[1].type == NQ_VAL_INT ? cols[1].i : 0};
-    return 0;
+    int step = SQLITE_ERROR;
+    const int rc = nq_sqlite_hot_get(c, which, sql, stmt, err);
+    if (rc != NQ_OK)
+        return rc;
+    if (sqlite3_bind_text(*stmt, 1, name, -1, SQLITE_STATIC) == SQLITE_OK)
+        step = sqlite3_step(*stmt);
+    *there = step == SQLITE_ROW;
+    return step == SQLITE_ROW || step == SQLITE_DONE ? NQ_OK : nq_sqlite_conn_error(c, err);
+}
+
+/* What is no integer says nothing. */
+static int64_t sqlite_gates_integer(sqlite3_stmt *stmt, int column)
+{
+    return sqlite3_column_type(stmt, column) == SQLITE_INTEGER ? sqlite3_column_int64(stmt, column) : 0;
 }
 
 /* What the rate and a hold leave. */
 static int sqlite_gates_bucket(nq_sqlite_conn *c, const nq_gate *gate, const char *name, const nq_rate *rate,
                                nq_bucket *bucket, size_t *room, nq_err *err)
 {
-    struct sqlite_gates_row row = {0};
-    const nq_val arg = nq_text(name);
-    const int rc = nq_sql(&c->base, "SELECT tat, not_before FROM {gates} WHERE queue = ?", &arg, 1,
-                          sqlite_gates_row, &row, NULL, err);
+    sqlite3_stmt *stmt = NULL;
+    bool there = false;
+    const int rc = sqlite_gates_ask(c, NQ_SQLITE_GATE, "SELECT tat, not_before FROM {gates} WHERE queue = ?",
+                                    name, &stmt, &there, err);
     if (rc == NQ_OK)
-        nq_bucket_open(bucket, rate, gate->clock, row.tat_ns, row.not_before_us, room);
+        nq_bucket_open(bucket, rate, gate->clock, there ? sqlite_gates_integer(stmt, 0) : 0,
+                       there ? sqlite_gates_integer(stmt, 1) : 0, room);
+    sqlite3_reset(stmt);
     return rc;
 }
 
-/* How many more may run. Of the queue and its groups: from one name to the next, each by one look into the
- * index. */
+/* How many of a group run: one look into the index. */
+static int sqlite_gates_running(nq_sqlite_conn *c, const char *name, int64_t *n, nq_err *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool there = false;
+    const int rc =
+        sqlite_gates_ask(c, NQ_SQLITE_RUNNING, "SELECT COUNT(*) FROM {tasks} WHERE queue = ? AND state = 1",
+                         name, &stmt, &there, err);
+    *n = there ? sqlite3_column_int64(stmt, 0) : 0;
+    sqlite3_reset(stmt);
+    return rc;
+}
+
+/* And of a queue and its groups: from one name to the next, each by such a look. */
+static int sqlite_gates_running_all(nq_sqlite_conn *c, const nq_gate *gate, int64_t *n, nq_err *err)
+{
+    const nq_val args[] = {nq_text(gate->queue), nq_text(gate->from), nq_text(gate->to), nq_text(gate->to)};
+    return nq_sql(&c->base,
+                  "SELECT (SELECT COUNT(*) FROM {tasks} WHERE queue = ? AND state = 1) + (WITH RECURSIVE g "
+                  "(q) AS (SELECT (SELECT MIN(queue) FROM {tasks} WHERE queue > ? AND queue < ?) UNION ALL "
+                  "SELECT (SELECT MIN(queue) FROM {tasks} t WHERE t.queue > g.q AND t.queue < ?) FROM g "
+                  "WHERE g.q IS NOT NULL) SELECT COALESCE(SUM((SELECT COUNT(*) FROM {tasks} r WHERE "
+                  "r.queue = g.q AND r.state = 1)), 0) FROM g WHERE g.q IS NOT NULL)",
+                  args, 4, sqlite_gates_count, n, NULL, err);
+}
+
+/* How many more may run: of a turn's group, or of the queue. */
 static int sqlite_gates_room(nq_sqlite_conn *c, const nq_gate *gate, const nq_turn *turn, size_t *room,
                              nq_err *err)
 {
-    const bool all = !turn;
-    const int64_t most = all ? gate->max_running : turn->max_running;
-    const nq_val args[] = {nq_text(all ? gate->queue : turn->queue), nq_text(gate->from), nq_text(gate->to),
-                           nq_text(gate->to)};
+    const int64_t most = turn ? turn->max_running : gate->max_running;
     int64_t n = 0;
     if (most == 0 || *room == 0)
         return NQ_OK;
     const int rc =
-        nq_sql(&c->base,
-               all ? "SELECT (SELECT COUNT(*) FROM {tasks} WHERE queue = ? AND state = 1) + (WITH RECURSIVE "
-                     "g (q) AS "
-                     "(SELECT (SELECT MIN(queue) FROM {tasks} WHERE queue > ? AND queue < ?) UNION ALL "
-                     "SELECT (SELECT MIN(queue) FROM {tasks} t WHERE t.queue > g.q AND t.queue < ?) FROM g "
-                     "WHERE g.q IS NOT NULL) SELECT COALESCE(SUM((SELECT COUNT(*) FROM {tasks} r WHERE "
-                     "r.queue = g.q AND r.state = 1)), 0) FROM g WHERE g.q IS NOT NULL)"
-                   : "SELECT COUNT(*) FROM {tasks} WHERE queue = ? AND state = 1",
-               args, all ? 4 : 1, sqlite_gates_count, &n, NULL, err);
+        turn ? sqlite_gates_running(c, turn->queue, &n, err) : sqlite_gates_running_all(c, gate, &n, err);
     const int64_t left = most - n;
     *room = left <= 0 ? 0 : (uint64_t)left < *room ? (size_t)left : *room;
     return rc;
