@@ -199,13 +199,15 @@ static int groups_look(nq_conn *conn, void *arg, nq_err *err)
     return conn->store->driver->groups(conn, &g->look, err);
 }
 
-/* The next groups, until the window is full. Where those that were looked at before left room, most have none
- * to give, because they are at their limit: then as many again, or there would be a look for every few. */
+/* The next groups, until the window is full. Where those that were looked at before left room, or the last
+ * window did, most have none to give, because they are at their limit: then more, or there would be a look
+ * for every few. */
 static int groups_look_on(nq_groups *g, size_t window, bool again, nq_err *err)
 {
     const size_t at = g->nturns, room = window - at, most = GROUPS_MAX_WINDOW - at;
+    const size_t more = again ? GROUPS_WINDOW : g->lean ? 2 * room : 0, want = more > room ? more : room;
     g->look.to = g->to;
-    g->look.most = !again || room > GROUPS_WINDOW ? room : most < GROUPS_WINDOW ? most : GROUPS_WINDOW;
+    g->look.most = want < most ? want : most;
     g->look.groups = g->groups + at;
     g->look.some = false;
     const int rc = nq_store_do(g->store, groups_look, g, err);
@@ -213,6 +215,7 @@ static int groups_look_on(nq_groups *g, size_t window, bool again, nq_err *err)
         return rc;
     g->seen = g->seen || g->look.some;
     for (size_t i = 0; i < g->look.n && !g->over; i++) {
+        g->looked++;
         /* each stays where it is: turns point into the groups, and are no more than they */
         nq_group *to = &g->groups[g->nturns];
         *to = g->look.groups[i];
@@ -260,7 +263,7 @@ static void groups_window(nq_groups *g)
 {
     groups_note(g, g->behind);
     g->queue_first = g->at_queue;
-    g->nturns = 0;
+    g->nturns = g->looked = 0;
     g->gated = nq_gate_is_needed(&g->gate);
     g->counted = g->gate.max_running > 0;
 }
@@ -279,6 +282,7 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size
         rc = nq_err_nomem(err);
     if (rc != NQ_OK)
         return rc;
+    g->lean = g->looked > g->nturns + g->nturns / 2;
     if (g->over)
         g->some = g->seen;
     nq_turns_share(g->turns, g->nturns, wanted);

@@ -44,16 +44,18 @@ struct nq_groups {
     nq_group groups[GROUPS_MAX_WINDOW];
     nq_turn turns[GROUPS_MAX_WINDOW];
     size_t nturns;
-    bool alone;                                 /* its name is a group's: it has no groups itself */
-    const nq_settings *settings;                /* NULL: nothing is set */
-    nq_gate gate;                               /* of the queue with all groups */
-    bool gated;                                 /* a turn, or the queue, is limited, */
-    bool counted;                               /* in what may run */
-    bool full;                                  /* by the pass: a group that is due is at its limit */
-    struct nq_groups_rates *rates;              /* NULL: nothing was limited yet */
-    uint64_t heeded;                            /* the hash of the settings that these are of */
-    int64_t closed_us, opens_us;                /* see nq_groups_closed, and nq_groups_opens of this pass */
-    char strange[NQ_MAX_QUEUE + 1];             /* a group with tasks that nothing would ever claim */
+    size_t looked;                  /* at groups, for these turns */
+    bool lean;                      /* many of them gave none: the next window will have to look at more */
+    bool alone;                     /* its name is a group's: it has no groups itself */
+    const nq_settings *settings;    /* NULL: nothing is set */
+    nq_gate gate;                   /* of the queue with all groups */
+    bool gated;                     /* a turn, or the queue, is limited, */
+    bool counted;                   /* in what may run */
+    bool full;                      /* by the pass: a group that is due is at its limit */
+    struct nq_groups_rates *rates;  /* NULL: nothing was limited yet */
+    uint64_t heeded;                /* the hash of the settings that these are of */
+    int64_t closed_us, opens_us;    /* see nq_groups_closed, and nq_groups_opens of this pass */
+    char strange[NQ_MAX_QUEUE + 1]; /* a group with tasks that nothing would ever claim */
     char marks[GROUPS_MARKS][NQ_MAX_QUEUE + 3]; /* other places in the ring, */
     size_t nmarks;
     bool crowded; /* because others claim at this one */

@@ -11,6 +11,8 @@ NQ_PRIVATE void nq_turns_share(nq_turn turns[], size_t n, size_t wanted)
         const size_t weight = (size_t)turns[i].weight, others = n - 1 - i;
         const size_t share = (left * weight + weights - 1) / weights;
         turns[i].most = share > left - others ? left - others : share;
+        if (turns[i].max_running > 0 && turns[i].most > (uint64_t)turns[i].max_running)
+            turns[i].most = (size_t)turns[i].max_running;
         left -= turns[i].most;
         weights -= weight;
     }

@@ -30,12 +30,47 @@ static int mysql_claim_nothing(nq_mysql_conn *c, const nq_claim_args *a, const n
     return rc;
 }
 
-/* The rows of so many SELECTs. */
+static bool mysql_claim_before(const nq_task *a, const nq_task *b)
+{
+    return a->run_at_us < b->run_at_us || (a->run_at_us == b->run_at_us && a->id < b->id);
+}
+
+/* By (run_at, id): a merge sort, in place. The server would copy all rows, payloads too, to sort them. */
+static nq_claimed *mysql_claim_sort(nq_claimed *list)
+{
+    nq_claimed *half = list, *end = list, *head = NULL, **tail = &head;
+    if (!list || !list->next)
+        return list;
+    while ((end = end->next) && (end = end->next))
+        half = half->next;
+    nq_claimed *b = half->next;
+    half->next = NULL;
+    nq_claimed *a = mysql_claim_sort(list);
+    b = mysql_claim_sort(b);
+    while (a && b) {
+        nq_claimed **first = mysql_claim_before(&b->task, &a->task) ? &b : &a;
+        *tail = *first;
+        tail = &(*first)->next;
+        *first = *tail;
+    }
+    *tail = a ? a : b;
+    return head;
+}
+
+static void mysql_claim_sorted(nq_claimed_list *list)
+{
+    nq_claimed *last = list->head = mysql_claim_sort(list->head);
+    while (last && last->next)
+        last = last->next;
+    list->tail = last;
+}
+
+/* The rows of so many SELECTs; of one that gives them in any order 0. */
 static int mysql_claim_rows(nq_mysql_conn *c, const nq_claim_args *a, size_t selects, nq_mysql_batch *batch,
                             nq_err *err)
 {
     int rc = NQ_OK;
-    for (size_t i = 0; i < selects && rc == NQ_OK; i++) {
+    for (size_t i = 0; i < (selects ? selects : 1) && rc == NQ_OK; i++) {
         MYSQL_RES *r = NULL;
         if ((rc = nq_mysql_next(c, err)) == NQ_OK)
             rc = nq_mysql_result(c, &r, err);
@@ -44,6 +79,8 @@ static int mysql_claim_rows(nq_mysql_conn *c, const nq_claim_args *a, size_t sel
         if (r)
             mysql_free_result(r);
     }
+    if (selects == 0)
+        mysql_claim_sorted(&batch->list);
     nq_mysql_batch_sort(batch);
     return rc;
 }
@@ -139,9 +176,8 @@ static int mysql_claim_by_ids(nq_mysql_conn *c, const nq_claim_args *a, const ui
         nq_buf_str(&b, i ? "," : "");
         nq_mysql_hex(&b, "_ascii", queue, strlen(queue));
     }
-    nq_buf_fmt(&b, ")%s FOR UPDATE SKIP LOCKED",
-               a->gate ? " ORDER BY run_at,id" : ""); /* the first ones are taken */
-    const int rc = mysql_claim_select(c, &b, 1, a, done, batch, err);
+    nq_buf_str(&b, ") FOR UPDATE SKIP LOCKED");
+    const int rc = mysql_claim_select(c, &b, 0, a, done, batch, err);
     nq_buf_free(&b);
     return rc;
 }
@@ -183,9 +219,9 @@ static int mysql_claim_firsts(nq_mysql_conn *c, const nq_claim_args *a, const nq
     nq_mysql_firsts(c, a, &b);
     nq_buf_fmt(&b,
                " f STRAIGHT_JOIN %s t FORCE INDEX (PRIMARY) ON t.id=f.id WHERE t.state=0 AND "
-               "t.run_at<=UTC_TIMESTAMP(6) AND t.queue=f.q ORDER BY t.run_at,t.id FOR UPDATE SKIP LOCKED",
+               "t.run_at<=UTC_TIMESTAMP(6) AND t.queue=f.q FOR UPDATE SKIP LOCKED",
                nq_mysql_data_of(c->base.store)->tasks);
-    const int rc = mysql_claim_select(c, &b, 1, a, done, batch, err);
+    const int rc = mysql_claim_select(c, &b, 0, a, done, batch, err);
     nq_buf_free(&b);
     return rc;
 }
@@ -196,28 +232,6 @@ static int mysql_claim_some(nq_mysql_conn *c, const nq_claim_args *a, const nq_m
     return a->types                   ? mysql_claim_typed(c, a, done, batch, err)
            : nq_mysql_takes_firsts(a) ? mysql_claim_firsts(c, a, done, batch, err)
                                       : mysql_claim_any(c, a, done, batch, err);
-}
-
-/* Put a list that was read in id order into (run_at, id) order: a merge sort, stable, in place. */
-static nq_claimed *mysql_claim_sort(nq_claimed *list)
-{
-    nq_claimed *half = list, *end = list, *head = NULL, **tail = &head;
-    if (!list || !list->next)
-        return list;
-    while ((end = end->next) && (end = end->next))
-        half = half->next;
-    nq_claimed *b = half->next;
-    half->next = NULL;
-    nq_claimed *a = mysql_claim_sort(list);
-    b = mysql_claim_sort(b);
-    while (a && b) {
-        nq_claimed **first = a->task.run_at_us <= b->task.run_at_us ? &a : &b;
-        *tail = *first;
-        tail = &(*first)->next;
-        *first = *tail;
-    }
-    *tail = a ? a : b;
-    return head;
 }
 
 /* ---- Under limits ---- */
@@ -255,11 +269,15 @@ static int mysql_claim_known(nq_mysql_conn *c, const nq_claim_args *a, const nq_
     int rc = mysql_claim_firsts(c, a, done, batch, err);
     if (rc != NQ_OK || clock->room == a->limit)
         return rc;
+    bool open = false;
+    const bool raced = clock->raced, claimed = batch->list.n > 0;
+    rc = nq_mysql_gates_open(c, a, &open, claimed ? NULL : err);
+    if (rc != NQ_OK || open)
+        return claimed ? NQ_OK : rc;
     nq_mysql_rooms rooms = {.room = calloc(a->nturns, sizeof *rooms.room)};
     nq_turn *turns = calloc(a->nturns, sizeof *turns);
     nq_mysql_done none = {0};
     nq_claim_args left = *a;
-    const bool raced = clock->raced, claimed = batch->list.n > 0;
     left.turns = turns;
     left.nturns = 0;
     for (size_t i = 0; turns && i < a->nturns; i++) {
@@ -342,7 +360,7 @@ int nq_mysql_claim(nq_conn *conn, const nq_claim_args *a, nq_claimed **out, size
     if (rc == NQ_OK) {
         if (a->refused)
             a->refused->cut = batch.cut;
-        *out = a->types ? mysql_claim_sort(batch.list.head) : batch.list.head;
+        *out = batch.list.head;
         *n = batch.list.n;
         batch.list.head = NULL;
     }

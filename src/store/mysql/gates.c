@@ -3,7 +3,7 @@
 #include <inttypes.h>
 
 #include "../groups.h"
-#include "mysql_driver.h"
+#include "gates.h"
 
 /*
  * A limited queue or group is claimed under the lock of its gate, a row that is locked until the claim's
@@ -29,41 +29,29 @@
  * come after it, are passed by where another has them: so nobody who holds a lock of a gate waits for one.
  */
 
-#ifdef NQ_FAULT_NO_GATE /* of tests/fault only: the gates are no locks, and the fault run has to find that   \
-                         */
-#define MYSQL_GATES_LOCK ""
-#define MYSQL_GATES_PASS ""
-#else
-#define MYSQL_GATES_LOCK " FOR UPDATE"
-#define MYSQL_GATES_PASS " FOR UPDATE SKIP LOCKED"
-#endif
-#define MYSQL_GATES_OPEN       "(not_before IS NULL OR not_before<=UTC_TIMESTAMP(6))"
 #define MYSQL_GATES_US(column) "TIMESTAMPDIFF(MICROSECOND,'1970-01-01'," column ")"
 
-static void mysql_gates_table(const nq_mysql_conn *c, nq_buf *b)
+NQ_PRIVATE void nq_mysql_gates_table(const nq_mysql_conn *c, nq_buf *b)
 {
     nq_buf_fmt(b, "`%sgates`", c->base.store->prefix);
 }
 
-static void mysql_gates_name(nq_buf *b, const char *name)
+NQ_PRIVATE void nq_mysql_gates_name(nq_buf *b, const char *name)
 {
     nq_mysql_hex(b, "_ascii", name, strlen(name));
 }
 
-/* Is there to be a gate of the queue? On Galera it stands for those of its groups. */
-static bool mysql_gates_queue(const nq_mysql_conn *c, const nq_claim_args *a)
+NQ_PRIVATE bool nq_mysql_gates_queue(const nq_mysql_conn *c, const nq_claim_args *a)
 {
     return c->nodes || nq_gate_is_needed(a->gate);
 }
 
-/* And one of this group? On Galera where it has a rate or an order. */
-static bool mysql_gates_turn(const nq_mysql_conn *c, const nq_turn *t)
+NQ_PRIVATE bool nq_mysql_gates_turn(const nq_mysql_conn *c, const nq_turn *t)
 {
     return c->nodes ? t->rate.every_ns > 0 || t->ordered : nq_turn_is_gated(t);
 }
 
-/* Is it limited in what may run? An ordered one is. */
-static bool mysql_gates_counts(const nq_mysql_conn *c, const nq_turn *t)
+NQ_PRIVATE bool nq_mysql_gates_counts(const nq_mysql_conn *c, const nq_turn *t)
 {
     (void)c;
     return t->max_running > 0;
@@ -78,36 +66,35 @@ static void mysql_gates_list(const nq_mysql_conn *c, nq_buf *b, const nq_claim_a
         if (!such(c, &a->turns[i]))
             continue;
         nq_buf_str(b, b->n > before ? "," : "");
-        mysql_gates_name(b, a->turns[i].queue);
+        nq_mysql_gates_name(b, a->turns[i].queue);
     }
     if (b->n == before)
         nq_buf_str(b, "NULL");
 }
 
-static void mysql_gates_names(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a)
+NQ_PRIVATE void nq_mysql_gates_names(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a)
 {
-    mysql_gates_list(c, b, a, mysql_gates_turn);
+    mysql_gates_list(c, b, a, nq_mysql_gates_turn);
 }
 
-/* (queue, n) of those of which some run: one statement costs the server far less than one for each. */
-static void mysql_gates_counts_of(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a)
+NQ_PRIVATE void nq_mysql_gates_counts_of(const nq_mysql_conn *c, nq_buf *b, const nq_claim_args *a)
 {
     nq_buf_fmt(b, "SELECT queue,COUNT(*) AS n FROM %s FORCE INDEX (claim) WHERE state=1 AND queue IN (",
                nq_mysql_data_of(c->base.store)->tasks);
-    mysql_gates_list(c, b, a, mysql_gates_counts);
+    mysql_gates_list(c, b, a, nq_mysql_gates_counts);
     nq_buf_str(b, ") GROUP BY queue");
 }
 
-/* How many run in one group, and in a queue and, jumping from one to the next, all its groups. */
+/* How many run in one of them. */
 static void mysql_gates_count(const nq_mysql_conn *c, const char *queue, nq_buf *b)
 {
     nq_buf_fmt(b, "(SELECT COUNT(*) FROM %s FORCE INDEX (claim) WHERE state=1 AND queue=",
                nq_mysql_data_of(c->base.store)->tasks);
-    mysql_gates_name(b, queue);
+    nq_mysql_gates_name(b, queue);
     nq_buf_str(b, ")");
 }
 
-static void mysql_gates_count_all(const nq_mysql_conn *c, const nq_gate *gate, nq_buf *b)
+NQ_PRIVATE void nq_mysql_gates_count_all(const nq_mysql_conn *c, const nq_gate *gate, nq_buf *b)
 {
     const char *tasks = nq_mysql_data_of(c->base.store)->tasks;
     nq_buf_str(b, "(");
@@ -115,9 +102,9 @@ static void mysql_gates_count_all(const nq_mysql_conn *c, const nq_gate *gate, n
     nq_buf_fmt(b,
                "+(SELECT COUNT(*) FROM (SELECT queue,state,priority FROM %s FORCE INDEX (claim) WHERE queue>",
                tasks);
-    mysql_gates_name(b, gate->from);
+    nq_mysql_gates_name(b, gate->from);
     nq_buf_str(b, " COLLATE ascii_bin AND queue<");
-    mysql_gates_name(b, gate->to);
+    nq_mysql_gates_name(b, gate->to);
     nq_buf_fmt(b,
                " COLLATE ascii_bin GROUP BY queue,state,priority HAVING state=1) g JOIN %s t FORCE INDEX "
                "(claim) ON t.queue=g.queue AND t.state=1 AND t.priority=g.priority))",
@@ -150,26 +137,26 @@ static int mysql_gates_there(nq_mysql_conn *c, const nq_claim_args *a, int64_t b
     for (MYSQL_ROW row; r && (row = mysql_fetch_row(r)); clock = true) {
         if (!clock)
             nq_gate_clock_read(a->gate->clock, before_us, mysql_gates_number(row[3]), nq_mono_us());
-        if (mysql_gates_queue(c, a) && strcmp(row[0], a->gate->queue) == 0)
+        if (nq_mysql_gates_queue(c, a) && strcmp(row[0], a->gate->queue) == 0)
             mysql_gates_bucket(a, a->gate->bucket, &a->gate->rate, row, &rooms->all);
         for (size_t i = 0; i < a->nturns; i++)
-            if (mysql_gates_turn(c, &a->turns[i]) && strcmp(row[0], a->turns[i].queue) == 0) {
+            if (nq_mysql_gates_turn(c, &a->turns[i]) && strcmp(row[0], a->turns[i].queue) == 0) {
                 rooms->room[i] = a->turns[i].most;
                 mysql_gates_bucket(a, a->turns[i].bucket, &a->turns[i].rate, row, &rooms->room[i]);
             }
     }
     if (r)
         mysql_free_result(r);
-    const bool queue = !mysql_gates_queue(c, a) || a->gate->bucket->there;
+    const bool queue = !nq_mysql_gates_queue(c, a) || a->gate->bucket->there;
     for (size_t i = 0; i <= a->nturns; i++) {
-        if (i < a->nturns && queue && !mysql_gates_turn(c, &a->turns[i]))
+        if (i < a->nturns && queue && !nq_mysql_gates_turn(c, &a->turns[i]))
             rooms->room[i] = a->turns[i].most;
         const bool there =
-            i == a->nturns ? queue : !mysql_gates_turn(c, &a->turns[i]) || a->turns[i].bucket->there;
+            i == a->nturns ? queue : !nq_mysql_gates_turn(c, &a->turns[i]) || a->turns[i].bucket->there;
         if (there)
             continue;
         nq_buf_str(&rooms->missing, rooms->missing.n ? ",(" : "(");
-        mysql_gates_name(&rooms->missing, i == a->nturns ? a->gate->queue : a->turns[i].queue);
+        nq_mysql_gates_name(&rooms->missing, i == a->nturns ? a->gate->queue : a->turns[i].queue);
         nq_buf_str(&rooms->missing, ")");
     }
     rooms->all = queue ? rooms->all : 0;
@@ -190,11 +177,11 @@ static int mysql_gates_counted(nq_mysql_conn *c, const nq_claim_args *a, nq_mysq
     if (rc == NQ_OK)
         rc = nq_mysql_result(c, &r, err);
     for (size_t i = 0; rc == NQ_OK && i < a->nturns; i++)
-        if (mysql_gates_counts(c, &a->turns[i]))
+        if (nq_mysql_gates_counts(c, &a->turns[i]))
             rooms->room[i] = mysql_gates_left("0", a->turns[i].max_running, rooms->room[i]);
     for (MYSQL_ROW row; r && (row = mysql_fetch_row(r));)
         for (size_t i = 0; i < a->nturns; i++)
-            if (mysql_gates_counts(c, &a->turns[i]) && strcmp(row[0], a->turns[i].queue) == 0)
+            if (nq_mysql_gates_counts(c, &a->turns[i]) && strcmp(row[0], a->turns[i].queue) == 0)
                 rooms->room[i] = mysql_gates_left(row[1], a->turns[i].max_running, rooms->room[i]);
     if (r)
         mysql_free_result(r);
@@ -246,13 +233,13 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, nq_
     }
     nq_buf_str(
         &b, "SELECT queue,tat," MYSQL_GATES_US("not_before") "," MYSQL_GATES_US("UTC_TIMESTAMP(6)") " FROM ");
-    mysql_gates_table(c, &b);
+    nq_mysql_gates_table(c, &b);
     nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE queue IN (");
-    mysql_gates_name(&b, a->gate->queue);
+    nq_mysql_gates_name(&b, a->gate->queue);
     nq_buf_str(&b, ",");
-    mysql_gates_names(c, &b, a);
+    nq_mysql_gates_names(c, &b, a);
     nq_buf_str(&b, ");");
-    mysql_gates_counts_of(c, &b, a);
+    nq_mysql_gates_counts_of(c, &b, a);
     nq_buf_str(&b, ";SELECT ");
     for (size_t i = 0; i < a->nturns; i++)
         if (a->turns[i].ordered) {
@@ -262,7 +249,7 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, nq_
             nq_buf_str(&b, ",");
         }
     if (a->gate->max_running)
-        mysql_gates_count_all(c, a->gate, &b);
+        nq_mysql_gates_count_all(c, a->gate, &b);
     else
         nq_buf_str(&b, "0");
     const int64_t before_us = nq_mono_us();
@@ -280,206 +267,37 @@ NQ_PRIVATE int nq_mysql_gates_look(nq_mysql_conn *c, const nq_claim_args *a, nq_
     return rc == NQ_OK ? mysql_gates_ordered(c, a, rooms, err) : rc;
 }
 
+NQ_PRIVATE int nq_mysql_gates_open(nq_mysql_conn *c, const nq_claim_args *a, bool *all, nq_err *err)
+{
+    nq_buf b = {0};
+    MYSQL_RES *r = NULL;
+    size_t gated = 0;
+    for (size_t i = 0; i < a->nturns; i++)
+        gated += nq_mysql_gates_turn(c, &a->turns[i]);
+    nq_buf_fmt(&b, "SELECT COUNT(*)=%zu FROM ", gated);
+    nq_mysql_gates_table(c, &b);
+    nq_buf_str(&b, " FORCE INDEX (PRIMARY) WHERE queue IN (");
+    nq_mysql_gates_names(c, &b, a);
+    nq_buf_str(&b, ") AND " NQ_MYSQL_GATES_OPEN);
+    int rc = nq_mysql_query_buf(c, &b, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    const MYSQL_ROW row = r ? mysql_fetch_row(r) : NULL;
+    *all = row && row[0] && row[0][0] == '1';
+    if (r)
+        mysql_free_result(r);
+    nq_buf_free(&b);
+    return rc;
+}
+
 NQ_PRIVATE int nq_mysql_gates_make(nq_mysql_conn *c, const nq_mysql_rooms *rooms, nq_err *err)
 {
     nq_buf b = {0};
     nq_buf_str(&b, "INSERT IGNORE INTO ");
-    mysql_gates_table(c, &b);
+    nq_mysql_gates_table(c, &b);
     nq_buf_str(&b, " (queue) VALUES ");
     nq_buf_add(&b, rooms->missing.p, rooms->missing.n);
     const int rc = rooms->missing.failed ? nq_err_nomem(err) : nq_mysql_run(c, &b, err);
     nq_buf_free(&b);
     return rc;
-}
-
-/* ---- The claim ---- */
-
-/* The ids that this turn brought, in their order: "7,9". */
-static void mysql_gates_ids(nq_buf *b, size_t turn, const nq_mysql_batch *batch)
-{
-    const size_t before = b->n;
-    for (const nq_claimed *k = batch->list.head; k; k = k->next)
-        if (k->turn == turn)
-            nq_buf_fmt(b, "%s%" PRId64, b->n > before ? "," : "", k->task.id);
-}
-
-/* Are the rates still where the look saw them? */
-static void mysql_gates_same(const nq_claim_args *a, nq_buf *b)
-{
-    nq_buf_fmt(b, "tat=CASE queue WHEN '' THEN 0");
-    for (size_t i = 0; i <= a->nturns; i++) {
-        const bool queue = i == a->nturns;
-        if ((queue ? a->gate->rate.every_ns : a->turns[i].rate.every_ns) == 0)
-            continue;
-        nq_buf_str(b, " WHEN ");
-        mysql_gates_name(b, queue ? a->gate->queue : a->turns[i].queue);
-        nq_buf_fmt(b, " THEN %" PRId64, queue ? a->gate->bucket->tat_ns : a->turns[i].bucket->tat_ns);
-    }
-    nq_buf_str(b, " ELSE tat END");
-}
-
-/* Lock that of the queue, and then those of the groups. */
-static void mysql_gates_lock(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
-{
-    nq_buf_fmt(b, "SELECT %s INTO @nanoq_gate FROM ", c->nodes ? "MAX(grants)" : "COUNT(*)");
-    mysql_gates_table(c, b);
-    nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue=");
-    if (mysql_gates_queue(c, a))
-        mysql_gates_name(b, a->gate->queue);
-    else
-        nq_buf_str(b, "NULL");
-    nq_buf_str(b, " AND ");
-    mysql_gates_same(a, b);
-    nq_buf_str(b,
-               " AND " MYSQL_GATES_OPEN MYSQL_GATES_LOCK ";SELECT GROUP_CONCAT(IF(" MYSQL_GATES_OPEN " AND ");
-    mysql_gates_same(a, b);
-    nq_buf_str(b, ",FIELD(queue,");
-    mysql_gates_names(c, b, a);
-    nq_buf_str(b, "),NULL)) INTO @nanoq_gates FROM ");
-    mysql_gates_table(c, b);
-    nq_buf_str(b, " FORCE INDEX (PRIMARY) WHERE queue IN (");
-    mysql_gates_names(c, b, a);
-    nq_buf_str(b, ")" MYSQL_GATES_PASS ";");
-}
-
-/* One candidate: its place in the order of the claim and in its turn, its gate's place in @nanoq_gates or 0,
- * and what may run of its group, or 0. */
-static void mysql_gates_candidate(const nq_mysql_conn *c, nq_buf *b, size_t place, nq_id id, const nq_turn *t,
-                                  size_t kth, unsigned gate)
-{
-    nq_buf_fmt(b,
-               place ? " UNION ALL SELECT %zu,%" PRId64 ",%zu,%u,%" PRId64 ","
-                     : "SELECT %zu AS o,%" PRId64 " AS id,%zu AS k,%u AS gate,%" PRId64 " AS most,",
-               place, id, kth, gate, t->max_running);
-    mysql_gates_name(b, t->queue);
-    nq_buf_str(b, place ? " COLLATE ascii_bin," : " COLLATE ascii_bin AS q,");
-    if (t->ordered) {
-        nq_buf_fmt(b, "%" PRId64 "=", id);
-        nq_mysql_order_next(c, t, b);
-    } else {
-        nq_buf_str(b, "1");
-    }
-    nq_buf_str(b, place ? "" : " AS next");
-}
-
-static void mysql_gates_candidates(const nq_mysql_conn *c, const nq_claim_args *a,
-                                   const nq_mysql_batch *batch, nq_buf *b)
-{
-    size_t place = 0;
-    unsigned gates = 0;
-    for (size_t i = 0; i < a->nturns; i++) {
-        const unsigned gate = mysql_gates_turn(c, &a->turns[i]) ? ++gates : 0;
-        size_t kth = 0;
-        for (const nq_claimed *k = batch->list.head; k; k = k->next)
-            if (k->turn == i)
-                mysql_gates_candidate(c, b, place++, k->task.id, &a->turns[i], ++kth, gate);
-    }
-}
-
-/*
- * @nanoq_take becomes the ids that are taken: of each group as many as its limit leaves behind those that
- * run, and of them as many as the limit of the queue leaves. A statement sees what was committed when it
- * began, and what is counted has to have been committed when the gates were locked: so it is one of its own.
- */
-NQ_PRIVATE void nq_mysql_gates_text(const nq_mysql_conn *c, const nq_claim_args *a,
-                                    const nq_mysql_batch *batch, nq_buf *b)
-{
-    const bool queue = mysql_gates_queue(c, a);
-    mysql_gates_lock(c, a, b);
-    nq_buf_str(b, queue ? "SELECT COALESCE(SUBSTRING_INDEX(GROUP_CONCAT(x.id ORDER BY x.o),',',"
-                        : "SELECT COALESCE(GROUP_CONCAT(x.id ORDER BY x.o)");
-    if (queue) /* without its row, or where it is not as it was: nothing */
-        nq_buf_str(b, c->nodes ? "(@nanoq_gate IS NOT NULL)*" : "@nanoq_gate*");
-    if (a->gate->max_running) {
-        nq_buf_fmt(b, "GREATEST(0,%" PRId64 "-", a->gate->max_running);
-        mysql_gates_count_all(c, a->gate, b);
-        nq_buf_str(b, "))");
-    } else if (queue) {
-        nq_buf_fmt(b, "%zu)", batch->list.n);
-    }
-    nq_buf_str(b, ",'') INTO @nanoq_take FROM (");
-    mysql_gates_candidates(c, a, batch, b);
-    nq_buf_str(b, ") x LEFT JOIN (");
-    mysql_gates_counts_of(c, b, a);
-    nq_buf_str(b, ") r ON r.queue=x.q WHERE (x.gate=0 OR FIND_IN_SET(x.gate,@nanoq_gates)) AND "
-                  "(x.most=0 OR COALESCE(r.n,0)+x.k<=x.most) AND x.next;SELECT @nanoq_take;");
-}
-
-NQ_PRIVATE void nq_mysql_gates_grant(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
-{
-    if (!a->gate || !c->nodes)
-        return;
-    nq_buf_str(b, " STRAIGHT_JOIN ");
-    mysql_gates_table(c, b);
-    nq_buf_str(b, " g FORCE INDEX (PRIMARY) ON g.grants=@nanoq_gate AND g.queue=");
-    mysql_gates_name(b, a->gate->queue);
-}
-
-/* One row of what is written: the name, where the rate was, a start in so long, and how many were taken. */
-static void mysql_gates_used(nq_buf *b, size_t n, const char *name, const nq_bucket *bucket)
-{
-    nq_buf_str(b, n > 0 ? " UNION ALL SELECT " : "SELECT ");
-    mysql_gates_name(b, name);
-    nq_buf_fmt(b, " AS q,%" PRId64 " AS f,%" PRId64 " AS t,", bucket->tokens.first_ns, bucket->rate.every_ns);
-}
-
-NQ_PRIVATE int nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args *a,
-                                    const nq_mysql_batch *batch, nq_buf *b)
-{
-    nq_buf rows = {0}, ids = {0};
-    size_t n = 0;
-    if (a->gate->rate.every_ns > 0) {
-        mysql_gates_used(&rows, n++, a->gate->queue, a->gate->bucket);
-        nq_buf_str(&rows,
-                   "IF(@nanoq_take='',0,LENGTH(@nanoq_take)-LENGTH(REPLACE(@nanoq_take,',',''))+1) AS n");
-    }
-    for (size_t i = 0; i < a->nturns; i++) {
-        nq_buf_clear(&ids);
-        mysql_gates_ids(&ids, i, batch);
-        if (a->turns[i].rate.every_ns == 0 || ids.n == 0)
-            continue;
-        mysql_gates_used(&rows, n++, a->turns[i].queue, a->turns[i].bucket);
-        nq_buf_str(&rows, "0");
-        char *rest = NULL;
-        for (char *id = ids.failed ? NULL : strtok_r(ids.p, ",", &rest); id; id = strtok_r(NULL, ",", &rest))
-            nq_buf_fmt(&rows, "+(FIND_IN_SET(%s,@nanoq_take)>0)", id);
-        nq_buf_str(&rows, " AS n");
-    }
-    b->failed = b->failed || rows.failed || ids.failed;
-    /* Only rows that are locked: an UPDATE would wait for those of others, to see that it need not. */
-    if (n > 0 && !b->failed) {
-        nq_buf_str(b, ";INSERT INTO ");
-        mysql_gates_table(c, b);
-        nq_buf_fmt(b, " (queue,tat) SELECT q,f+t*n FROM (%s) x WHERE n>0 ON DUPLICATE KEY UPDATE tat=IF(",
-                   rows.p);
-        mysql_gates_same(a, b);
-        nq_buf_str(b, ",VALUES(tat),tat)");
-    }
-    nq_buf_free(&rows);
-    nq_buf_free(&ids);
-    return (n > 0) + nq_mysql_order_write(c, a, b);
-}
-
-/* The answers to the above, up to that of the UPDATE. */
-NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n)
-{
-    for (int i = 0; i < 3; i++)
-        if (mysql_next_result(c->my) != 0)
-            return false;
-    MYSQL_RES *r = mysql_store_result(c->my);
-    if (!r)
-        return false;
-    const MYSQL_ROW row = mysql_fetch_row(r);
-    char *at = row && row[0] ? row[0] : NULL;
-    const size_t most = *n;
-    *n = 0;
-    *ids = calloc(most, sizeof **ids); /* without memory *n stays 0, and what was taken is looked up */
-    while (*ids && at && *at && *n < most) {
-        (*ids)[(*n)++] = strtoull(at, &at, 10);
-        at += *at == ',';
-    }
-    mysql_free_result(r);
-    if (*ids)
-        qsort(*ids, *n, sizeof **ids, nq_mysql_cmp_u64);
-    return mysql_next_result(c->my) == 0;
 }

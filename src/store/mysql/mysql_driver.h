@@ -353,7 +353,9 @@ NQ_PRIVATE int nq_mysql_gates_write(const nq_mysql_conn *c, const nq_claim_args 
                                     const nq_mysql_batch *batch, nq_buf *b);
 /* Read the answer: their ids, sorted and to be freed, at most *n; then the UPDATE's answer is the current
  * one. False: the client library has an error. */
-NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, uint64_t **ids, size_t *n);
+NQ_PRIVATE bool nq_mysql_gates_read(nq_mysql_conn *c, const nq_claim_args *a, uint64_t **ids, size_t *n);
+/* Is there a row of each group's gate, and is it open? */
+NQ_PRIVATE int nq_mysql_gates_open(nq_mysql_conn *c, const nq_claim_args *a, bool *all, nq_err *err);
 
 /* ---- order.c -- Append expressions: which task of an ordered group may be claimed, 0: none; until when none
  * may, 0: that is not known. */

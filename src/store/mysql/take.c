@@ -100,7 +100,7 @@ static int mysql_take_taken(nq_mysql_conn *c, const nq_claim_args *a, nq_mysql_b
     size_t n = batch->list.n;
     uint64_t *taken = NULL;
     int rc = NQ_OK;
-    if (a->gate && !nq_mysql_gates_read(c, &taken, &n)) {
+    if (a->gate && !nq_mysql_gates_read(c, a, &taken, &n)) {
         *doubt = nq_mysql_client_error(mysql_errno(c->my));
         return NQ_OK;
     }
