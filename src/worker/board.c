@@ -67,13 +67,15 @@ NQ_PRIVATE void nq_piggybacks_take(nq_worker *w, nq_piggybacks *a)
     }
 }
 
-/* It needs no thread any more: there is room in its queue's limit. */
-static void board_make_room(nq_worker *w, struct nq_worker_queue *queue)
+/* It needs no thread any more: there is room in its queue's limit. True where there is enough for a claim. */
+static bool board_make_room(nq_worker *w, struct nq_worker_queue *queue)
 {
-    const bool full = nq_queue_room(queue) == 0;
+    const size_t least = nq_queue_least(queue, queue->gather_us ? nq_mono_us() : 0);
     queue->in_hand--;
-    if (full && w->fetcher != NQ_FETCHER_FULL) /* else the fetcher looks when a thread is free */
+    if (nq_queue_room(queue) == least &&
+        w->fetcher != NQ_FETCHER_FULL) /* else the fetcher looks when a thread is free */
         pthread_cond_signal(&w->fetch_cond);
+    return nq_queue_room(queue) >= least;
 }
 
 NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx)
@@ -82,12 +84,11 @@ NQ_PRIVATE void nq_done_push(nq_worker *w, nq_ctx *ctx)
     const bool plain = ctx->out.kind == NQ_OUT_DONE && !ctx->out.keep && !ctx->orphan;
     w->unrecorded++;
     ctx->limited = NULL;
-    if (limited)
-        board_make_room(w, limited);
+    const bool room = limited && board_make_room(w, limited);
     if (plain && limited && limited->hands_on && w->phase == NQ_PHASE_RUN) {
         nq_task_list_push(&w->piggybacks, ctx);
-        limited->next_us = 0;              /* the next claim, which has its place, is now */
-        if (w->fetcher != NQ_FETCHER_FULL) /* else it is woken when the thread is free */
+        limited->next_us = 0;                      /* the next claim, which has its place, is now */
+        if (room && w->fetcher != NQ_FETCHER_FULL) /* else it is woken when the thread is free */
             pthread_cond_signal(&w->fetch_cond);
         return;
     }

@@ -65,6 +65,11 @@ NQ_PRIVATE int nq_queues_read(nq_worker *w, nq_err *err)
 
 /* ---- Turns ---- */
 
+NQ_PRIVATE size_t nq_queue_least(const struct nq_worker_queue *queue, int64_t now)
+{
+    return now < queue->gather_us ? queue->concurrency / 2 + 1 : 1;
+}
+
 /* Smooth weighted round robin, which is how nginx chooses an upstream
  * (src/http/ngx_http_upstream_round_robin.c): each queue that may be asked earns its weight, the richest has
  * the turn and pays what all of them earned. Weights 3 and 1 give a a b a, not a a a b; equal ones plain
@@ -80,8 +85,10 @@ NQ_PRIVATE struct nq_worker_queue *nq_queue_turn(nq_worker *w, int64_t now, int6
         const int64_t next = queue->held_until_us > queue->next_us ? queue->held_until_us : queue->next_us;
         if (next > now) {
             *until = next < *until ? next : *until;
-        } else if (nq_queue_room(queue) == 0) {
+        } else if (nq_queue_room(queue) < nq_queue_least(queue, now)) {
             *limited = true;
+            if (now < queue->gather_us && queue->gather_us < *until)
+                *until = queue->gather_us;
         } else {
             queue->credit += queue->weight;
             earned += queue->weight;

@@ -113,14 +113,15 @@ struct nq_worker_queue {
     int64_t held_until_us; /* nor before then */
     unsigned claiming;     /* those that claims under way may bring; the same */
     unsigned weight;
-    int64_t credit;   /* nq_queue_turn's */
-    int64_t next_us;  /* not before */
-    int64_t pause_us; /* between looks at an idle queue */
-    int64_t wait_us;  /* of the last look: until the next due task, -1: none waits */
-    bool throttled;   /* the last look found what is due at its limit, over all hosts */
-    bool hands_on;    /* it has such a limit, and more to run: a task that ends makes room for the next */
-    bool hinted;      /* something was enqueued, perhaps here */
-    unsigned quiet;   /* empty looks in a row while nothing was held */
+    int64_t credit;    /* nq_queue_turn's */
+    int64_t next_us;   /* not before */
+    int64_t pause_us;  /* between looks at an idle queue */
+    int64_t wait_us;   /* of the last look: until the next due task, -1: none waits */
+    bool throttled;    /* the last look found what is due at its limit, over all hosts */
+    bool hands_on;     /* it has such a limit, and more to run: a task that ends makes room for the next */
+    int64_t gather_us; /* until then it is claimed from when there is room for half of its concurrency */
+    bool hinted;       /* something was enqueued, perhaps here */
+    unsigned quiet;    /* empty looks in a row while nothing was held */
 };
 
 /* Trouble with the database: growing pauses, few log lines. Each thread has its own. */
@@ -265,7 +266,8 @@ NQ_PRIVATE int nq_queues_read(nq_worker *w, nq_err *err);
 /* With the lock held: the queue that has the turn among those that may be asked; or NULL, and when one may.
  * *limited: one that may be asked is at its limit. */
 NQ_PRIVATE struct nq_worker_queue *nq_queue_turn(nq_worker *w, int64_t now, int64_t *until, bool *limited);
-/* With the lock held: how many of its tasks may be claimed. */
+/* With the lock held: for how many of its tasks a claim is made; and how many may be claimed. */
+NQ_PRIVATE size_t nq_queue_least(const struct nq_worker_queue *queue, int64_t now);
 static inline size_t nq_queue_room(const struct nq_worker_queue *queue)
 {
     return queue->concurrency == 0 ? SIZE_MAX : queue->concurrency - queue->in_hand - queue->claiming;
