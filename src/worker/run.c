@@ -266,11 +266,16 @@ static int run_result(const struct run *r, const nq_err *stuck, nq_err *err)
             *err = *stuck;
         return NQ_ESTUCK;
     }
-    if (w->zygote && atomic_load(&w->zygote->lost))
+    if (w->zygote && atomic_load(&w->zygote->lost)) {
+        char how[NQ_ENDING_WORDS] = "nothing tells how";
+        if (w->zygote->ended)
+            nq_ending_words(&w->zygote->ending, true, how);
         return nq_err_set(
             err, NQ_ESYSTEM,
-            "the parent of the child processes died, and cannot be forked anew in a process with "
-            "threads; the tasks were released: start again");
+            "the parent of the child processes died (%s), and cannot be forked anew in a process with "
+            "threads; the tasks were released: start again",
+            how);
+    }
     if (w->lost > 0)
         return nq_err_set(err, w->lost_err.code,
                           "%zu outcome(s) could not be recorded, their tasks will run again: %.300s", w->lost,
@@ -317,6 +322,7 @@ int nq_worker_run(nq_worker *w, nq_err *err)
     }
     nq_unlisten(w->q, &w->listener);
     run_shutdown(&r, &stuck);
+    nq_zygote_stop(w); /* which tells how it ended */
     if (rc == NQ_OK)
         rc = run_result(&r, &stuck, err);
 out:

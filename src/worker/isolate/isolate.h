@@ -132,6 +132,8 @@ struct nq_zygote {
     int control; /* sends nq_spawn; any thread */
     char *pages; /* opts.concurrency of NQ_PAGE_SIZE */
     bool stopped;
+    bool ended; /* once it is stopped: how it ended is known, since nobody else had waited for it */
+    nq_ending ending;
     atomic_bool lost;
     atomic_bool failing; /* the last child could not be made */
     /* with the worker's lock */

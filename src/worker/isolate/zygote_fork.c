@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -150,8 +151,10 @@ NQ_PRIVATE void nq_zygote_stop(nq_worker *w)
     (void)send(z->control, &over, sizeof over, MSG_NOSIGNAL);
     shutdown(z->control, SHUT_RDWR);
     const int64_t until = nq_mono_us() + NQ_ZYGOTE_END_US * 2;
+    struct rusage used;
+    int status = 0;
     pid_t got; /* -1: the application waits for whatever child there is, and got it */
-    for (int64_t pause = 100; (got = waitpid(z->pid, NULL, WNOHANG)) == 0 && nq_mono_us() < until;) {
+    for (int64_t pause = 100; (got = wait4(z->pid, &status, WNOHANG, &used)) == 0 && nq_mono_us() < until;) {
         nq_sleep_us(pause);
         pause = pause < 5000 ? pause * 2 : pause;
     }
@@ -159,6 +162,8 @@ NQ_PRIVATE void nq_zygote_stop(nq_worker *w)
         kill(z->pid, SIGKILL);
         waitpid(z->pid, NULL, 0);
     }
+    if ((z->ended = got > 0))
+        z->ending = nq_ending_of(status, &used);
 }
 
 NQ_PRIVATE void nq_zygote_free(nq_worker *w)
