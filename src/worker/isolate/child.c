@@ -40,11 +40,13 @@ static void child_on_fault(int number, siginfo_t *info, void *context)
     raise(number); /* the default action is back: it ends the process once this returns */
 }
 
-/* A handler that the application or a sanitizer has for faults knows better. */
+/* A handler that the application or a sanitizer has for faults knows better. They are heard in the zygote
+ * too, which blocks all signals: a fault that is blocked ends a process without a word. */
 static void child_catch_faults(void)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     struct sigaction old, sa;
+    sigset_t heard;
     stack_t stack = {.ss_size = CHILD_ALT_STACK};
     memset(&sa, 0, sizeof sa);
     sa.sa_sigaction = child_on_fault;
@@ -57,6 +59,10 @@ static void child_catch_faults(void)
         if (sigaction(faults[i], NULL, &old) == 0 && !(old.sa_flags & SA_SIGINFO) &&
             old.sa_handler == SIG_DFL && sigaltstack(&stack, NULL) == 0)
             sigaction(faults[i], &sa, NULL);
+    sigemptyset(&heard);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigaddset(&heard, faults[i]);
+    sigprocmask(SIG_UNBLOCK, &heard, NULL);
 #ifdef CHILD_BACKTRACE
     void *frames[1];
     backtrace(frames, 1); /* loads what it needs, so that it allocates nothing later */
