@@ -2,6 +2,8 @@
 /* Claims tasks in batches for the free handler threads. */
 #include "worker.h"
 
+#define FETCH_GATHER_MAX_US NQ_MS(20) /* a claim waits no longer until more handlers are free */
+
 /*
  * There may be two of them. The first looks at the queues as they say when, hears hints, sees the end of a
  * drain, and gives back what waits too long. The second only claims beside it, while one claim after the
@@ -353,8 +355,9 @@ static void fetch_look_again(const struct fetch *f, const struct fetch_claim *c,
     if (c->queue->hands_on && w->piggybacks.n > 0)
         c->queue->next_us = now;
     /* Under a limit nothing is claimed ahead. While handlers end sooner than a claim does, one claim for half
-     * of them costs less than many, each for the few that have ended meanwhile. */
-    const int64_t took_us = now - f->began_us;
+     * of them costs less than many, each for the few that have ended meanwhile. A claim that hung says
+     * nothing of the next one. */
+    const int64_t took_us = now - f->began_us < FETCH_GATHER_MAX_US ? now - f->began_us : FETCH_GATHER_MAX_US;
     c->queue->gather_us = c->queue->hands_on && n > 0 && w->avg16_us / 16 < took_us ? now + took_us : 0;
     if (n == 0)
         fetch_schedule_opening(c->queue, left->opens_us, longest);

@@ -67,7 +67,7 @@ NQ_PRIVATE int nq_queues_read(nq_worker *w, nq_err *err)
 
 NQ_PRIVATE size_t nq_queue_least(const struct nq_worker_queue *queue, int64_t now)
 {
-    return now < queue->gather_us ? queue->concurrency / 2 + 1 : 1;
+    return now < queue->gather_us ? (queue->concurrency + 1) / 2 : 1;
 }
 
 /* Smooth weighted round robin, which is how nginx chooses an upstream
