@@ -11,7 +11,7 @@ import subprocess
 import termios
 import unittest
 
-from test_cli import LIMIT, Base, MysqlBase
+from test_cli import LIMIT, Base, MysqlBase, read_terminal
 
 DEMO = os.path.abspath(os.environ.get("NANOQ_DEMO", "build/examples/demo"))
 
@@ -96,15 +96,9 @@ class Demo(DemoBase):
         process = subprocess.Popen([DEMO, "--fast"], env=self.env, stdout=theirs, stderr=theirs)
         self.started.append(process)
         os.close(theirs)
-        out = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                out += chunk
-        except OSError:  # EIO: the other end is closed
-            pass
-        os.close(ours)
+        out = read_terminal(ours)
         self.assertEqual(process.wait(LIMIT), 0, out)
-        return out.decode()
+        return out
 
     def test_nothing_wraps_at_60_columns(self):
         self.env["TERM"] = "xterm"
