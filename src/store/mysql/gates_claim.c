@@ -61,9 +61,8 @@ static void mysql_gates_lock(const nq_mysql_conn *c, const nq_claim_args *a, nq_
     nq_buf_str(b, ")" MYSQL_GATES_PASS ";");
 }
 
-/* The candidates of a claim in its order, "7,9"; and of each the how manieth of its turn it is, its gate's
- * place in
- * @nanoq_gates or 0, and how many of its group may run or NULL. */
+/* The ids of a claim's candidates in its order, "7,9"; and of each, in lists alike: its place among those of
+ * its turn from 1, its gate's place in @nanoq_gates or 0, how many of its group may run or NULL. */
 struct mysql_gates_few {
     nq_buf ids, places, gates, mosts;
     bool several; /* of one turn */
