@@ -78,8 +78,12 @@ NQ_PRIVATE void nq_rlimit_no_core(void);
 NQ_PRIVATE int nq_rlimit_cpu(pid_t pid, int64_t us);
 
 /* ---- tree.c -- What a process has started, in whatever process group or session. Async-signal-safe. */
-/* Send a signal to all that descend from root, without itself. Answers how many could be signalled. */
+/* Send a signal to all that descend from root, without itself, and to nobody who has got the number of one
+ * that ended meanwhile. Answers how many could be signalled. */
 NQ_PRIVATE size_t nq_tree_signal(pid_t root, int number);
+/* The two halves of it: how many there are; a signal to those that were found and are still there. */
+NQ_PRIVATE size_t nq_tree_find(pid_t root);
+NQ_PRIVATE size_t nq_tree_send(int number);
 /* The children of the calling process, which has one thread; at most `max`. */
 NQ_PRIVATE size_t nq_tree_children(pid_t *out, size_t max);
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What both keepers of processes share. */
 #include <errno.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -136,6 +139,52 @@ START_TEST(descendants_are_found_in_any_session)
 }
 END_TEST
 
+static _Noreturn void process_pauses(void)
+{
+    for (;;)
+        pause();
+}
+
+/* A child under a number that is free; -1 where the kernel does not let us choose it, or it is taken again.
+ */
+static pid_t process_fork_as(pid_t number)
+{
+    struct clone_args args = {
+        .exit_signal = SIGCHLD, .set_tid = (uint64_t)(uintptr_t)&number, .set_tid_size = 1};
+    const pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof args);
+    if (pid == 0)
+        process_pauses();
+    return pid;
+}
+
+static void process_end(pid_t pid)
+{
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+
+/* Between the look and the signal one ends, and another gets its number: not it was meant. */
+START_TEST(who_has_got_the_number_of_one_that_ended_is_left_alone)
+{
+    const pid_t child = fork();
+    if (child == 0)
+        process_pauses();
+    ck_assert_uint_eq(nq_tree_find(getpid()), 1);
+    process_end(child);
+    usleep(50 * 1000); /* starts are told apart by the ticks of a clock */
+    const pid_t other = process_fork_as(child);
+    if (other < 0) {
+        fprintf(stderr, "skipped: no number can be chosen: %s\n", strerror(errno));
+        return;
+    }
+    ck_assert_int_eq(other, child);
+    ck_assert_uint_eq(nq_tree_send(SIGKILL), 0);
+    ck_assert_int_eq(waitpid(other, NULL, WNOHANG), 0);
+    ck_assert_uint_eq(nq_tree_signal(getpid(), 0), 1);
+    process_end(other);
+}
+END_TEST
+
 START_TEST(the_last_packet_is_heard_of_who_left_ours_unread)
 {
     int pair[2];
@@ -183,4 +232,5 @@ END_TEST
 
 UNIT_MAIN("process", ends_are_said_in_words, an_end_is_read_from_wait, the_last_is_kept,
           the_ladder_has_two_steps, descendants_are_found_in_any_session,
+          who_has_got_the_number_of_one_that_ended_is_left_alone,
           the_last_packet_is_heard_of_who_left_ours_unread, limits_are_lowered_and_not_raised)
