@@ -47,7 +47,7 @@ class Node:
         self.dir = os.path.join(cluster.dir, f"node{index + 1}")
         self.socket = os.path.join(self.dir, "s")
         self.log = os.path.join(self.dir, "log")
-        self.process = None
+        self.process = self.asked = None  # asked: to end
         os.mkdir(self.dir)
 
     def url(self, port=None):
@@ -117,8 +117,12 @@ class Node:
             sys.stderr.write("".join(log.readlines()[-30:]))
 
     def kill(self):
+        self.asked = self.process
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def ended_by_itself(self):
+        return self.process is not None and self.process.poll() is not None and self.asked is not self.process
 
     def signal(self, number):
         os.killpg(self.process.pid, number)
@@ -126,6 +130,7 @@ class Node:
     def stop(self):
         if self.process is None or self.process.poll() is not None:
             return
+        self.asked = self.process
         self.process.terminate()
         try:
             self.process.wait(15)
@@ -197,6 +202,9 @@ class Cluster:
 
     def __exit__(self, *unused):
         for node in reversed(self.nodes):
+            if node.ended_by_itself():
+                print(f"{self.what}: node {node.index + 1} ended by itself, exit status {node.process.returncode}", file=sys.stderr)
+                node.show_log()
             if node.process and node.process.poll() is None:
                 node.signal(signal.SIGCONT)
                 node.kill()  # the data is thrown away
