@@ -132,10 +132,10 @@ NQ_PRIVATE int nq_replace_record(nq_conn *c, nq_id id, nq_err *err)
     if (rc == NQ_OK)
         rc = nq_history_forget(c, id, err);
     if (rc == NQ_OK && res.affected)
-        nq_store_log(c->store, NQ_LOG_WARN,
-                     "the history had a task %lld already: its record gives way to that of the task which "
-                     "just ended under the same id",
-                     (long long)id);
+        nq_conn_log(c, NQ_LOG_WARN,
+                    "the history had a task %lld already: its record gives way to that of the task which "
+                    "just ended under the same id",
+                    (long long)id);
     return rc;
 }
 
@@ -232,8 +232,8 @@ NQ_PRIVATE int nq_bury_followup(nq_conn *c, nq_id id, const char *error, nq_err 
         return rc;
     g.id = res.insert_id;
     if ((rc = nq_bury(c, &g, err)) == NQ_OK)
-        nq_store_log(c->store, NQ_LOG_ERROR, "follow-up %lld is dead, as task %lld: %.300s", (long long)id,
-                     (long long)g.id, error);
+        nq_conn_log(c, NQ_LOG_ERROR, "follow-up %lld is dead, as task %lld: %.300s", (long long)id,
+                    (long long)g.id, error);
     return rc;
 }
 

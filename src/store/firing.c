@@ -117,7 +117,7 @@ NQ_PRIVATE int nq_fire_stop(nq_conn *c, const nq_due *r, const nq_err *why, nq_e
     char text[256], shown[2 * NQ_MAX_SCHEDULE];
     nq_printable(shown, sizeof shown, r->name, strlen(r->name));
     nq_printable(text, sizeof text, why->message, strlen(why->message));
-    nq_store_log(c->store, NQ_LOG_ERROR, "schedule '%s' is stopped: %s", shown, why->message);
+    nq_conn_log(c, NQ_LOG_ERROR, "schedule '%s' is stopped: %s", shown, why->message);
     const nq_val args[] = {nq_text(text), nq_text(r->name)};
     int rc = NQ_EINVAL;
     for (size_t i = 0; i < sizeof ways / sizeof *ways && nq_row_refused(rc); i++)

@@ -324,18 +324,13 @@ static int followups_change(nq_conn *c, struct followups *f, nq_err *err)
 /* nq_tx_fn for nq_store_do: the look is no part of the transaction, but has to be repeated with it. */
 static int followups_promote(nq_conn *c, void *arg, nq_err *err)
 {
-    const nq_driver *d = c->store->driver;
     struct followups *f = arg;
     int rc = followups_look(c, f, err);
     if (rc != NQ_OK || f->n + f->nlater == 0)
         return rc;
-    if ((rc = d->begin(c, err)) != NQ_OK)
+    if ((rc = c->store->driver->begin(c, err)) != NQ_OK)
         return rc;
-    if ((rc = followups_change(c, f, err)) == NQ_OK)
-        return d->commit(c, err);
-    if (!c->broken)
-        d->rollback(c);
-    return rc;
+    return nq_conn_end(c, followups_change(c, f, err), err);
 }
 
 /* ---- For claims ---- */

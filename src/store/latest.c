@@ -363,7 +363,6 @@ static int latest_decide(nq_conn *c, struct latest *l, bool *leave, nq_err *err)
 /* nq_tx_fn for nq_store_do: the looks are no part of the transaction, but have to be repeated with it. */
 static int latest_promote(nq_conn *c, void *arg, nq_err *err)
 {
-    const nq_driver *d = c->store->driver;
     struct latest *l = arg;
     nq_err why = {0};
     bool leave = false;
@@ -371,7 +370,7 @@ static int latest_promote(nq_conn *c, void *arg, nq_err *err)
     l->more = false;
     int rc = latest_list(c, l, err);
     if (rc != NQ_OK || l->n == 0 || (rc = latest_look_dirty(c, l, err)) != NQ_OK ||
-        (rc = d->begin(c, err)) != NQ_OK)
+        (rc = c->store->driver->begin(c, err)) != NQ_OK)
         return rc;
     rc = latest_lock(c, l, &why);
     if (rc == NQ_OK && l->locked < l->n)
@@ -390,9 +389,8 @@ static int latest_promote(nq_conn *c, void *arg, nq_err *err)
     if (rc == NQ_OK && !leave)
         rc = latest_delete(c, l, &why);
     if (rc == NQ_OK && !leave)
-        return d->commit(c, err);
-    if (!c->broken)
-        d->rollback(c);
+        return nq_conn_end(c, NQ_OK, err);
+    nq_conn_end(c, rc == NQ_OK ? NQ_ESTATE : rc, NULL); /* takes back what was done */
     l->made = 0;
     if (rc != NQ_OK && err)
         *err = why;

@@ -112,9 +112,8 @@ static int letters_send(nq_conn *c, const nq_settings *settings, nq_id id, uint6
         if (rc == NQ_OK)
             *hint = nq_hint_queue(to);
         if (letters_refused(rc)) {
-            nq_store_log(c->store, NQ_LOG_WARN,
-                         "task %lld is dead, and no copy of it goes to queue '%s': %.300s", (long long)id, to,
-                         why.message);
+            nq_conn_log(c, NQ_LOG_WARN, "task %lld is dead, and no copy of it goes to queue '%s': %.300s",
+                        (long long)id, to, why.message);
             rc = NQ_OK;
         }
     }

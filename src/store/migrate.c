@@ -139,10 +139,8 @@ static int migrate_locked(nq_conn *c, int (*fn)(nq_conn *c, nq_err *err), nq_err
         rc = d->begin(c, err);
     if (rc == NQ_OK) {
         rc = fn(c, err);
-        if (d->ddl_in_tx && rc == NQ_OK)
-            rc = d->commit(c, err);
-        else if (d->ddl_in_tx)
-            d->rollback(c);
+        if (d->ddl_in_tx)
+            rc = nq_conn_end(c, rc, err);
     }
     d->migrate_unlock(c);
     /* A step may change settings of the session and change them back: not when it stopped in the middle. */

@@ -390,11 +390,7 @@ static int moves_try(nq_conn *c, void *arg, nq_err *err)
         rc = d->begin(c, err);
     if (rc != NQ_OK)
         return rc;
-    rc = moves_run(c, r, &why);
-    if (rc == NQ_OK)
-        rc = d->commit(c, &why);
-    else if (!c->broken)
-        d->rollback(c);
+    rc = nq_conn_end(c, moves_run(c, r, &why), &why);
     r->conflict = rc == NQ_ECONFLICT && !r->m.patient && d->row_locks;
     if (r->conflict)
         return NQ_OK;

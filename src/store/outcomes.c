@@ -422,10 +422,9 @@ NQ_PRIVATE int nq_store_finish(nq_store *s, nq_outcome *const outcomes[], size_t
 
 NQ_PLUG_IN int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[], size_t n, nq_err *err)
 {
-    const nq_driver *driver = c->store->driver;
     nq_outcome *outcomes = calloc(n + 1, sizeof *outcomes);
     struct tasks_batch b = {.all = malloc((2 * n + 1) * sizeof *b.all), .n = n};
-    int rc = outcomes && b.all ? driver->begin(c, err) : nq_err_nomem(err);
+    int rc = outcomes && b.all ? c->store->driver->begin(c, err) : nq_err_nomem(err);
     for (size_t i = 0; i < n && rc == NQ_OK; i++) {
         outcomes[i] = (nq_outcome){.id = (nq_id)ids[i], .lease = lease, .kind = NQ_OUT_RELEASE};
         b.all[i] = &outcomes[i];
@@ -433,11 +432,7 @@ NQ_PLUG_IN int nq_tasks_release(nq_conn *c, uint64_t lease, const uint64_t ids[]
     if (rc == NQ_OK) {
         b.some = b.all + n;
         qsort(b.all, n, sizeof *b.all, tasks_by_id);
-        rc = tasks_finish(c, &b, err);
-        if (rc == NQ_OK)
-            rc = driver->commit(c, err);
-        else if (!c->broken)
-            driver->rollback(c);
+        rc = nq_conn_end(c, tasks_finish(c, &b, err), err);
     }
     free(b.all);
     free(outcomes);

@@ -136,14 +136,17 @@ NQ_PRIVATE void nq_pool_put(nq_conn *c)
         return;
     nq_store *s = c->store;
     struct nq_pool *p = s->pool;
+    struct nq_line *const lines = c->lines;
+    c->lines = NULL;
     if (c->broken) {
         s->driver->disconnect(c);
         pool_forget(p);
-        return;
+    } else {
+        pthread_mutex_lock(&p->mutex);
+        c->next = p->idle;
+        p->idle = c;
+        pthread_cond_signal(&p->cond);
+        pthread_mutex_unlock(&p->mutex);
     }
-    pthread_mutex_lock(&p->mutex);
-    c->next = p->idle;
-    p->idle = c;
-    pthread_cond_signal(&p->cond);
-    pthread_mutex_unlock(&p->mutex);
+    nq_lines_say(s, lines);
 }

@@ -91,7 +91,7 @@ NQ_PRIVATE int nq_store_configure(nq_store *s, const char *url, nq_err *err)
 
 NQ_PRIVATE void nq_store_vlog(const nq_store *s, enum nq_log_level level, const char *fmt, va_list ap)
 {
-    char text[768];
+    char text[NQ_MAX_LOG];
     if (!s->log)
         return;
     vsnprintf(text, sizeof text, fmt, ap);

@@ -389,8 +389,9 @@ struct nq_conn {
     nq_store *store;
     nq_conn *next; /* in the pool */
     int64_t clock_us;
-    int64_t wait_us;   /* SQLite: for another writer at most; 0: as the URL says */
-    bool broken, once; /* to be closed, not pooled; see nq_sql_once */
+    int64_t wait_us;       /* SQLite: for another writer at most; 0: as the URL says */
+    bool broken, once;     /* to be closed, not pooled; see nq_sql_once */
+    struct nq_line *lines; /* said.h */
 };
 
 /* store.c */
@@ -450,17 +451,6 @@ NQ_PLUG_IN int nq_sql(nq_conn *c, const char *template_sql, const nq_val args[],
                       void *arg, nq_exec_result *res, nq_err *err);
 /* A nq_row_fn: there is a row; arg is a bool. */
 NQ_PRIVATE int nq_row_any(const nq_val cols[], size_t ncols, void *arg);
-/*
- * Run fn in a transaction on a pooled connection and commit; roll back when it fails. A conflict
- * (NQ_ECONFLICT) or a connection lost before COMMIT (NQ_EUNAVAILABLE) runs it again, at most
- * NQ_TX_TRIES times with growing pauses; so fn must be repeatable. NQ_EUNKNOWN is never retried here.
- */
-#define NQ_TX_TRIES 60
-typedef int (*nq_tx_fn)(nq_conn *c, void *arg, nq_err *err);
-NQ_PLUG_IN int nq_store_tx(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
-/* The same without BEGIN and COMMIT: for readings and single statements that may be repeated. */
-NQ_PLUG_IN int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
-
 static inline nq_val nq_int(int64_t i)
 {
     return (nq_val){NQ_VAL_INT, i, NULL, 0};
@@ -488,9 +478,11 @@ static inline nq_val nq_null(void)
 #include "members.h"
 #include "moves.h"
 #include "results.h"
+#include "said.h"
 #include "schedules.h"
 #include "settings.h"
 #include "tags.h"
+#include "tries.h"
 #include "why.h"
 
 #endif

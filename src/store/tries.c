@@ -8,6 +8,17 @@
 #define TRIES_PAUSE_US     NQ_MS(1)       /* before the second try; doubles */
 #define TRIES_MAX_PAUSE_US NQ_MS(50)      /* on hot keys many tries help, long pauses do not */
 
+NQ_PRIVATE int nq_conn_end(nq_conn *c, int rc, nq_err *err)
+{
+    if (rc == NQ_OK)
+        rc = c->store->driver->commit(c, err);
+    else if (!c->broken)
+        c->store->driver->rollback(c);
+    if (rc != NQ_OK && rc != NQ_EUNKNOWN)
+        nq_conn_unsay(c);
+    return rc;
+}
+
 /* One try on a pooled connection. *again: may it be tried again? */
 static int tries_one(nq_store *s, nq_tx_fn fn, void *arg, bool tx, bool *again, nq_err *err)
 {
@@ -19,10 +30,8 @@ static int tries_one(nq_store *s, nq_tx_fn fn, void *arg, bool tx, bool *again, 
     if (tx && (rc = s->driver->begin(c, err)) != NQ_OK)
         goto out;
     rc = fn(c, arg, err);
-    if (tx && rc == NQ_OK)
-        rc = s->driver->commit(c, err);
-    else if (tx && !c->broken)
-        s->driver->rollback(c);
+    if (tx)
+        rc = nq_conn_end(c, rc, err);
 out:
     *again = rc == NQ_ECONFLICT || rc == NQ_EUNAVAILABLE;
     nq_pool_put(c);

@@ -44,6 +44,7 @@ Suite *suite_renew(void);
 Suite *suite_history(void);
 Suite *suite_results(void);
 Suite *suite_retention(void);
+Suite *suite_said(void);
 Suite *suite_bulk(void);
 Suite *suite_bulk_others(void);
 Suite *suite_doctor(void);
