@@ -143,9 +143,10 @@ struct nq_driver {
     /* Claims of up to so many tasks are worth making two at a time, on two connections whose commits the
      * server makes durable together; 0: there is one writer. */
     size_t claim_apart;
-    /* Delete the rows of these done outcomes (keep == false) inside the open transaction, fenced, and set
-     * each result; in as few statements as the database allows. */
-    int (*delete_done)(nq_conn *c, nq_outcome *const outcomes[], size_t n, nq_err *err);
+    /* Delete the rows of these done outcomes inside the open transaction, fenced, and set each result; in as
+     * few statements as the database allows. locked: the transaction has the locks of all the rows, and each
+     * is ours; or else it has written nothing yet. */
+    int (*delete_done)(nq_conn *c, nq_outcome *const outcomes[], size_t n, bool locked, nq_err *err);
     /* The same in a transaction of its own, where that takes fewer round trips; *did: it was done. NULL:
      * never. */
     int (*complete)(nq_conn *c, nq_outcome *const outcomes[], size_t n, bool *did, nq_err *err);

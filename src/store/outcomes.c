@@ -219,16 +219,17 @@ static int tasks_keep_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
     return nq_results_add(c, b->some, n, err);
 }
 
-/* Plain completions and those whose record was kept. */
-static int tasks_delete_done(nq_conn *c, struct tasks_batch *b, nq_err *err)
+/* Plain completions, whose DELETE is fenced by itself: before anything else is written, see
+ * mysql/complete.c. Or those that are locked: they were kept, or must not be waited for. */
+static int tasks_delete_done(nq_conn *c, struct tasks_batch *b, bool locked, nq_err *err)
 {
     size_t n = 0;
     for (size_t i = 0; i < b->n; i++) {
-        const bool sure = b->wary || b->all[i]->keep; /* else the DELETE is fenced by itself */
-        if (b->all[i]->kind == NQ_OUT_DONE && (!sure || b->all[i]->result == NQ_OK))
+        const bool is_locked = b->wary || b->all[i]->keep;
+        if (b->all[i]->kind == NQ_OUT_DONE && is_locked == locked && (!locked || b->all[i]->result == NQ_OK))
             b->some[n++] = b->all[i];
     }
-    return n ? c->store->driver->delete_done(c, b->some, n, err) : NQ_OK;
+    return n ? c->store->driver->delete_done(c, b->some, n, locked, err) : NQ_OK;
 }
 
 static int tasks_release(nq_conn *c, struct tasks_batch *b, nq_err *err)
@@ -319,8 +320,9 @@ static int tasks_finish(nq_conn *c, void *arg, nq_err *err)
         return rc;
 #endif
     if ((rc = tasks_lock(c, b, err)) != NQ_OK || (rc = tasks_asked(c, b, err)) != NQ_OK ||
+        (rc = tasks_delete_done(c, b, false, err)) != NQ_OK ||
         (rc = nq_history_failed(c, b->all, b->n, err)) != NQ_OK ||
-        (rc = tasks_keep_done(c, b, err)) != NQ_OK || (rc = tasks_delete_done(c, b, err)) != NQ_OK ||
+        (rc = tasks_keep_done(c, b, err)) != NQ_OK || (rc = tasks_delete_done(c, b, true, err)) != NQ_OK ||
         (rc = tasks_release(c, b, err)) != NQ_OK)
         return rc;
     for (size_t i = 0; i < b->n && rc == NQ_OK; i++)

@@ -323,6 +323,53 @@ START_TEST(a_long_error_is_kept_whole_up_to_the_limit)
 }
 END_TEST
 
+/* Behind a write a savepoint goes to MySQL's binary log, where a KILL QUERY that meets it ends the replicas:
+ * see mysql/complete.c. One of the plain completions is late, so that the others are deleted twice. */
+START_TEST(a_savepoint_stands_before_all_writes)
+{
+    enum { N = 5 };
+    static const struct {
+        enum nq_outcome_kind kind;
+        bool keep;
+        int late;
+    } ends[N] = {{NQ_OUT_RETRY, false, 0},
+                 {NQ_OUT_DONE, true, 0},
+                 {NQ_OUT_DONE, false, 0},
+                 {NQ_OUT_DONE, false, 1},
+                 {NQ_OUT_DEAD, false, 0}};
+    nq *q = t_open();
+    nq_outcome outs[N], *all[N];
+    size_t n = 0;
+    for (int i = 0; i < N; i++)
+        T_ADD(q, .type = "t", .unique = NQ_UNIQUE_NONE);
+    nq_claimed *list = t_claim(q, NQ_LEASE(1, 1), N, &n);
+    ck_assert_uint_eq(n, N);
+    n = 0;
+    for (const nq_claimed *c = list; c; c = c->next, n++) {
+        outs[n] =
+            (nq_outcome){.id = c->task.id, .lease = c->lease + (uint64_t)ends[n].late, .queue = "default"};
+        outs[n].kind = ends[n].kind;
+        outs[n].keep = ends[n].keep;
+        all[n] = &outs[n];
+    }
+    if (T_MYSQL)
+        t_log_begin();
+    T_OK(nq_store_finish(nq_store_of(q), all, n, &t_last));
+    for (size_t i = 0; i < N; i++)
+        ck_assert_int_eq(outs[i].result, ends[i].late ? NQ_ELEASE : NQ_OK);
+    ck_assert_int_eq(t_sql("SELECT COUNT(*) FROM nanoq_tasks"), 2);
+    if (T_MYSQL) {
+        char *log = t_log_end("argument REGEXP '^(SAVEPOINT|INSERT|UPDATE|DELETE|SET STATEMENT)'");
+        const char *savepoint = strstr(log, "SAVEPOINT nanoq");
+        ck_assert_msg(t_is_mariadb ? !savepoint : savepoint == log, "%s", log);
+        ck_assert_msg(!savepoint || !strstr(savepoint + 1, "\nSAVEPOINT"), "%s", log);
+        free(log);
+    }
+    t_free_claimed(list);
+    nq_close(q);
+}
+END_TEST
+
 Suite *suite_finish(void)
 {
     Suite *s = suite_create("finish");
@@ -339,5 +386,6 @@ Suite *suite_finish(void)
     tcase_add_loop_test(c, of_two_outcomes_of_a_task_the_current_one_counts, 0, 6 * FINISH_KINDS);
     tcase_add_test(c, the_longest_delay_and_the_most_attempts_do_not_overflow);
     tcase_add_test(c, a_long_error_is_kept_whole_up_to_the_limit);
+    tcase_add_test(c, a_savepoint_stands_before_all_writes);
     return s;
 }

@@ -95,7 +95,7 @@ static int killed_write(const nq_driver *d, nq_conn *c, int how, nq_outcome *o)
     const nq_val id = nq_int(o->id);
     nq_exec_result res = {0};
     if (how > 2)
-        return d->delete_done(c, &o, 1, &t_last);
+        return d->delete_done(c, &o, 1, false, &t_last);
     const int rc = nq_sql(c, sql[how], &id, 1, NULL, NULL, &res, &t_last);
     o->result = res.affected == 1 ? NQ_OK : NQ_ELEASE;
     return rc;

@@ -108,12 +108,23 @@ int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_
 
 /* ---- Without RETURNING ---------------------------------------------------------------------- */
 
+/*
+ * How many rows went is compared with how many should; where it is less, the savepoint before the DELETE
+ * takes it back. It is set only where the transaction has written nothing: behind a write it goes to the
+ * binary log, and one that a KILL QUERY meets there goes with that error, at which each replica stops for
+ * good ("partially completed on the source", seen on MySQL 9.7, though the transaction is committed).
+ */
+#define MYSQL_COMPLETE_SAVEPOINT "SAVEPOINT nanoq"
+
 /* Each command by itself: on Galera another node's write may end the transaction between two statements, and
  * only the next command is sure to hear of it. */
-static int mysql_complete_apart(const nq_mysql_done *d, nq_mysql_conn *c, uint64_t *deleted, nq_err *err)
+static int mysql_complete_apart(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, bool savepoint,
+                                uint64_t *deleted, nq_err *err)
 {
     nq_buf b = {0};
-    int rc = nq_mysql_query(c, "SAVEPOINT nanoq", 15, err);
+    int rc = begin ? nq_mysql_query(c, "START TRANSACTION", 17, err) : NQ_OK;
+    if (rc == NQ_OK && savepoint)
+        rc = nq_mysql_query(c, MYSQL_COMPLETE_SAVEPOINT, sizeof MYSQL_COMPLETE_SAVEPOINT - 1, err);
     mysql_complete_text(d, c->base.store, &b);
     if (rc == NQ_OK)
         rc = nq_mysql_query_buf(c, &b, err);
@@ -124,31 +135,31 @@ static int mysql_complete_apart(const nq_mysql_done *d, nq_mysql_conn *c, uint64
 }
 
 /* In one round trip. */
-static int mysql_complete_together(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, uint64_t *deleted,
-                                   nq_err *err)
+static int mysql_complete_together(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, bool savepoint,
+                                   uint64_t *deleted, nq_err *err)
 {
     nq_buf b = {0};
-    nq_buf_str(&b, begin ? "START TRANSACTION;SAVEPOINT nanoq" : "SAVEPOINT nanoq");
-    nq_mysql_done_text(d, c->base.store, &b);
+    nq_buf_str(&b, begin ? "START TRANSACTION;" : "");
+    nq_buf_str(&b, savepoint ? MYSQL_COMPLETE_SAVEPOINT ";" : "");
+    mysql_complete_text(d, c->base.store, &b);
     int rc = nq_mysql_query_buf(c, &b, err);
     nq_buf_free(&b);
-    while (rc == NQ_OK && nq_mysql_more(c)) {
+    while (rc == NQ_OK) {
+        *deleted += (uint64_t)mysql_affected_rows(c->my); /* none but of the DELETE */
+        if (!nq_mysql_more(c))
+            break;
         rc = nq_mysql_next(c, err);
-        if (rc == NQ_OK)
-            *deleted += (uint64_t)mysql_affected_rows(c->my); /* none but of the DELETE */
     }
     return rc;
 }
 
 /* *deleted counts what went. */
-static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, uint64_t *deleted,
-                                 nq_err *err)
+static int mysql_complete_delete(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, bool savepoint,
+                                 uint64_t *deleted, nq_err *err)
 {
     *deleted = 0;
-    if (!c->nodes)
-        return mysql_complete_together(d, c, begin, deleted, err);
-    const int rc = begin ? nq_mysql_query(c, "START TRANSACTION", 17, err) : NQ_OK;
-    return rc == NQ_OK ? mysql_complete_apart(d, c, deleted, err) : rc;
+    return c->nodes ? mysql_complete_apart(d, c, begin, savepoint, deleted, err)
+                    : mysql_complete_together(d, c, begin, savepoint, deleted, err);
 }
 
 /* Some were not ours any more: lock what still is, and mark the others. */
@@ -170,20 +181,24 @@ static int mysql_complete_lock(const nq_mysql_done *d, nq_mysql_conn *c, nq_err 
     return rc;
 }
 
-/* How many rows went is compared with how many should; when it is less, nothing went yet and each is asked
- * for. */
-static int mysql_complete_counted(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, nq_err *err)
+/* Where less went than should: nothing went yet, and each is asked for. */
+static int mysql_complete_counted(const nq_mysql_done *d, nq_mysql_conn *c, bool begin, bool locked,
+                                  nq_err *err)
 {
     uint64_t deleted = 0;
-    int rc = mysql_complete_delete(d, c, begin, &deleted, err);
+    int rc = mysql_complete_delete(d, c, begin, !locked, &deleted, err);
     for (size_t i = 0; rc == NQ_OK && i < d->n; i++)
         d->list[i]->result = NQ_OK;
     if (rc != NQ_OK || deleted == d->n)
         return rc;
-    rc = nq_mysql_query(c, "ROLLBACK TO SAVEPOINT nanoq", 27, err);
+    if (locked) /* see nq_mysql_found_none_ */
+        return nq_err_set(err, NQ_ECONFLICT,
+                          "%zu tasks that ended were there, and %" PRIu64 " could be deleted", d->n, deleted);
+    rc = nq_mysql_query(c, "ROLLBACK TO " MYSQL_COMPLETE_SAVEPOINT,
+                        sizeof "ROLLBACK TO " MYSQL_COMPLETE_SAVEPOINT - 1, err);
     if (rc == NQ_OK)
         rc = mysql_complete_lock(d, c, err);
-    return rc == NQ_OK ? mysql_complete_delete(d, c, false, &deleted, err) : rc;
+    return rc == NQ_OK ? mysql_complete_delete(d, c, false, false, &deleted, err) : rc;
 }
 
 /* ---- The driver's calls --------------------------------------------------------------------- */
@@ -205,7 +220,7 @@ static int mysql_complete_returned(const nq_mysql_done *d, nq_mysql_conn *c, boo
     return rc == NQ_OK ? nq_mysql_done_read(d, c, !begin, err) : rc;
 }
 
-int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err)
+int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, bool locked, nq_err *err)
 {
     nq_mysql_conn *c = nq_mysql_of(conn);
     const bool begin = c->begin_due;
@@ -216,7 +231,7 @@ int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, 
         return nq_err_nomem(err);
     c->begin_due = false;
     const int rc = nq_mysql_data_of(conn->store)->returns ? mysql_complete_returned(&d, c, begin, err)
-                                                          : mysql_complete_counted(&d, c, begin, err);
+                                                          : mysql_complete_counted(&d, c, begin, locked, err);
     nq_mysql_done_free(&d);
     return rc;
 }

@@ -326,7 +326,8 @@ NQ_PRIVATE void nq_mysql_done_free(nq_mysql_done *d);
 NQ_PRIVATE void nq_mysql_done_text(const nq_mysql_done *d, const nq_store *s, nq_buf *b);
 NQ_PRIVATE int nq_mysql_done_read(const nq_mysql_done *d, nq_mysql_conn *c, bool first, nq_err *err);
 NQ_PRIVATE size_t nq_mysql_piggyback_limit(const nq_store *s);
-NQ_PRIVATE int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err);
+NQ_PRIVATE int nq_mysql_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, bool locked,
+                                    nq_err *err);
 NQ_PRIVATE int nq_mysql_complete(nq_conn *conn, nq_outcome *const outcomes[], size_t n, bool *did,
                                  nq_err *err);
 

@@ -60,12 +60,13 @@ static int sqlite_done_run(nq_sqlite_conn *c, nq_outcome *const outcomes[], size
     return all ? NQ_OK : sqlite_done_each(c, outcomes, n, err);
 }
 
-static int sqlite_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, nq_err *err)
+static int sqlite_delete_done(nq_conn *conn, nq_outcome *const outcomes[], size_t n, bool locked, nq_err *err)
 {
     nq_sqlite_conn *c = (nq_sqlite_conn *)conn;
     nq_outcome **sorted;
     size_t first = 0;
     int rc = NQ_OK;
+    (void)locked;
 
     if (n < NQ_SQLITE_RUN_MIN)
         return sqlite_done_each(c, outcomes, n, err);
@@ -295,7 +296,7 @@ static int sqlite_claim_tx(nq_sqlite_conn *c, sqlite3_stmt *due, const nq_claim_
     if (rc != NQ_OK)
         return rc;
     if (a->piggyback)
-        rc = sqlite_delete_done(&c->base, a->piggyback->outcomes, a->piggyback->n, err);
+        rc = sqlite_delete_done(&c->base, a->piggyback->outcomes, a->piggyback->n, false, err);
     if (rc == NQ_OK && nq_claim_may(a))
         rc = a->nturns ? sqlite_claim_turns(c, due, a, now, list, &cut, err)
                        : sqlite_claim_collect(c, due, list, &cut, err);
