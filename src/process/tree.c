@@ -83,20 +83,19 @@ static void tree_list(void)
 
 NQ_PRIVATE size_t nq_tree_find(pid_t root)
 {
-    size_t found = 0;
+    size_t found = 0, before;
     tree_list();
-    for (bool grew = true; grew;) {
-        grew = false;
+    do {
+        before = found;
         for (size_t i = 0; i < tree_n; i++) {
             struct tree_process *p = &tree_processes[i];
             bool below = p->parent == root;
             for (size_t k = 0; k < tree_n && !below && !p->below; k++)
                 below = tree_processes[k].below && tree_processes[k].pid == p->parent;
-            grew = grew || (below && !p->below);
             found += below && !p->below;
             p->below = p->below || below;
         }
-    }
+    } while (found > before);
     return found;
 }
 

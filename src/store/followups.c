@@ -118,18 +118,11 @@ static int followups_in(nq_conn *c, struct followups *f, const char *head, const
 
 #define FOLLOWUPS_STATE "(SELECT t.state FROM {tasks} t WHERE {same_key})"
 
-/* Which keys has some task, committed or not? The level holds for one transaction, so that there has to be
- * one: preparing the statement could otherwise use it up. */
-static int followups_look_dirty(nq_conn *c, struct followups *f, nq_err *err)
+/* Which keys has some task, committed or not? */
+static int followups_look_taken(nq_conn *c, void *arg, nq_err *err)
 {
-    int rc = nq_sql(c, "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", NULL, 0, NULL, NULL, NULL, err);
-    if (rc != NQ_OK || (rc = c->store->driver->begin(c, err)) != NQ_OK)
-        return rc;
-    rc = followups_in(c, f, "SELECT f.id FROM {followups} f WHERE f.id IN ",
-                      " AND EXISTS (SELECT 1 FROM {tasks} t WHERE {same_key})", followups_taken, err);
-    if (!c->broken)
-        c->store->driver->rollback(c);
-    return rc;
+    return followups_in(c, arg, "SELECT f.id FROM {followups} f WHERE f.id IN ",
+                        " AND EXISTS (SELECT 1 FROM {tasks} t WHERE {same_key})", followups_taken, err);
 }
 
 static int followups_exist(nq_conn *c, bool *any, nq_err *err)
@@ -190,7 +183,7 @@ static int followups_look(nq_conn *c, struct followups *f, nq_err *err)
     f->more = f->n == f->limit;
     if (rc != NQ_OK || f->n == 0 || !c->store->driver->row_locks)
         return rc;
-    return followups_look_dirty(c, f, err);
+    return nq_look_dirty(c, followups_look_taken, f, err);
 }
 
 /* The state of the key's live task as it is now, of all or of one. */

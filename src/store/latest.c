@@ -84,20 +84,12 @@ static int latest_list(nq_conn *c, struct latest *l, nq_err *err)
 
 /* An INSERT would wait for a producer that has added a task of the key and not committed it. See
  * followups.c. */
-static int latest_look_dirty(nq_conn *c, struct latest *l, nq_err *err)
+static int latest_look_taken(nq_conn *c, void *arg, nq_err *err)
 {
+    struct latest *l = arg;
     const nq_val first = nq_int(l->first);
-    l->taken = false;
-    if (!c->store->driver->row_locks)
-        return NQ_OK;
-    int rc = nq_sql(c, "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", NULL, 0, NULL, NULL, NULL, err);
-    if (rc != NQ_OK || (rc = c->store->driver->begin(c, err)) != NQ_OK)
-        return rc;
-    rc = nq_sql(c, "SELECT 1 FROM {followups} f CROSS JOIN {tasks} t ON {same_key} WHERE f.id = ?", &first, 1,
-                nq_row_any, &l->taken, NULL, err);
-    if (!c->broken)
-        c->store->driver->rollback(c);
-    return rc;
+    return nq_sql(c, "SELECT 1 FROM {followups} f CROSS JOIN {tasks} t ON {same_key} WHERE f.id = ?", &first,
+                  1, nq_row_any, &l->taken, NULL, err);
 }
 
 static int latest_count(const nq_val cols[], size_t ncols, void *arg)
@@ -369,8 +361,14 @@ static int latest_promote(nq_conn *c, void *arg, nq_err *err)
     l->made = 0;
     l->more = false;
     int rc = latest_list(c, l, err);
-    if (rc != NQ_OK || l->n == 0 || (rc = latest_look_dirty(c, l, err)) != NQ_OK ||
-        (rc = c->store->driver->begin(c, err)) != NQ_OK)
+    if (rc != NQ_OK || l->n == 0)
+        return rc;
+    l->taken = false;
+    if (c->store->driver->row_locks)
+        rc = nq_look_dirty(c, latest_look_taken, l, err);
+    if (rc == NQ_OK)
+        rc = c->store->driver->begin(c, err);
+    if (rc != NQ_OK)
         return rc;
     rc = latest_lock(c, l, &why);
     if (rc == NQ_OK && l->locked < l->n)
@@ -390,7 +388,7 @@ static int latest_promote(nq_conn *c, void *arg, nq_err *err)
         rc = latest_delete(c, l, &why);
     if (rc == NQ_OK && !leave)
         return nq_conn_end(c, NQ_OK, err);
-    nq_conn_end(c, rc == NQ_OK ? NQ_ESTATE : rc, NULL); /* takes back what was done */
+    nq_conn_undo(c);
     l->made = 0;
     if (rc != NQ_OK && err)
         *err = why;

@@ -175,8 +175,9 @@ static int moves_taken(const nq_val cols[], size_t ncols, void *arg)
 }
 
 /* Tasks whose key somebody has, or is just adding. */
-static int moves_look(nq_conn *c, struct moves_run *r, nq_err *err)
+static int moves_look(nq_conn *c, void *arg, nq_err *err)
 {
+    struct moves_run *r = arg;
     nq_buf_clear(&r->sql);
     nq_buf_str(&r->sql, "SELECT f.id FROM {finished} f {by_id} CROSS JOIN {tasks} t {by_key} ON {same_key} "
                         "AND t.id <> f.id WHERE f.id IN (");
@@ -184,17 +185,6 @@ static int moves_look(nq_conn *c, struct moves_run *r, nq_err *err)
         nq_sql_list_id(c->store, &r->sql, r->m.all[i].id);
     r->in = r->m.n;
     return moves_exec(c, r, ")", NULL, 0, moves_taken, err);
-}
-
-static int moves_look_dirty(nq_conn *c, struct moves_run *r, nq_err *err)
-{
-    int rc = nq_sql(c, "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", NULL, 0, NULL, NULL, NULL, err);
-    if (rc != NQ_OK || (rc = c->store->driver->begin(c, err)) != NQ_OK)
-        return rc;
-    rc = moves_look(c, r, err);
-    if (!c->broken)
-        c->store->driver->rollback(c);
-    return rc;
 }
 
 /* ---- What is done ---- */
@@ -385,7 +375,7 @@ static int moves_try(nq_conn *c, void *arg, nq_err *err)
         r->m.all[i].result = NQ_ENOTFOUND;
     }
     if (r->m.what == NQ_MOVES_RETRY && !r->m.patient && d->row_locks)
-        rc = moves_look_dirty(c, r, err);
+        rc = nq_look_dirty(c, moves_look, r, err);
     if (rc == NQ_OK)
         rc = d->begin(c, err);
     if (rc != NQ_OK)

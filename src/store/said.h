@@ -11,7 +11,7 @@
  * is said of what was rolled back, nor twice of what is tried again, and the application's function may use
  * the queue. Where nobody knows whether it was committed it is said too. */
 NQ_PRIVATE void nq_conn_log(nq_conn *c, enum nq_log_level level, const char *fmt, ...) NQ_PRINTF(3, 4);
-/* nq_conn_end: it was rolled back. */
+/* tries.c: it was rolled back. */
 NQ_PRIVATE void nq_conn_unsay(nq_conn *c);
 /* pool.c: say the lines that a connection had, and free them. */
 NQ_PRIVATE void nq_lines_say(const nq_store *s, struct nq_line *lines);

@@ -8,14 +8,35 @@
 #define TRIES_PAUSE_US     NQ_MS(1)       /* before the second try; doubles */
 #define TRIES_MAX_PAUSE_US NQ_MS(50)      /* on hot keys many tries help, long pauses do not */
 
+NQ_PRIVATE void nq_conn_undo(nq_conn *c)
+{
+    if (!c->broken)
+        c->store->driver->rollback(c);
+    nq_conn_unsay(c);
+}
+
 NQ_PRIVATE int nq_conn_end(nq_conn *c, int rc, nq_err *err)
 {
-    if (rc == NQ_OK)
-        rc = c->store->driver->commit(c, err);
-    else if (!c->broken)
-        c->store->driver->rollback(c);
+    if (rc != NQ_OK) {
+        nq_conn_undo(c);
+        return rc;
+    }
+    rc = c->store->driver->commit(c, err);
     if (rc != NQ_OK && rc != NQ_EUNKNOWN)
         nq_conn_unsay(c);
+    return rc;
+}
+
+/* The level holds for one transaction, so that there has to be one: preparing the statement could otherwise
+ * use it up. */
+NQ_PRIVATE int nq_look_dirty(nq_conn *c, nq_tx_fn fn, void *arg, nq_err *err)
+{
+    int rc = nq_sql(c, "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", NULL, 0, NULL, NULL, NULL, err);
+    if (rc != NQ_OK || (rc = c->store->driver->begin(c, err)) != NQ_OK)
+        return rc;
+    rc = fn(c, arg, err);
+    if (!c->broken)
+        c->store->driver->rollback(c);
     return rc;
 }
 

@@ -19,5 +19,10 @@ NQ_PLUG_IN int nq_store_do(nq_store *s, nq_tx_fn fn, void *arg, nq_err *err);
 /* End the transaction that is open on c: COMMIT where rc is NQ_OK, or else ROLLBACK. Answers rc, or what
  * COMMIT said. */
 NQ_PRIVATE int nq_conn_end(nq_conn *c, int rc, nq_err *err);
+/* Take back the transaction that is open on c, and what was to be logged of it. */
+NQ_PRIVATE void nq_conn_undo(nq_conn *c);
+/* Run fn, which only reads, at READ UNCOMMITTED, between transactions: what others have written and not yet
+ * committed shows, which an INSERT would wait for. */
+NQ_PRIVATE int nq_look_dirty(nq_conn *c, nq_tx_fn fn, void *arg, nq_err *err);
 
 #endif

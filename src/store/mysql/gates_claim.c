@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* MySQL and MariaDB: what a claim under limits sends. Why so: gates.c. */
 #include <inttypes.h>
+#include <stdlib.h>
 
 #include "../groups.h"
 #include "gates.h"
@@ -72,25 +73,32 @@ static void mysql_gates_few(struct mysql_gates_few *few, const nq_mysql_conn *c,
                             const nq_claimed *head)
 {
     *few = (struct mysql_gates_few){.several = false};
+    /* Of each turn its gate's place, and how many of the candidates are its so far. */
+    struct {
+        size_t gate, places;
+    } *const turns = calloc(a->nturns + 1, sizeof *turns);
+    few->ids.failed = !turns;
+    if (!turns)
+        return;
+    for (size_t i = 0, gates = 0; i < a->nturns; i++)
+        if (nq_mysql_gates_turn(c, &a->turns[i]))
+            turns[i].gate = ++gates;
     for (const nq_claimed *k = head; k; k = k->next) {
-        size_t place = 1, gate = 0;
         if (k->turn == a->nturns)
             continue;
-        for (const nq_claimed *l = head; l != k; l = l->next)
-            place += l->turn == k->turn;
-        for (size_t i = 0; i <= k->turn; i++)
-            gate += nq_mysql_gates_turn(c, &a->turns[i]);
         const nq_turn *t = &a->turns[k->turn];
+        const size_t place = ++turns[k->turn].places;
         const char *comma = few->ids.n ? "," : "";
         few->several = few->several || place > 1;
         nq_buf_fmt(&few->ids, "%s%" PRId64, comma, k->task.id);
         nq_buf_fmt(&few->places, "%s%zu", comma, place);
-        nq_buf_fmt(&few->gates, "%s%zu", comma, nq_mysql_gates_turn(c, t) ? gate : 0);
+        nq_buf_fmt(&few->gates, "%s%zu", comma, turns[k->turn].gate);
         if (nq_mysql_gates_counts(c, t))
             nq_buf_fmt(&few->mosts, "%s%" PRId64, comma, t->max_running);
         else
             nq_buf_fmt(&few->mosts, "%sNULL", comma);
     }
+    free(turns);
     if (few->ids.n == 0) { /* each of them is of no turn */
         nq_buf_str(&few->ids, "NULL");
         nq_buf_str(&few->gates, "NULL");
