@@ -15,10 +15,19 @@ static uint64_t run_given(void)
     return steps ? strtoull(steps, NULL, 10) : 0;
 }
 
+static uint64_t run_tests(void)
+{
+    const uint64_t given = run_given();
+    return given == 0 ? 1 : (given + RUN_MOST - 1) / RUN_MOST;
+}
+
+/* Of each test. */
 static uint64_t run_steps(void)
 {
     const uint64_t given = run_given();
-    return given > RUN_MOST ? RUN_MOST : given > 0 ? given : T_MYSQL ? 1500 : 6000;
+    if (given == 0)
+        return T_MYSQL ? 1500 : 6000;
+    return given / run_tests();
 }
 
 static uint64_t run_take(nq *q, uint64_t seed, uint64_t steps, nq_buf *chosen)
@@ -63,13 +72,11 @@ END_TEST
 static Suite *suite_model(void)
 {
     Suite *s = suite_create("model");
-    const uint64_t given = run_given();
-    const bool quick = given == 0;
+    const bool quick = run_given() == 0;
     TCase *c = t_case(s, "model", quick ? 60 : 7200);
     if (quick)
         tcase_add_loop_test(c, the_same_steps_every_time, 0, 2);
-    tcase_add_loop_test(c, other_steps_each_time, 0,
-                        given > RUN_MOST ? (int)((given + RUN_MOST - 1) / RUN_MOST) : 1);
+    tcase_add_loop_test(c, other_steps_each_time, 0, (int)run_tests());
     return s;
 }
 
