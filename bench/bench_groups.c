@@ -81,24 +81,36 @@ static void groups_drain(bench *b, const bench_db *db)
         }
 }
 
-/* Limited groups are claimed by gates, which workers share: eight processes at once. */
+/* Limited groups are claimed by gates, which workers share: eight processes at once. On MariaDB beside eight
+ * loops by hand. */
 static void groups_processes(bench *b, const bench_db *db)
 {
+    enum { LIMITED = 1, BY_HAND = 2, MERGED = 4 };
     static const struct {
         const char *name;
-        bool limited;
-    } sides[] = {{"no groups", false}, {"1,000 groups, limit 1", true}};
+        unsigned how;
+    } sides[] = {{"no groups", 0},
+                 {"1,000 groups, limit 1", LIMITED},
+                 {"by hand, no groups", BY_HAND},
+                 {"by hand, no groups, merged", BY_HAND | MERGED},
+                 {"by hand, 1,000 groups, limit 1", BY_HAND | LIMITED}};
+    const size_t nsides = db == &b->mysql ? sizeof sides / sizeof *sides : 2;
     const bench_drain d = {.concurrency = 64, .batch = 64};
     const size_t n = bench_amount(b, 60e3);
     char row[80];
     snprintf(row, sizeof row, "drain of groups %s, batch %u, 8 processes", db->name, d.batch);
     for (int round = 0; round < b->rounds; round++)
-        for (size_t side = 0; side < sizeof sides / sizeof *sides; side++) {
+        for (size_t side = 0; side < nsides; side++) {
+            const unsigned how = sides[side].how;
+            const bench_drain hand = {.batch = d.batch, .claimers = 8, .merged = how & MERGED, .limit = n};
             bench_fresh(b, db);
-            groups_preload(db, n, "g", sides[side].limited ? 1000 : 0, NULL);
-            if (sides[side].limited)
+            groups_preload(db, n, "g", how & LIMITED ? 1000 : 0, NULL);
+            if (how == LIMITED)
                 groups_limit_each(db);
-            bench_add(b, row, sides[side].name, "tasks/s", 0, bench_children(db, 8, &d, n));
+            const double rate = !(how & BY_HAND) ? bench_children(db, 8, &d, n)
+                                : how & LIMITED  ? bench_mysql_groups(b, 8, d.batch, n)
+                                                 : bench_mysql_drain(b, &hand).rate;
+            bench_add(b, row, sides[side].name, "tasks/s", 0, rate);
         }
 }
 
