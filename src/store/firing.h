@@ -8,9 +8,10 @@
 
 /* A row of {schedules} that is locked. */
 typedef struct nq_due {
-    char name[NQ_MAX_SCHEDULE + 1], spec[NQ_MAX_SPEC + 1], zone[65], queue[NQ_MAX_QUEUE + 1];
+    char name[NQ_MAX_SCHEDULE + 1], spec[NQ_MAX_SPEC + 1], zone[NQ_MAX_ZONE + 1], queue[NQ_MAX_QUEUE + 1];
     bool named, readable; /* named: its name can be bound again; readable: the others are what they may be */
     bool has_next, tagged;
+    bool zoned; /* next_at was computed by a file of its zone, if not here */
     int64_t next_us, changed_us, last_us, starts_us, ends_us, jitter_us, now_us;
     nq_id task_id; /* the last one; 0: none */
     int misfire, overlap;

@@ -51,7 +51,7 @@ NQ_PRIVATE bool nq_schedule_named(const char *name)
 
 #define SCHEDULES_COLUMNS                                                                                    \
     "s.name, s.spec, s.zone, s.queue, {us:s.next_at}, {us:s.changed_at}, {us:s.last_at}, {us:s.starts_at}, " \
-    "{us:s.ends_at}, s.jitter_us, s.misfire, s.overlap, s.task_id, {us:now}, " NQ_TAGGED("s")
+    "{us:s.ends_at}, s.jitter_us, s.misfire, s.overlap, s.task_id, {us:now}, " NQ_TAGGED("s") ", s.zone_at"
 
 /* A time that can be computed with, whatever stands there: from 1970 to the end of 9999. */
 static int64_t schedules_time(const nq_val *v)
@@ -80,6 +80,7 @@ static void schedules_fill(nq_due *r, const nq_val cols[])
     r->task_id = schedules_int(&cols[12], 0);
     r->now_us = schedules_int(&cols[13], 0);
     r->tagged = schedules_int(&cols[14], 0) != 0;
+    r->zoned = r->has_next && schedules_int(&cols[15], 0) > 0;
 }
 
 static int schedules_due_row(const nq_val cols[], size_t ncols, void *arg)
@@ -174,14 +175,39 @@ static int schedules_times(nq_conn *c, struct schedules_fire *f, nq_due *r, cons
     return schedules_write(c, r, schedules_bound(next, r->ends_us), err);
 }
 
+/* Zones that this host cannot read are left to others for a minute. */
+static void schedules_lack(nq_conn *c, nq_scheduler *state, const nq_due *r, const nq_err *why)
+{
+    const int64_t now = nq_mono_us();
+    if (state->lacked_us <= now) {
+        state->nlacked = 0;
+        state->lacked_us = now + NQ_MINUTES(1);
+    }
+    for (size_t i = 0; i < state->nlacked; i++)
+        if (i == NQ_SCHEDULES_LACKED || strcmp(state->lacked[i], r->zone) == 0)
+            return;
+    if (state->nlacked < NQ_SCHEDULES_LACKED)
+        memcpy(state->lacked[state->nlacked], r->zone, sizeof r->zone);
+    state->nlacked++;
+    nq_conn_log(c, NQ_LOG_WARN, "schedule '%s' is left to other hosts: %s", r->name, why->message);
+}
+
 static int schedules_handle(nq_conn *c, struct schedules_fire *f, nq_due *r, nq_err *err)
 {
     struct schedules_when w = {0};
     const size_t before = f->tasks;
     nq_err why = {0};
-    int rc = r->readable ? schedules_parse(&w, r->spec, r->zone, &why)
+    int rc = r->readable ? nq_cron_parse(&w.cron, r->spec, &why)
                          : nq_err_set(&why, NQ_EINVAL,
                                       "its name, spec, zone or queue is no text of a kind that is allowed");
+    if (rc == NQ_OK) {
+        rc = nq_zone_load(&w.zone, r->zone, &why);
+        /* Some host has this zone, and its time has come: older files here are no fault of the schedule's. */
+        if (rc == NQ_ESYSTEM || (rc == NQ_EINVAL && r->zoned)) {
+            schedules_lack(c, f->state, r, &why);
+            return NQ_OK;
+        }
+    }
     if (rc == NQ_OK) {
         r->zone_at = nq_zone_changed(r->zone);
         rc = schedules_times(c, f, r, &w, &why);
@@ -189,11 +215,6 @@ static int schedules_handle(nq_conn *c, struct schedules_fire *f, nq_due *r, nq_
     }
     if (f->tasks > before && f->state->n < NQ_SCHEDULES_DUE)
         f->state->queues[f->state->n++] = nq_hint_queue(r->queue);
-    if (rc == NQ_ESYSTEM) {
-        f->state->no_zones_us = nq_mono_us() + NQ_MINUTES(1);
-        nq_store_log(c->store, NQ_LOG_WARN, "schedule '%s' is left to other hosts: %s", r->name, why.message);
-        return NQ_OK;
-    }
     f->changed++;
     const nq_err reason = why;
     if (nq_row_refused(rc))
@@ -208,10 +229,10 @@ static int schedules_handle(nq_conn *c, struct schedules_fire *f, nq_due *r, nq_
 #define SCHEDULES_LIVE                                                                                       \
     " s.paused_at IS NULL AND s.error IS NULL AND (s.overlap <> 2 OR COALESCE((SELECT 1 FROM {tasks} t "     \
     "WHERE t.id = s.task_id), 0) = 0)"
-#define SCHEDULES_UTC " AND s.zone IN ('UTC', '')"
-#define SCHEDULES_DUE(zones)                                                                                 \
-    "SELECT " SCHEDULES_COLUMNS " FROM {schedules} s WHERE (s.next_at IS NULL OR s.next_at <= {now}) "       \
-    "AND" SCHEDULES_LIVE zones " ORDER BY s.next_at LIMIT 50 OFFSET ? {lock_free}"
+#define SCHEDULES_DUE                                                                                        \
+    "SELECT " SCHEDULES_COLUMNS                                                                              \
+    " FROM {schedules} s WHERE (s.next_at IS NULL OR s.next_at <= {now}) AND" SCHEDULES_LIVE
+#define SCHEDULES_DUE_ORDER " ORDER BY s.next_at LIMIT 50 OFFSET ? {lock_free}"
 
 struct schedules_look {
     bool some, due;
@@ -235,19 +256,31 @@ static int schedules_look_row(const nq_val cols[], size_t ncols, void *arg)
 
 static int schedules_find(nq_conn *c, struct schedules_fire *f, nq_err *err)
 {
-    const bool utc = f->state->no_zones_us > nq_mono_us();
-    nq_val behind = nq_int(0);
+    const nq_scheduler *state = f->state;
+    const size_t lacks = state->lacked_us > nq_mono_us() ? state->nlacked : 0;
+    const bool utc = lacks > NQ_SCHEDULES_LACKED;
+    nq_val args[NQ_SCHEDULES_LACKED + 1];
+    size_t nargs = 0;
+    nq_buf sql = {0};
     bool some;
-    int rc;
+    int rc = NQ_OK;
+    nq_buf_str(&sql, utc ? SCHEDULES_DUE " AND s.zone IN ('UTC', '')" : SCHEDULES_DUE);
+    for (; nargs < lacks && !utc; nargs++) {
+        nq_buf_str(&sql, " AND s.zone <> ?");
+        args[nargs] = nq_text(state->lacked[nargs]);
+    }
+    nq_buf_str(&sql, SCHEDULES_DUE_ORDER);
+    nq_val *const behind = &args[nargs++];
+    *behind = nq_int(0);
     do {
         f->ndue = 0;
-        rc = nq_sql(c, utc ? SCHEDULES_DUE(SCHEDULES_UTC) : SCHEDULES_DUE(""), &behind, 1, schedules_due_row,
-                    f, NULL, err);
+        rc = sql.failed ? nq_err_nomem(err) : nq_sql(c, sql.p, args, nargs, schedules_due_row, f, NULL, err);
         some = f->ndue < NQ_SCHEDULES_DUE;
         for (size_t i = 0; i < f->ndue; i++)
             some = some || f->due[i].named;
-        behind.i += NQ_SCHEDULES_DUE;
-    } while (rc == NQ_OK && !some && behind.i < SCHEDULES_UNNAMED);
+        behind->i += NQ_SCHEDULES_DUE;
+    } while (rc == NQ_OK && !some && behind->i < SCHEDULES_UNNAMED);
+    nq_buf_free(&sql);
     return rc;
 }
 
@@ -278,7 +311,7 @@ static int schedules_look(nq_conn *c, void *arg, nq_err *err)
 
 struct schedules_zones {
     struct schedules_zone {
-        char name[65];
+        char name[NQ_MAX_ZONE + 1];
         int64_t at;
     } all[SCHEDULES_ZONES];
     size_t n;

@@ -7,16 +7,20 @@
 
 /* At most so many bytes has "nq-schedule: NAME 1790000000000000\n" beside the name. */
 #define NQ_SCHEDULE_HEADER  36
-#define NQ_MAX_SCHEDULE     100           /* bytes of a schedule's name */
+#define NQ_MAX_SCHEDULE     100 /* bytes of a schedule's name */
+#define NQ_MAX_ZONE         64
 #define NQ_SCHEDULES_DUE    50            /* schedules of one transaction */
+#define NQ_SCHEDULES_LACKED 4             /* zones that this host lacks, by name */
 #define NQ_SCHEDULES_MISSED 1000          /* times of one schedule that "all" makes up for, the last ones */
 #define NQ_SCHEDULES_LATE   NQ_MINUTES(1) /* a time that is later than this was missed */
 #define NQ_SCHEDULES_NEVER  INT64_C(253402300799999999) /* next_at of one that is over: the end of 9999 */
 
 /* What a worker knows of schedules from one look to the next; {0} at first. */
 typedef struct nq_scheduler {
-    int64_t zones_us;                  /* when the files of zones were looked at last, by our clock */
-    int64_t no_zones_us;               /* this host has none: only UTC until then */
+    int64_t zones_us;  /* when the files of zones were looked at last, by our clock */
+    int64_t lacked_us; /* until then those zones are left to other hosts: */
+    char lacked[NQ_SCHEDULES_LACKED][NQ_MAX_ZONE + 1];
+    size_t nlacked;                    /* more than there is room for: all but UTC */
     uint64_t queues[NQ_SCHEDULES_DUE]; /* out: the hints for the tasks that were made */
     size_t n;                          /* of these; out */
     int64_t wait_us;                   /* out: how soon to look again */

@@ -38,6 +38,7 @@ Suite *suite_files(void);
 Suite *suite_settings(void);
 Suite *suite_schedules(void);
 Suite *suite_why(void);
+Suite *suite_zones(void);
 Suite *suite_letters(void);
 Suite *suite_keys(void);
 Suite *suite_renew(void);
