@@ -98,8 +98,13 @@ def limits(db, figures, seed, seconds=60, groups=1000, gate=True, nodes=None, wh
 
 def capacity(db, figures, seed, seconds=4, rounds=3):
     """A limit that equals the handlers there are, 4 x 10, beside none: what it costs."""
-    with Run("a limit of all handlers", db, figures, seed, lease_ms=5000) as run:
-        tasks = Tasks(db, 0, 5)
+    for work_ms in (50, 20, 5):
+        capacity_of(db, figures, seed, work_ms, seconds, rounds)
+
+
+def capacity_of(db, figures, seed, work_ms, seconds, rounds):
+    with Run(f"a limit of all handlers, tasks of {work_ms} ms", db, figures, seed, lease_ms=5000) as run:
+        tasks = Tasks(db, 0, work_ms)
         rates = {None: [], 40: []}
         for _ in range(rounds):
             for limit, each in rates.items():
