@@ -131,8 +131,9 @@ double bench_mysql_status(const bench *b, const char *name);
 void bench_mysql_narrow(const bench *b);
 bench_result bench_mysql_drain(const bench *b, const bench_drain *d);
 double bench_mysql_enqueue(const bench *b, unsigned producers, unsigned chunk);
-/* n tasks of groups of which each may run one: tasks/s. bench_mysql_groups.c. */
-double bench_mysql_groups(const bench *b, unsigned claimers, unsigned batch, size_t n);
+/* n tasks of groups of which each may run one: tasks/s. apart: each claimer has groups of its own, so that
+ * none is in another's way. bench_mysql_groups.c. */
+double bench_mysql_groups(const bench *b, unsigned claimers, unsigned batch, bool apart, size_t n);
 /* A snapshot that stays open until it is given back. */
 void *bench_mysql_snapshot(const bench *b);
 void bench_mysql_release(void *snapshot);

@@ -85,7 +85,7 @@ static void groups_drain(bench *b, const bench_db *db)
  * loops by hand. */
 static void groups_processes(bench *b, const bench_db *db)
 {
-    enum { LIMITED = 1, BY_HAND = 2, MERGED = 4 };
+    enum { LIMITED = 1, BY_HAND = 2, MERGED = 4, APART = 8 };
     static const struct {
         const char *name;
         unsigned how;
@@ -93,7 +93,8 @@ static void groups_processes(bench *b, const bench_db *db)
                  {"1,000 groups, limit 1", LIMITED},
                  {"by hand, no groups", BY_HAND},
                  {"by hand, no groups, merged", BY_HAND | MERGED},
-                 {"by hand, 1,000 groups, limit 1", BY_HAND | LIMITED}};
+                 {"by hand, 1,000 groups, limit 1", BY_HAND | LIMITED},
+                 {"by hand, limit 1, groups of its own", BY_HAND | LIMITED | APART}};
     const size_t nsides = db == &b->mysql ? sizeof sides / sizeof *sides : 2;
     const bench_drain d = {.concurrency = 64, .batch = 64};
     const size_t n = bench_amount(b, 60e3);
@@ -108,7 +109,7 @@ static void groups_processes(bench *b, const bench_db *db)
             if (how == LIMITED)
                 groups_limit_each(db);
             const double rate = !(how & BY_HAND) ? bench_children(db, 8, &d, n)
-                                : how & LIMITED  ? bench_mysql_groups(b, 8, d.batch, n)
+                                : how & LIMITED  ? bench_mysql_groups(b, 8, d.batch, how & APART, n)
                                                  : bench_mysql_drain(b, &hand).rate;
             bench_add(b, row, sides[side].name, "tasks/s", 0, rate);
         }

@@ -16,7 +16,7 @@ struct groups_claimer {
     const bench *b;
     bench_meter *meter;
     unsigned batch;
-    size_t at, ngroups; /* whose turn is next */
+    size_t at, begin, end; /* whose turn is next, among these groups */
     const char (*groups)[GROUPS_NAME];
     MYSQL *my;
     unsigned long long lease;
@@ -58,10 +58,11 @@ static void groups_next(struct groups_claimer *c)
 static size_t groups_lock(struct groups_claimer *c)
 {
     const bool done = c->done[0] != '\0';
-    size_t at = (size_t)snprintf(c->sql, c->size,
-                                 "START TRANSACTION;%s%sSELECT queue FROM nanoq_gates WHERE queue IN (",
-                                 c->done, done ? ";" : "");
-    for (unsigned i = 0; i < c->batch; i++, c->at = (c->at + 1) % c->ngroups)
+    size_t at = (size_t)snprintf(
+        c->sql, c->size,
+        "START TRANSACTION;%s%sSELECT queue FROM nanoq_gates FORCE INDEX (PRIMARY) WHERE queue IN (", c->done,
+        done ? ";" : "");
+    for (unsigned i = 0; i < c->batch; i++, c->at = c->at + 1 < c->end ? c->at + 1 : c->begin)
         at += (size_t)snprintf(c->sql + at, c->size - at, "%s'%s'", i ? "," : "", c->groups[c->at]);
     snprintf(c->sql + at, c->size - at, ") FOR UPDATE SKIP LOCKED");
     groups_send(c);
@@ -73,13 +74,15 @@ static size_t groups_lock(struct groups_claimer *c)
 /* The first task of each that runs none: a statement of its own behind the locks sees what was committed. */
 static size_t groups_first(struct groups_claimer *c)
 {
-    snprintf(c->sql, c->size,
-             "SELECT t.id,t.type,t.payload,t.attempts,t.crashes,t.generation,t.max_retries,t.timeout_ms,"
-             "t.created_at,t.error FROM nanoq_gates g STRAIGHT_JOIN nanoq_tasks t ON t.id=(SELECT id FROM "
-             "nanoq_tasks FORCE INDEX (claim) WHERE queue=g.queue AND state=0 AND priority=0 AND "
-             "run_at<=UTC_TIMESTAMP(6) ORDER BY run_at,id LIMIT 1) WHERE g.queue IN (%s) AND NOT EXISTS "
-             "(SELECT 1 FROM nanoq_tasks r FORCE INDEX (claim) WHERE r.queue=g.queue AND r.state=1)",
-             c->locked);
+    snprintf(
+        c->sql, c->size,
+        "SELECT t.id,t.type,t.payload,t.attempts,t.crashes,t.generation,t.max_retries,t.timeout_ms,"
+        "t.created_at,t.error FROM (SELECT (SELECT id FROM nanoq_tasks FORCE INDEX (claim) WHERE "
+        "queue=g.queue AND state=0 AND priority=0 AND run_at<=UTC_TIMESTAMP(6) ORDER BY run_at,id LIMIT 1) "
+        "AS id,(SELECT COUNT(*) FROM nanoq_tasks FORCE INDEX (claim) WHERE queue=g.queue AND state=1) AS n "
+        "FROM nanoq_gates g FORCE INDEX (PRIMARY) WHERE g.queue IN (%s) LIMIT 1000) f STRAIGHT_JOIN "
+        "nanoq_tasks t ON t.id=f.id WHERE f.n=0",
+        c->locked);
     groups_send(c);
     return groups_list(c, c->ids, "");
 }
@@ -126,7 +129,7 @@ static void *groups_claim(void *arg)
     return NULL;
 }
 
-double bench_mysql_groups(const bench *b, unsigned claimers, unsigned batch, size_t n)
+double bench_mysql_groups(const bench *b, unsigned claimers, unsigned batch, bool apart, size_t n)
 {
     static char groups[GROUPS_MOST][GROUPS_NAME];
     bench_meter m = {.first = n / 20, .last = n};
@@ -145,12 +148,13 @@ double bench_mysql_groups(const bench *b, unsigned claimers, unsigned batch, siz
     mysql_close(my);
     const bench_counters before = bench_count(b, &b->mysql);
     for (unsigned i = 0; i < claimers; i++) {
-        c[i] = (struct groups_claimer){.b = b,
-                                       .meter = &m,
-                                       .batch = batch,
-                                       .groups = (const char(*)[GROUPS_NAME])groups,
-                                       .ngroups = ngroups};
-        c[i].at = i * ngroups / claimers;
+        const size_t from = i * ngroups / claimers, to = (i + 1) * ngroups / claimers;
+        c[i] = (struct groups_claimer){.b = b, .meter = &m, .batch = batch, .at = from, .end = ngroups};
+        c[i].groups = (const char(*)[GROUPS_NAME])groups;
+        if (apart) {
+            c[i].begin = from;
+            c[i].end = to;
+        }
         c[i].lease = (unsigned long long)(i + 1) << 36;
         if (pthread_create(&c[i].thread, NULL, groups_claim, &c[i]))
             bench_die("cannot start a thread");
