@@ -28,6 +28,10 @@ static int gates_idle_row(const nq_val cols[], size_t ncols, void *arg)
     "MAX(CASE WHEN q.rate > 0 THEN q.rate_us * 1000.0 / q.rate ELSE 0 END) + 1000000000.0 "                  \
     "FROM {queues} q WHERE (q.name = g.queue OR q.name = {each:{base:g.queue}})), 0)"
 
+/* As NOT EXISTS, of which MariaDB may make one reading of all tasks. */
+#define GATES_NO_TASK    "COALESCE((SELECT 1 FROM {tasks} t WHERE t.queue = g.queue LIMIT 1), 0) = 0"
+#define GATES_HALTS_NONE "COALESCE((SELECT 1 FROM {finished} f WHERE f.id = g.head AND f.state = 3), 0) = 0"
+
 /* Groups come and go, queues stay. A row holds no count: should a task come just now, it is made anew. But
  * the time before which nothing is claimed has to have come, and the rate's tokens have to be all there
  * again, or the next tasks would have a second burst. And of an ordered group it names the task that began
@@ -41,10 +45,9 @@ static int gates_sweep(nq_conn *c, void *arg, nq_err *err)
     idle->n = 0;
     int rc = nq_sql(c,
                     "SELECT g.queue, g.grants, g.tat FROM {gates} g WHERE g.queue LIKE '%//%' AND "
-                    "(g.not_before IS NULL OR g.not_before < {now}) AND g.tat < {us:now} * 1000 AND NOT "
-                    "EXISTS (SELECT 1 FROM {tasks} t WHERE t.queue = g.queue) AND NOT EXISTS "
-                    "(SELECT 1 FROM {finished} f WHERE f.id = g.head AND f.state = 3) AND "
-                    "g.tat < {us:now} * 1000.0 - " GATES_BURST " LIMIT ?",
+                    "(g.not_before IS NULL OR g.not_before < {now}) AND g.tat < {us:now} * 1000 "
+                    "AND " GATES_NO_TASK " AND " GATES_HALTS_NONE
+                    " AND g.tat < {us:now} * 1000.0 - " GATES_BURST " LIMIT ?",
                     &limit, 1, gates_idle_row, idle, NULL, err);
     const char *name = idle->names.p;
     for (size_t i = 0; i < idle->n && rc == NQ_OK; i++, name += strlen(name) + 1) {

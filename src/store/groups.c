@@ -278,6 +278,7 @@ NQ_PRIVATE int nq_groups_next(nq_groups *g, size_t wanted, nq_turn **turns, size
         rc = groups_step(g, window, again, err);
         again = again || groups;
     }
+    g->look.dirty = false;
     if (rc == NQ_OK && g->look.after.failed)
         rc = nq_err_nomem(err);
     if (rc != NQ_OK)
@@ -325,6 +326,8 @@ NQ_PRIVATE void nq_groups_claimed(nq_groups *g, const nq_claimed *list)
 {
     size_t brought = 0;
     const char *last = NULL;
+    /* What is not committed may be taken back: that there is nothing is believed only of what is. */
+    g->look.dirty = list;
     if (g->gated)
         nq_groups_heard(g);
     if (nq_gate_is_needed(&g->gate))

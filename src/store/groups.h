@@ -27,6 +27,7 @@ typedef struct nq_groups_look {
     nq_buf after; /* in and out */
     size_t most;
     nq_group *groups; /* room for most */
+    bool dirty;       /* what others have not committed yet may be seen, where that is cheaper */
     size_t n;
     bool some; /* out: there are groups, with tasks that wait or run */
     bool end;  /* out: none are behind these */

@@ -27,6 +27,7 @@ Suite *suite_attempts(void);
 Suite *suite_held(void);
 Suite *suite_galera(void);
 Suite *suite_groups(void);
+Suite *suite_looks(void);
 Suite *suite_headers(void);
 Suite *suite_gates(void);
 Suite *suite_order(void);

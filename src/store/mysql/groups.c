@@ -6,13 +6,18 @@
 /* Levels of a group: so many of both states there may be at most. */
 #define MYSQL_GROUPS_LEVELS ((size_t)2 * (NQ_MAX_PRIORITY - NQ_MIN_PRIORITY + 2))
 
+/* Where many workers claim, most of what a look costs is to find how each row was before claims that are not
+ * committed yet; and it finds groups that they have filled. The level holds for the next statement. */
+#define MYSQL_GROUPS_DIRTY "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;"
+
 /* Grouping by the first columns of the index makes it jump from one level to the next. The state is no
  * condition: with one the server would read every task. */
 static int mysql_groups_ask(nq_mysql_conn *c, const nq_groups_look *look, size_t limit, nq_err *err)
 {
     nq_buf b = {0};
-    nq_buf_str(&b, "SELECT TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6));"
-                   "SELECT queue,state,priority,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',MIN(run_at)) FROM ");
+    nq_buf_str(&b, "SELECT TIMESTAMPDIFF(MICROSECOND,'1970-01-01',UTC_TIMESTAMP(6));");
+    nq_buf_str(&b, look->dirty ? MYSQL_GROUPS_DIRTY : "");
+    nq_buf_str(&b, "SELECT queue,state,priority,TIMESTAMPDIFF(MICROSECOND,'1970-01-01',MIN(run_at)) FROM ");
     nq_buf_str(&b, nq_mysql_data_of(c->base.store)->tasks);
     nq_buf_str(&b, " FORCE INDEX (claim) WHERE queue>");
     nq_mysql_hex(&b, "_ascii", look->after.p, look->after.n);
@@ -82,6 +87,33 @@ static void mysql_groups_rows(MYSQL_RES *r, nq_groups_look *look, size_t limit, 
     }
 }
 
+/* One reading of up to so many rows. */
+static int mysql_groups_read(nq_mysql_conn *c, nq_groups_look *look, size_t limit, bool *only, nq_err *err)
+{
+    MYSQL_RES *r = NULL;
+    int rc = mysql_groups_ask(c, look, limit, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    if (rc != NQ_OK)
+        return rc;
+    const MYSQL_ROW row = r ? mysql_fetch_row(r) : NULL;
+    look->now_us = row && row[0] ? strtoll(row[0], NULL, 10) : 0;
+    if (r)
+        mysql_free_result(r);
+    r = NULL;
+    if (look->dirty)
+        rc = nq_mysql_next(c, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_next(c, err);
+    if (rc == NQ_OK)
+        rc = nq_mysql_result(c, &r, err);
+    if (r) {
+        mysql_groups_rows(r, look, limit, only);
+        mysql_free_result(r);
+    }
+    return rc;
+}
+
 NQ_PRIVATE int nq_mysql_groups(nq_conn *conn, nq_groups_look *look, nq_err *err)
 {
     nq_mysql_conn *c = nq_mysql_of(conn);
@@ -90,27 +122,14 @@ NQ_PRIVATE int nq_mysql_groups(nq_conn *conn, nq_groups_look *look, nq_err *err)
     int rc = nq_doubts_settle(&c->base, err);
     look->n = 0;
     while (rc == NQ_OK && only) {
-        MYSQL_RES *r = NULL;
-        MYSQL_ROW row;
         only = false;
-        if ((rc = mysql_groups_ask(c, look, limit, err)) != NQ_OK ||
-            (rc = nq_mysql_result(c, &r, err)) != NQ_OK)
-            return rc;
-        row = r ? mysql_fetch_row(r) : NULL;
-        look->now_us = row && row[0] ? strtoll(row[0], NULL, 10) : 0;
-        if (r)
-            mysql_free_result(r);
-        r = NULL;
-        if ((rc = nq_mysql_next(c, err)) != NQ_OK || (rc = nq_mysql_result(c, &r, err)) != NQ_OK)
-            return rc;
-        if (r) {
-            mysql_groups_rows(r, look, limit, &only);
-            mysql_free_result(r);
-        }
+        rc = mysql_groups_read(c, look, limit, &only, err);
         if (only) { /* it has more levels than were asked for: again from before it */
             look->n = 0;
             limit = MYSQL_GROUPS_LEVELS;
         }
     }
+    if (rc != NQ_OK && look->dirty)
+        c->base.broken = true; /* a claim would be the next statement: it counts what is committed */
     return rc != NQ_OK ? rc : look->after.failed ? nq_err_nomem(err) : NQ_OK;
 }

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* What a look at the groups sees of what others have not committed. MySQL and MariaDB. */
+#include "../../src/store/groups.h"
+#include "suites.h"
+
+static nq_groups_look looks_look(nq_conn *c, bool dirty, nq_group groups[2])
+{
+    nq_groups_look look = {.to = "mail/0", .most = 2, .groups = groups, .dirty = dirty};
+    nq_buf_str(&look.after, "mail//");
+    T_OK(c->store->driver->groups(c, &look, &t_last));
+    nq_buf_free(&look.after);
+    return look;
+}
+
+static nq *looks_open(nq_conn **c)
+{
+    nq *q = t_open();
+    T_ADD(q, .type = "t", .queue = "mail", .group = "a");
+    T_OK(nq_pool_get(nq_store_of(q), c, &t_last));
+    return q;
+}
+
+START_TEST(a_dirty_look_sees_what_others_are_claiming)
+{
+    nq_group groups[2];
+    nq_conn *c;
+    nq *q = looks_open(&c);
+    t_conn *other = t_connect();
+    ck_assert_uint_eq(looks_look(c, true, groups).n, 1);
+    ck_assert_str_eq(groups[0].queue, "mail//a");
+    t_run(other, "START TRANSACTION");
+    t_run(other, "UPDATE nanoq_tasks SET state = 1, lease = 1");
+    ck_assert_uint_eq(looks_look(c, false, groups).n, 1);
+    ck_assert_uint_eq(looks_look(c, true, groups).n, 0);
+    t_run(other, "ROLLBACK");
+    ck_assert_uint_eq(looks_look(c, true, groups).n, 1);
+    t_disconnect(other);
+    nq_pool_put(c);
+    nq_close(q);
+}
+END_TEST
+
+static int looks_level(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    snprintf(arg, 32, "%.*s", (int)cols[0].n, cols[0].p ? (const char *)cols[0].p : "");
+    return 0;
+}
+
+/* A claim counts what is committed. */
+START_TEST(what_follows_a_dirty_look_sees_what_is_committed)
+{
+    nq_group groups[2];
+    char level[32] = "";
+    nq_conn *c;
+    nq *q = looks_open(&c);
+    looks_look(c, true, groups);
+    T_OK(c->store->driver->begin(c, &t_last));
+    T_OK(nq_sql(c, "SELECT COUNT(*) FROM {tasks}", NULL, 0, NULL, NULL, NULL, &t_last));
+    T_OK(nq_sql(c,
+                "SELECT trx_isolation_level FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = "
+                "CONNECTION_ID()",
+                NULL, 0, looks_level, level, NULL, &t_last));
+    ck_assert_str_eq(level, "READ COMMITTED");
+    c->store->driver->rollback(c);
+    nq_pool_put(c);
+    nq_close(q);
+}
+END_TEST
+
+/* It may have ended before the statement that the level was for. */
+START_TEST(a_dirty_look_that_fails_takes_its_session_along)
+{
+    nq_group groups[2];
+    nq_conn *c;
+    nq *q = looks_open(&c);
+    nq_groups_look look = {.to = "mail/0", .most = 2, .groups = groups, .dirty = true};
+    nq_buf_str(&look.after, "mail//");
+    t_sql("RENAME TABLE nanoq_tasks TO elsewhere");
+    ck_assert_int_ne(c->store->driver->groups(c, &look, &t_last), NQ_OK);
+    ck_assert(c->broken);
+    t_sql("RENAME TABLE elsewhere TO nanoq_tasks");
+    nq_buf_free(&look.after);
+    nq_pool_put(c);
+    nq_close(q);
+}
+END_TEST
+
+Suite *suite_looks(void)
+{
+    Suite *s = suite_create("looks");
+    TCase *c = t_case(s, "looks", 30);
+    if (T_SQLITE)
+        return s; /* there is one writer, and nobody sees what it has not committed */
+    tcase_add_test(c, a_dirty_look_sees_what_others_are_claiming);
+    tcase_add_test(c, what_follows_a_dirty_look_sees_what_is_committed);
+    tcase_add_test(c, a_dirty_look_that_fails_takes_its_session_along);
+    return s;
+}
