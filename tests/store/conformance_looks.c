@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a look at the groups sees of what others have not committed. MySQL and MariaDB. */
+/* Looks at groups: what they see of what others have not committed, and how much they read. MySQL and
+ * MariaDB. */
 #include "../../src/store/groups.h"
 #include "suites.h"
 
@@ -68,6 +69,54 @@ START_TEST(what_follows_a_dirty_look_sees_what_is_committed)
 }
 END_TEST
 
+static int looks_count(const nq_val cols[], size_t ncols, void *arg)
+{
+    (void)ncols;
+    *(long *)arg = strtol(cols[1].p, NULL, 10);
+    return 0;
+}
+
+/* Index entries that the library's session has read, one after another. */
+static long looks_entries(nq *q)
+{
+    nq_conn *c;
+    long n = -1;
+    T_OK(nq_pool_get(nq_store_of(q), &c, &t_last));
+    T_OK(nq_sql(c, "SHOW SESSION STATUS LIKE 'Handler_read_next'", NULL, 0, looks_count, &n, NULL, &t_last));
+    nq_pool_put(c);
+    return n;
+}
+
+/* MySQL sorted them all. */
+START_TEST(the_first_tasks_of_groups_are_found_without_reading_the_others)
+{
+    enum { GROUPS = 3, EACH = 1000, ALL = GROUPS * EACH };
+    static nq_task_spec specs[ALL];
+    static const char *const groups[GROUPS] = {"a", "b", "c"};
+    nq *q = t_open();
+    nq_claimer *c = NULL;
+    nq_claimed *list = NULL;
+    size_t n = 0;
+    int64_t wait_us;
+    for (int i = 0; i < ALL; i++)
+        specs[i] =
+            *NQ_TASK(.type = "t", .queue = "mail", .group = groups[i % GROUPS], .unique = NQ_UNIQUE_NONE);
+    T_OK(nq_enqueue_many(q, NQ_OWN_TX, specs, ALL, NULL, NULL, &t_last));
+    t_run(t_side(), "ANALYZE TABLE nanoq_tasks");
+    T_OK(nq_claimer_new(&c, nq_store_of(q), "mail", NULL, 0, &t_last));
+    nq_claimer_thorough(c);
+    const long before = looks_entries(q);
+    T_OK(nq_claimer_claim(c, NQ_LEASE(1, 1), GROUPS, NULL, &list, &n, &wait_us, &t_last));
+    ck_assert_uint_eq(n, GROUPS);
+    ck_assert_int_lt(looks_entries(q) - before, EACH / 2);
+    for (const nq_claimed *k = list; k; k = k->next)
+        ck_assert_int_le(k->task.id, GROUPS);
+    t_free_claimed(list);
+    nq_claimer_free(c);
+    nq_close(q);
+}
+END_TEST
+
 /* It may have ended before the statement that the level was for. */
 START_TEST(a_dirty_look_that_fails_takes_its_session_along)
 {
@@ -95,5 +144,6 @@ Suite *suite_looks(void)
     tcase_add_test(c, a_dirty_look_sees_what_others_are_claiming);
     tcase_add_test(c, what_follows_a_dirty_look_sees_what_is_committed);
     tcase_add_test(c, a_dirty_look_that_fails_takes_its_session_along);
+    tcase_add_test(c, the_first_tasks_of_groups_are_found_without_reading_the_others);
     return s;
 }

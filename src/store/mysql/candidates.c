@@ -121,7 +121,9 @@ static void mysql_firsts_turns(const nq_mysql_conn *c, const nq_claim_args *a, n
     }
 }
 
-/* The LIMIT keeps the server from merging this with what is around it, where it would look for each twice. */
+/* The LIMIT keeps the server from merging this with what is around it, where it would look for each twice.
+ * ORDER BY has all columns of the index: MySQL does not take those that are another table's for constant, and
+ * would sort all tasks of a group. */
 NQ_PRIVATE void nq_mysql_firsts(const nq_mysql_conn *c, const nq_claim_args *a, nq_buf *b)
 {
     nq_buf_str(b, c->mariadb ? "(WITH g (q,p,h) AS (" : "(");
@@ -131,7 +133,7 @@ NQ_PRIVATE void nq_mysql_firsts(const nq_mysql_conn *c, const nq_claim_args *a, 
         b,
         "%sSELECT g.q,COALESCE(NULLIF(CAST(g.h AS UNSIGNED),0),(SELECT t.id FROM %s t FORCE INDEX (claim) "
         "WHERE t.queue=g.q AND t.state=0 AND t.priority=g.p AND t.run_at<=UTC_TIMESTAMP(6) ORDER BY "
-        "t.run_at,t.id LIMIT 1)) AS id FROM ",
+        "t.queue,t.state,t.priority,t.run_at,t.id LIMIT 1)) AS id FROM ",
         c->mariadb ? ") " : "", nq_mysql_data_of(c->base.store)->tasks);
     if (!c->mariadb) {
         nq_buf_str(b, "(");
