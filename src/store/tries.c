@@ -35,7 +35,9 @@ NQ_PRIVATE int nq_look_dirty(nq_conn *c, nq_tx_fn fn, void *arg, nq_err *err)
     if (rc != NQ_OK || (rc = c->store->driver->begin(c, err)) != NQ_OK)
         return rc;
     rc = fn(c, arg, err);
-    if (!c->broken)
+    if (rc != NQ_OK)
+        c->broken = true; /* it may not have begun: then the level waits for what this session does next */
+    else if (!c->broken)
         c->store->driver->rollback(c);
     return rc;
 }
