@@ -149,12 +149,10 @@ double bench_mysql_groups(const bench *b, unsigned claimers, unsigned batch, boo
     const bench_counters before = bench_count(b, &b->mysql);
     for (unsigned i = 0; i < claimers; i++) {
         const size_t from = i * ngroups / claimers, to = (i + 1) * ngroups / claimers;
-        c[i] = (struct groups_claimer){.b = b, .meter = &m, .batch = batch, .at = from, .end = ngroups};
+        c[i] = (struct groups_claimer){.b = b, .meter = &m, .batch = batch, .at = from};
         c[i].groups = (const char(*)[GROUPS_NAME])groups;
-        if (apart) {
-            c[i].begin = from;
-            c[i].end = to;
-        }
+        c[i].begin = apart ? from : 0;
+        c[i].end = apart ? to : ngroups;
         c[i].lease = (unsigned long long)(i + 1) << 36;
         if (pthread_create(&c[i].thread, NULL, groups_claim, &c[i]))
             bench_die("cannot start a thread");
